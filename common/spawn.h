@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Child processes: posix_spawn with an argv, never a shell line; the end of a child is an event on the loop.
+ *
+ * Each child is the leader of a process group of its own unless told otherwise. Nothing is inherited but the
+ * descriptors named. A child that must not outlive its parent gets --parent-pid and calls spawn_tie_to_parent first. */
+#ifndef COMMON_SPAWN_H
+#define COMMON_SPAWN_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+#include "common/loop.h"
+
+struct spawn;
+struct spawn_fd { int from; int to; };	/* descriptor `from` of ours is `to` in the child */
+
+struct spawn_opts {
+	const char *const *argv;	/* argv[0] is searched on PATH when it has no slash; borrowed during the call */
+	const char *const *env;		/* NULL = ours */
+	const char *cwd;		/* NULL = ours */
+	const struct spawn_fd *fds;	/* beside these, 0 1 2 are /dev/null, ours, ours unless named */
+	size_t nfds;
+	bool same_group;		/* stay in our process group */
+	bool new_session;		/* setsid */
+};
+
+/* status: as from waitpid. Called once, from the loop; the spawn is destroyed after it returns. */
+typedef void spawn_exit_f (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg);
+
+struct spawn *spawn_start (struct loop *l, const struct spawn_opts *opts, spawn_exit_f *cb, void *arg, struct err *err);
+pid_t spawn_pid (const struct spawn *s);
+void spawn_kill (struct spawn *s, int signo);		/* the whole group when it leads one; reaped only by its event */
+void spawn_forget (struct spawn **s);			/* no callback any more; still reaped */
+/* Kill with SIGTERM, then SIGKILL after grace_ms. */
+void spawn_stop (struct spawn *s, int64_t grace_ms);
+/* Children that we did not start (we are a subreaper): told their pid when found dead or adopted. */
+int spawn_become_subreaper (struct err *err);
+/* Kill every live child of ours that this module did not start, with its process group; returns how many. */
+int spawn_kill_strays (void);
+/* In the child: die with SIGKILL when parent_pid dies, also when it is dead already. */
+void spawn_tie_to_parent (pid_t parent_pid);
+/* Wait status as words: "exit status 3", "killed by signal 9 (Killed)". out has 64 bytes; returns out. */
+char *spawn_status_text (int status, char out[64]);
+
+/* Run to the end off the loop's hot path: stdout and stderr are gathered up to max_bytes each, time limited. For
+ * scheduler commands. out/errout are valid during the callback; status -1 = could not start or timed out (err is set). */
+typedef void spawn_capture_f (int status, const char *out, size_t nout, const char *errout, size_t nerr,
+			      const struct err *err, void *arg);
+int spawn_capture (struct loop *l, const char *const *argv, const char *input, int64_t timeout_ms, size_t max_bytes,
+		   spawn_capture_f *cb, void *arg, struct err *err);
+
+#endif
