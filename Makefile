@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+# One make, no recursion. Programs land in $(BUILD)/bin, objects in $(BUILD)/obj; nothing is written beside the sources.
+#
+#   make            build everything              make demo      the main job on real input
+#   make check      unit and integration tests    make bench     speed, as JSON and a table
+#   make check-asan check-tsan fuzz format lint install dist clean
+#
+# Variables: BUILD=dir  WERROR=1  SAN=address|thread  DESTDIR= PREFIX=/usr/local  FUZZ_SECONDS=20
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+FUZZ_SECONDS ?= 20
+VERSION := 0.1.0
+CC      ?= cc
+PKGS    := libzmq libevent_core libevent_extra jansson hiredis libcurl openssl yaml-0.1 sqlite3
+
+# Goals that need no compiler libraries must work before packaging/install-deps has run.
+WARN    := -Wall -Wextra -Wformat=2 -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
+OPT     ?= -O2 -g
+CFLAGS_ALL = -std=gnu11 $(OPT) $(WARN) -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen \
+	  $(if $(SAN),-fsanitize=$(SAN)$(if $(filter address,$(SAN)),$(comma)undefined) -fno-omit-frame-pointer) \
+	  $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
+LIBS     = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread -lm -ldl
+LINK     = $(CC) $(if $(SAN),-fsanitize=$(SAN)$(if $(filter address,$(SAN)),$(comma)undefined)) -rdynamic
+comma   := ,
+
+# ---- what is built: a folder a part, found by listing it ------------------------------------------------------
+src      = $(sort $(wildcard $(addsuffix /*.c,$(1))))
+obj      = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+COMMON   := $(call src,common)
+PROTO    := $(call src,proto)
+SERVICE  := $(call src,service service/api service/registry)
+FORWARDER:= $(call src,forwarder)
+ENDPOINT := $(call src,endpoint endpoint/providers)
+MANAGER  := $(call src,endpoint/manager)
+WORKER   := $(call src,worker worker/runners)
+CLIENT   := $(call src,client)
+BENCHC   := $(call src,tests/bench)
+UNIT     := $(call src,tests/unit/common tests/unit/proto tests/unit/service tests/unit/forwarder tests/unit/endpoint \
+              tests/unit/manager tests/unit/worker tests/unit/client)
+FUZZ     := $(call src,tests/fuzz)
+
+PROGS    := $(addprefix $(BUILD)/bin/,weft-service weft-forwarder weft-endpoint weft-manager weft-worker weft)
+TESTS    := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
+FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
+BENCHES  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCHC))
+
+.PHONY: all programs tests fuzzers benches deps check check-asan check-tsan fuzz bench demo format lint install dist clean
+all: programs examples
+programs: $(PROGS)
+tests: $(TESTS)
+fuzzers: $(FUZZERS)
+benches: $(BENCHES)
+
+$(BUILD)/lib/libcommon.a: $(call obj,$(COMMON))
+$(BUILD)/lib/libproto.a:  $(call obj,$(PROTO))
+$(BUILD)/lib/libservice.a:   $(call obj,$(filter-out service/main.c,$(SERVICE)))
+$(BUILD)/lib/libforwarder.a: $(call obj,$(filter-out forwarder/main.c,$(FORWARDER)))
+$(BUILD)/lib/libendpoint.a:  $(call obj,$(filter-out endpoint/main.c,$(ENDPOINT)))
+$(BUILD)/lib/libmanager.a:   $(call obj,$(filter-out endpoint/manager/main.c,$(MANAGER)))
+$(BUILD)/lib/libworker.a:    $(call obj,$(filter-out worker/main.c,$(WORKER)))
+$(BUILD)/lib/libclient.a:    $(call obj,$(filter-out client/main.c,$(CLIENT)))
+$(BUILD)/lib/%.a:
+	@mkdir -p $(@D); rm -f $@
+	@ar rcs $@ $^
+
+BASE := $(BUILD)/lib/libproto.a $(BUILD)/lib/libcommon.a
+$(BUILD)/bin/weft-service:   $(BUILD)/obj/service/main.o   $(BUILD)/lib/libservice.a   $(BASE)
+$(BUILD)/bin/weft-forwarder: $(BUILD)/obj/forwarder/main.o $(BUILD)/lib/libforwarder.a $(BASE)
+$(BUILD)/bin/weft-endpoint:  $(BUILD)/obj/endpoint/main.o  $(BUILD)/lib/libendpoint.a  $(BASE)
+$(BUILD)/bin/weft-manager:   $(BUILD)/obj/endpoint/manager/main.o $(BUILD)/lib/libmanager.a $(BASE)
+$(BUILD)/bin/weft-worker:    $(BUILD)/obj/worker/main.o    $(BUILD)/lib/libworker.a    $(BASE)
+$(BUILD)/bin/weft:           $(BUILD)/obj/client/main.o    $(BUILD)/lib/libclient.a    $(BASE)
+$(PROGS):
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(LINK) -o $@ $^ $(LIBS)
+
+# A unit test links its part's library: tests/unit/service/test_x.c -> libservice.a
+$(BUILD)/unit/service/%:   $(BUILD)/lib/libservice.a
+$(BUILD)/unit/forwarder/%: $(BUILD)/lib/libforwarder.a
+$(BUILD)/unit/endpoint/%:  $(BUILD)/lib/libendpoint.a
+$(BUILD)/unit/manager/%:   $(BUILD)/lib/libmanager.a
+$(BUILD)/unit/worker/%:    $(BUILD)/lib/libworker.a
+$(BUILD)/unit/client/%:    $(BUILD)/lib/libclient.a
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BASE)
+	@mkdir -p $(@D)
+	@$(LINK) -o $@ $(filter %.o,$^) $(filter-out $(BASE),$(filter %.a,$^)) $(BASE) $(LIBS) -lcmocka
+
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BASE)
+	@mkdir -p $(@D)
+	@$(LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+
+# Fuzzers: clang's libFuzzer over the sources named in the file's own line "fuzz-sources: a.c b.c".
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(COMMON) $(PROTO)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	@clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -fsanitize=fuzzer,address,undefined \
+	  $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -o $@ $< $$(sed -n 's/.*fuzz-sources: *//p' $<) $(COMMON) $(PROTO) $(LIBS)
+
+# Text files compiled into the programs: proto/lua/x.lua -> gen/proto/lua/x.lua.inc, a C string literal body
+$(BUILD)/gen/%.inc: %
+	@mkdir -p $(@D)
+	@xxd -i < $< > $@ 2>/dev/null || od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g' > $@
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/registry/migrations/*.sql service/openapi.json \
+         worker/runners/*.py client/completion/*))
+$(call obj,$(PROTO) $(SERVICE) $(WORKER) $(CLIENT)): | $(GEN)
+$(FUZZERS): | $(GEN)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+# The example of a shared-object function, see worker/runners/weft_function.h
+.PHONY: examples
+examples: $(patsubst worker/runners/examples/%.c,$(BUILD)/examples/%.so,$(wildcard worker/runners/examples/*.c))
+$(BUILD)/examples/%.so: worker/runners/examples/%.c
+	@mkdir -p $(@D)
+	@$(CC) -std=gnu11 -O2 -fPIC -shared -Wall -Wextra -Iworker/runners -o $@ $<
+
+# ---- tests ----------------------------------------------------------------------------------------------------
+deps:
+	@packaging/install-deps
+check: deps
+	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)
+	@tests/run --build $(BUILD) $(CHECK_ARGS)
+check-asan: deps
+	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/asan SAN=address
+	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 tests/run --build $(BUILD)/asan --asan $(CHECK_ARGS)
+check-tsan: deps
+	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/tsan SAN=thread
+	@TSAN_OPTIONS="halt_on_error=1 suppressions=$(CURDIR)/tests/tsan.supp" tests/run --build $(BUILD)/tsan --unit-only $(CHECK_ARGS)
+fuzz: deps
+	@$(MAKE) --no-print-directory fuzzers BUILD=$(BUILD)
+	@tests/fuzz/run --build $(BUILD) --seconds $(FUZZ_SECONDS)
+bench: deps
+	@$(MAKE) --no-print-directory all benches BUILD=$(BUILD)
+	@tests/bench/run --build $(BUILD) $(BENCH_ARGS)
+demo: deps
+	@$(MAKE) --no-print-directory -j all BUILD=$(BUILD)
+	@tests/demo/run --build $(BUILD)
+
+# ---- sources --------------------------------------------------------------------------------------------------
+CFILES = $(shell git ls-files '*.c' '*.h')
+format:
+	@clang-format -i $(CFILES)
+lint:
+	@packaging/install-deps --lint
+	@tests/lint $(CFILES)
+
+# ---- install and dist -----------------------------------------------------------------------------------------
+install: all
+	@packaging/install --build $(BUILD) --destdir "$(DESTDIR)" --prefix "$(PREFIX)" --version $(VERSION)
+dist:
+	@mkdir -p $(BUILD)
+	@git archive --format=tar --prefix=weft-$(VERSION)/ HEAD | gzip -n -9 > $(BUILD)/weft-$(VERSION).tar.gz
+	@echo $(BUILD)/weft-$(VERSION).tar.gz
+clean:
+	rm -rf $(BUILD)

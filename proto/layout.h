@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What stands in Redis: key names, the packed records, the scripts. SPEC.md, section 8. */
+#ifndef PROTO_LAYOUT_H
+#define PROTO_LAYOUT_H
+#include "common/rds.h"
+#include "proto/msg_result.h"
+
+#define QUEUE_INLINE_MAX 16384	/* payloads over it stand in a key of their own */
+#define DONE_INLINE_MAX 65536	/* result records over it are not sent through the channel */
+#define LAYOUT_KEY_MAX 96	/* room for any key */
+#define LAYOUT_INSTANCE 16	/* characters of a service instance's name */
+
+/* kind: "task" "ep" "fn" "owner" "group"; suffix: "payload" "tasks" "control" "cancelled" "lease" or NULL. Returns key's length. */
+size_t layout_key (char key[LAYOUT_KEY_MAX], const char *kind, const struct id *id, const char *suffix);
+
+struct layout_meta {
+	struct id owner, function, endpoint, group;
+	int64_t submitted_ns;
+	uint32_t payload_bytes, time_limit_ms;
+	bool payload_apart;
+};
+#define LAYOUT_META_BYTES 90
+void layout_meta_encode (struct buf *b, const struct layout_meta *m);
+int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct err *err);
+
+struct layout_queued {
+	struct id task, function;
+	int64_t received_ns, queued_ns;
+	uint32_t time_limit_ms, max_result_bytes, payload_bytes;
+	uint64_t memory_limit_bytes;
+	bool payload_apart, payload_is_json;
+	struct wire_str payload;	/* empty when apart */
+};
+void layout_queued_encode (struct buf *b, const struct layout_queued *q);
+int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err);
+
+struct layout_done { struct id task; uint8_t state; struct wire_str record; /* empty: too large, fetch it */ };
+int layout_done_decode (struct layout_done *d, const void *p, size_t n, struct err *err);
+
+/* Scripts; see proto/lua. KEYS and ARGV are documented at the head of each file. */
+extern struct rds_script layout_submit;		/* -> "OK" | error LIMIT <queued> */
+extern struct rds_script layout_store;		/* -> 1 stored | 0 had ended | -1 unknown task */
+extern struct rds_script layout_wait;		/* -> {m, s, r} after registering the waiter; nil when unknown */
+extern struct rds_script layout_progress;	/* -> 1 raised | 0 not */
+extern struct rds_script layout_lease;		/* acquire/renew/release -> 1 | 0 */
+
+/* Convenience over the scripts, so that argument order lives in one place. */
+struct layout_submit_task { struct id task; struct wire_str meta, queued; /* encoded records */ };
+struct layout_submission {
+	struct id owner, endpoint, group;
+	bool group_key;			/* false: a lone task in its own group, no key */
+	int64_t now_ns;
+	uint64_t max_queued;		/* of the endpoint; 0 = no limit */
+	int64_t retention_ms;		/* how long owner and group lists keep ids */
+	const char *waiter;		/* instance to wake, or NULL */
+	const struct layout_submit_task *tasks;
+	size_t ntasks;			/* <= LAYOUT_SUBMIT_CHUNK */
+};
+#define LAYOUT_SUBMIT_CHUNK 500
+/* The reply: rds_reply_error gives ERR_LIMIT when the endpoint's queue is full or Redis is out of memory; nothing was stored then. */
+void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f *cb, void *arg);
+/* record: an encoded RESULT; state from its status. retention_ms: expiry of the task. */
+void layout_store_send (struct rds *r, const struct id *task, int state, struct wire_str record, int64_t retention_ms,
+			rds_f *cb, void *arg);
+void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg);
+void layout_progress_send (struct rds *r, const struct id *task, int state, rds_f *cb, void *arg);
+/* op: "acquire" (also renews one's own), "release". */
+void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,
+			rds_f *cb, void *arg);
+
+#endif

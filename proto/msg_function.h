@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* FUNCTION: SPEC.md, section 3.2. The same record stands in Redis (weft:fn) and goes to the runner. */
+#ifndef PROTO_MSG_FUNCTION_H
+#define PROTO_MSG_FUNCTION_H
+#include "proto/wire.h"
+
+enum msg_kind { KIND_NONE = 0, KIND_GLOBUS = 1, KIND_PYTHON = 2, KIND_COMMAND = 3, KIND_SHARED_OBJECT = 4 };
+const char *msg_kind_name (int kind);			/* "globus", ...; "?" */
+int msg_kind_parse (const char *s);			/* KIND_NONE when unknown */
+
+struct msg_function {
+	uint8_t kind, flags;
+	struct id id;
+	uint32_t time_limit_ms;		/* 0 = none */
+	uint64_t memory_limit_bytes;	/* 0 = none */
+	struct wire_str code, entry, container;
+};
+void msg_function_encode (struct buf *b, const struct msg_function *m);
+int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct err *err);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames between worker and runner: SPEC.md, section 7. */
+#ifndef PROTO_MSG_RUNNER_H
+#define PROTO_MSG_RUNNER_H
+#include "proto/msg_result.h"
+
+enum { RUNNER_FD_IN = 3, RUNNER_FD_OUT = 4 };
+struct msg_runner_call { struct id task, function; uint32_t flags, max_result_bytes; struct wire_str payload; };
+struct msg_runner_result {
+	struct id task;
+	uint8_t status, fault, flags;
+	uint16_t code;
+	int64_t start_ns, end_ns;
+	uint64_t cpu_ns, max_rss_bytes;
+	struct wire_str result, error, out, errout;
+};
+/* Whole frames, length first. */
+void msg_runner_function_encode (struct buf *b, const void *function_record, size_t n);
+void msg_runner_call_encode (struct buf *b, const struct msg_runner_call *m);
+/* 0 = incomplete, -1 = malformed (over the limit), else the bytes of the frame; type and body are set. */
+long msg_runner_frame (const void *p, size_t n, uint8_t *type, struct wire_str *body, struct err *err);
+int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t n, struct err *err);	/* for C runners */
+void msg_runner_result_encode (struct buf *b, const struct msg_runner_result *m);			/* for C runners */
+int msg_runner_result_decode (struct msg_runner_result *m, const void *body, size_t n, struct err *err);
+void msg_runner_ready_encode (struct buf *b, const char *json);
+int msg_runner_start_decode (struct id *task, int64_t *ns, const void *body, size_t n, struct err *err);
+void msg_runner_start_encode (struct buf *b, const struct id *task, int64_t ns);
+
+#endif
