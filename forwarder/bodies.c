@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "forwarder/bodies.h"
+#include <hiredis/hiredis.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/log.h"
+#include "common/map.h"
+#include "common/xmem.h"
+#include "proto/layout.h"
+#include "proto/msg_function.h"
+
+#define MOD "bodies"
+
+struct body {
+	struct bodies *owner;
+	struct id id;
+	bool here, failed_fetch;	/* neither: a GET is in flight */
+	uint64_t epoch;			/* of the session it was sent in last */
+	zmq_msg_t record;
+};
+
+struct bodies {
+	struct rds *r;
+	struct map *all;
+	size_t bytes, max_bytes;
+	bodies_f *cb;
+	void *arg;
+};
+
+struct bodies *bodies_create (struct rds *r, size_t max_bytes, bodies_f *cb, void *arg)
+{
+	struct bodies *b = xcalloc (1, sizeof (*b));
+	b->r = r;
+	b->all = map_create ();
+	b->max_bytes = max_bytes;
+	b->cb = cb;
+	b->arg = arg;
+	return b;
+}
+
+static void drop (struct body *f)
+{
+	if (f->here) {
+		f->owner->bytes -= zmq_msg_size (&f->record);
+		zmq_msg_close (&f->record);
+	}
+	map_del (f->owner->all, &f->id);
+	free (f);
+}
+
+static int drop_each (const struct id *k, void *v, void *arg)
+{
+	(void)k;
+	(void)arg;
+	drop (v);
+	return 0;
+}
+
+/* Called after rds_destroy, which answered everything that was in flight. */
+void bodies_destroy (struct bodies **bp)
+{
+	struct bodies *b = *bp;
+	if (!b)
+		return;
+	map_each (b->all, drop_each, NULL);
+	map_destroy (&b->all);
+	free (b);
+	*bp = NULL;
+}
+
+static int drop_here (const struct id *k, void *v, void *arg)
+{
+	struct body *f = v;
+	(void)k;
+	if (f->here && f != arg)
+		drop (f);
+	return 0;
+}
+
+static void on_body (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct body *f = arg;
+	struct bodies *b = f->owner;
+	struct id id = f->id;
+	struct msg_function m;
+	struct err e = { 0 };
+	(void)r;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err) {
+		f->failed_fetch = true; /* bodies_redis_up asks again */
+		return;
+	}
+	if (reply->type != REDIS_REPLY_STRING) {
+		drop (f);
+		b->cb (&id, false, "its function is not known to Redis any more; register it again", b->arg);
+		return;
+	}
+	if (msg_function_decode (&m, reply->str, reply->len, &e) < 0 || !id_eq (&m.id, &id)) {
+		log_warn (MOD, "unreadable function record", "err=%s", e.text);
+		drop (f);
+		b->cb (&id, false, "the record of its function in Redis is damaged; register it again", b->arg);
+		return;
+	}
+	zmq_msg_init_size (&f->record, reply->len);
+	memcpy (zmq_msg_data (&f->record), reply->str, reply->len);
+	f->here = true;
+	b->bytes += reply->len;
+	if (b->bytes > b->max_bytes) /* rare: start over rather than keep an order of use on the hot path */
+		map_each (b->all, drop_here, f);
+	b->cb (&id, true, NULL, b->arg);
+}
+
+static void fetch (struct body *f)
+{
+	char key[LAYOUT_KEY_MAX];
+	layout_key (key, "fn", &f->id, NULL);
+	f->failed_fetch = false;
+	rds_commandf (f->owner->r, on_body, f, "GET %s", key);
+}
+
+bool bodies_have (struct bodies *b, const struct id *function)
+{
+	struct body *f = map_get (b->all, function);
+	if (f)
+		return f->here;
+	f = xcalloc (1, sizeof (*f));
+	f->owner = b;
+	f->id = *function;
+	map_put (b->all, function, f);
+	fetch (f);
+	return false;
+}
+
+void bodies_send (struct bodies *b, struct link_peer *peer, const struct id *function, bool again)
+{
+	struct body *f = map_get (b->all, function);
+	zmq_msg_t copy;
+	if (!f || !f->here || (f->epoch == link_epoch (peer) && !again))
+		return;
+	zmq_msg_init (&copy);
+	zmq_msg_copy (&copy, &f->record);
+	link_send (peer, WIRE_FUNCTION, &copy);
+	f->epoch = link_epoch (peer);
+}
+
+static int fetch_failed (const struct id *k, void *v, void *arg)
+{
+	struct body *f = v;
+	(void)k;
+	(void)arg;
+	if (f->failed_fetch)
+		fetch (f);
+	return 0;
+}
+
+void bodies_redis_up (struct bodies *b)
+{
+	map_each (b->all, fetch_failed, NULL);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Function bodies: fetched from Redis once, kept up to a bound, sent to the endpoint once per session. */
+#ifndef FORWARDER_BODIES_H
+#define FORWARDER_BODIES_H
+#include <stdbool.h>
+#include <zmq.h>
+#include "common/rds.h"
+#include "proto/link.h"
+
+struct bodies;
+/* found: the body can be sent now. why: set when it cannot be had (unknown, unreadable). */
+typedef void bodies_f (const struct id *function, bool found, const char *why, void *arg);
+
+struct bodies *bodies_create (struct rds *r, size_t max_bytes, bodies_f *cb, void *arg);
+void bodies_destroy (struct bodies **b);
+/* True when it is here; else it is being fetched and cb will come (never from inside this call). While Redis is away the
+ * fetch is repeated by bodies_redis_up. */
+bool bodies_have (struct bodies *b, const struct id *function);
+/* Send FUNCTION to the peer unless it has it in this session. `again`: it says that it lost it. */
+void bodies_send (struct bodies *b, struct link_peer *peer, const struct id *function, bool again);
+void bodies_redis_up (struct bodies *b);
+
+#endif

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "forwarder/intake.h"
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/log.h"
+#include "common/xmem.h"
+
+#define MOD "intake"
+#define GROUP "forwarder"
+#define BLOCK_MS "20000"	/* a read that long without news is repeated: it shows that the connection lives */
+#define CLAIM_EVERY_MS 5000
+#define CLAIM_COUNT "500"
+#define FINISH_BATCH 256
+#define FINISH_ENTRY 44
+
+struct intake {
+	struct rds *cmd, *tasks, *control;
+	struct intake_opts o;
+	char *consumer;
+	char tasks_key[LAYOUT_KEY_MAX], control_key[LAYOUT_KEY_MAX];
+	bool started, reading, listening, claiming, caught_up;
+	struct loop_timer *claim_timer;
+	struct loop_defer *finish;
+	char (*finished)[FINISH_ENTRY];
+	size_t nfinished, finished_cap;
+};
+
+static void read_tasks (struct intake *i);
+static void read_control (struct intake *i);
+
+/* ---- entries ---------------------------------------------------------------------------------------------------- */
+
+static const struct redisReply *field (const struct redisReply *kv, const char *name)
+{
+	if (kv->type != REDIS_REPLY_ARRAY)
+		return NULL;
+	for (size_t k = 0; k + 1 < kv->elements; k += 2)
+		if (kv->element[k]->type == REDIS_REPLY_STRING && !strcmp (kv->element[k]->str, name) &&
+		    kv->element[k + 1]->type == REDIS_REPLY_STRING)
+			return kv->element[k + 1];
+	return NULL;
+}
+
+static bool is_entry (const struct redisReply *e)
+{
+	return e->type == REDIS_REPLY_ARRAY && e->elements == 2 && e->element[0]->type == REDIS_REPLY_STRING;
+}
+
+static void take_task (struct intake *i, const struct redisReply *e, bool claimed)
+{
+	const struct redisReply *v;
+	struct layout_queued q;
+	struct err err = { 0 };
+	if (!is_entry (e))
+		return;
+	v = field (e->element[1], "t");
+	if (!v || layout_queued_decode (&q, v->str, v->len, &err) < 0) {
+		log_error (MOD, "unreadable queue entry dropped", "entry=%s err=%s", e->element[0]->str, err.text);
+		intake_finish (i, e->element[0]->str);
+		return;
+	}
+	i->o.ops->on_task (&q, e->element[0]->str, e->element[0]->len, claimed, i->o.arg);
+}
+
+/* XREADGROUP of one stream: nil (time over) or [[key, [entry, ...]]]. */
+static const struct redisReply *entries_of (const struct redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 1 || reply->element[0]->type != REDIS_REPLY_ARRAY ||
+	    reply->element[0]->elements != 2 || reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY)
+		return NULL;
+	return reply->element[0]->element[1];
+}
+
+static void on_group (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	(void)r;
+	(void)arg;
+	if (!err && reply->type == REDIS_REPLY_ERROR && strncmp (reply->str, "BUSYGROUP", 9))
+		log_warn (MOD, "making the consumer group failed", "err=%s", reply->str);
+}
+
+static void make_groups (struct intake *i)
+{
+	/* BUSYGROUP when it is there: what we want. MKSTREAM: the endpoint may have no task yet. */
+	rds_commandf (i->cmd, on_group, NULL, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", i->tasks_key);
+	rds_commandf (i->cmd, on_group, NULL, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", i->control_key);
+}
+
+/* ---- new entries -------------------------------------------------------------------------------------------------- */
+
+/* A read failed for a reason other than the connection: most likely the stream is gone (flushed). */
+static void read_failed (struct intake *i, const struct err *err)
+{
+	if (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT)
+		return; /* on_reader_state comes */
+	log_warn (MOD, "reading the stream failed", "err=%s", err->text);
+	make_groups (i);
+	loop_timer_start (i->claim_timer, 500, false);
+}
+
+static void on_tasks (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	struct err e = { 0 };
+	const struct redisReply *es;
+	(void)r;
+	i->reading = false;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err) {
+		read_failed (i, err);
+		return;
+	}
+	es = entries_of (reply);
+	for (size_t k = 0; es && k < es->elements; k++)
+		take_task (i, es->element[k], false);
+	read_tasks (i);
+}
+
+static void read_stream (struct rds *r, rds_f *cb, struct intake *i, const char *key, size_t count)
+{
+	char n[24];
+	const char *argv[] = { "XREADGROUP", "GROUP", GROUP, i->consumer, "COUNT", n, "BLOCK", BLOCK_MS, "STREAMS", key, ">" };
+	size_t len[11];
+	snprintf (n, sizeof (n), "%zu", count);
+	for (size_t k = 0; k < 11; k++)
+		len[k] = strlen (argv[k]);
+	rds_blocking (r, cb, i, 11, argv, len);
+}
+
+static void read_tasks (struct intake *i)
+{
+	size_t room;
+	if (!i->started || i->reading || !i->caught_up || !rds_up (i->tasks))
+		return;
+	room = i->o.ops->room (i->o.arg);
+	if (!room)
+		return; /* intake_wake comes */
+	i->reading = true;
+	read_stream (i->tasks, on_tasks, i, i->tasks_key, room < i->o.read_count ? room : i->o.read_count);
+}
+
+static void on_controls (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	struct err e = { 0 };
+	const struct redisReply *es;
+	(void)r;
+	i->listening = false;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err) {
+		read_failed (i, err);
+		return;
+	}
+	es = entries_of (reply);
+	for (size_t k = 0; es && k < es->elements; k++) {
+		const struct redisReply *ent = es->element[k], *c, *t;
+		struct id task = { { 0 } };
+		if (!is_entry (ent))
+			continue;
+		c = field (ent->element[1], "c");
+		t = field (ent->element[1], "t");
+		if (t && t->len == ID_BYTES)
+			memcpy (task.b, t->str, ID_BYTES);
+		rds_commandf (i->cmd, NULL, NULL, "XACK %s " GROUP " %s", i->control_key, ent->element[0]->str);
+		rds_commandf (i->cmd, NULL, NULL, "XDEL %s %s", i->control_key, ent->element[0]->str);
+		if (c)
+			i->o.ops->on_control (c->str, &task, i->o.arg);
+	}
+	read_control (i);
+}
+
+static void read_control (struct intake *i)
+{
+	if (!i->started || i->listening || !rds_up (i->control))
+		return;
+	i->listening = true;
+	read_stream (i->control, on_controls, i, i->control_key, 1000);
+}
+
+static void on_reader_state (struct rds *r, bool up, const char *why, void *arg)
+{
+	struct intake *i = arg;
+	(void)why;
+	if (!up)
+		return;
+	if (r == i->tasks)
+		read_tasks (i);
+	else
+		read_control (i);
+}
+
+/* ---- entries that others left -------------------------------------------------------------------------------------- */
+
+static void on_claimed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg);
+
+static void claim_from (struct intake *i, const char *cursor)
+{
+	/* The first round takes everything at once: whoever holds it is not the lease's holder. Later ones leave alone what was read
+	 * a moment ago, by ourselves. */
+	const char *idle = i->caught_up ? "5000" : "0";
+	i->claiming = true;
+	rds_commandf (i->cmd, on_claimed, i, "XAUTOCLAIM %s " GROUP " %s %s %s COUNT " CLAIM_COUNT " JUSTID", i->tasks_key,
+		      i->consumer, idle, cursor);
+}
+
+static void on_claimed_entry (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	(void)r;
+	if (err || reply->type != REDIS_REPLY_ARRAY)
+		return; /* the next round takes it */
+	for (size_t k = 0; k < reply->elements; k++)
+		take_task (i, reply->element[k], true);
+}
+
+static void caught_up (struct intake *i)
+{
+	i->claiming = false;
+	if (!i->caught_up) {
+		i->caught_up = true;
+		i->o.ops->on_caught_up (i->o.arg);
+	}
+	loop_timer_start (i->claim_timer, CLAIM_EVERY_MS, false);
+	read_tasks (i);
+}
+
+static void on_claimed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	struct err e = { 0 };
+	const struct redisReply *ids;
+	(void)r;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) {
+		i->claiming = false;
+		if (err && err->code != ERR_UNAVAILABLE)
+			read_failed (i, err);
+		return; /* intake_redis_up or the timer starts over */
+	}
+	ids = reply->element[1];
+	for (size_t k = 0; k < ids->elements; k++) {
+		const struct redisReply *id = ids->element[k];
+		if (id->type == REDIS_REPLY_STRING && !i->o.ops->in_hand (id->str, id->len, i->o.arg))
+			rds_commandf (i->cmd, on_claimed_entry, i, "XRANGE %s %s %s", i->tasks_key, id->str, id->str);
+	}
+	if (strcmp (reply->element[0]->str, "0-0"))
+		claim_from (i, reply->element[0]->str);
+	else
+		caught_up (i);
+}
+
+static void on_claim_timer (void *arg)
+{
+	struct intake *i = arg;
+	if (i->started && !i->claiming && rds_up (i->cmd))
+		claim_from (i, "0-0");
+	read_control (i);
+}
+
+/* ---- entries that are done ----------------------------------------------------------------------------------------- */
+
+static void flush_finished (void *arg)
+{
+	struct intake *i = arg;
+	const char *argv[FINISH_BATCH + 3];
+	size_t len[FINISH_BATCH + 3], at = 0;
+	if (!rds_up (i->cmd)) { /* they stay pending; the claim finds them, and that they have ended */
+		i->nfinished = 0;
+		return;
+	}
+	while (at < i->nfinished) {
+		size_t n = i->nfinished - at < FINISH_BATCH ? i->nfinished - at : FINISH_BATCH;
+		argv[0] = "XACK";
+		argv[1] = i->tasks_key;
+		argv[2] = GROUP;
+		for (size_t k = 0; k < n; k++)
+			argv[3 + k] = i->finished[at + k];
+		for (size_t k = 0; k < n + 3; k++)
+			len[k] = strlen (argv[k]);
+		rds_command (i->cmd, NULL, NULL, (int)n + 3, argv, len);
+		argv[1] = "XDEL";
+		argv[2] = i->tasks_key;
+		len[1] = 4;
+		len[2] = strlen (i->tasks_key);
+		rds_command (i->cmd, NULL, NULL, (int)n + 2, argv + 1, len + 1);
+		at += n;
+	}
+	i->nfinished = 0;
+}
+
+void intake_finish (struct intake *i, const char *entry)
+{
+	if (i->nfinished == i->finished_cap) {
+		i->finished_cap = i->finished_cap ? i->finished_cap * 2 : 64;
+		i->finished = xrealloc (i->finished, i->finished_cap * FINISH_ENTRY);
+	}
+	snprintf (i->finished[i->nfinished++], FINISH_ENTRY, "%s", entry);
+	loop_defer_schedule (i->finish);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------------ */
+
+struct intake *intake_create (struct loop *l, struct rds *commands, const struct intake_opts *o, struct err *err)
+{
+	struct intake *i = xcalloc (1, sizeof (*i));
+	struct rds_opts ro = { .url = o->redis_url, .password_file = o->redis_password_file, .on_state = on_reader_state, .arg = i };
+	i->cmd = commands;
+	i->o = *o;
+	i->consumer = xstrdup (o->consumer);
+	layout_key (i->tasks_key, "ep", &o->endpoint, "tasks");
+	layout_key (i->control_key, "ep", &o->endpoint, "control");
+	i->claim_timer = loop_timer_create (l, on_claim_timer, i);
+	i->finish = loop_defer_create (l, flush_finished, i);
+	if (!(i->tasks = rds_create (l, &ro, err)) || !(i->control = rds_create (l, &ro, err)))
+		intake_destroy (&i);
+	return i;
+}
+
+void intake_destroy (struct intake **ip)
+{
+	struct intake *i = *ip;
+	if (!i)
+		return;
+	i->started = false;
+	rds_destroy (&i->tasks);
+	rds_destroy (&i->control);
+	loop_timer_destroy (&i->claim_timer);
+	loop_defer_destroy (&i->finish);
+	free (i->finished);
+	free (i->consumer);
+	free (i);
+	*ip = NULL;
+}
+
+void intake_start (struct intake *i)
+{
+	if (i->started)
+		return;
+	i->started = true;
+	make_groups (i);
+	claim_from (i, "0-0");
+	read_control (i);
+}
+
+void intake_redis_up (struct intake *i)
+{
+	if (!i->started)
+		return;
+	make_groups (i);
+	if (!i->claiming)
+		claim_from (i, "0-0");
+}
+
+void intake_wake (struct intake *i)
+{
+	read_tasks (i);
+}

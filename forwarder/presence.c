@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "forwarder/presence.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <hiredis/hiredis.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/xmem.h"
+#include "proto/layout.h"
+
+#define MOD "presence"
+#define CAPACITY_DEBOUNCE_MS 500
+
+struct presence {
+	struct rds *r;
+	struct presence_opts o;
+	char *owner, *address, *public_key;
+	char key[LAYOUT_KEY_MAX], host[256];
+	bool leased, connected;
+	int64_t renewed_ms;		/* monotonic: when the last renewal was sent that succeeded */
+	uint64_t epoch;
+	struct msg_capacity cap;
+	struct buf hello;		/* JSON members of HELLO, for `cap` */
+	struct loop_timer *renew, *refresh, *debounce;
+};
+
+static void publish (struct presence *p)
+{
+	struct buf cap;
+	char now[24], epoch[24];
+	if (!p->leased || !p->address)
+		return;
+	buf_init (&cap, 0);
+	buf_printf (&cap, "{\"slots\":%u,\"free_slots\":%u,\"queued\":%u,\"running\":%u,\"managers\":%u,\"blocks\":%u,"
+		    "\"pending_blocks\":%u,\"tasks_done\":%" PRIu64 "%s%.*s}", p->cap.slots, p->cap.free_slots, p->cap.queued,
+		    p->cap.running, p->cap.managers, p->cap.blocks, p->cap.pending_blocks, p->cap.tasks_done,
+		    p->hello.len ? "," : "", (int)p->hello.len, p->hello.data ? (char *)p->hello.data : "");
+	snprintf (now, sizeof (now), "%" PRId64, clock_real_ns () / 1000000);
+	snprintf (epoch, sizeof (epoch), "%" PRIu64, p->epoch);
+	rds_commandf (p->r, NULL, NULL, "HSET %s addr %s fwd_key %s host %s up %s seen %s epoch %s cap %b", p->key, p->address,
+		      p->public_key, p->host, p->connected ? "1" : "0", now, epoch, cap.data, cap.len);
+	buf_fini (&cap);
+}
+
+static void on_refresh (void *arg)
+{
+	struct presence *p = arg;
+	if (p->connected && rds_up (p->r))
+		publish (p);
+}
+
+static void on_debounce (void *arg)
+{
+	struct presence *p = arg;
+	if (rds_up (p->r))
+		publish (p);
+}
+
+static void on_renewed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct presence *p = arg;
+	(void)r;
+	if (err || reply->type != REDIS_REPLY_INTEGER)
+		return; /* Redis is away or full: try again; nothing can be taken over meanwhile either */
+	if (reply->integer != 1) {
+		if (p->leased)
+			p->o.ops->on_lease_lost ("another supervisor holds the lease", p->o.arg);
+		else
+			log_debug (MOD, "waiting for the lease", NULL);
+		return;
+	}
+	if (!p->leased) {
+		p->leased = true;
+		loop_timer_start (p->renew, p->o.lease_ms / 3, true);
+		p->o.ops->on_lease (p->o.arg);
+		publish (p);
+	}
+}
+
+static void on_renew (void *arg)
+{
+	struct presence *p = arg;
+	if (rds_up (p->r))
+		layout_lease_send (p->r, &p->o.endpoint, "acquire", p->owner, p->o.lease_ms, on_renewed, p);
+}
+
+struct presence *presence_create (struct loop *l, struct rds *r, const struct presence_opts *o)
+{
+	struct presence *p = xcalloc (1, sizeof (*p));
+	p->r = r;
+	p->o = *o;
+	p->owner = xstrdup (o->lease_owner);
+	layout_key (p->key, "ep", &o->endpoint, NULL);
+	if (gethostname (p->host, sizeof (p->host) - 1) < 0)
+		p->host[0] = '\0';
+	buf_init (&p->hello, 65536);
+	p->renew = loop_timer_create (l, on_renew, p);
+	p->refresh = loop_timer_create (l, on_refresh, p);
+	p->debounce = loop_timer_create (l, on_debounce, p);
+	loop_timer_start (p->renew, 100, true); /* until it is ours: another one may just be letting go */
+	loop_timer_start (p->refresh, o->refresh_ms, true);
+	return p;
+}
+
+void presence_destroy (struct presence **pp)
+{
+	struct presence *p = *pp;
+	if (!p)
+		return;
+	loop_timer_destroy (&p->renew);
+	loop_timer_destroy (&p->refresh);
+	loop_timer_destroy (&p->debounce);
+	buf_fini (&p->hello);
+	free (p->owner);
+	free (p->address);
+	free (p->public_key);
+	free (p);
+	*pp = NULL;
+}
+
+void presence_redis_up (struct presence *p)
+{
+	on_renew (p);
+	publish (p);
+}
+
+void presence_listening (struct presence *p, const char *address, const char *public_key)
+{
+	free (p->address);
+	free (p->public_key);
+	p->address = xstrdup (address);
+	p->public_key = xstrdup (public_key);
+	publish (p);
+}
+
+static void member (struct buf *b, const char *name, struct wire_str v)
+{
+	buf_printf (b, "%s\"%s\":", b->len ? "," : "", name);
+	buf_json_string (b, v.p, v.n);
+}
+
+void presence_connected (struct presence *p, const struct msg_hello *h, uint64_t epoch)
+{
+	p->connected = true;
+	p->epoch = epoch;
+	p->cap.slots = h->slots;
+	buf_clear (&p->hello);
+	member (&p->hello, "name", h->name);
+	member (&p->hello, "version", h->version);
+	member (&p->hello, "runtime", h->runtime);
+	publish (p);
+}
+
+void presence_disconnected (struct presence *p)
+{
+	p->connected = false;
+	p->cap = (struct msg_capacity){ 0 };
+	loop_timer_stop (p->debounce);
+	publish (p);
+}
+
+void presence_capacity (struct presence *p, const struct msg_capacity *c)
+{
+	p->cap = *c;
+	if (!loop_timer_pending (p->debounce))
+		loop_timer_start (p->debounce, CAPACITY_DEBOUNCE_MS, false);
+}
+
+void presence_leave (struct presence *p, rds_f *done, void *arg)
+{
+	bool held = p->leased;
+	p->leased = false;
+	p->connected = false;
+	loop_timer_stop (p->renew);
+	loop_timer_stop (p->refresh);
+	loop_timer_stop (p->debounce);
+	if (held)
+		rds_commandf (p->r, NULL, NULL, "HSET %s up 0", p->key);
+	layout_lease_send (p->r, &p->o.endpoint, "release", p->owner, p->o.lease_ms, done, arg);
+}
