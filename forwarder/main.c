@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "common/cli.h"
 #include "common/log.h"
 #include "common/spawn.h"
@@ -132,6 +133,7 @@ static int supervise (void *op, int argc, char **argv)
 	struct err err = { 0 };
 	struct loop *l = NULL;
 	struct supervise *s = NULL;
+	static char exe[4096]; /* the children run this very program, under its own name */
 	const char **args = calloc (o->set.n * 2 + 3, sizeof (*args));
 	size_t n = 0;
 	(void)argc;
@@ -150,7 +152,11 @@ static int supervise (void *op, int argc, char **argv)
 		args[n++] = "--set";
 		args[n++] = o->set.v[i];
 	}
-	if (!(l = loop_create (&err)) || !(s = supervise_create (l, &c, "/proc/self/exe", args, &err)) ||
+	if (readlink ("/proc/self/exe", exe, sizeof (exe) - 1) < 0)
+		err_errno (&err, "finding this program");
+	else if (!(l = loop_create (&err)) || !(s = supervise_create (l, &c, exe, args, &err)))
+		;
+	if (!s ||
 	    signals (l, on_term_supervise, s, &err) < 0) {
 		supervise_destroy (&s);
 		loop_destroy (&l);
