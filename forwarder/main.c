@@ -154,8 +154,8 @@ static int supervise (void *op, int argc, char **argv)
 	}
 	if (readlink ("/proc/self/exe", exe, sizeof (exe) - 1) < 0)
 		err_errno (&err, "finding this program");
-	else if (!(l = loop_create (&err)) || !(s = supervise_create (l, &c, exe, args, &err)))
-		;
+	else if ((l = loop_create (&err)))
+		s = supervise_create (l, &c, exe, args, &err);
 	if (!s ||
 	    signals (l, on_term_supervise, s, &err) < 0) {
 		supervise_destroy (&s);

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One method per route. Thread-safe: each thread has its own keep-alive connection."""
+import http.client
+import json
+import os
+import random
+import ssl
+import threading
+import time
+import urllib.parse
+import uuid
+
+from . import serialize
+from .errors import (AuthError, LimitError, NotFoundError, ServiceError, ServiceUnavailable, TaskCancelled, TaskFailed,
+                     TaskPending, WeftError)
+
+RETRIES = 6           # of requests that did not reach the service, or that it could not serve now
+BACKOFF_S = 0.1       # doubles, with jitter, up to 5 s
+MAX_WAIT_S = 300.0    # what the service allows for ?wait
+
+
+def _error(status, body):
+    try:
+        doc = json.loads(body)
+        code, detail = doc.get("code", "HTTP_%d" % status), doc.get("detail") or doc.get("reason")
+    except (ValueError, AttributeError):
+        code, detail = "HTTP_%d" % status, body[:200].decode("utf-8", "replace")
+    kind = {401: AuthError, 403: AuthError, 404: NotFoundError, 413: LimitError, 429: LimitError}.get(status, ServiceError)
+    return kind(status, code, detail)
+
+
+class Client:
+    """Talk to a Weft service.
+
+    url, token: default to WEFT_URL and WEFT_TOKEN. timeout: seconds for an answer that is not waited for on purpose.
+    """
+
+    def __init__(self, url=None, token=None, timeout=60.0, ca_file=None):
+        self.url = (url or os.environ.get("WEFT_URL") or "http://127.0.0.1:5000").rstrip("/")
+        self._token = token or os.environ.get("WEFT_TOKEN")
+        if not self._token:
+            raise WeftError("no token: pass token=, or set WEFT_TOKEN (`weft env` prints it)")
+        self.timeout = timeout
+        self._parts = urllib.parse.urlsplit(self.url)
+        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
+            raise WeftError("%r is not a URL of a service; expected http://HOST:PORT or https://HOST:PORT" % self.url)
+        self._ssl = ssl.create_default_context(cafile=ca_file) if self._parts.scheme == "https" else None
+        self._local = threading.local()
+
+    def __repr__(self):
+        return "weft.Client(%r)" % self.url
+
+    # ---- transport
+
+    def _connection(self, timeout):
+        c = getattr(self._local, "connection", None)
+        if c is None:
+            cls = http.client.HTTPSConnection if self._ssl else http.client.HTTPConnection
+            extra = {"context": self._ssl} if self._ssl else {}
+            c = self._local.connection = cls(self._parts.hostname, self._parts.port, timeout=timeout, **extra)
+        c.timeout = timeout
+        if c.sock is not None:
+            c.sock.settimeout(timeout)
+        return c
+
+    def request(self, method, path, body=None, wait=0.0, headers=None):
+        """Send one request; returns the decoded JSON answer. Retries what is safe to send again."""
+        data = None if body is None else json.dumps(body).encode()
+        head = {"Authorization": "Bearer " + self._token, "User-Agent": "weft-sdk/0.1.0"}
+        if data is not None:
+            head["Content-Type"] = "application/json"
+        head.update(headers or {})
+        safe = method != "POST" or "Idempotency-Key" in head or not path.startswith("/v3/endpoints/")
+        last = None
+        for attempt in range(RETRIES):
+            if attempt:
+                time.sleep(min(5.0, BACKOFF_S * 2 ** attempt) * random.uniform(0.5, 1.5))
+            c = self._connection(self.timeout + wait)
+            fresh = c.sock is None
+            try:
+                c.request(method, self._parts.path + path, data, head)
+                r = c.getresponse()
+                text = r.read()
+            except (OSError, http.client.HTTPException) as e:
+                c.close()
+                last = e
+                if not safe and not fresh and not isinstance(e, ConnectionRefusedError):
+                    raise ServiceUnavailable("the connection to %s broke during %s %s: %s" % (self.url, method, path, e)) from e
+                continue
+            if r.status in (429, 502, 503, 504):
+                last = _error(r.status, text)
+                pause = r.headers.get("Retry-After", "")
+                if pause.isdigit() and attempt + 1 < RETRIES:
+                    time.sleep(min(float(pause), 5.0))
+                continue
+            if r.status >= 400:
+                raise _error(r.status, text)
+            return json.loads(text) if text else None
+        if isinstance(last, LimitError):
+            raise last
+        raise ServiceUnavailable("%s does not answer %s %s: %s" % (self.url, method, path, last))
+
+    # ---- about
+
+    def version(self):
+        return self.request("GET", "/v2/version?service=all")
+
+    def whoami(self):
+        return self.request("GET", "/v3/whoami")
+
+    # ---- functions
+
+    def register_function(self, function, name=None, public=False, description=None, time_limit_s=None,
+                          memory_limit_bytes=None, container=None):
+        """Register a Python callable; returns its id."""
+        kind, code, entry = serialize.encode_function(function)
+        return self.register(kind, code, name or entry, entry=entry, public=public, description=description,
+                             time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, container=container)
+
+    def register_command(self, argv, name=None, env=None, **more):
+        """Register a command: a payload becomes its standard input, its standard output the result."""
+        code = json.dumps({"argv": list(argv), "env": dict(env or {})})
+        return self.register("command", code, name or os.path.basename(argv[0]), **more)
+
+    def register(self, kind, code, name, entry=None, public=False, description=None, time_limit_s=None,
+                 memory_limit_bytes=None, container=None):
+        """Register code of a kind: globus, python, command or shared_object. See the service's /openapi.json."""
+        body = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
+                "meta": {"python_version": "%d.%d.%d" % tuple(__import__("sys").version_info[:3]), "sdk_version": "weft-0.1.0",
+                         "serde_identifier": "01" if kind == "globus" else ""}}
+        limits = {}
+        if time_limit_s is not None:
+            limits["time_limit_s"] = time_limit_s
+        if memory_limit_bytes is not None:
+            limits["memory_limit_bytes"] = memory_limit_bytes
+        for key, value in (("entry", entry), ("description", description), ("container", container), ("limits", limits)):
+            if value:
+                body[key] = value
+        return self.request("POST", "/v3/functions", body)["function_uuid"]
+
+    def get_function(self, function_id):
+        return self.request("GET", "/v2/functions/%s" % function_id)
+
+    def functions(self):
+        return self.request("GET", "/v2/functions")
+
+    def delete_function(self, function_id):
+        return self.request("DELETE", "/v2/functions/%s" % function_id)
+
+    # ---- endpoints
+
+    def endpoints(self):
+        return self.request("GET", "/v3/endpoints")
+
+    def endpoint_status(self, endpoint_id):
+        return self.request("GET", "/v2/endpoints/%s/status" % endpoint_id)
+
+    # ---- tasks
+
+    def submit(self, endpoint_id, function_id, payloads, wait=0.0, task_group_id=None, time_limit_s=None,
+               memory_limit_bytes=None, idempotency_key=None):
+        """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task."""
+        body = {"tasks": {str(function_id): list(payloads)}, "create_queue": False}
+        limits = {}
+        if time_limit_s is not None:
+            limits["time_limit_s"] = time_limit_s
+        if memory_limit_bytes is not None:
+            limits["memory_limit_bytes"] = memory_limit_bytes
+        if limits:
+            body["limits"] = limits
+        if task_group_id:
+            body["task_group_id"] = str(task_group_id)
+        wait = min(float(wait), MAX_WAIT_S)
+        path = "/v3/endpoints/%s/submit" % endpoint_id + ("?wait=%g" % wait if wait else "")
+        answer = self.request("POST", path, body, wait=wait, headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())})
+        return answer["tasks"][str(function_id)], answer
+
+    def task(self, task_id, wait=0.0):
+        """The task document, as it is now or when it ends within ``wait`` seconds."""
+        return self.request("GET", "/v3/tasks/%s%s" % (task_id, "?wait=%g" % wait if wait else ""), wait=wait)
+
+    def tasks_status(self, task_ids, wait=0.0, until="all"):
+        """Documents of many tasks by id. until: "all" waits for all, "any" for the first one that ends."""
+        query = "?wait=%g&until=%s" % (wait, until) if wait else ""
+        return self.request("POST", "/v2/batch_status" + query, {"task_ids": list(task_ids)}, wait=wait)["results"]
+
+    def result(self, task_id, timeout=None, kind=None):
+        """Wait for the task and return its result. timeout None = for ever; raises TaskPending when it is over."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = 60.0 if until is None else max(0.0, min(60.0, until - time.monotonic()))
+            doc = self.task(task_id, wait=left)
+            if doc["status"] in ("success", "failed", "cancelled"):
+                return self.decode(doc, kind)
+            if until is not None and time.monotonic() >= until:
+                raise TaskPending(task_id, doc["status"])
+
+    @staticmethod
+    def decode(document, kind=None):
+        """The object of a finished task document; raises TaskFailed or TaskCancelled."""
+        if document["status"] == "success":
+            return serialize.decode_result(document.get("result", "null"), kind)
+        if document["status"] == "cancelled" or document.get("code") == "CANCELLED":
+            raise TaskCancelled(document)
+        raise TaskFailed(document)
+
+    def cancel(self, task_id):
+        return self.request("DELETE", "/v3/tasks/%s" % task_id)
+
+    def tasks(self, **filters):
+        """Own tasks, newest first: filters endpoint, function, status, group, limit, cursor."""
+        query = urllib.parse.urlencode({k: v for k, v in filters.items() if v is not None})
+        return self.request("GET", "/v3/tasks" + ("?" + query if query else ""))
+
+    def trace(self, task_id):
+        return self.request("GET", "/v3/tasks/%s/trace" % task_id)
+
+    def run(self, endpoint_id, function_id, *args, **kwargs):
+        """Call a registered Python function and wait: submit and result in one request."""
+        kind = self.get_function(function_id).get("kind", "globus")
+        payload = serialize.encode_arguments(kind, args, kwargs)
+        ids, answer = self.submit(endpoint_id, function_id, [payload], wait=60)
+        doc = answer.get("results", {}).get(ids[0])
+        return self.decode(doc, kind) if doc else self.result(ids[0], kind=kind)
