@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See queue.h. Three kinds of lists share the links of a task; `state` says which list it is in. */
+#include "endpoint/queue.h"
+#include "common/map.h"
+#include "common/xmem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct queue {
+	struct map *by_id;
+	struct queue_list waiting, held;
+	size_t out, bytes;
+};
+
+static void list_append (struct queue_list *l, struct queue_task *t)
+{
+	t->next = NULL;
+	t->prev = l->tail;
+	if (l->tail)
+		l->tail->next = t;
+	else
+		l->head = t;
+	l->tail = t;
+	l->n++;
+}
+
+static void list_prepend (struct queue_list *l, struct queue_task *t)
+{
+	t->prev = NULL;
+	t->next = l->head;
+	if (l->head)
+		l->head->prev = t;
+	else
+		l->tail = t;
+	l->head = t;
+	l->n++;
+}
+
+static void list_remove (struct queue_list *l, struct queue_task *t)
+{
+	if (t->prev)
+		t->prev->next = t->next;
+	else
+		l->head = t->next;
+	if (t->next)
+		t->next->prev = t->prev;
+	else
+		l->tail = t->prev;
+	t->prev = t->next = NULL;
+	l->n--;
+}
+
+struct queue *queue_create (void)
+{
+	struct queue *q = xcalloc (1, sizeof (*q));
+
+	q->by_id = map_create ();
+	return q;
+}
+
+static int free_task (const struct id *k, void *v, void *arg)
+{
+	struct queue_task *t = v;
+
+	(void) k;
+	(void) arg;
+	zmq_msg_close (&t->frame);
+	free (t);
+	return 0;
+}
+
+void queue_destroy (struct queue **q)
+{
+	if (!*q)
+		return;
+	map_each ((*q)->by_id, free_task, NULL);
+	map_destroy (&(*q)->by_id);
+	free (*q);
+	*q = NULL;
+}
+
+struct queue_task *queue_add (struct queue *q, const struct id *task, const struct id *function, zmq_msg_t *frame,
+			      size_t payload_bytes, int64_t now_ms)
+{
+	struct queue_task *t;
+
+	if (map_get (q->by_id, task))
+		return NULL;
+	t = xcalloc (1, sizeof (*t));
+	t->id = *task;
+	t->function = *function;
+	zmq_msg_init (&t->frame);
+	zmq_msg_move (&t->frame, frame);
+	t->bytes = payload_bytes;
+	t->state = QUEUE_WAITING;
+	t->since_ms = now_ms;
+	map_put (q->by_id, task, t);
+	list_append (&q->waiting, t);
+	q->bytes += payload_bytes;
+	return t;
+}
+
+struct queue_task *queue_find (const struct queue *q, const struct id *task)
+{
+	return map_get (q->by_id, task);
+}
+
+struct queue_task *queue_front (const struct queue *q)
+{
+	return q->waiting.head;
+}
+
+static void leave (struct queue *q, struct queue_task *t, struct queue_list *mine)
+{
+	switch (t->state) {
+	case QUEUE_WAITING:
+		list_remove (&q->waiting, t);
+		break;
+	case QUEUE_HELD:
+		list_remove (&q->held, t);
+		break;
+	case QUEUE_OUT:
+		assert (mine);
+		list_remove (mine, t);
+		q->out--;
+		t->owner = NULL;
+		break;
+	case QUEUE_NONE:
+		break;
+	}
+	t->state = QUEUE_NONE;
+}
+
+void queue_take (struct queue *q, struct queue_task *t, void *owner, struct queue_list *mine, int64_t now_ms)
+{
+	leave (q, t, NULL);
+	t->state = QUEUE_OUT;
+	t->owner = owner;
+	t->since_ms = now_ms;
+	list_append (mine, t);
+	q->out++;
+}
+
+void queue_put_back (struct queue *q, struct queue_task *t, struct queue_list *mine, bool front, int64_t now_ms)
+{
+	leave (q, t, mine);
+	t->state = QUEUE_WAITING;
+	t->since_ms = now_ms;
+	t->deadline_ms = 0;
+	if (front)
+		list_prepend (&q->waiting, t);
+	else
+		list_append (&q->waiting, t);
+}
+
+void queue_hold (struct queue *q, struct queue_task *t, int64_t deadline_ms, int64_t now_ms)
+{
+	leave (q, t, NULL);
+	t->state = QUEUE_HELD;
+	t->since_ms = now_ms;
+	/* it may be held again and again for one reason: the first deadline counts */
+	if (!t->deadline_ms)
+		t->deadline_ms = deadline_ms;
+	list_append (&q->held, t);
+}
+
+void queue_release_held (struct queue *q, int64_t now_ms)
+{
+	struct queue_task *t;
+
+	while ((t = q->held.tail)) {
+		list_remove (&q->held, t);
+		t->state = QUEUE_WAITING;
+		t->since_ms = now_ms;
+		list_prepend (&q->waiting, t);
+	}
+}
+
+void queue_drop (struct queue *q, struct queue_task *t, struct queue_list *mine)
+{
+	leave (q, t, mine);
+	q->bytes -= t->bytes;
+	map_del (q->by_id, &t->id);
+	zmq_msg_close (&t->frame);
+	free (t);
+}
+
+const struct queue_list *queue_waiting (const struct queue *q)
+{
+	return &q->waiting;
+}
+
+const struct queue_list *queue_held (const struct queue *q)
+{
+	return &q->held;
+}
+
+size_t queue_size (const struct queue *q)
+{
+	return map_size (q->by_id);
+}
+
+size_t queue_out (const struct queue *q)
+{
+	return q->out;
+}
+
+size_t queue_bytes (const struct queue *q)
+{
+	return q->bytes;
+}

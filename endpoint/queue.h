@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tasks in hand: each is waiting (FIFO), held (something it needs is not there yet) or out (with a manager).
+ *
+ * A task owns the frame it came in; handing it on shares that frame (zmq_msg_copy), so payloads are never copied on the way.
+ * Ids are unique: a second task with the id of one in hand is refused by queue_add. */
+#ifndef ENDPOINT_QUEUE_H
+#define ENDPOINT_QUEUE_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <zmq.h>
+#include "common/ids.h"
+
+enum queue_state { QUEUE_NONE, QUEUE_WAITING, QUEUE_HELD, QUEUE_OUT };
+
+struct queue_task {
+	struct id id, function;
+	zmq_msg_t frame;		/* owned */
+	size_t bytes;			/* of the payload */
+	uint32_t expected_ms;		/* 0 = unknown */
+	uint8_t attempt;		/* as it stands in the frame */
+	uint8_t losses;			/* managers it was lost with, here */
+	uint8_t reported;		/* the highest state sent upward, see dispatch.c */
+	enum queue_state state;
+	int64_t since_ms;		/* in this state, monotonic */
+	int64_t deadline_ms;		/* held: when to give it back; 0 = never */
+	void *owner;			/* out: who has it; borrowed, the dispatcher's */
+	struct queue_task *prev, *next;	/* in its list */
+};
+
+struct queue_list { struct queue_task *head, *tail; size_t n; };
+
+struct queue;
+struct queue *queue_create (void);
+void queue_destroy (struct queue **q);
+
+/* frame: an accepted TASK record, transferred. NULL when the id is in hand already; the frame is untouched then. */
+struct queue_task *queue_add (struct queue *q, const struct id *task, const struct id *function, zmq_msg_t *frame,
+			      size_t payload_bytes, int64_t now_ms);
+struct queue_task *queue_find (const struct queue *q, const struct id *task);
+struct queue_task *queue_front (const struct queue *q);	/* the next waiting one, or NULL; borrowed */
+
+/* Out: moves it to the end of `mine`, the owner's list. */
+void queue_take (struct queue *q, struct queue_task *t, void *owner, struct queue_list *mine, int64_t now_ms);
+/* Back from its owner (or from held) to the front or the end of the waiting ones. mine: the list it is in when out. */
+void queue_put_back (struct queue *q, struct queue_task *t, struct queue_list *mine, bool front, int64_t now_ms);
+void queue_hold (struct queue *q, struct queue_task *t, int64_t deadline_ms, int64_t now_ms);
+void queue_release_held (struct queue *q, int64_t now_ms);	/* all held ones to the front, in their order */
+/* Forget and free. mine: the owner's list when out. */
+void queue_drop (struct queue *q, struct queue_task *t, struct queue_list *mine);
+
+const struct queue_list *queue_waiting (const struct queue *q);
+const struct queue_list *queue_held (const struct queue *q);
+size_t queue_size (const struct queue *q);		/* all in hand */
+size_t queue_out (const struct queue *q);
+size_t queue_bytes (const struct queue *q);		/* payloads of all in hand */
+
+#endif
