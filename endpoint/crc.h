@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CRC-32 (IEEE 802.3, as in zlib), eight bytes a step. */
+#ifndef ENDPOINT_CRC_H
+#define ENDPOINT_CRC_H
+#include <stddef.h>
+#include <stdint.h>
+
+uint32_t crc_of (const void *p, size_t n);
+
+#endif
