@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* FUNCTION: SPEC.md, section 3.2. Kinds are not judged here: an endpoint says itself which it cannot run. */
+#include "proto/msg_function.h"
+#include "proto/wire_record.h"
+
+#define FUNCTION_FIXED 40
+
+static const char *const kinds[] = { NULL, "globus", "python", "command", "shared_object" };
+#define NKINDS ((int) (sizeof (kinds) / sizeof (kinds[0])))
+
+const char *msg_kind_name (int kind) { return kind > 0 && kind < NKINDS ? kinds[kind] : "?"; }
+
+int msg_kind_parse (const char *s)
+{
+	for (int i = 1; s && i < NKINDS; i++)
+		if (strcmp (s, kinds[i]) == 0)
+			return i;
+	return KIND_NONE;
+}
+
+void msg_function_encode (struct buf *b, const struct msg_function *m)
+{
+	uint8_t fixed[FUNCTION_FIXED];
+	struct wire_writer w = { fixed };
+	struct wire_str parts[] = { m->code, m->entry, m->container };
+	if (m->code.n > WIRE_MAX_CODE || m->entry.n > WIRE_MAX_TEXT || m->container.n > WIRE_MAX_TEXT) {
+		wire_refuse (b);
+		return;
+	}
+	wire_w16 (&w, FUNCTION_FIXED);
+	wire_w8 (&w, m->kind);
+	wire_w8 (&w, m->flags);
+	wire_wid (&w, &m->id);
+	wire_w32 (&w, (uint32_t) m->code.n);
+	wire_w32 (&w, m->time_limit_ms);
+	wire_w64 (&w, m->memory_limit_bytes);
+	wire_w16 (&w, (uint16_t) m->entry.n);
+	wire_w16 (&w, (uint16_t) m->container.n);
+	wire_record_add (b, fixed, sizeof (fixed), parts, 3);
+}
+
+int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct err *err)
+{
+	struct wire_record r;
+	if (wire_record_open (&r, p, n, FUNCTION_FIXED, FUNCTION_FIXED, "FUNCTION", err) < 0)
+		return -1;
+	m->kind = wire_get_u8 (&r.fixed);
+	m->flags = wire_get_u8 (&r.fixed);
+	wire_get_id (&r.fixed, &m->id);
+	size_t code = wire_get_u32 (&r.fixed);
+	m->time_limit_ms = wire_get_u32 (&r.fixed);
+	m->memory_limit_bytes = wire_get_u64 (&r.fixed);
+	size_t entry = wire_get_u16 (&r.fixed), container = wire_get_u16 (&r.fixed);
+	if (wire_record_take (&r, &m->code, code, WIRE_MAX_CODE, "code", err) < 0 ||
+	    wire_record_take (&r, &m->entry, entry, WIRE_MAX_TEXT, "entry", err) < 0 ||
+	    wire_record_take (&r, &m->container, container, WIRE_MAX_TEXT, "container", err) < 0)
+		return -1;
+	return wire_record_close (&r, err);
+}
