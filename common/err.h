@@ -14,7 +14,7 @@ enum err_code {
 	ERR_INTERNAL = 1,	/* a bug or an unexpected system failure */
 	ERR_INVALID = 2,	/* malformed input */
 	ERR_LIMIT = 3,		/* a named limit was reached; try later or send less */
-	ERR_STATE = 4,		/* not possible in the present state */
+	ERR_BAD_STATE = 4,	/* not possible in the present state (OpenSSL has the name ERR_STATE) */
 	ERR_NOT_FOUND = 5,
 	ERR_FORBIDDEN = 6,
 	ERR_UNAUTHENTICATED = 7,

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See rooms.h. A work directory may hold millions of files: while workers run, removal is left to a child process. */
+#include "endpoint/manager/rooms.h"
+#include <errno.h>
+#include <ftw.h>
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "common/log.h"
+#include "common/spawn.h"
+#include "common/xmem.h"
+
+#define SOCKET_NAME "w.sock"
+
+struct rooms {
+	struct loop *loop;	/* borrowed */
+	char *dir;
+	bool made;		/* by us: removed at the end, when empty */
+	char *short_dir;	/* under /tmp, NULL when dir is short enough */
+	char *socket;		/* "ipc://..." */
+	unsigned long old;	/* counts names */
+};
+
+static int remove_one (const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void) st;
+	(void) ftw;
+	if (flag == FTW_DNR)
+		chmod (path, 0700);	/* a function left it closed: the next round can enter */
+	remove (path);
+	return 0;
+}
+
+static void remove_tree (const char *path)
+{
+	int round;
+
+	for (round = 0; round < 4; round++)
+		if (nftw (path, remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) < 0 || access (path, F_OK) < 0)
+			return;
+}
+
+static bool is_ours (const char *name)
+{
+	const char *digits = strncmp (name, "old-", 4) == 0 ? name + 4 : name[0] == 'w' ? name + 1 : NULL;
+
+	if (strcmp (name, SOCKET_NAME) == 0)
+		return true;
+	return digits && *digits && digits[strspn (digits, "0123456789")] == '\0';
+}
+
+static void sweep (const struct rooms *r)
+{
+	DIR *d = opendir (r->dir);
+	struct dirent *e;
+
+	if (!d)
+		return;
+	while ((e = readdir (d))) {
+		char *path;
+
+		if (!is_ours (e->d_name))
+			continue;
+		path = xasprintf ("%s/%s", r->dir, e->d_name);
+		remove_tree (path);
+		free (path);
+	}
+	closedir (d);
+}
+
+static int make_dir (struct rooms *r, const char *dir, struct err *err)
+{
+	char absolute[PATH_MAX];
+	struct stat st;
+
+	if (mkdir (dir, 0700) == 0)
+		r->made = true;
+	else if (errno != EEXIST)
+		return err_errno (err, "making the directory %s", dir);
+	if (!realpath (dir, absolute) || stat (absolute, &st) < 0)
+		return err_errno (err, "looking at %s", dir);
+	if (!S_ISDIR (st.st_mode) || st.st_uid != geteuid ())
+		return err_set (err, ERR_FORBIDDEN, FAULT_SITE, "%s is not a directory of user %d", dir, (int) geteuid ());
+	if ((st.st_mode & 077) && chmod (absolute, 0700) < 0)
+		return err_errno (err, "closing %s to others", dir);
+	r->dir = xstrdup (absolute);
+	return 0;
+}
+
+static int place_socket (struct rooms *r, struct err *err)
+{
+	struct sockaddr_un sa;
+	char name[] = "/tmp/weft-m-XXXXXX";
+
+	if (strlen (r->dir) + sizeof ("/" SOCKET_NAME) <= sizeof (sa.sun_path) - 1) {
+		r->socket = xasprintf ("ipc://%s/" SOCKET_NAME, r->dir);
+		return 0;
+	}
+	if (!mkdtemp (name))	/* 0700 */
+		return err_errno (err, "making a directory under /tmp for the socket (%s is too long a path)", r->dir);
+	r->short_dir = xstrdup (name);
+	r->socket = xasprintf ("ipc://%s/" SOCKET_NAME, name);
+	return 0;
+}
+
+struct rooms *rooms_create (struct loop *l, const char *dir, struct err *err)
+{
+	struct rooms *r = xcalloc (1, sizeof (*r));
+
+	r->loop = l;
+	if (make_dir (r, dir, err) < 0 || place_socket (r, err) < 0) {
+		rooms_destroy (&r);
+		return NULL;
+	}
+	sweep (r);
+	return r;
+}
+
+void rooms_destroy (struct rooms **rp)
+{
+	struct rooms *r = *rp;
+	int saved = errno;
+
+	if (!r)
+		return;
+	if (r->dir) {
+		sweep (r);
+		if (r->made)
+			rmdir (r->dir);
+	}
+	if (r->short_dir)
+		remove_tree (r->short_dir);
+	free (r->dir);
+	free (r->short_dir);
+	free (r->socket);
+	free (r);
+	*rp = NULL;
+	errno = saved;
+}
+
+const char *rooms_dir (const struct rooms *r)
+{
+	return r->dir;
+}
+
+const char *rooms_socket (const struct rooms *r)
+{
+	return r->socket;
+}
+
+static void removed (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
+{
+	(void) s;
+	(void) ru;
+	(void) arg;
+	if (status)
+		log_warn ("rooms", "a work directory could not be removed", "pid=%d status=%d", (int) pid, status);
+}
+
+void rooms_clear (struct rooms *r, unsigned k)
+{
+	char *from = xasprintf ("%s/w%u", r->dir, k), *to = xasprintf ("%s/old-%lu", r->dir, ++r->old);
+	const char *argv[] = { "rm", "-rf", "--", to, NULL };
+	const struct spawn_opts o = { .argv = argv };
+	struct err err;
+
+	if (rmdir (from) == 0 || errno == ENOENT)
+		goto done;	/* empty, the usual case: no process needed */
+	if (rename (from, to) < 0)
+		log_warn ("rooms", "a work directory could not be moved away", "path=%s", from);
+	else if (!spawn_start (r->loop, &o, removed, NULL, &err))
+		log_err (LOG_WARN, "rooms", "a work directory could not be removed", &err);
+done:
+	free (from);
+	free (to);
+}
+
+char *rooms_work (struct rooms *r, unsigned k, struct err *err)
+{
+	char *path;
+
+	rooms_clear (r, k);
+	path = xasprintf ("%s/w%u", r->dir, k);
+	if (mkdir (path, 0700) < 0 && errno != EEXIST) {
+		err_errno (err, "making the work directory %s", path);
+		free (path);
+		return NULL;
+	}
+	return path;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker engines of this node: processes (started, watched, started again with back-off) and their sessions.
+ *
+ *     state            process  session  next
+ *     WORKER_DOWN      no       no       STARTING when the back-off is over
+ *     WORKER_STARTING  yes      no       UP with its HELLO; killed when that does not come in time
+ *     WORKER_UP        yes      yes      LEAVING when the session ends, EXITED when the process does
+ *     WORKER_LEAVING   yes      no       EXITED: it is being stopped
+ *     WORKER_EXITED    no       maybe    DOWN when what it sent before its end has been read; its tasks are lost then
+ *
+ * A slot k keeps its struct worker for good; each process in it has an id of its own. */
+#ifndef MANAGER_WORKERS_H
+#define MANAGER_WORKERS_H
+#include <zmq.h>
+#include "common/loop.h"
+#include "endpoint/manager/tasks.h"
+#include "proto/msg_result.h"
+
+enum worker_state { WORKER_DOWN, WORKER_STARTING, WORKER_UP, WORKER_LEAVING, WORKER_EXITED };
+
+struct link_peer;
+struct map;
+struct rooms;
+struct spawn;
+struct workers;
+
+struct worker {
+	/* for all to read */
+	unsigned index;
+	struct id id;			/* of the present process */
+	enum worker_state state;
+	struct link_peer *peer;		/* borrowed; NULL without session */
+	/* the dispatcher's */
+	struct task_list tasks;		/* given to it, oldest first: it runs them in this order */
+	unsigned blocking;		/* tasks in the list with `blocks` */
+	int64_t head_since_ns;		/* when the present head became it (monotonic) */
+	/* the supervisor's */
+	struct workers *all;		/* borrowed */
+	struct map *functions;		/* ids sent in this session (values mean nothing) */
+	struct map *wanted;		/* ids that it misses and that were not at hand */
+	struct spawn *process;		/* owned; NULL when none */
+	struct loop_timer *timer;	/* start, HELLO deadline or the settling after an exit */
+	int64_t up_since_ms;
+	unsigned failures;		/* starts in a row that did not last */
+	int status;			/* from waitpid, of the process that ended last */
+};
+
+struct workers_ops {
+	void (*up) (struct worker *w, void *arg);
+	/* Its process is gone, `status` as from waitpid; the tasks in its list must be taken out of it. */
+	void (*lost) (struct worker *w, int status, void *arg);
+	void (*result) (struct worker *w, zmq_msg_t *record, const struct msg_result *m, void *arg);	/* record may be moved */
+	void (*returned) (struct worker *w, const struct id *task, void *arg);
+	void (*state) (struct worker *w, zmq_msg_t *record, const struct msg_task_state *m, void *arg);	/* record may be moved */
+	void (*missing) (struct worker *w, const struct id *function, void *arg);
+	void (*stopped) (void *arg);	/* after workers_stop: no process is left */
+};
+
+struct workers_opts {
+	unsigned n;
+	const char *bin, *python, *node, *log_level;	/* borrowed for life */
+	int retries_on_kill;				/* -1 = not passed on */
+	int64_t heartbeat_ms, threshold_ms;		/* 0 = the link's */
+	uint32_t max_payload_bytes, max_result_bytes;	/* for WELCOME; 0 = the link's */
+	struct rooms *rooms;				/* borrowed for life */
+	const struct workers_ops *ops;			/* borrowed for life */
+	void *arg;
+};
+
+/* Listens and starts the workers. */
+struct workers *workers_create (struct loop *l, void *zctx, const struct workers_opts *o, struct err *err);
+void workers_destroy (struct workers **ws, int64_t linger_ms);
+void workers_set_limits (struct workers *ws, uint32_t max_payload_bytes, uint32_t max_result_bytes);	/* from the next session on */
+
+unsigned workers_count (const struct workers *ws);
+struct worker *workers_get (struct workers *ws, unsigned k);	/* borrowed */
+unsigned workers_up (const struct workers *ws);
+
+/* The function once per session; record: a second reference is sent. */
+bool workers_has_function (const struct worker *w, const struct id *function);
+void workers_send_function (struct worker *w, const struct id *function, zmq_msg_t *record);
+void workers_forget_function (struct worker *w, const struct id *function, bool wanted);
+bool workers_wants_function (const struct worker *w, const struct id *function);
+void workers_send_task (struct worker *w, zmq_msg_t *record);	/* transferred */
+void workers_send_id (struct worker *w, int type, const struct id *id);
+/* start: nothing new, give back what has not begun; end of it: workers that left are started again. */
+void workers_drain (struct workers *ws, bool start, uint32_t grace_ms);
+/* SIGTERM, then SIGKILL after grace_ms; none is started again. ops->stopped follows, from the loop. */
+void workers_stop (struct workers *ws, int64_t grace_ms);
+
+#endif
