@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/api.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "common/clock.h"
+#include "common/conf.h"
+#include "common/fetch.h"
+#include "common/ids.h"
+#include "common/xmem.h"
+
+#define TRIES 5
+#define ENV_FILE_MAX 16384
+
+char *api_state_dir (const char *given)
+{
+	const char *home = getenv ("HOME"), *weft = getenv ("WEFT_HOME");
+	char cwd[4096];
+	if (given && given[0] == '/')
+		return xstrdup (given);
+	if (given)
+		return getcwd (cwd, sizeof (cwd)) ? xasprintf ("%s/%s", cwd, given) : xstrdup (given);
+	if (weft)
+		return xasprintf ("%s/up", weft);
+	return xasprintf ("%s/.weft/up", home ? home : "/tmp");
+}
+
+char *api_state_value (const struct api_opts *o, const char *key)
+{
+	char *dir = api_state_dir (o->state), *path = xasprintf ("%s/env", dir), *text, *line, *save = NULL, *value = NULL;
+	size_t n = strlen (key);
+	text = conf_read_secret (path, ENV_FILE_MAX, NULL);
+	for (line = text ? strtok_r (text, "\n", &save) : NULL; line; line = strtok_r (NULL, "\n", &save))
+		if (!strncmp (line, key, n) && line[n] == '=')
+			value = xstrdup (line + n + 1);
+	free (text);
+	free (path);
+	free (dir);
+	return value;
+}
+
+/* An explicit --state wins over the environment, and the environment over the default state directory. */
+static char *setting (const struct api_opts *o, const char *key)
+{
+	const char *env = getenv (key);
+	char *v;
+	if (o->state && (v = api_state_value (o, key)))
+		return v;
+	return env && *env ? xstrdup (env) : api_state_value (o, key);
+}
+
+static char *find_token (const struct api_opts *o, struct err *err)
+{
+	char *t;
+	if (o->token_file)
+		return conf_read_secret (o->token_file, 4096, err);
+	if (!(t = setting (o, "WEFT_TOKEN")))
+		err_set (err, ERR_UNAUTHENTICATED, FAULT_USER,
+			 "no token: set WEFT_TOKEN, give --token-file, or start a fabric here with `weft up`");
+	return t;
+}
+
+/* The sentence in an error body, or the body's beginning. */
+static int service_error (int status, const char *body, struct err *err)
+{
+	json_t *j = json_loads (body, 0, NULL), *d = json_object_get (j, "detail");
+	const char *code = json_string_value (json_object_get (j, "code"));
+	enum err_code c = status == 401 ? ERR_UNAUTHENTICATED : status == 403 ? ERR_FORBIDDEN : status == 404 ? ERR_NOT_FOUND :
+			  status == 413 ? ERR_TOO_LARGE : status == 429 ? ERR_LIMIT : status >= 500 ? ERR_UNAVAILABLE : ERR_INVALID;
+	if (json_is_string (d))
+		err_set (err, c, FAULT_USER, "%s (HTTP %d%s%s)", json_string_value (d), status, code ? ", " : "", code ? code : "");
+	else if (d) {
+		char *text = json_dumps (d, JSON_COMPACT);
+		err_set (err, c, FAULT_USER, "%.200s (HTTP %d)", text ? text : "", status);
+		free (text);
+	} else
+		err_set (err, c, FAULT_PEER, "HTTP %d: %.150s", status, body);
+	json_decref (j);
+	return -1;
+}
+
+json_t *api_call (const struct api_opts *o, const char *method, const char *path, json_t *body, double wait_s, struct err *err)
+{
+	char *url = o->url ? xstrdup (o->url) : setting (o, "WEFT_URL"), *token = find_token (o, err), *text = NULL, *full = NULL;
+	char *sent = body ? json_dumps (body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL, *idem = NULL, key[ID_TEXT];
+	json_t *answer = NULL;
+	struct id id;
+	size_t n = 0;
+	json_decref (body);
+	if (!token)
+		goto out;
+	if (!url)
+		url = xstrdup ("http://127.0.0.1:5000");
+	id_new (&id);
+	idem = xasprintf ("Idempotency-Key: %s", id_text (&id, key)); /* a repeated POST makes no second task */
+	full = xasprintf ("%s%s", url, path);
+	for (int attempt = 0; attempt < TRIES; attempt++) {
+		const char *headers[] = { strcmp (method, "POST") ? NULL : idem, NULL };
+		struct fetch_args a = { .method = method, .url = full, .bearer = token, .headers = headers, .body = sent,
+					.body_bytes = sent ? strlen (sent) : 0, .timeout_ms = 60000 + (int64_t)(wait_s * 1000),
+					.max_reply_bytes = (size_t)1 << 30 };
+		int status;
+		if (attempt) {
+			struct timespec pause = { 0, 0 };
+			int64_t ms = clock_backoff_ms ((unsigned)attempt - 1, 200, 3000);
+			pause.tv_sec = ms / 1000;
+			pause.tv_nsec = ms % 1000 * 1000000;
+			nanosleep (&pause, NULL);
+		}
+		free (text);
+		text = NULL;
+		status = fetch_sync (&a, o->ca_file, &text, &n, err);
+		if (status >= 200 && status < 300) {
+			answer = json_loadb (text, n, JSON_DECODE_ANY, NULL);
+			if (!answer)
+				err_set (err, ERR_INVALID, FAULT_PEER, "%s did not answer with JSON", full);
+			break;
+		}
+		if (status)
+			service_error (status, text ? text : "", err);
+		else
+			err_prefix (err, "%s cannot be reached", url);
+		if (status && status != 503 && status != 429 && status != 502)
+			break;
+	}
+out:
+	free (idem);
+	free (full);
+	free (sent);
+	free (text);
+	free (url);
+	if (token)
+		explicit_bzero (token, strlen (token));
+	free (token);
+	return answer;
+}
+
+int api_endpoint (const struct api_opts *o, const char *given, char out[37], struct err *err)
+{
+	struct id id;
+	char *v = given ? xstrdup (given) : setting (o, "WEFT_ENDPOINT");
+	json_t *list, *e;
+	const char *found = NULL;
+	size_t i;
+	int rc = -1;
+	if (v && id_parse (&id, v, strlen (v)) == 0) {
+		id_text (&id, out);
+		free (v);
+		return 0;
+	}
+	if (!(list = api_call (o, "GET", "/v2/endpoints", NULL, 0, err))) {
+		free (v);
+		return -1;
+	}
+	json_array_foreach (list, i, e)
+		if (!v || !strcmp (api_str (e, "name"), v) || !strcmp (api_str (e, "display_name"), v))
+			found = api_str (e, "uuid");
+	if (!found)
+		err_set (err, ERR_NOT_FOUND, FAULT_USER, v ? "no endpoint of yours is called %.60s; see `weft endpoint list`"
+						     : "you have no endpoint%s: start one with weft-endpoint", v ? v : "");
+	else if (!v && json_array_size (list) > 1)
+		err_set (err, ERR_INVALID, FAULT_USER, "you have %zu endpoints: choose with --endpoint or WEFT_ENDPOINT",
+			 json_array_size (list));
+	else {
+		snprintf (out, 37, "%s", found);
+		rc = 0;
+	}
+	json_decref (list);
+	free (v);
+	return rc;
+}
+
+int api_function (const struct api_opts *o, const char *given, char out[37], struct err *err)
+{
+	struct id id;
+	json_t *answer, *list, *f;
+	size_t i;
+	int rc = -1;
+	if (id_parse (&id, given, strlen (given)) == 0) {
+		id_text (&id, out);
+		return 0;
+	}
+	if (!(answer = api_call (o, "GET", "/v2/functions?limit=1000", NULL, 0, err)))
+		return -1;
+	list = json_is_array (answer) ? answer : json_object_get (answer, "functions");
+	json_array_foreach (list, i, f)
+		if (rc < 0 && !strcmp (api_str (f, "function_name"), given)) { /* newest first */
+			snprintf (out, 37, "%s", api_str (f, "function_uuid"));
+			rc = 0;
+		}
+	if (rc < 0)
+		err_set (err, ERR_NOT_FOUND, FAULT_USER, "no function of yours is called %.60s; see `weft function list`", given);
+	json_decref (answer);
+	return rc;
+}
+
+int api_fail (const char *what, const struct err *err)
+{
+	fprintf (stderr, "weft: %s: %s\n", what, err->text);
+	return 1;
+}
+
+void api_print_json (const json_t *j)
+{
+	json_dumpf (j, stdout, JSON_INDENT (2) | JSON_ENCODE_ANY);
+	putchar ('\n');
+}
+
+char *api_time (double unix_s, char out[32])
+{
+	time_t s = (time_t)unix_s;
+	struct tm tm;
+	localtime_r (&s, &tm);
+	if (unix_s <= 0 || !strftime (out, 32, "%Y-%m-%d %H:%M:%S", &tm))
+		snprintf (out, 32, "-");
+	return out;
+}
+
+const char *api_str (const json_t *obj, const char *key)
+{
+	const char *s = json_string_value (json_object_get (obj, key));
+	return s ? s : "";
+}

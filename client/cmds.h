@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands of the weft CLI, grouped by what they are about; main.c lists them. */
+#ifndef CLIENT_CMDS_H
+#define CLIENT_CMDS_H
+#include "common/cli.h"
+
+/* Each array ends with a row whose name is NULL. */
+extern const struct cli_cmd cmds_up[];		/* up, down, env */
+extern const struct cli_cmd cmds_function[];	/* function register|list|show|delete */
+extern const struct cli_cmd cmds_task[];	/* run, submit, status, result, cancel, tasks, trace */
+extern const struct cli_cmd cmds_endpoint[];	/* endpoint list|show, whoami */
+
+#endif

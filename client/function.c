@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weft function register|list|show|delete */
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "client/api.h"
+#include "client/cmds.h"
+#include "common/xmem.h"
+
+#define CODE_MAX (10u << 20)	/* the service's default limit; checked before the file is read */
+
+struct opts {
+	struct api_opts api;
+	const char *name, *kind, *entry, *description, *container;
+	int64_t time_limit_ms, memory_limit_bytes;
+	bool public;
+};
+#define AT(f) offsetof (struct opts, f)
+
+static char *read_file (const char *path, size_t *n, struct err *err)
+{
+	struct stat st;
+	char *text = NULL;
+	size_t at = 0;
+	int fd = strcmp (path, "-") ? open (path, O_RDONLY | O_CLOEXEC) : dup (0);
+	if (fd < 0 || fstat (fd, &st) < 0) {
+		err_errno (err, "%s", path);
+		goto out;
+	}
+	if (S_ISDIR (st.st_mode) || st.st_size > (off_t)CODE_MAX) {
+		err_set (err, ERR_TOO_LARGE, FAULT_USER, "%s: %s", path, S_ISDIR (st.st_mode) ? "is a directory" : "is larger than 10 MiB");
+		goto out;
+	}
+	text = xcalloc (1, CODE_MAX + 1);
+	while (at < CODE_MAX) {
+		ssize_t k = read (fd, text + at, CODE_MAX - at);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			break;
+		at += (size_t)k;
+	}
+	*n = at;
+out:
+	if (fd >= 0)
+		close (fd);
+	return text;
+}
+
+static char *base64 (const char *p, size_t n)
+{
+	char *out = xcalloc (1, (n + 2) / 3 * 4 + 1);
+	EVP_EncodeBlock ((unsigned char *)out, (const unsigned char *)p, (int)n);
+	return out;
+}
+
+/* "file.py::name" and "file.so::symbol" name file and entry point; what follows "--" is a command. */
+static json_t *describe (const struct opts *o, int argc, char **argv, struct err *err)
+{
+	const char *kind = o->kind, *colons = strstr (argv[0], "::");
+	char *path = colons ? strndup (argv[0], (size_t)(colons - argv[0])) : xstrdup (argv[0]), *text = NULL, *code = NULL;
+	const char *entry = o->entry ? o->entry : colons ? colons + 2 : NULL, *dot = strrchr (path, '.');
+	json_t *body = NULL;
+	size_t n;
+	if (!kind)
+		kind = dot && !strcmp (dot, ".py") ? "python" : dot && !strcmp (dot, ".so") ? "shared_object" : "command";
+	if (!strcmp (kind, "command")) {
+		json_t *list = json_array (), *j;
+		for (int i = 0; i < argc; i++)
+			json_array_append_new (list, json_string (argv[i]));
+		j = json_pack ("{s:o}", "argv", list);
+		code = json_dumps (j, JSON_COMPACT);
+		json_decref (j);
+	} else {
+		if (!entry) {
+			err_set (err, ERR_INVALID, FAULT_USER, "which function? say %s::NAME, or --entry NAME", argv[0]);
+			goto out;
+		}
+		if (!(text = read_file (path, &n, err)))
+			goto out;
+		code = strcmp (kind, "shared_object") ? xstrdup (text) : base64 (text, n);
+	}
+	const char *base = strrchr (path, '/');
+	body = json_pack ("{s:s, s:s, s:s, s:b, s:{s:s, s:s, s:s}}", "function_name",
+			  o->name ? o->name : entry ? entry : base ? base + 1 : path, "function_code", code, "kind", kind, "public",
+			  o->public, "meta", "python_version", "", "sdk_version", "weft-cli-" WEFT_VERSION, "serde_identifier", "");
+	if (!body) {
+		err_set (err, ERR_INVALID, FAULT_USER, "%s is not UTF-8 text", path);
+		goto out;
+	}
+	if (entry)
+		json_object_set_new (body, "entry", json_string (entry));
+	if (o->description)
+		json_object_set_new (body, "description", json_string (o->description));
+	if (o->container)
+		json_object_set_new (body, "container", json_string (o->container));
+	if (o->time_limit_ms || o->memory_limit_bytes) {
+		json_t *l = json_object ();
+		if (o->time_limit_ms)
+			json_object_set_new (l, "time_limit_s", json_real ((double)o->time_limit_ms / 1000));
+		if (o->memory_limit_bytes)
+			json_object_set_new (l, "memory_limit_bytes", json_integer (o->memory_limit_bytes));
+		json_object_set_new (body, "limits", l);
+	}
+out:
+	free (path);
+	free (text);
+	free (code);
+	return body;
+}
+
+static int cmd_register (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	struct err err = { 0 };
+	json_t *body = describe (o, argc, argv, &err), *answer;
+	if (!body || !(answer = api_call (&o->api, "POST", "/v3/functions", body, 0, &err)))
+		return api_fail ("function register", &err);
+	if (o->api.json)
+		api_print_json (answer);
+	else
+		puts (api_str (answer, "function_uuid"));
+	json_decref (answer);
+	return 0;
+}
+
+static int cmd_list (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	struct err err = { 0 };
+	json_t *answer = api_call (&o->api, "GET", "/v2/functions?limit=1000", NULL, 0, &err), *list, *f;
+	size_t i;
+	(void)argc;
+	(void)argv;
+	if (!answer)
+		return api_fail ("function list", &err);
+	list = json_is_array (answer) ? answer : json_object_get (answer, "functions");
+	if (o->api.json)
+		api_print_json (list);
+	else {
+		printf ("%-36s  %-13s  %s\n", "FUNCTION", "KIND", "NAME");
+		json_array_foreach (list, i, f)
+			printf ("%-36s  %-13s  %s\n", api_str (f, "function_uuid"), api_str (f, "kind"), api_str (f, "function_name"));
+	}
+	json_decref (answer);
+	return 0;
+}
+
+static int with_function (struct opts *o, const char *what, const char *method, const char *given, json_t **answer)
+{
+	struct err err = { 0 };
+	char id[37], *path;
+	if (api_function (&o->api, given, id, &err) < 0)
+		return api_fail (what, &err);
+	path = xasprintf ("/v2/functions/%s", id);
+	*answer = api_call (&o->api, method, path, NULL, 0, &err);
+	free (path);
+	return *answer ? 0 : api_fail (what, &err);
+}
+
+static int cmd_show (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	json_t *f;
+	const char *key;
+	json_t *v;
+	(void)argc;
+	if (with_function (o, "function show", "GET", argv[0], &f))
+		return 1;
+	if (o->api.json)
+		api_print_json (f);
+	else
+		json_object_foreach (f, key, v) {
+			char *text = json_is_string (v) ? xstrdup (json_string_value (v)) : json_dumps (v, JSON_ENCODE_ANY);
+			if (!strcmp (key, "function_code"))
+				printf ("%-16s (%zu characters)\n", "code", text ? strlen (text) : 0);
+			else
+				printf ("%-16s %s\n", key, text ? text : "");
+			free (text);
+		}
+	json_decref (f);
+	return 0;
+}
+
+static int cmd_delete (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	json_t *answer;
+	(void)argc;
+	if (with_function (o, "function delete", "DELETE", argv[0], &answer))
+		return 1;
+	if (o->api.json)
+		api_print_json (answer);
+	json_decref (answer);
+	return 0;
+}
+
+static const struct cli_opt register_opts[] = {
+	API_OPTS (struct opts),
+	{ "name", 'n', CLI_STRING, AT (name), "NAME", 0, 0, "what to call it; default: the entry point or the command" },
+	{ "kind", 'k', CLI_STRING, AT (kind), "KIND", 0, 0, "python, shared_object or command; default: by the file's ending" },
+	{ "entry", 'e', CLI_STRING, AT (entry), "NAME", 0, 0, "function in the file, or symbol in the shared object" },
+	{ "description", 0, CLI_STRING, AT (description), "TEXT", 0, 0, "one line for people" },
+	{ "container", 0, CLI_STRING, AT (container), "IMAGE", 0, 0, "image to run it in" },
+	{ "time-limit", 0, CLI_DURATION_MS, AT (time_limit_ms), "TIME", 0, 0, "longest run of one call, like 30s; default: none" },
+	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of one call, like 512MiB; default: none" },
+	{ "public", 0, CLI_FLAG, AT (public), NULL, 0, 0, "let everybody run it" },
+	CLI_END,
+};
+static const struct cli_opt plain_opts[] = { API_OPTS (struct opts), CLI_END };
+
+const struct cli_cmd cmds_function[] = {
+	{ "function register", "[OPTIONS] FILE.py::NAME | FILE.so::SYMBOL | -- COMMAND [ARG...]",
+	  "Register a function; prints its id.\n"
+	  "Python: the file's source is sent and NAME is called with the payload's arguments (JSON).\n"
+	  "Shared object: the file is sent; SYMBOL has the C ABI of weft_function.h.\n"
+	  "Command: run as it stands, without a shell; the payload is its standard input, its output the result.\n"
+	  "\n"
+	  "  weft function register model.py::predict --time-limit 30s\n"
+	  "  weft function register --name upper -- tr a-z A-Z",
+	  register_opts, sizeof (struct opts), 1, -1, cmd_register },
+	{ "function list", "[OPTIONS]", "List your functions, newest first.", plain_opts, sizeof (struct opts), 0, 0, cmd_list },
+	{ "function show", "[OPTIONS] FUNCTION", "Show one function, by id or name.", plain_opts, sizeof (struct opts), 1, 1, cmd_show },
+	{ "function delete", "[OPTIONS] FUNCTION", "Delete a function, by id or name. Tasks that are queued still run.", plain_opts,
+	  sizeof (struct opts), 1, 1, cmd_delete },
+	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
+};

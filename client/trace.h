@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A task's trace (GET /v3/tasks/{id}/trace) as a picture in text: a line a hop, a bar where and how long. */
+#ifndef CLIENT_TRACE_H
+#define CLIENT_TRACE_H
+#include <jansson.h>
+#include <stdio.h>
+
+void trace_print (const json_t *trace, FILE *to);
+
+#endif
