@@ -156,7 +156,7 @@ static void timer_fired (void *arg)
 static int spawn_worker (struct worker *w, struct err *err)
 {
 	struct workers *ws = w->all;
-	char id[ID_TEXT], pid[24], retries[24];
+	char id[ID_TEXT], pid[24];
 	const char *argv[24];
 	struct spawn_opts o = { .argv = argv };
 	size_t n = 0;
@@ -180,10 +180,9 @@ static int spawn_worker (struct worker *w, struct err *err)
 	argv[n++] = pid;
 	argv[n++] = "--log-level";
 	argv[n++] = ws->o.log_level;
-	if (ws->o.retries_on_kill >= 0) {
-		snprintf (retries, sizeof (retries), "%d", ws->o.retries_on_kill);
+	if (ws->o.retries_on_kill) {
 		argv[n++] = "--retries-on-kill";
-		argv[n++] = retries;
+		argv[n++] = ws->o.retries_on_kill;
 	}
 	argv[n] = NULL;
 	w->process = spawn_start (ws->loop, &o, exited, w, err);

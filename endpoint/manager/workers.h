@@ -59,7 +59,7 @@ struct workers_ops {
 struct workers_opts {
 	unsigned n;
 	const char *bin, *python, *node, *log_level;	/* borrowed for life */
-	int retries_on_kill;				/* -1 = not passed on */
+	const char *retries_on_kill;			/* borrowed for life; NULL = not passed on */
 	int64_t heartbeat_ms, threshold_ms;		/* 0 = the link's */
 	uint32_t max_payload_bytes, max_result_bytes;	/* for WELCOME; 0 = the link's */
 	struct rooms *rooms;				/* borrowed for life */

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weft-manager, one per provisioned node: starts worker engines and feeds them with what the agent (weft-endpoint) sends.
+ *
+ *     rooms       the directory: socket, work directories
+ *     upstream    the session with the agent              workers   processes and their sessions
+ *     dispatch    between the two: tasks.c, functions.c, results.c, prefetch.c, window.h
+ *
+ * Life: dial the agent; with its WELCOME (which brings the limits) the workers are started; run until SIGTERM, drained, the end of
+ * the node's time, or no agent for --orphan-timeout. Then workers are stopped, what has not begun goes back, BYE. */
+#include <limits.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zmq.h>
+#include "common/cli.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/spawn.h"
+#include "common/xmem.h"
+#include "endpoint/manager/dispatch.h"
+#include "endpoint/manager/rooms.h"
+#include "endpoint/manager/upstream.h"
+#include "endpoint/manager/workers.h"
+
+#define STOP_GRACE_MS 3000	/* workers, from SIGTERM to SIGKILL */
+#define STOP_LIMIT_MS 6000	/* and then we go whatever happens */
+#define LINGER_MS 1000
+
+struct options {
+	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *worker_bin, *python, *log_level, *retries_on_kill;
+	int64_t workers, parent_pid, time_left_s, retries_on_loss, heartbeat_ms, threshold_ms, orphan_timeout;
+	bool no_retry;
+};
+
+struct manager {
+	const struct options *o;
+	struct loop *loop;
+	void *zctx;
+	struct rooms *rooms;
+	struct dispatch *dispatch;
+	struct upstream *up;
+	struct workers *workers;
+	struct loop_timer *orphan, *end_of_time, *stop_limit;
+	char node[256], worker_bin[PATH_MAX];
+	bool stopping;
+	int status;
+};
+
+/* ---- the end ---- */
+
+static void finished (void *arg)
+{
+	struct manager *m = arg;
+
+	loop_stop (m->loop);
+}
+
+static void stop (struct manager *m, const char *why, int status)
+{
+	if (m->stopping) {
+		loop_stop (m->loop);	/* asked twice: at once */
+		return;
+	}
+	log_info ("main", "stopping", "why=%s", why);
+	m->stopping = true;
+	m->status = status;
+	loop_timer_stop (m->orphan);
+	loop_timer_stop (m->end_of_time);
+	loop_timer_start (m->stop_limit, STOP_LIMIT_MS, false);
+	dispatch_stop (m->dispatch);
+	if (m->workers)
+		workers_stop (m->workers, STOP_GRACE_MS);
+	else
+		loop_stop (m->loop);
+}
+
+static void on_signal (int signo, void *arg)
+{
+	stop (arg, signo == SIGINT ? "SIGINT" : "SIGTERM", 0);
+}
+
+static void orphaned (void *arg)
+{
+	stop (arg, "no session with the agent", 1);
+}
+
+static void drained (void *arg)
+{
+	stop (arg, "drained", 0);
+}
+
+/* Early enough that calls which are running can end, late enough not to waste the node. */
+static int64_t drain_before_ms (int64_t whole_ms)
+{
+	return whole_ms / 10 < 60000 ? whole_ms / 10 : 60000;
+}
+
+static void time_ends (void *arg)
+{
+	struct manager *m = arg;
+
+	dispatch_drain (m->dispatch, (uint32_t) drain_before_ms (m->o->time_left_s * 1000));
+}
+
+/* ---- the session with the agent ---- */
+
+static void start_workers (struct manager *m, const struct msg_welcome *welcome)
+{
+	const struct options *o = m->o;
+	const struct workers_opts wo = {
+		.n = (unsigned) o->workers, .bin = m->worker_bin, .python = o->python ? o->python : "python3", .node = m->node,
+		.log_level = o->log_level ? o->log_level : "info", .retries_on_kill = o->retries_on_kill,
+		.heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
+		.max_payload_bytes = welcome->max_payload_bytes, .max_result_bytes = welcome->max_result_bytes,
+		.rooms = m->rooms, .ops = &dispatch_workers_ops, .arg = m->dispatch,
+	};
+	struct err err;
+
+	m->workers = workers_create (m->loop, m->zctx, &wo, &err);
+	if (!m->workers) {
+		log_err (LOG_ERROR, "main", "cannot listen for workers", &err);
+		stop (m, "cannot listen for workers", 1);
+		return;
+	}
+	dispatch_connect (m->dispatch, m->up, m->workers);
+}
+
+static void session (bool up, const struct msg_welcome *welcome, void *arg)
+{
+	struct manager *m = arg;
+
+	if (m->stopping)
+		return;
+	if (!up) {
+		loop_timer_start (m->orphan, m->o->orphan_timeout, false);
+		return;
+	}
+	loop_timer_stop (m->orphan);
+	if (m->workers)
+		workers_set_limits (m->workers, welcome->max_payload_bytes, welcome->max_result_bytes);
+	else
+		start_workers (m, welcome);
+}
+
+/* ---- start ---- */
+
+static int dial (struct manager *m, struct err *err)
+{
+	const struct options *o = m->o;
+	char public_key[41], secret_key[41];
+	struct upstream_opts uo = {
+		.address = o->connect, .node = m->node, .block = o->block ? o->block : "", .server_key = o->server_key,
+		.slots = (unsigned) o->workers, .heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
+		.ops = &dispatch_upstream_ops, .arg = m->dispatch,
+	};
+
+	if (o->server_key) {
+		if (!o->key_file)
+			return err_set (err, ERR_INVALID, FAULT_USER, "--server-key needs --key-file");
+		if (upstream_read_key (o->key_file, public_key, secret_key, err) < 0)
+			return -1;
+		uo.public_key = public_key;
+		uo.secret_key = secret_key;
+	}
+	m->up = upstream_create (m->loop, m->zctx, &uo, err);
+	if (!m->up)
+		return -1;
+	dispatch_connect (m->dispatch, m->up, NULL);
+	loop_timer_start (m->orphan, o->orphan_timeout, false);
+	if (o->time_left_s)
+		loop_timer_start (m->end_of_time, o->time_left_s * 1000 - drain_before_ms (o->time_left_s * 1000), false);
+	return 0;
+}
+
+static int prepare (struct manager *m, struct err *err)
+{
+	const struct options *o = m->o;
+	const struct dispatch_opts d = {
+		.node = m->node, .retries_on_loss = (unsigned) o->retries_on_loss, .missing_ms = o->threshold_ms,
+		.time_left_ms = o->time_left_s * 1000, .session = session, .empty = drained, .stopped = finished, .arg = m,
+	};
+
+	if (!(m->loop = loop_create (err)) || loop_signal (m->loop, SIGTERM, on_signal, m, err) < 0
+	    || loop_signal (m->loop, SIGINT, on_signal, m, err) < 0 || spawn_become_subreaper (err) < 0)
+		return -1;
+	if (!(m->zctx = zmq_ctx_new ()))
+		return err_errno (err, "making a ZeroMQ context");
+	if (!(m->rooms = rooms_create (m->loop, o->dir, err)))
+		return -1;
+	m->orphan = loop_timer_create (m->loop, orphaned, m);
+	m->end_of_time = loop_timer_create (m->loop, time_ends, m);
+	m->stop_limit = loop_timer_create (m->loop, finished, m);
+	m->dispatch = dispatch_create (m->loop, &d);
+	return dial (m, err);
+}
+
+static void tear_down (struct manager *m)
+{
+	workers_destroy (&m->workers, 0);
+	spawn_kill_strays ();
+	if (m->dispatch)
+		dispatch_connect (m->dispatch, NULL, NULL);
+	upstream_destroy (&m->up, LINGER_MS);
+	dispatch_destroy (&m->dispatch);
+	if (m->loop) {
+		loop_timer_destroy (&m->orphan);
+		loop_timer_destroy (&m->end_of_time);
+		loop_timer_destroy (&m->stop_limit);
+	}
+	rooms_destroy (&m->rooms);
+	if (m->zctx)
+		zmq_ctx_term (m->zctx);
+	loop_destroy (&m->loop);
+}
+
+/* The worker beside this program; as installed or as built. Else from PATH. */
+static void find_worker (struct manager *m)
+{
+	char self[PATH_MAX - 16];
+	ssize_t n = readlink ("/proc/self/exe", self, sizeof (self) - 1);
+	char *slash;
+
+	snprintf (m->worker_bin, sizeof (m->worker_bin), "%s", m->o->worker_bin ? m->o->worker_bin : "weft-worker");
+	if (m->o->worker_bin || n <= 0)
+		return;
+	self[n] = '\0';
+	slash = strrchr (self, '/');
+	if (!slash)
+		return;
+	*slash = '\0';
+	snprintf (m->worker_bin, sizeof (m->worker_bin), "%s/weft-worker", self);
+	if (access (m->worker_bin, X_OK) < 0)
+		snprintf (m->worker_bin, sizeof (m->worker_bin), "weft-worker");
+}
+
+static int complete_options (struct options *o, struct manager *m, struct err *err)
+{
+	struct id id;
+
+	if (!o->connect || !o->dir)
+		return err_set (err, ERR_INVALID, FAULT_USER, "--connect and --dir are needed; see --help");
+	if (o->endpoint_id && id_parse (&id, o->endpoint_id, strlen (o->endpoint_id)) < 0)
+		return err_set (err, ERR_INVALID, FAULT_USER, "--endpoint-id: '%s' is not a UUID", o->endpoint_id);
+	if (o->retries_on_kill && (!*o->retries_on_kill || o->retries_on_kill[strspn (o->retries_on_kill, "0123456789")]))
+		return err_set (err, ERR_INVALID, FAULT_USER, "--retries-on-kill: expected a number, got '%s'", o->retries_on_kill);
+	if (o->node)
+		snprintf (m->node, sizeof (m->node), "%s", o->node);
+	else if (gethostname (m->node, sizeof (m->node) - 1) < 0)
+		return err_errno (err, "reading the host's name");
+	if (!o->workers)
+		o->workers = sysconf (_SC_NPROCESSORS_ONLN) > 0 ? sysconf (_SC_NPROCESSORS_ONLN) : 1;
+	if (!o->retries_on_loss)
+		o->retries_on_loss = 5;
+	if (o->no_retry)
+		o->retries_on_loss = 0;
+	if (!o->orphan_timeout)
+		o->orphan_timeout = 30000;
+	find_worker (m);
+	return 0;
+}
+
+static int run (void *opts, int argc, char **argv)
+{
+	struct options *o = opts;
+	struct manager m = { .o = o };
+	enum log_level level = LOG_INFO;
+	struct err err;
+
+	(void) argc;
+	(void) argv;
+	if (o->parent_pid)
+		spawn_tie_to_parent ((pid_t) o->parent_pid);
+	if (o->log_level && log_level_parse (o->log_level, &level) < 0) {
+		fprintf (stderr, "weft-manager: --log-level: expected debug, info, warn or error, got '%s'\n", o->log_level);
+		return 2;
+	}
+	log_open ("weft-manager", NULL, level, NULL);
+	signal (SIGPIPE, SIG_IGN);
+	umask (077);
+	if (complete_options (o, &m, &err) < 0) {
+		fprintf (stderr, "weft-manager: %s\n", err.text);
+		return 2;
+	}
+	if (prepare (&m, &err) < 0) {
+		log_err (LOG_ERROR, "main", "cannot start", &err);
+		m.status = 1;
+	} else {
+		log_info ("main", "started", "endpoint=%s block=%s node=%s workers=%d", o->endpoint_id, o->block, m.node, (int) o->workers);
+		loop_run (m.loop);
+	}
+	tear_down (&m);
+	return m.status;
+}
+
+#define OPT(name, type, field, arg, min, max, help) { name, 0, type, offsetof (struct options, field), arg, min, max, help }
+static const struct cli_opt options[] = {
+	OPT ("connect", CLI_STRING, connect, "URI", 0, 0, "where the agent listens (needed)"),
+	OPT ("endpoint-id", CLI_STRING, endpoint_id, "UUID", 0, 0, "the endpoint that this node belongs to"),
+	OPT ("block", CLI_STRING, block, "ID", 0, 0, "the block (scheduler's job) that this node belongs to"),
+	OPT ("node", CLI_STRING, node, "NAME", 0, 0, "name of this node (default: the host's)"),
+	OPT ("workers", CLI_INT, workers, "N", 1, 4096, "workers to run (default: one a processor)"),
+	OPT ("dir", CLI_STRING, dir, "DIR", 0, 0, "directory for the socket and the work directories (needed)"),
+	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does"),
+	OPT ("server-key", CLI_STRING, server_key, "Z85", 0, 0, "the agent's CURVE public key"),
+	OPT ("key-file", CLI_STRING, key_file, "FILE", 0, 0, "file with our CURVE secret key"),
+	OPT ("worker-bin", CLI_STRING, worker_bin, "PATH", 0, 0, "the worker's program (default: weft-worker beside this one)"),
+	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter of the workers (default: python3)"),
+	OPT ("time-left-s", CLI_INT, time_left_s, "N", 0, 1 << 30, "seconds until this node is taken away (0, the default: unlimited)"),
+	OPT ("retries-on-kill", CLI_STRING, retries_on_kill, "N", 0, 0, "passed on to the workers"),
+	OPT ("retries-on-loss", CLI_INT, retries_on_loss, "N", 1, 100, "how often a task is run again whose worker was lost (default: 5)"),
+	OPT ("no-retry", CLI_FLAG, no_retry, NULL, 0, 0, "do not run a task again whose worker was lost"),
+	OPT ("heartbeat-ms", CLI_INT, heartbeat_ms, "N", 10, 3600000, "pause between heartbeats (default: 2000)"),
+	OPT ("threshold-ms", CLI_INT, threshold_ms, "N", 50, 3600000, "silence that ends a session (default: 10000)"),
+	OPT ("orphan-timeout", CLI_DURATION_MS, orphan_timeout, "TIME", 100, 86400000, "end after so long without the agent (default: 30s)"),
+	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
+	CLI_END,
+};
+
+static const struct cli_cmd cmds[] = {
+	{ "", "[OPTIONS]", "Start and feed the workers of one node.\nStarted by weft-endpoint, or by the block script on a cluster's node.",
+	  options, sizeof (struct options), 0, 0, run },
+	{ .name = NULL },
+};
+
+int main (int argc, char **argv)
+{
+	static const struct cli_prog prog = {
+		.name = "weft-manager", .help = "Runs on each node of an endpoint: starts workers, hands them tasks, hands on their results.",
+		.cmds = cmds,
+	};
+	return cli_main (&prog, argc, argv);
+}
