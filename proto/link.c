@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life of a link, its socket's options, the periodic sweep (heartbeats and silence). The other parts: see link_internal.h.
+ *
+ * An idle link costs one wake-up each quarter of heartbeat_ms, whatever the number of peers. */
+#include "proto/link_internal.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/xmem.h"
+
+enum {
+	HEARTBEAT_MS = 2000, THRESHOLD_MS = 10000, SWEEP_MIN_MS = 25, PULL_MAX = 1024,
+	PAYLOAD_BYTES = 10 << 20, QUEUED_BYTES = 64 << 20, PEERS = 16384,
+	HWM_MIN = 16, HWM_MAX = 1000,
+	DESTROY_POLL_MS = 5,
+};
+
+/* ---- callbacks and destruction -------------------------------------------------------------------------------- */
+
+static void link_free (struct link *k, int64_t linger_ms);
+
+void link_enter (struct link *k)
+{
+	k->in_call++;
+}
+
+bool link_leave (struct link *k)
+{
+	if (--k->in_call > 0 || !k->muted)
+		return true;
+	link_free (k, k->linger_ms);
+	return false;
+}
+
+/* ---- socket --------------------------------------------------------------------------------------------------- */
+
+static int set_int (struct link *k, int option, int value)
+{
+	return zmq_setsockopt (k->sock, option, &value, sizeof (value));
+}
+
+static int set_common (struct link *k)
+{
+	int64_t max_frame = (int64_t) k->max_frame_bytes;
+	if (set_int (k, ZMQ_SNDHWM, k->hwm) < 0		/* short: our own queue is in front of it, counted in bytes */
+	    || set_int (k, ZMQ_RCVHWM, k->hwm) < 0	/* a paused link stops its peers through TCP */
+	    || set_int (k, ZMQ_LINGER, 0) < 0		/* what a dead peer did not take is sent again in the next session */
+	    || zmq_setsockopt (k->sock, ZMQ_MAXMSGSIZE, &max_frame, sizeof (max_frame)) < 0	/* before libzmq allocates */
+	    || set_int (k, ZMQ_IPV6, 1) < 0
+	    || set_int (k, ZMQ_HANDSHAKE_IVL, 5000) < 0	/* half-open connections die */
+	    || set_int (k, ZMQ_HEARTBEAT_IVL, 0) < 0	/* sessions have their own */
+	    /* The kernel finds hosts that vanished without FIN, without waking us: else a listener would hold their descriptors for ever. */
+	    || set_int (k, ZMQ_TCP_KEEPALIVE, 1) < 0 || set_int (k, ZMQ_TCP_KEEPALIVE_IDLE, 120) < 0
+	    || set_int (k, ZMQ_TCP_KEEPALIVE_INTVL, 30) < 0 || set_int (k, ZMQ_TCP_KEEPALIVE_CNT, 4) < 0)
+		return -1;
+	return 0;
+}
+
+static int set_dealer (struct link *k)
+{
+	return set_int (k, ZMQ_IMMEDIATE, 0) < 0	/* the first HELLO waits in the socket; a socket serves one connection */
+	       || set_int (k, ZMQ_CONNECT_TIMEOUT, 5000) < 0
+	       /* link_dial.c makes a new socket instead. Not -1: libzmq would then drop what came before the connection ended. */
+	       || set_int (k, ZMQ_RECONNECT_IVL, 24 * 3600 * 1000) < 0 ? -1 : 0;
+}
+
+static int set_router (struct link *k)
+{
+	return set_int (k, ZMQ_ROUTER_MANDATORY, 1) < 0	/* a full or vanished peer is an error, not a silent drop */
+	       || set_int (k, ZMQ_BACKLOG, 1024) < 0 ? -1 : 0;	/* a whole cluster connects at once */
+}
+
+static int set_curve (struct link *k)
+{
+	if (zmq_setsockopt (k->sock, ZMQ_CURVE_PUBLICKEY, k->public_key, LINK_KEY_TEXT) < 0
+	    || zmq_setsockopt (k->sock, ZMQ_CURVE_SECRETKEY, k->secret_key, LINK_KEY_TEXT) < 0)
+		return -1;
+	if (!k->listener)
+		return zmq_setsockopt (k->sock, ZMQ_CURVE_SERVERKEY, k->dial.server_key, LINK_KEY_TEXT);
+	return set_int (k, ZMQ_CURVE_SERVER, 1) < 0
+	       || zmq_setsockopt (k->sock, ZMQ_ZAP_DOMAIN, k->domain, strlen (k->domain)) < 0 ? -1 : 0;
+}
+
+int link_socket_open (struct link *k, int type, struct err *err)
+{
+	if (!(k->sock = zmq_socket (k->zctx, type)))
+		return err_set (err, ERR_LIMIT, FAULT_SITE, "opening a socket: %s", zmq_strerror (zmq_errno ()));
+	k->sock_gen++;
+	if (set_common (k) < 0 || (k->listener ? set_router (k) : set_dealer (k)) < 0 || (k->curve && set_curve (k) < 0))
+		return err_set (err, ERR_INVALID, FAULT_SELF, "%s: socket options or keys: %s", k->name, zmq_strerror (zmq_errno ()));
+	return 0;
+}
+
+void link_socket_close (struct link *k, int64_t linger_ms)
+{
+	zev_destroy (&k->zev);
+	if (!k->sock)
+		return;
+	if (linger_ms > 0)
+		set_int (k, ZMQ_LINGER, (int) linger_ms);
+	zmq_close (k->sock);
+	k->sock = NULL;
+	k->sock_gen++;
+}
+
+/* ---- from the loop -------------------------------------------------------------------------------------------- */
+
+static bool pull (struct link *k)
+{
+	struct link_in in;
+	if (!link_inbox_read (k, &in))
+		return false;
+	link_inbox_take (k, &in);
+	link_inbox_clear (k, in.n);
+	return true;
+}
+
+void link_pull_all (struct link *k)
+{
+	unsigned gen = k->sock_gen;
+	for (int i = 0; i < PULL_MAX && !k->muted && gen == k->sock_gen && k->sock; i++)
+		if (!pull (k))
+			break;
+}
+
+static void on_socket (struct zev *z, int events, void *arg)
+{
+	struct link *k = arg;
+	unsigned gen = k->sock_gen;
+	(void) z;
+	link_enter (k);
+	if (events & ZMQ_POLLERR) {
+		log_error ("link", "socket died", "link=%s", k->name);
+		if (!k->listener && k->dial.state == DIAL_UP)
+			link_session_doom (k->dial.self, 0, ERR_INTERNAL, "socket died");
+	} else {
+		if (events & ZMQ_POLLIN)
+			pull (k);
+		if ((events & ZMQ_POLLOUT) && !k->muted && gen == k->sock_gen)
+			link_outbox_retry (k);
+	}
+	link_leave (k);
+}
+
+static void on_burst_end (void *arg)
+{
+	struct link *k = arg;
+	link_enter (k);
+	if (k->ops->on_burst_end)
+		k->ops->on_burst_end (k->arg);
+	if (!k->muted && k->listener)
+		link_outbox_retry (k);
+	link_leave (k);
+}
+
+int link_socket_watch (struct link *k, struct err *err)
+{
+	if (!(k->zev = zev_create (k->loop, k->sock, ZMQ_POLLIN, on_socket, k, err)))
+		return -1;
+	zev_on_burst_end (k->zev, on_burst_end);
+	if (k->paused)
+		zev_stop (k->zev);
+	return 0;
+}
+
+static void on_flush (void *arg)
+{
+	link_outbox_flush_dirty (arg);
+}
+
+static void on_retry (void *arg)
+{
+	link_outbox_retry (arg);
+}
+
+/* What was found out where callbacks may not be made. */
+static void on_chores (void *arg)
+{
+	struct link *k = arg;
+	struct link_peer *p;
+	link_enter (k);
+	while (!k->muted && (p = TAILQ_FIRST (&k->todo))) {
+		TAILQ_REMOVE (&k->todo, p, todo_entry);
+		p->todo = false;
+		if (p->state == PEER_CLOSING) {
+			link_session_down (p);
+		} else if (p->relieved) {
+			p->relieved = false;
+			if (k->ops->on_relief && p->state == PEER_UP)
+				k->ops->on_relief (p, k->arg);
+		}
+	}
+	link_leave (k);
+}
+
+static void check_peer (struct link_peer *p, int64_t now, bool judge_silence)
+{
+	struct link *k = p->k;
+	if (judge_silence && now - p->heard_ms > k->threshold_ms) {
+		char why[LINK_WHY_MAX];
+		snprintf (why, sizeof (why), "no sign of life for %lld ms", (long long) (now - p->heard_ms));
+		link_session_doom (p, WIRE_BYE, ERR_TIMEOUT, why);
+	} else if (now - p->sent_ms >= k->heartbeat_ms && p->out.count == 0) {
+		if (k->ops->on_heartbeat)
+			k->ops->on_heartbeat (p, k->arg);
+		if (!k->muted && p->state == PEER_UP)
+			link_outbox_push (p, WIRE_HEARTBEAT, NULL);
+	}
+}
+
+static void on_sweep (void *arg)
+{
+	struct link *k = arg;
+	struct link_peer *p, *next;
+	int64_t now = clock_now_ms ();
+	/* We were stopped ourselves (SIGSTOP, suspended machine): what peers said meanwhile is still unread. */
+	bool late = now - k->swept_ms > k->sweep_ms + k->threshold_ms / 2;
+	k->swept_ms = now;
+	link_enter (k);
+	for (p = TAILQ_FIRST (&k->all); p && !k->muted; p = next) {
+		next = TAILQ_NEXT (p, all_entry);	/* peers are freed by chores only, not below */
+		if (p->state == PEER_UP)
+			check_peer (p, now, !late && !k->paused);
+	}
+	link_leave (k);
+}
+
+void link_sweep_start (struct link *k)
+{
+	k->sweep_ms = k->heartbeat_ms / 4 > SWEEP_MIN_MS ? k->heartbeat_ms / 4 : SWEEP_MIN_MS;
+	k->swept_ms = clock_now_ms ();
+	loop_timer_start (k->sweep, k->sweep_ms, true);
+}
+
+/* ---- making and destroying ------------------------------------------------------------------------------------ */
+
+static struct link *link_new (struct loop *l, void *zctx, const struct link_opts *o, bool listener, struct err *err)
+{
+	struct link *k;
+	if ((o->public_key == NULL) != (o->secret_key == NULL)
+	    || (o->public_key && (strlen (o->public_key) != LINK_KEY_TEXT - 1 || strlen (o->secret_key) != LINK_KEY_TEXT - 1))) {
+		err_set (err, ERR_INVALID, FAULT_USER, "CURVE keys come as a pair, 40 characters of Z85 each");
+		return NULL;
+	}
+	k = xcalloc (1, sizeof (*k));
+	k->loop = l;
+	k->zctx = zctx;
+	k->ops = o->ops;
+	k->arg = o->arg;
+	k->name = xstrdup (o->name ? o->name : "peer");
+	k->listener = listener;
+	k->heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS;
+	k->threshold_ms = o->threshold_ms ? o->threshold_ms : THRESHOLD_MS;
+	k->max_payload_bytes = o->max_payload_bytes ? o->max_payload_bytes : PAYLOAD_BYTES;
+	k->max_result_bytes = o->max_result_bytes ? o->max_result_bytes : PAYLOAD_BYTES;
+	k->max_frame_bytes = o->max_frame_bytes ? o->max_frame_bytes : WIRE_MAX_RECORD;
+	k->max_queued_bytes = o->max_queued_bytes ? o->max_queued_bytes : QUEUED_BYTES;
+	k->max_peers = o->max_peers ? o->max_peers : PEERS;
+	/* Messages are up to LINK_BATCH_BYTES: libzmq then holds about as much for a peer as we do. */
+	size_t hwm = k->max_queued_bytes / LINK_BATCH_BYTES;
+	k->hwm = hwm < HWM_MIN ? HWM_MIN : hwm > HWM_MAX ? HWM_MAX : (int) hwm;
+	if ((k->curve = o->public_key != NULL)) {
+		memcpy (k->public_key, o->public_key, LINK_KEY_TEXT);
+		memcpy (k->secret_key, o->secret_key, LINK_KEY_TEXT);
+	}
+	TAILQ_INIT (&k->all);
+	TAILQ_INIT (&k->dirty);
+	TAILQ_INIT (&k->blocked);
+	TAILQ_INIT (&k->todo);
+	k->by_id = map_create ();
+	k->sweep = loop_timer_create (l, on_sweep, k);
+	k->retry = loop_timer_create (l, on_retry, k);
+	k->flush = loop_defer_create (l, on_flush, k);
+	k->chores = loop_defer_create (l, on_chores, k);
+	zmq_msg_init (&k->head);
+	return k;
+}
+
+struct link *link_listen (struct loop *l, void *zctx, const char *const *addresses, const struct link_opts *o, struct err *err)
+{
+	struct link *k = link_new (l, zctx, o, true, err);
+	char last[512] = "";
+	size_t n = sizeof (last);
+	if (!k)
+		return NULL;
+	if ((k->curve && link_zap_join (k, err) < 0) || link_socket_open (k, ZMQ_ROUTER, err) < 0)
+		goto fail;
+	for (; *addresses; addresses++)
+		if (zmq_bind (k->sock, *addresses) < 0) {
+			err_set (err, ERR_IO, FAULT_SITE, "listening on %s: %s", *addresses, zmq_strerror (zmq_errno ()));
+			goto fail;
+		}
+	if (zmq_getsockopt (k->sock, ZMQ_LAST_ENDPOINT, last, &n) < 0) {
+		err_set (err, ERR_INTERNAL, FAULT_SELF, "reading the bound address: %s", zmq_strerror (zmq_errno ()));
+		goto fail;
+	}
+	k->endpoint = xstrdup (last);
+	if (link_socket_watch (k, err) < 0)
+		goto fail;
+	link_sweep_start (k);
+	return k;
+fail:
+	link_free (k, 0);
+	return NULL;
+}
+
+struct link *link_dial (struct loop *l, void *zctx, const char *address, const struct link_opts *o, struct err *err)
+{
+	struct link *k = link_new (l, zctx, o, false, err);
+	if (k && link_dial_start (k, address, o, err) < 0) {
+		link_free (k, 0);
+		return NULL;
+	}
+	return k;
+}
+
+/* Hand everything to libzmq; wait for peers that are slow, within linger_ms. */
+static void say_bye (struct link *k, int64_t linger_ms)
+{
+	int64_t end = clock_now_ms () + linger_ms;
+	struct link_peer *p;
+	if (!k->sock)
+		return;
+	set_int (k, ZMQ_SNDHWM, 0);	/* also of the connections that exist */
+	TAILQ_FOREACH (p, &k->all, all_entry)
+		link_session_doom (p, WIRE_BYE, ERR_NONE, "the process ends");
+	link_outbox_flush_dirty (k);
+	while (!TAILQ_EMPTY (&k->blocked) && clock_now_ms () < end) {
+		zmq_poll (NULL, 0, DESTROY_POLL_MS);
+		link_outbox_retry (k);
+	}
+}
+
+static void link_free (struct link *k, int64_t linger_ms)
+{
+	struct link_peer *p;
+	int e = errno;
+	k->muted = true;
+	say_bye (k, linger_ms);
+	if (k->listener)
+		while ((p = TAILQ_FIRST (&k->all))) {
+			TAILQ_REMOVE (&k->all, p, all_entry);
+			link_peer_free (p);
+		}
+	else
+		link_dial_stop (k);
+	link_socket_close (k, linger_ms);
+	link_zap_leave (k);		/* after the socket: see link_zap.c */
+	loop_timer_destroy (&k->sweep);
+	loop_timer_destroy (&k->retry);
+	loop_defer_destroy (&k->flush);
+	loop_defer_destroy (&k->chores);
+	link_table_fini (&k->table);
+	map_destroy (&k->by_id);
+	for (size_t i = 0; i < k->nrecs; i++)
+		zmq_msg_close (&k->recs[i]);
+	free (k->recs);
+	zmq_msg_close (&k->head);
+	free (k->keys);
+	free (k->endpoint);
+	free (k->name);
+	explicit_bzero (k->secret_key, sizeof (k->secret_key));
+	free (k);
+	errno = e;
+}
+
+void link_destroy (struct link **at, int64_t linger_ms)
+{
+	struct link *k = *at;
+	if (!k)
+		return;
+	*at = NULL;
+	if (k->in_call) {		/* from a callback: its caller is still on the stack */
+		k->muted = true;
+		k->linger_ms = linger_ms;
+		return;
+	}
+	link_free (k, linger_ms);
+}
+
+/* ---- small public calls --------------------------------------------------------------------------------------- */
+
+void link_pause (struct link *k, bool paused)
+{
+	struct link_peer *p;
+	int64_t now = clock_now_ms ();
+	if (k->paused == paused)
+		return;
+	k->paused = paused;
+	if (!paused)			/* their heartbeats are still unread */
+		TAILQ_FOREACH (p, &k->all, all_entry)
+			p->heard_ms = now;
+	if (k->zev && paused)
+		zev_stop (k->zev);
+	else if (k->zev)
+		zev_start (k->zev);
+}
+
+const char *link_address (const struct link *k)
+{
+	return k->endpoint;
+}
+
+void link_peer_close (struct link_peer *p, int code, const char *text)
+{
+	link_session_doom (p, WIRE_BYE, code, text ? text : "");
+}
+
+void link_peer_set_data (struct link_peer *p, void *data)
+{
+	p->data = data;
+}
+
+void *link_peer_data (const struct link_peer *p)
+{
+	return p->data;
+}
+
+const struct id *link_peer_id (const struct link_peer *p)
+{
+	return &p->id;
+}
+
+uint64_t link_peer_instance (const struct link_peer *p)
+{
+	return p->instance;
+}
+
+int link_peer_major (const struct link_peer *p)
+{
+	return p->major;
+}
+
+const char *link_peer_key (const struct link_peer *p)
+{
+	return p->key;
+}
+
+uint64_t link_epoch (const struct link_peer *p)
+{
+	return p->epoch;
+}
+
+void link_stats (const struct link *k, struct link_stats *out)
+{
+	*out = k->stats;
+}

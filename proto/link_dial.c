@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The dialler's side of a connection: one DEALER per attempt.
+ *
+ *   IDLE        pause over: new socket, HELLO            CONNECTING
+ *   CONNECTING  WELCOME: on_up                           UP
+ *   CONNECTING  REJECT, failed handshake, too long       IDLE, on_reject
+ *   CONNECTING  nobody there                             IDLE
+ *   UP          BYE, silence, connection lost: on_down   IDLE
+ *
+ * libzmq's own reconnecting is off: it keeps what was queued and would send it to whoever answers next, without a session. A new socket
+ * starts empty. Its monitor tells what libzmq otherwise hides: that the key was refused, that the connection broke. */
+#include "proto/link_internal.h"
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/xmem.h"
+
+enum { PAUSE_BASE_MS = 200, PAUSE_CAP_MS = 10000, BAD_HANDSHAKES = 2, ANSWER_MIN_MS = 5000, HEARTBEAT_MIN_MS = 25 };
+
+static int dial_open (struct link *k, struct err *err);
+
+/* ---- the socket monitor --------------------------------------------------------------------------------------- */
+
+static void mon_close (struct link *k)
+{
+	struct link_dial *d = &k->dial;
+	if (k->sock)
+		zmq_socket_monitor (k->sock, NULL, 0);
+	zev_destroy (&d->mon_zev);
+	if (d->mon)
+		zmq_close (d->mon);
+	d->mon = NULL;
+}
+
+static void dial_close (struct link *k, int64_t linger_ms)
+{
+	mon_close (k);
+	link_socket_close (k, linger_ms);
+	k->dial.connected = k->dial.secured = false;
+}
+
+static void handshake_failed (struct link *k)
+{
+	char text[LINK_WHY_MAX];
+	snprintf (text, sizeof (text), "no secure handshake with %s: %s", k->dial.address,
+		  k->curve ? "wrong server key or not a Weft peer" : "not a Weft peer");
+	/* A single one may be a listener that is just going down. */
+	link_dial_failed (k, ERR_UNAVAILABLE, text, ++k->dial.bad_handshakes >= BAD_HANDSHAKES);
+}
+
+static void connection_ended (struct link *k)
+{
+	struct link_dial *d = &k->dial;
+	unsigned gen = k->sock_gen;
+	if (!k->paused)
+		link_pull_all (k);	/* a BYE or REJECT may have come before the end */
+	if (k->muted || gen != k->sock_gen)
+		return;
+	if (d->state == DIAL_UP)
+		link_session_doom (d->self, 0, ERR_UNAVAILABLE, "connection lost");
+	else if (d->connected && !d->secured)
+		handshake_failed (k);
+	else if (d->state == DIAL_CONNECTING)
+		link_dial_failed (k, ERR_UNAVAILABLE, "nobody answers", false);
+}
+
+static void refused (struct link *k)
+{
+	char text[LINK_WHY_MAX];
+	snprintf (text, sizeof (text), "%s refused our key: it does not know it", k->name);
+	k->stats.rejected++;
+	link_dial_failed (k, ERR_FORBIDDEN, text, true);
+}
+
+static void on_monitor_event (struct link *k, int event)
+{
+	switch (event) {
+	case ZMQ_EVENT_CONNECTED:
+		k->dial.connected = true;
+		break;
+	case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+		k->dial.secured = true;
+		k->dial.bad_handshakes = 0;
+		break;
+	case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+		refused (k);
+		break;
+	case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+	case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+		if (k->dial.state == DIAL_CONNECTING)
+			handshake_failed (k);
+		break;
+	case ZMQ_EVENT_DISCONNECTED:
+	case ZMQ_EVENT_CLOSED:
+	case ZMQ_EVENT_CONNECT_RETRIED:
+		connection_ended (k);
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_monitor (struct zev *z, int events, void *arg)
+{
+	struct link *k = arg;
+	zmq_msg_t m, where;
+	int event = 0;
+	(void) z;
+	if (events & ZMQ_POLLERR)
+		return;
+	zmq_msg_init (&m);
+	zmq_msg_init (&where);
+	if (zmq_msg_recv (&m, k->dial.mon, ZMQ_DONTWAIT) >= 0) {
+		uint16_t number;
+		if (zmq_msg_size (&m) >= sizeof (number)) {
+			memcpy (&number, zmq_msg_data (&m), sizeof (number));	/* host order: it never leaves the process */
+			event = number;
+		}
+		if (zmq_msg_more (&m))
+			zmq_msg_recv (&where, k->dial.mon, ZMQ_DONTWAIT);
+	}
+	zmq_msg_close (&m);
+	zmq_msg_close (&where);
+	link_enter (k);
+	on_monitor_event (k, event);
+	link_leave (k);
+}
+
+static int mon_open (struct link *k, struct err *err)
+{
+	static atomic_uint serial;
+	struct link_dial *d = &k->dial;
+	char address[64];
+	int zero = 0;
+	int events = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+		     | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_DISCONNECTED
+		     | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED;
+	snprintf (address, sizeof (address), "inproc://weft-link-monitor-%u", atomic_fetch_add (&serial, 1));
+	if (zmq_socket_monitor (k->sock, address, events) < 0 || !(d->mon = zmq_socket (k->zctx, ZMQ_PAIR))
+	    || zmq_setsockopt (d->mon, ZMQ_LINGER, &zero, sizeof (zero)) < 0 || zmq_connect (d->mon, address) < 0)
+		return err_set (err, ERR_INTERNAL, FAULT_SELF, "watching a socket: %s", zmq_strerror (zmq_errno ()));
+	d->mon_zev = zev_create (k->loop, d->mon, ZMQ_POLLIN, on_monitor, k, err);
+	return d->mon_zev ? 0 : -1;
+}
+
+/* ---- attempts ------------------------------------------------------------------------------------------------- */
+
+static void say_hello (struct link *k)
+{
+	const struct msg_hello *hello = &k->dial.hello;
+	struct wire_header h = { .major = hello->max_major, .minor = hello->minor, .type = WIRE_HELLO, .count = 1 };
+	struct buf b;
+	zmq_msg_t m;
+	buf_init (&b, 0);
+	msg_hello_encode (&b, hello, hello->max_major);
+	link_msg_from_buf (&m, &b);
+	link_post (k, 0, &h, &m);
+}
+
+static int dial_open (struct link *k, struct err *err)
+{
+	struct link_dial *d = &k->dial;
+	if (link_socket_open (k, ZMQ_DEALER, err) < 0 || mon_open (k, err) < 0)
+		goto fail;
+	if (zmq_connect (k->sock, d->address) < 0) {
+		err_set (err, ERR_INVALID, FAULT_USER, "connecting to %s: %s", d->address, zmq_strerror (zmq_errno ()));
+		goto fail;
+	}
+	if (link_socket_watch (k, err) < 0)
+		goto fail;
+	d->state = DIAL_CONNECTING;
+	d->opened_ms = clock_now_ms ();
+	say_hello (k);			/* waits in the socket until it is connected */
+	loop_timer_start (d->timer, LINK_HELLO_MS, false);
+	return 0;
+fail:
+	dial_close (k, 0);
+	return -1;
+}
+
+static void dial_pause (struct link *k)
+{
+	struct link_dial *d = &k->dial;
+	d->state = DIAL_IDLE;
+	loop_timer_start (d->timer, clock_backoff_ms (d->attempt, PAUSE_BASE_MS, PAUSE_CAP_MS), false);
+}
+
+void link_dial_failed (struct link *k, int code, const char *text, bool report)
+{
+	char why[LINK_WHY_MAX];
+	if (k->dial.state != DIAL_CONNECTING)
+		return;
+	snprintf (why, sizeof (why), "%s", text);
+	log_info ("link", "connection attempt failed", "link=%s address=%s attempt=%u code=%s why=%s", k->name, k->dial.address,
+		  k->dial.attempt, err_name (code), why);
+	dial_close (k, 0);
+	dial_pause (k);
+	k->dial.attempt++;
+	if (report && k->ops->on_reject && !k->muted)
+		k->ops->on_reject (k, code, why, k->arg);
+}
+
+static void on_timer (void *arg)
+{
+	struct link *k = arg;
+	struct link_dial *d = &k->dial;
+	struct err err = { 0 };
+	link_enter (k);
+	if (d->state == DIAL_IDLE) {
+		if (dial_open (k, &err) < 0) {
+			log_err (LOG_WARN, "link", "connection attempt failed", &err);
+			dial_pause (k);
+			d->attempt++;
+		}
+	} else if (d->state == DIAL_CONNECTING) {
+		/* Paused: the answer may lie unread. */
+		if (!k->paused && clock_now_ms () - d->opened_ms > (k->threshold_ms > ANSWER_MIN_MS ? k->threshold_ms : ANSWER_MIN_MS)) {
+			char text[LINK_WHY_MAX];
+			if (d->connected && !d->secured) {
+				handshake_failed (k);
+			} else {
+				snprintf (text, sizeof (text), "no answer from %s", d->address);
+				link_dial_failed (k, ERR_UNAVAILABLE, text, d->secured);
+			}
+		} else {
+			if (d->secured)
+				say_hello (k);
+			loop_timer_start (d->timer, LINK_HELLO_MS, false);
+		}
+	}
+	link_leave (k);
+}
+
+void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch)
+{
+	struct link_dial *d = &k->dial;
+	struct link_peer *p = d->self;
+	loop_timer_stop (d->timer);
+	d->state = DIAL_UP;
+	d->bad_handshakes = 0;
+	d->up_ms = clock_now_ms ();
+	p->state = PEER_UP;
+	p->major = w->major;
+	p->epoch = epoch;
+	p->seq = 0;
+	p->malformed = 0;
+	p->linger_ms = 0;
+	p->heard_ms = p->sent_ms = d->up_ms;
+	if (w->heartbeat_ms)
+		k->heartbeat_ms = w->heartbeat_ms > HEARTBEAT_MIN_MS ? w->heartbeat_ms : HEARTBEAT_MIN_MS;
+	if (w->threshold_ms)
+		k->threshold_ms = w->threshold_ms;
+	if (k->threshold_ms < 2 * k->heartbeat_ms)	/* or each pause would end the session */
+		k->threshold_ms = 2 * k->heartbeat_ms;
+	k->stats.sessions = 1;
+	link_sweep_start (k);
+	log_info ("link", "session up", "link=%s address=%s major=%d", k->name, d->address, p->major);
+	if (k->ops->on_up)
+		k->ops->on_up (p, NULL, w, k->arg);
+}
+
+void link_dial_lost (struct link *k)
+{
+	struct link_dial *d = &k->dial;
+	struct link_peer *p = d->self;
+	bool lasted = clock_now_ms () - d->up_ms >= k->heartbeat_ms;
+	link_outbox_unlist (p);
+	link_outbox_clear (p);
+	p->state = PEER_DOWN;
+	loop_timer_stop (k->sweep);
+	dial_close (k, p->linger_ms);
+	k->stats.sessions = 0;
+	/* A session that broke at once counts as a failed attempt, or two processes that fence each other would do so without pause. */
+	d->attempt = lasted ? 0 : d->attempt + 1;
+	dial_pause (k);
+	log_info ("link", "session ended", "link=%s address=%s why=%s", k->name, d->address, p->why);
+	if (k->ops->on_down && !k->muted)
+		k->ops->on_down (p, p->why, k->arg);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------- */
+
+static struct wire_str keep (char **at, struct wire_str s)
+{
+	struct wire_str out = { *at, s.n };
+	if (s.n)
+		memcpy (*at, s.p, s.n);
+	*at += s.n;
+	return out;
+}
+
+static int hello_copy (struct link_dial *d, const struct msg_hello *h, struct err *err)
+{
+	char *at;
+	if (h->name.n > WIRE_MAX_TEXT || h->version.n > WIRE_MAX_TEXT || h->block.n > WIRE_MAX_TEXT || h->runtime.n > WIRE_MAX_TEXT)
+		return err_set (err, ERR_TOO_LARGE, FAULT_SELF, "a text in HELLO is over %d bytes", WIRE_MAX_TEXT);
+	d->hello = *h;
+	at = d->hello_text = xcalloc (1, h->name.n + h->version.n + h->block.n + h->runtime.n + 1);
+	d->hello.name = keep (&at, h->name);
+	d->hello.version = keep (&at, h->version);
+	d->hello.block = keep (&at, h->block);
+	d->hello.runtime = keep (&at, h->runtime);
+	if (!d->hello.max_major) {
+		d->hello.min_major = WIRE_MAJOR_MIN;
+		d->hello.max_major = WIRE_MAJOR;
+		d->hello.minor = WIRE_MINOR;
+	}
+	return 0;
+}
+
+static int key_copy (char out[LINK_KEY_TEXT], const char *z85, struct err *err)
+{
+	uint8_t key[LINK_KEY_BYTES];
+	if (strlen (z85) != LINK_KEY_TEXT - 1 || !zmq_z85_decode (key, z85))
+		return err_set (err, ERR_INVALID, FAULT_USER, "the server key is not a CURVE public key in Z85 (40 characters)");
+	memcpy (out, z85, LINK_KEY_TEXT);
+	return 0;
+}
+
+int link_dial_start (struct link *k, const char *address, const struct link_opts *o, struct err *err)
+{
+	struct link_dial *d = &k->dial;
+	struct link_peer *p = d->self = xcalloc (1, sizeof (*p));
+	p->k = k;
+	buf_init (&p->out.pack, 0);
+	p->id = o->hello.id;
+	p->instance = o->hello.instance;
+	TAILQ_INSERT_TAIL (&k->all, p, all_entry);
+	d->address = xstrdup (address);
+	d->timer = loop_timer_create (k->loop, on_timer, k);
+	if (hello_copy (d, &o->hello, err) < 0)
+		return -1;
+	if (k->curve) {
+		if (!o->server_key)
+			return err_set (err, ERR_INVALID, FAULT_SELF, "a dialler with CURVE needs the server's key");
+		if (key_copy (d->server_key, o->server_key, err) < 0)
+			return -1;
+	}
+	return dial_open (k, err);
+}
+
+void link_dial_stop (struct link *k)
+{
+	struct link_dial *d = &k->dial;
+	mon_close (k);
+	if (d->timer)
+		loop_timer_destroy (&d->timer);
+	if (d->self)
+		link_peer_free (d->self);
+	free (d->address);
+	free (d->hello_text);
+}
+
+int link_redial (struct link *k, const char *address, const char *server_key, struct err *err)
+{
+	struct link_dial *d = &k->dial;
+	char key[LINK_KEY_TEXT] = "", old_key[LINK_KEY_TEXT];
+	char *old;
+	if (server_key && key_copy (key, server_key, err) < 0)
+		return -1;
+	old = d->address;
+	memcpy (old_key, d->server_key, sizeof (old_key));
+	d->address = xstrdup (address ? address : old);
+	if (server_key)
+		memcpy (d->server_key, key, sizeof (key));
+	if (d->state != DIAL_UP) {
+		dial_close (k, 0);
+		d->attempt = d->bad_handshakes = 0;
+		if (dial_open (k, err) < 0) {
+			free (d->address);
+			d->address = old;
+			memcpy (d->server_key, old_key, sizeof (old_key));
+			dial_pause (k);
+			return -1;
+		}
+	}
+	free (old);
+	return 0;
+}
+
+void link_set_slots (struct link *k, uint32_t slots)
+{
+	k->dial.hello.slots = slots;
+}
+
+struct link_peer *link_peer (struct link *k)
+{
+	return !k->listener && k->dial.state == DIAL_UP && k->dial.self->state == PEER_UP ? k->dial.self : NULL;
+}

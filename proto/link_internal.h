@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the link: what link.c and the link_*.c files share. Nobody else includes this.
+ *
+ *   link.c          life of a link, options of its socket, heartbeats and silence, the public calls
+ *   link_inbox.c    one message off the socket, checked in the order of SPEC.md section 1
+ *   link_session.c  HELLO, WELCOME, REJECT, BYE: sections 2 and 2.1
+ *   link_outbox.c   queued records, merged into messages
+ *   link_dial.c     the dialler's connection: attempts, back-off, what the socket monitor tells
+ *   link_zap.c      which CURVE keys may connect: section 2.2
+ *   link_table.c    peers of a ROUTER by routing id
+ *
+ * Callbacks run only between link_enter and link_leave, and never below link_send or link_flush: what those find out (a peer is gone,
+ * a queue became short) is put on `todo` and told from the loop. A callback may destroy the link: then `muted` is set, no further
+ * callback is made, and link_leave frees it. */
+#ifndef PROTO_LINK_INTERNAL_H
+#define PROTO_LINK_INTERNAL_H
+#include <sys/queue.h>
+#include "common/map.h"
+#include "common/zev.h"
+#include "proto/link.h"
+
+enum {
+	LINK_HELLO_MS = 1000,		/* HELLO is repeated */
+	LINK_MALFORMED_MAX = 16,	/* then the session ends */
+	LINK_BATCH_BYTES = 1 << 20,	/* of one message, unless a record alone is larger */
+	LINK_PACK_IDS = 4096,		/* ids in one record frame: 64 KiB */
+	LINK_KEY_TEXT = 41,		/* Z85 of 32 bytes and the NUL */
+	LINK_KEY_BYTES = 32,
+	LINK_REJECTS_PER_S = 1000,	/* answers to peers without session */
+	LINK_WHY_MAX = 256,
+};
+
+struct link_rec { zmq_msg_t m; uint8_t type; bool bare; /* no record frame: HEARTBEAT */ };
+
+/* A ring of records, and ids of one type that are still being packed: they follow the ring's last. */
+struct link_outbox {
+	struct link_rec *ring;
+	size_t cap, head, count;	/* cap: 0 or a power of two */
+	size_t bytes;			/* with LINK_REC_COST for each record */
+	struct buf pack;
+	uint8_t pack_type;
+};
+#define LINK_REC_COST sizeof (struct link_rec)
+
+enum link_peer_state { PEER_DOWN, PEER_NEW, PEER_UP, PEER_CLOSING };
+
+struct link_peer {
+	struct link *k;			/* borrowed */
+	enum link_peer_state state;
+	uint32_t rid;			/* listener: ROUTER's routing id */
+	int major;
+	struct id id;
+	uint64_t instance, epoch;
+	uint32_t seq;
+	unsigned malformed;
+	int64_t heard_ms, sent_ms;
+	void *data;			/* borrowed */
+	char key[LINK_KEY_TEXT];
+	char why[LINK_WHY_MAX];		/* PEER_CLOSING: for on_down */
+	int64_t linger_ms;		/* dialler: what its socket may still send after the session */
+	uint8_t *welcome;		/* listener: the record, for a repeated HELLO; owned */
+	size_t welcome_bytes;
+	struct link_outbox out;
+	bool congested, relieved;
+	bool dirty, blocked, todo;	/* on which lists it is */
+	TAILQ_ENTRY (link_peer) all_entry, dirty_entry, blocked_entry, todo_entry;
+};
+TAILQ_HEAD (link_peers, link_peer);
+
+/* Open addressing from a routing id to its peer. */
+struct link_table { struct link_peer **slot; size_t cap, size; };
+
+enum link_dial_state { DIAL_IDLE, DIAL_CONNECTING, DIAL_UP };
+
+struct link_dial {
+	enum link_dial_state state;
+	char *address;			/* owned */
+	char server_key[LINK_KEY_TEXT];
+	unsigned attempt;		/* in a row without a lasting session */
+	unsigned bad_handshakes;	/* in a row */
+	bool connected, secured;
+	int64_t opened_ms, up_ms;
+	struct loop_timer *timer;	/* IDLE: the pause; CONNECTING: HELLO again */
+	void *mon;
+	struct zev *mon_zev;
+	struct link_peer *self;		/* the one peer; owned; lives as long as the link */
+	struct msg_hello hello;
+	char *hello_text;		/* owned: the slices of hello */
+};
+
+struct link {
+	struct loop *loop;		/* borrowed */
+	void *zctx;			/* borrowed */
+	const struct link_ops *ops;	/* borrowed */
+	void *arg;
+	char *name;
+	bool listener, paused, muted;
+	int in_call;
+	int64_t linger_ms;		/* of a destroy from inside a callback */
+	int64_t heartbeat_ms, threshold_ms, sweep_ms, swept_ms;
+	uint32_t max_payload_bytes, max_result_bytes;
+	size_t max_frame_bytes, max_queued_bytes, max_peers;
+	int hwm;
+	bool curve;
+	char public_key[LINK_KEY_TEXT], secret_key[LINK_KEY_TEXT];
+	char domain[32];		/* ZAP */
+	char *endpoint;
+	void *sock;
+	struct zev *zev;
+	unsigned sock_gen;		/* counts sockets: a callback sees that its own is gone */
+	struct loop_timer *sweep, *retry;
+	int64_t retry_ms;
+	struct loop_defer *flush, *chores;
+	struct link_peers all, dirty, blocked, todo;
+	struct link_table table;	/* listener: by routing id */
+	struct map *by_id;		/* listener: by peer id */
+	size_t npeers;
+	struct link_dial dial;
+	uint8_t (*keys)[LINK_KEY_BYTES];	/* allowed, sorted; owned */
+	size_t nkeys;
+	struct zap *zap;
+	struct link *zap_next;
+	int64_t reject_s;		/* second that reject_n counts */
+	unsigned reject_n;
+	struct link_stats stats;
+	zmq_msg_t head;			/* inbox: header frame */
+	zmq_msg_t *recs;		/* inbox: record frames, all initialised */
+	size_t nrecs;
+};
+
+/* A message as it came. */
+struct link_in {
+	uint32_t rid;
+	bool addressed, headed, overlong;	/* has a routing id of ours; has a header frame; more than WIRE_MAX_RECORDS */
+	size_t n;
+};
+
+/* link.c */
+void link_enter (struct link *k);
+bool link_leave (struct link *k);		/* false: the link is gone */
+int link_socket_open (struct link *k, int type, struct err *err);	/* k->sock with its options, not yet bound or connected */
+void link_socket_close (struct link *k, int64_t linger_ms);
+int link_socket_watch (struct link *k, struct err *err);		/* into the loop */
+void link_sweep_start (struct link *k);
+void link_pull_all (struct link *k);		/* what has come already, before the connection is given up */
+
+/* link_inbox.c */
+int link_inbox_read (struct link *k, struct link_in *in);	/* 1 a message, 0 none */
+void link_inbox_take (struct link *k, struct link_in *in);	/* checks and dispatches it */
+void link_inbox_clear (struct link *k, size_t n);
+void link_blame (struct link *k, struct link_peer *p, const char *what);
+
+/* link_session.c */
+void link_session_hello (struct link *k, struct link_peer *p, const struct link_in *in);
+void link_session_answer (struct link *k, const struct wire_header *h, const struct link_in *in);	/* dialler: before WELCOME */
+void link_session_control (struct link_peer *p, const struct wire_header *h, const struct link_in *in);
+void link_session_refuse (struct link *k, uint32_t rid, int code, const char *text);
+/* The session is to end: says so to the peer (type 0: does not), tells on_down from the loop. */
+void link_session_doom (struct link_peer *p, int type, int code, const char *why);
+void link_session_down (struct link_peer *p);	/* now; from the loop only; a listener's peer is freed */
+void link_peer_free (struct link_peer *p);
+
+/* link_outbox.c */
+void link_outbox_push (struct link_peer *p, uint8_t type, zmq_msg_t *record);	/* NULL: a bare message */
+void link_outbox_bytes (struct link_peer *p, uint8_t type, const void *data, size_t n);
+void link_outbox_flush (struct link_peer *p);
+void link_outbox_flush_dirty (struct link *k);
+void link_outbox_retry (struct link *k);		/* the blocked ones */
+void link_outbox_clear (struct link_peer *p);
+void link_outbox_unlist (struct link_peer *p);
+void link_todo (struct link_peer *p);
+/* One message outside of a session; may be lost. record: transferred. */
+int link_post (struct link *k, uint32_t rid, const struct wire_header *h, zmq_msg_t *record);
+
+/* link_dial.c */
+int link_dial_start (struct link *k, const char *address, const struct link_opts *o, struct err *err);
+void link_dial_stop (struct link *k);
+void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch);
+void link_dial_lost (struct link *k);		/* the session ended: calls on_down, tries again */
+/* The attempt failed: tries again; report: on_reject is called. */
+void link_dial_failed (struct link *k, int code, const char *text, bool report);
+
+/* link_zap.c */
+struct zap;
+int link_zap_join (struct link *k, struct err *err);
+void link_zap_leave (struct link *k);
+bool link_zap_allows (const struct link *k, const uint8_t key[LINK_KEY_BYTES]);
+bool link_zap_allows_text (const struct link *k, const char *z85);
+
+/* link_table.c */
+struct link_peer *link_table_get (const struct link_table *t, uint32_t rid);
+void link_table_put (struct link_table *t, struct link_peer *p);
+void link_table_del (struct link_table *t, uint32_t rid);
+void link_table_fini (struct link_table *t);
+
+#endif
