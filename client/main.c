@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weft: the command line of Weft. One file per group of commands: up.c, function.c, task.c, endpoint.c. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "client/cmds.h"
+#include "common/spawn.h"
 
 #define MAX_COMMANDS 64
 
@@ -10,6 +14,15 @@ static int gather (struct cli_cmd *to, int n, const struct cli_cmd *from)
 	for (; from->name && n < MAX_COMMANDS; from++)
 		to[n++] = *from;
 	return n;
+}
+
+/* weft __tie PID PROGRAM [ARG...]: become a program that dies with PID. For children of `weft up` that cannot do it themselves. */
+static int tie (char **argv)
+{
+	spawn_tie_to_parent ((pid_t)atoi (argv[0]));
+	execvp (argv[1], argv + 1);
+	perror (argv[1]);
+	return 127;
 }
 
 int main (int argc, char **argv)
@@ -26,6 +39,8 @@ int main (int argc, char **argv)
 		"Environment: WEFT_URL, WEFT_TOKEN, WEFT_ENDPOINT (`weft env` prints them), WEFT_HOME (default ~/.weft).\n"
 		"Completion: source <(weft completion bash)",
 	};
+	if (argc >= 4 && !strcmp (argv[1], "__tie"))
+		return tie (argv + 2);
 	int n = gather (all, 0, cmds_up);
 	n = gather (all, n, cmds_function);
 	n = gather (all, n, cmds_task);

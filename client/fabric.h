@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A whole fabric on this machine, under one process: Redis, weft-service, weft-forwarder supervise, one local endpoint. They are
+ * started in this order, each when the one before is ready, kept alive with back-off, and stopped in the opposite order. */
+#ifndef CLIENT_FABRIC_H
+#define CLIENT_FABRIC_H
+#include <stdint.h>
+#include <stdio.h>
+#include "common/loop.h"
+
+struct fabric;
+struct fabric_opts {
+	const char *state;		/* directory, absolute; made when missing */
+	int64_t port;			/* of the service on loopback; 0 = a free one, kept in the state directory */
+	int64_t workers;		/* slots of the endpoint */
+	int64_t service_processes;
+	FILE *progress;			/* a line a step; NULL = none */
+	/* Called once: all is ready (why NULL), or it cannot be and fabric_stop is needed. */
+	void (*on_ready) (const char *why, void *arg);
+	void *arg;
+};
+
+struct fabric *fabric_create (struct loop *l, const struct fabric_opts *o, struct err *err);
+void fabric_stop (struct fabric *f);		/* stops the loop when all have ended */
+void fabric_destroy (struct fabric **f);
+const char *fabric_url (const struct fabric *f);
+const char *fabric_endpoint (const struct fabric *f);
+
+#endif

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weft up, down, env */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+#include "client/api.h"
+#include "client/cmds.h"
+#include "client/fabric.h"
+#include "common/clock.h"
+#include "common/spawn.h"
+#include "common/xmem.h"
+
+struct opts {
+	const char *state, *port;
+	int64_t workers, processes, timeout_ms, parent_pid;
+	bool detach, json;
+};
+#define AT(f) offsetof (struct opts, f)
+
+struct up {
+	struct fabric *fabric;
+	struct loop *l;
+	int report;		/* detached: the pipe to the waiting parent; else -1 */
+	int status;
+	const char *state;
+};
+
+/* Tell the person who started us: on the terminal, or through the pipe when detached. The first byte is the exit status. */
+static void report (struct up *u, int status, const char *text)
+{
+	if (u->report < 0) {
+		fputs (text, status ? stderr : stdout);
+		fflush (stdout);
+		return;
+	}
+	char s = (char)('0' + status);
+	if (write (u->report, &s, 1) == 1 && write (u->report, text, strlen (text)) > 0)
+		(void)0;
+	close (u->report);
+	u->report = -1;
+}
+
+static void on_ready (const char *why, void *arg)
+{
+	struct up *u = arg;
+	char *text;
+	if (why) {
+		u->status = 1;
+		text = xasprintf ("weft: up: %s\n", why);
+		report (u, 1, text);
+		fabric_stop (u->fabric);
+	} else {
+		text = xasprintf ("weft is up: %s, endpoint %s\n"
+				  "use it here:  export $(weft env --state %s)\nstop it with: weft down --state %s\n",
+				  fabric_url (u->fabric), fabric_endpoint (u->fabric), u->state, u->state);
+		report (u, 0, text);
+	}
+	free (text);
+}
+
+static void on_signal (int signo, void *arg)
+{
+	struct up *u = arg;
+	(void)signo;
+	fabric_stop (u->fabric);
+}
+
+/* Fork before the loop and its threads exist; the parent waits until the child is ready or says why not. Returns only in the child. */
+static int detach (void)
+{
+	int p[2];
+	char buf[4096], status = '1';
+	ssize_t n;
+	if (pipe2 (p, O_CLOEXEC) < 0)
+		return -1;
+	pid_t pid = fork ();
+	if (pid < 0)
+		return -1;
+	if (!pid) {
+		int null = open ("/dev/null", O_RDWR | O_CLOEXEC);
+		close (p[0]);
+		setsid ();
+		for (int fd = 0; fd < 3; fd++)
+			dup2 (null, fd);
+		return p[1];
+	}
+	close (p[1]);
+	if (read (p[0], &status, 1) != 1) {
+		fputs ("weft: up: ended before it was ready\n", stderr);
+		_exit (1);
+	}
+	while ((n = read (p[0], buf, sizeof (buf))) > 0)
+		if (fwrite (buf, 1, (size_t)n, status == '0' ? stdout : stderr) != (size_t)n)
+			break;
+	fflush (stdout);
+	_exit (status == '0' ? 0 : 1);
+}
+
+static int cmd_up (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	struct err err = { 0 };
+	struct up u = { .report = -1 };
+	char *state = api_state_dir (o->state);
+	long cores = sysconf (_SC_NPROCESSORS_ONLN);
+	struct fabric_opts fo = { .state = state, .port = o->port ? atoi (o->port) : 5000,
+				  .workers = o->workers ? o->workers : cores > 0 ? cores : 1,
+				  .service_processes = o->processes ? o->processes : 1, .progress = o->detach ? NULL : stdout,
+				  .on_ready = on_ready, .arg = &u };
+	(void)argc;
+	(void)argv;
+	u.state = state;
+	if (o->port && (strspn (o->port, "0123456789") != strlen (o->port) || fo.port > 65535)) {
+		fprintf (stderr, "weft: up: --port: expected 0..65535, got \"%s\"\n", o->port);
+		free (state);
+		return 2;
+	}
+	if (o->detach && (u.report = detach ()) < 0) {
+		fprintf (stderr, "weft: up: %s\n", strerror (errno));
+		return 1;
+	}
+	if (o->parent_pid)
+		spawn_tie_to_parent ((pid_t)o->parent_pid);
+	if ((u.l = loop_create (&err)) && (u.fabric = fabric_create (u.l, &fo, &err)) &&
+	    loop_signal (u.l, SIGTERM, on_signal, &u, &err) == 0 && loop_signal (u.l, SIGINT, on_signal, &u, &err) == 0)
+		loop_run (u.l);
+	else {
+		char *text = xasprintf ("weft: up: %s\n", err.text);
+		report (&u, 1, text);
+		free (text);
+		u.status = 1;
+	}
+	fabric_destroy (&u.fabric);
+	loop_destroy (&u.l);
+	free (state);
+	return u.status;
+}
+
+/* Who holds the lock: its pid, 0 = nobody, -1 = error. */
+static pid_t holder (const char *state, int *fd)
+{
+	char *path = xasprintf ("%s/up.pid", state), text[16] = "";
+	*fd = open (path, O_RDWR | O_CLOEXEC);
+	free (path);
+	if (*fd < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (flock (*fd, LOCK_EX | LOCK_NB) == 0) {
+		close (*fd);
+		return 0;
+	}
+	return read (*fd, text, sizeof (text) - 1) > 0 && atoi (text) > 1 ? (pid_t)atoi (text) : -1;
+}
+
+static int cmd_down (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	char *state = api_state_dir (o->state);
+	int fd, rc = 0;
+	int64_t began = clock_now_ms (), limit = o->timeout_ms ? o->timeout_ms : 60000;
+	bool told = false;
+	pid_t pid = holder (state, &fd);
+	(void)argc;
+	(void)argv;
+	if (pid == 0)
+		printf ("no fabric is running in %s\n", state);
+	else if (pid < 0 || kill (pid, SIGTERM) < 0) {
+		fprintf (stderr, "weft: down: stopping the fabric in %s: %s\n", state, strerror (errno));
+		rc = 1;
+	} else {
+		/* the lock is free when it has ended, whatever happened to its pid */
+		while (flock (fd, LOCK_EX | LOCK_NB) < 0) {
+			struct timespec pause = { 0, 20 * 1000000 };
+			if (clock_now_ms () - began > limit) {
+				fprintf (stderr, "weft: down: process %d has not ended after %lld s\n", (int)pid, (long long)limit / 1000);
+				rc = 1;
+				break;
+			}
+			if (!told && clock_now_ms () - began > 2000 && isatty (2)) {
+				fputs ("waiting for running tasks to be put back ...\n", stderr);
+				told = true;
+			}
+			nanosleep (&pause, NULL);
+		}
+		close (fd);
+	}
+	free (state);
+	return rc;
+}
+
+static int cmd_env (void *op, int argc, char **argv)
+{
+	static const char *const keys[] = { "WEFT_URL", "WEFT_TOKEN", "WEFT_ENDPOINT" };
+	struct opts *o = op;
+	struct api_opts a = { .state = o->state };
+	json_t *all = json_object ();
+	(void)argc;
+	(void)argv;
+	for (int i = 0; i < 3; i++) {
+		char *v = api_state_value (&a, keys[i]);
+		if (!v) {
+			char *dir = api_state_dir (o->state);
+			fprintf (stderr, "weft: env: no fabric has been started in %s: run weft up --state %s\n", dir, dir);
+			free (dir);
+			json_decref (all);
+			return 1;
+		}
+		if (o->json)
+			json_object_set_new (all, keys[i], json_string (v));
+		else
+			printf ("%s=%s\n", keys[i], v);
+		free (v);
+	}
+	if (o->json)
+		api_print_json (all);
+	json_decref (all);
+	return 0;
+}
+
+#define STATE_OPT { "state", 0, CLI_STRING, AT (state), "DIR", 0, 0, "state directory; default $WEFT_HOME/up, then ~/.weft/up" }
+static const struct cli_opt up_opts[] = {
+	STATE_OPT,
+	{ "port", 'p', CLI_STRING, AT (port), "N", 0, 0, "port of the service on 127.0.0.1; default 5000, 0 = any free one" },
+	{ "workers", 'w', CLI_INT, AT (workers), "N", 1, 4096, "tasks that run at once; default: the number of cores" },
+	{ "processes", 0, CLI_INT, AT (processes), "N", 1, 256, "service processes; default 1" },
+	{ "detach", 'd', CLI_FLAG, AT (detach), NULL, 0, 0, "return when it is ready, and go on in the background" },
+	{ "parent-pid", 0, CLI_INT, AT (parent_pid), "PID", 1, 1 << 30, "die with this process" },
+	CLI_END,
+};
+static const struct cli_opt down_opts[] = {
+	STATE_OPT,
+	{ "timeout", 't', CLI_DURATION_MS, AT (timeout_ms), "TIME", 0, 0, "how long to wait for its end; default 60s" },
+	CLI_END,
+};
+static const struct cli_opt env_opts[] = {
+	STATE_OPT,
+	{ "json", 'j', CLI_FLAG, AT (json), NULL, 0, 0, "print JSON" },
+	CLI_END,
+};
+
+const struct cli_cmd cmds_up[] = {
+	{ "up", "[OPTIONS]",
+	  "Start a whole fabric on this machine: Redis, service, forwarder and a local endpoint.\n"
+	  "Everything lives in the state directory and ends with Ctrl-C, or `weft down` when detached. What was queued goes on\n"
+	  "with the next start.\n"
+	  "\n"
+	  "  weft up --detach && export $(weft env)",
+	  up_opts, sizeof (struct opts), 0, 0, cmd_up },
+	{ "down", "[OPTIONS]", "Stop the fabric of a state directory and wait until all its processes have ended.", down_opts,
+	  sizeof (struct opts), 0, 0, cmd_down },
+	{ "env", "[OPTIONS]", "Print WEFT_URL, WEFT_TOKEN and WEFT_ENDPOINT lines for a shell: export $(weft env)", env_opts,
+	  sizeof (struct opts), 0, 0, cmd_env },
+	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
+};
