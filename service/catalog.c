@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "service/catalog.h"
+#include <hiredis/hiredis.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/map.h"
+#include "common/xmem.h"
+#include "proto/layout.h"
+#include "proto/msg_function.h"
+
+#define ENTRIES_MAX 20000	/* of each kind; over it the memory starts over */
+
+struct function { struct id owner; bool public; int64_t until_ms; };
+struct endpoint { struct reg_endpoint e; int64_t until_ms; };
+
+struct catalog {
+	struct registry *registry;
+	struct rds *redis;
+	int64_t cache_ms;
+	struct map *functions, *endpoints;
+	struct map *published;		/* id -> epoch, as a pointer */
+	uintptr_t epoch;
+};
+
+static int free_function (const struct id *k, void *v, void *arg)
+{
+	(void) k;
+	(void) arg;
+	free (v);
+	return 0;
+}
+
+static void endpoint_free (struct endpoint *e)
+{
+	if (e)
+		reg_endpoint_fini (&e->e);
+	free (e);
+}
+
+static int free_endpoint (const struct id *k, void *v, void *arg)
+{
+	(void) k;
+	(void) arg;
+	endpoint_free (v);
+	return 0;
+}
+
+static void bound (struct map **m, int (*drop) (const struct id *, void *, void *))
+{
+	if (map_size (*m) < ENTRIES_MAX)
+		return;
+	if (drop)
+		map_each (*m, drop, NULL);
+	map_destroy (m);
+	*m = map_create ();
+}
+
+struct catalog *catalog_create (struct registry *registry, struct rds *redis, int64_t cache_ms)
+{
+	struct catalog *c = xcalloc (1, sizeof (*c));
+
+	c->registry = registry;
+	c->redis = redis;
+	c->cache_ms = cache_ms;
+	c->epoch = 1;
+	c->functions = map_create ();
+	c->endpoints = map_create ();
+	c->published = map_create ();
+	return c;
+}
+
+void catalog_destroy (struct catalog **cp)
+{
+	struct catalog *c = *cp;
+
+	if (!c)
+		return;
+	map_each (c->functions, free_function, NULL);
+	map_each (c->endpoints, free_endpoint, NULL);
+	map_destroy (&c->functions);
+	map_destroy (&c->endpoints);
+	map_destroy (&c->published);
+	free (c);
+	*cp = NULL;
+}
+
+void catalog_forget (struct catalog *c, const struct id *id)
+{
+	free (map_del (c->functions, id));
+	endpoint_free (map_del (c->endpoints, id));
+	map_del (c->published, id);
+}
+
+void catalog_redis_up (struct catalog *c)
+{
+	c->epoch++;
+}
+
+static int lookup_failed (enum fail *why, enum fail not_found, const struct err *err)
+{
+	*why = err->code == ERR_NOT_FOUND ? not_found : FAIL_UNAVAILABLE;
+	return -1;
+}
+
+/* ---- functions -------------------------------------------------------------------------------------------------- */
+
+static struct function *get_function (struct catalog *c, const struct id *id, struct err *err)
+{
+	struct function *f = map_get (c->functions, id);
+	struct reg_function row;
+
+	if (f && clock_now_ms () < f->until_ms)
+		return f;
+	if (registry_function_get (c->registry, id, false, &row, err) < 0) {
+		free (map_del (c->functions, id));
+		return NULL;
+	}
+	if (!f) {
+		bound (&c->functions, free_function);
+		f = xcalloc (1, sizeof (*f));
+		map_put (c->functions, id, f);
+	}
+	f->owner = row.owner;
+	f->public = row.public;
+	f->until_ms = clock_now_ms () + c->cache_ms;
+	reg_function_fini (&row);
+	return f;
+}
+
+int catalog_function (struct catalog *c, const struct id *function, const struct id *user, enum fail *why, struct err *err)
+{
+	struct function *f = get_function (c, function, err);
+	char t[ID_TEXT];
+
+	if (!f) {
+		if (err->code == ERR_NOT_FOUND)
+			err_set (err, ERR_NOT_FOUND, FAULT_USER, "Function %s could not be resolved", id_text (function, t));
+		return lookup_failed (why, FAIL_FUNCTION_NOT_FOUND, err);
+	}
+	if (f->public || id_eq (&f->owner, user) || registry_shared (c->registry, function, user))
+		return 0;
+	*why = FAIL_FUNCTION_FORBIDDEN;
+	return err_set (err, ERR_FORBIDDEN, FAULT_USER, "Unauthorized access to function %s", id_text (function, t));
+}
+
+/* ---- endpoints -------------------------------------------------------------------------------------------------- */
+
+static struct endpoint *get_endpoint (struct catalog *c, const struct id *id, struct err *err)
+{
+	struct endpoint *e = map_get (c->endpoints, id);
+	struct reg_endpoint row;
+
+	if (e && clock_now_ms () < e->until_ms)
+		return e;
+	if (registry_endpoint_get (c->registry, id, &row, err) < 0) {
+		endpoint_free (map_del (c->endpoints, id));
+		return NULL;
+	}
+	if (!e) {
+		bound (&c->endpoints, free_endpoint);
+		e = xcalloc (1, sizeof (*e));
+		map_put (c->endpoints, id, e);
+	} else
+		reg_endpoint_fini (&e->e);
+	e->e = row;
+	e->until_ms = clock_now_ms () + c->cache_ms;
+	return e;
+}
+
+int catalog_endpoint (struct catalog *c, const struct id *endpoint, const struct id *user, enum fail *why, struct err *err)
+{
+	struct endpoint *e = get_endpoint (c, endpoint, err);
+	char t[ID_TEXT];
+
+	if (!e) {
+		if (err->code == ERR_NOT_FOUND)
+			err_set (err, ERR_NOT_FOUND, FAULT_USER, "Endpoint %s could not be resolved", id_text (endpoint, t));
+		return lookup_failed (why, FAIL_ENDPOINT_NOT_FOUND, err);
+	}
+	if (e->e.public || id_eq (&e->e.owner, user) || registry_shared (c->registry, endpoint, user))
+		return 0;
+	*why = FAIL_ENDPOINT_FORBIDDEN;
+	return err_set (err, ERR_FORBIDDEN, FAULT_USER, "Unauthorized access to endpoint %s", id_text (endpoint, t));
+}
+
+int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, enum fail *why, struct err *err)
+{
+	struct endpoint *e = get_endpoint (c, endpoint, err);
+	char t[ID_TEXT], u[ID_TEXT];
+
+	if (!e)
+		return lookup_failed (why, FAIL_ENDPOINT_NOT_FOUND, err);
+	if (!e->e.restricted)
+		return 0;
+	for (size_t i = 0; i < e->e.nallowed; i++)
+		if (id_eq (&e->e.allowed[i], function))
+			return 0;
+	*why = FAIL_FUNCTION_NOT_PERMITTED;
+	return err_set (err, ERR_FORBIDDEN, FAULT_USER, "Function %s not permitted on endpoint %s", id_text (function, t),
+			id_text (endpoint, u));
+}
+
+/* ---- records in Redis ------------------------------------------------------------------------------------------- */
+
+struct publication { struct catalog *c; struct id id; uintptr_t epoch; catalog_f *done; void *arg; };
+
+bool catalog_published (struct catalog *c, const struct id *function)
+{
+	return (uintptr_t) map_get (c->published, function) == c->epoch;
+}
+
+static void on_set (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct publication *p = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (!err) {
+		bound (&p->c->published, NULL);
+		map_put (p->c->published, &p->id, (void *) p->epoch);
+	}
+	p->done (err, p->arg);
+	free (p);
+}
+
+static void on_no_row (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct publication *p = arg;
+	struct err e = { .code = ERR_NOT_FOUND, .fault = FAULT_USER, .text = "the function has been removed" };
+
+	(void) r;
+	(void) reply;
+	p->done (err ? err : &e, p->arg);
+	free (p);
+}
+
+void catalog_publish (struct catalog *c, const struct id *function, catalog_f *done, void *arg)
+{
+	struct publication *p = xcalloc (1, sizeof (*p));
+	struct reg_function f;
+	struct msg_function m;
+	char key[LAYOUT_KEY_MAX];
+	struct buf b;
+
+	*p = (struct publication) { c, *function, c->epoch, done, arg };
+	if (registry_function_get (c->registry, function, true, &f, NULL) < 0) {
+		rds_commandf (c->redis, on_no_row, p, "PING"); /* the answer comes from the loop, as promised */
+		return;
+	}
+	m = (struct msg_function) { .kind = f.kind, .id = *function, .time_limit_ms = f.time_limit_ms, .memory_limit_bytes = f.memory_limit_bytes,
+				    .code = wire_str (f.code, f.code_bytes), .entry = wire_str (f.entry, f.entry ? strlen (f.entry) : 0),
+				    .container = wire_str (f.container, f.container ? strlen (f.container) : 0) };
+	buf_init (&b, 0);
+	msg_function_encode (&b, &m);
+	layout_key (key, "fn", function, NULL);
+	rds_commandf (c->redis, on_set, p, "SET %s %b", key, b.data, b.len);
+	buf_fini (&b);
+	reg_function_fini (&f);
+}
