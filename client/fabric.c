@@ -23,6 +23,7 @@
 #define STATE_MAX 80		/* Unix socket paths end at 107 characters */
 #define ENDPOINT "local"
 #define HEALTHY_MS 10000
+#define MAX_ARGS 64
 
 enum part_id { PART_REDIS, PART_SERVICE, PART_FORWARDER, PART_ENDPOINT, PARTS };
 
@@ -223,7 +224,7 @@ static void start_part (struct part *p)
 {
 	struct fabric *f = p->f;
 	struct err err = { 0 };
-	const char *argv[16];
+	const char *argv[MAX_ARGS];
 	char *program = NULL, *config = NULL, pid[16];
 	int n = 0, log = open_log (p, &err);
 	struct spawn_fd fds[2] = { { log, 1 }, { log, 2 } };
@@ -254,6 +255,10 @@ static void start_part (struct part *p)
 		argv[n++] = "start";
 		argv[n++] = ENDPOINT;
 		argv[n++] = "--foreground";
+		for (const char *const *kv = f->o.endpoint_set; kv && *kv && n < MAX_ARGS - 4; kv++) {
+			argv[n++] = "--set";
+			argv[n++] = *kv;
+		}
 		argv[n++] = "--parent-pid";
 		argv[n++] = pid;
 	}
