@@ -1,0 +1,808 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python runner: keeps functions loaded and calls them, one at a time, for weft-worker.
+
+It speaks the frames of proto/SPEC.md, section 7: calls come in on descriptor 3, results leave on 4. Descriptor 5, when it
+is there, is shared memory into which all that functions print goes (two rings, see Capture), so that the worker still has it
+when the function takes the process down with it.
+
+This one file is all that an image needs beside Python >= 3.6; dill is imported only when a payload asks for it. It must not
+be __main__ while functions run: pickled functions refer to names in __main__, which is theirs, hence main_module_give_up.
+"""
+import base64
+import binascii
+import io
+import json
+import mmap
+import os
+import pickle
+import struct
+import sys
+import time
+import traceback
+import types
+
+FD_IN, FD_OUT, FD_CAPTURE = 3, 4, 5
+MAX_FRAME = 192 << 20
+READ_BYTES = 1 << 16
+TAIL = 1 << 16                  # bytes of stdout, stderr and error that are kept
+RING = 8 + TAIL                 # u64 count of all bytes ever written in this call, then the ring
+
+STATUS_SUCCESS, STATUS_FAILED = 1, 2
+FAULT_NONE, FAULT_USER, FAULT_SITE, FAULT_SELF = 0, 1, 2, 4
+INVALID, EXCEPTION, MEMORY, DECODE, ENCODE, TOO_LARGE, MODULE, RUNNER = 2, 20, 24, 25, 26, 27, 30, 31
+KIND_GLOBUS, KIND_PYTHON = 1, 2
+FLAG_JSON = 1                   # the payload is JSON text made by the service
+
+FUNCTION = struct.Struct("<HBB16sIIQHH")
+CALL = struct.Struct("<16s16sII")
+RESULT = struct.Struct("<IB16sBBHqqQQB3xIIII")
+LENGTH = struct.Struct("<I")
+COUNT = struct.Struct("<Q")
+START = struct.Struct("<IB16sq")
+
+VERSION = "%d.%d.%d" % sys.version_info[:3]
+NODE = os.environ.get("WEFT_NODE") or os.uname()[1]
+
+now_ns = getattr(time, "time_ns", None) or (lambda: int(time.time() * 1e9))
+cpu_ns = getattr(time, "process_time_ns", None) or (lambda: int(time.process_time() * 1e9))
+try:
+    import resource
+
+    def max_rss():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+except ImportError:
+    def max_rss():
+        return 0
+
+
+class Fail(Exception):
+    """A failure with a code of its own; the text is shown as it is."""
+
+    def __init__(self, code, fault, text):
+        Exception.__init__(self, text)
+        self.code, self.fault, self.text = code, fault, text
+
+
+# ---- what functions print -------------------------------------------------------------------------------------------
+
+class Capture(io.TextIOBase):
+    """sys.stdout or sys.stderr of functions: the last TAIL bytes of each call, in memory shared with the worker."""
+
+    encoding = "utf-8"
+    errors = "replace"
+    newlines = None
+    mode = "w"
+
+    def __init__(self, memory, offset, fd, name):
+        io.TextIOBase.__init__(self)
+        self.memory, self.base, self.ring = memory, offset, offset + 8
+        self.fd, self.name, self.total = fd, name, 0
+        self.buffer = CaptureBytes(self)
+
+    def begin(self):
+        if self.total:
+            self.total = 0
+            COUNT.pack_into(self.memory, self.base, 0)
+
+    def put(self, data):
+        n = len(data)
+        keep = data[-TAIL:] if n > TAIL else data
+        at = (self.total + n - len(keep)) % TAIL
+        first = min(len(keep), TAIL - at)
+        self.memory[self.ring + at:self.ring + at + first] = keep[:first]
+        if first < len(keep):
+            self.memory[self.ring:self.ring + len(keep) - first] = keep[first:]
+        self.total += n
+        COUNT.pack_into(self.memory, self.base, self.total)
+
+    def tail(self):
+        if not self.total:
+            return b""
+        if self.total <= TAIL:
+            return self.memory[self.ring:self.ring + self.total]
+        at = self.total % TAIL
+        return self.memory[self.ring + at:self.ring + TAIL] + self.memory[self.ring:self.ring + at]
+
+    def write(self, text):
+        if not isinstance(text, str):
+            raise TypeError("write() argument must be str, not %s" % type(text).__name__)
+        self.put(text.encode("utf-8", "replace"))
+        return len(text)
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self.fd
+
+    def close(self):
+        pass                    # a function that closes sys.stdout must not take it from the next one
+
+
+class CaptureBytes(io.RawIOBase):
+    """The `buffer` of a Capture, for functions that write bytes."""
+
+    def __init__(self, owner):
+        io.RawIOBase.__init__(self)
+        self.owner = owner
+
+    def write(self, data):
+        data = bytes(data)
+        self.owner.put(data)
+        return len(data)
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self.owner.fd
+
+    def close(self):
+        pass
+
+
+def capture_memory():
+    try:
+        if os.fstat(FD_CAPTURE).st_size >= 2 * RING:
+            memory = mmap.mmap(FD_CAPTURE, 2 * RING)
+            os.close(FD_CAPTURE)
+            return memory
+    except (OSError, ValueError):
+        pass
+    return mmap.mmap(-1, 2 * RING)
+
+
+# ---- globus_compute_sdk.sdk.shell_function, for images that do not have the package -----------------------------------
+
+SHIM_NAMES = ("globus_compute_sdk", "globus_compute_sdk.sdk", "globus_compute_sdk.sdk.shell_function",
+              "globus_compute_sdk.sdk.mpi_function")
+
+
+class ShellResult:
+    """What a shell function returns; has the fields of globus_compute_sdk's class of this name."""
+
+    def __init__(self, cmd, stdout, stderr, returncode, exception_name=None):
+        self.cmd, self.stdout, self.stderr = cmd, stdout, stderr
+        self.returncode, self.exception_name = returncode, exception_name
+
+    def __str__(self):
+        return "Command %s returned with exit status: %s" % (self.cmd, self.returncode)
+
+    def __repr__(self):
+        return "%s(returncode=%s, cmd=%s)" % (type(self).__name__, self.returncode, self.cmd)
+
+
+class ShellFunction:
+    """Runs its command line with /bin/bash. Unlike the original, a command over its walltime is killed with its group."""
+
+    prefix = ""
+    stdout = stderr = walltime = None
+    snippet_lines = 1000
+    return_dict = False
+
+    def __init__(self, cmd, stdout=None, stderr=None, walltime=None, snippet_lines=1000, return_dict=False):
+        self.cmd, self.stdout, self.stderr = cmd, stdout, stderr
+        self.walltime, self.snippet_lines, self.return_dict = walltime, snippet_lines, return_dict
+
+    @property
+    def __name__(self):
+        return "%s: %s" % (type(self).__name__, self.cmd)
+
+    def __call__(self, **kwargs):
+        return self.execute_cmd_line(self.prefix + self.cmd.format(**kwargs))
+
+    def execute_cmd_line(self, cmd):
+        import signal
+        import subprocess
+        out, errout = self._open(self.stdout), self._open(self.stderr)
+        sandbox = os.environ.get("GC_TASK_SANDBOX_DIR")
+        if sandbox:
+            os.makedirs(sandbox, exist_ok=True)
+        exception_name = None
+        with out, errout:
+            child = subprocess.Popen(["/bin/bash", "-c", cmd], stdin=subprocess.DEVNULL, stdout=out, stderr=errout,
+                                     cwd=sandbox or None, preexec_fn=os.setpgrp)
+            try:
+                returncode = child.wait(timeout=self.walltime)
+                if returncode != 0:
+                    exception_name = "subprocess.CalledProcessError"
+            except subprocess.TimeoutExpired:
+                returncode, exception_name = 124, "subprocess.TimeoutExpired"
+                self._kill(child, signal, subprocess)
+            texts = self._snippet(out), self._snippet(errout)
+        result = ShellResult(cmd, texts[0], texts[1], returncode, exception_name)
+        return dict(vars(result)) if self.return_dict else result
+
+    @staticmethod
+    def _kill(child, signal, subprocess):
+        try:
+            os.killpg(child.pid, signal.SIGTERM)
+            try:
+                child.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                pass
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.wait()
+
+    @staticmethod
+    def _open(path):
+        if path is None:
+            import tempfile
+            return tempfile.TemporaryFile()
+        if os.path.dirname(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "ab+")
+
+    def _snippet(self, f):
+        size = f.seek(0, 2)
+        f.seek(max(0, size - (8 << 20)))
+        lines = f.read().decode("utf-8", "replace").splitlines(True)
+        return "".join(lines[-self.snippet_lines:] if self.snippet_lines else [])
+
+
+class MPIFunction(ShellFunction):
+    prefix = "$PARSL_MPI_PREFIX "
+
+    def __call__(self, resource_specification=None, **kwargs):
+        return ShellFunction.__call__(self, **kwargs)
+
+
+class ShimFinder:
+    """Last on sys.meta_path, so it is asked only for what is not installed."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name not in SHIM_NAMES:
+            return None
+        from importlib.machinery import ModuleSpec
+        return ModuleSpec(name, ShimFinder, origin="weft", is_package=name in SHIM_NAMES[:2])
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        if module.__name__ in SHIM_NAMES[:2]:
+            module.__path__ = []
+            if module.__name__ == SHIM_NAMES[0]:
+                module.ShellFunction, module.ShellResult, module.MPIFunction = ShellFunction, ShellResult, MPIFunction
+            return
+        module.ShellFunction, module.ShellResult, module.MPIFunction = ShellFunction, ShellResult, MPIFunction
+
+
+ShellFunction.__module__ = ShellResult.__module__ = SHIM_NAMES[2]
+MPIFunction.__module__ = SHIM_NAMES[3]
+
+
+# ---- serialised objects of Globus Compute ---------------------------------------------------------------------------
+
+def packed_buffers(text):
+    """The parts of a packed buffer. Lengths count characters, so `text` is str unless it is all ASCII."""
+    parts, at, end = [], 0, len(text)
+    newline = b"\n" if isinstance(text, bytes) else "\n"
+    while at < end:
+        stop = text.find(newline, at, at + 12)
+        digits = text[at:stop]
+        if stop < 0 or not digits.isdigit():
+            raise Fail(DECODE, FAULT_USER, "malformed packed buffer: no length at character %d" % at)
+        at = stop + 1
+        n = int(digits)
+        if n > end - at:
+            raise Fail(DECODE, FAULT_USER, "malformed packed buffer: %d characters announced at %d, %d left" % (n, at, end - at))
+        parts.append(text[at:at + n])
+        at += n
+    return parts
+
+
+def text_of(data):
+    """bytes when all ASCII (characters are bytes then, and nothing is copied), else str."""
+    data = bytes(data)
+    if isascii(data):
+        return data
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise Fail(DECODE, FAULT_USER, "serialised object is not UTF-8 text: %s" % e)
+
+
+def isascii(data):
+    try:
+        return data.isascii()   # since 3.7
+    except AttributeError:
+        return not data or max(data) < 128
+
+
+def as_str(text):
+    return text if isinstance(text, str) else text.decode("ascii")
+
+
+def dill_module():
+    import dill
+    return dill
+
+
+def load_pickle(body):
+    """dill writes plain pickles unless it meets what pickle cannot do: those need no dill, and load in C."""
+    try:
+        raw = binascii.a2b_base64(body)
+    except (binascii.Error, ValueError) as e:
+        raise Fail(DECODE, FAULT_USER, "malformed base64: %s" % e)
+    if b"dill" not in raw and b"__main__" not in raw and b"__builtin__" not in raw:
+        return pickle.loads(raw)
+    return dill_module().loads(raw)
+
+
+def load_code_pickle(body):
+    try:
+        return dill_module().loads(binascii.a2b_base64(body))
+    except binascii.Error as e:
+        raise Fail(DECODE, FAULT_USER, "malformed base64: %s" % e)
+
+
+def function_of_source(name, source):
+    import linecache
+    import textwrap
+    filename = "<function %s>" % name
+    try:
+        code = compile(source, filename, "exec")
+    except IndentationError:
+        source = textwrap.dedent(source)
+        code = compile(source, filename, "exec")
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    # Classes that it defines are then pickled with their body: the submitter has no such module.
+    space = {"__name__": "__main__"}
+    exec(code, space)
+    if name not in space:
+        raise Fail(DECODE, FAULT_USER, "the source does not define '%s'" % name)
+    return space[name]
+
+
+def load_named_source(body):
+    """(name, source) as a dill pickle: ids 03 and 04."""
+    name, source = load_pickle(body)
+    return function_of_source(name, source)
+
+
+def load_text_source(body):
+    """name:source, in newer SDKs as base64, whose alphabet has no colon."""
+    text = as_str(body)
+    if ":" not in text:
+        text = base64.b64decode(text).decode("utf-8")
+    name, source = text.split(":", 1)
+    return function_of_source(name, source)
+
+
+def load_first(parts):
+    """What can be decoded first; when nothing can, the reason of the last one, which needs the most."""
+    last = None
+    for part in parts:
+        try:
+            return load_object(part)
+        except Exception as e:
+            last = e
+    raise last or Fail(DECODE, FAULT_USER, "no serialised form inside")
+
+
+def load_combined(body):
+    parts = as_str(body).split(":")
+    return load_first([parts[i] + parts[i + 1] for i in range(0, len(parts) - 1, 2)])
+
+
+def load_json(body):
+    return json.loads(as_str(body))
+
+
+LOADERS = {
+    "00": load_pickle, "01": load_code_pickle, "02": load_code_pickle, "03": load_named_source, "04": load_named_source,
+    "10": load_combined, "11": load_json, "12": lambda body: load_first(packed_buffers(body)),
+    "13": lambda body: load_first(packed_buffers(body)), "st": load_text_source, "sd": load_text_source,
+}
+
+
+def load_object(text):
+    ident = as_str(text[:2])
+    loader = LOADERS.get(ident)
+    if loader is None or text[2:3] not in ("\n", b"\n"):
+        raise Fail(DECODE, FAULT_USER, "unknown serialisation id %r" % as_str(text[:3]))
+    return loader(text[3:])
+
+
+def base64_lines(raw):
+    text = binascii.b2a_base64(raw, newline=False)
+    if len(text) <= 76:
+        return text + b"\n"
+    return b"\n".join([text[i:i + 76] for i in range(0, len(text), 76)]) + b"\n"
+
+
+SIMPLE = (int, float, str, bytes, bool, type(None))
+
+
+def dump_object(value):
+    """A result: 00, or 01 for callables. C pickle first; dill when that cannot, or when names in __main__ are meant."""
+    if type(value) in SIMPLE:
+        return b"00\n" + base64_lines(pickle.dumps(value, pickle.DEFAULT_PROTOCOL))
+    if not callable(value):
+        try:
+            raw = pickle.dumps(value, pickle.DEFAULT_PROTOCOL)
+            if b"__main__" not in raw:
+                return b"00\n" + base64_lines(raw)
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except Exception:
+            pass
+    return (b"01\n" if callable(value) else b"00\n") + base64_lines(dill_module().dumps(value))
+
+
+def describe_module_error(e):
+    name = getattr(e, "name", None)
+    if name == "dill":
+        return Fail(MODULE, FAULT_SITE, "module 'dill' is not installed for %s on node %s: install it or use JSON payloads"
+                    % (sys.executable, NODE))
+    if isinstance(e, ModuleNotFoundError) and name:
+        return Fail(MODULE, FAULT_USER, "module '%s' is not installed for %s (Python %s) on node %s"
+                    % (name, sys.executable, VERSION, NODE))
+    return Fail(MODULE, FAULT_USER, "%s (%s, Python %s, on node %s)" % (e, sys.executable, VERSION, NODE))
+
+
+# ---- JSON payloads --------------------------------------------------------------------------------------------------
+
+def json_other(value):
+    if hasattr(value, "tolist"):        # numpy arrays and scalars
+        return value.tolist()
+    raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
+
+
+json_decode = json.JSONDecoder().decode
+json_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=json_other).encode
+json_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=json_other).encode
+
+
+def dump_json(value):
+    try:
+        return json_encode(value).encode("utf-8")
+    except UnicodeEncodeError:          # half a surrogate pair
+        return json_encode_ascii(value).encode("ascii")
+
+
+def json_arguments(payload):
+    if not payload:
+        return (), {}
+    try:
+        value = json_decode(str(payload, "utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise Fail(DECODE, FAULT_USER, "payload is not JSON: %s" % e)
+    if type(value) is dict and value and not value.keys() - {"args", "kwargs"}:
+        args, kwargs = value.get("args", []), value.get("kwargs", {})
+        if type(args) is list and type(kwargs) is dict:
+            return args, kwargs
+    return (value,), {}
+
+
+# ---- functions ------------------------------------------------------------------------------------------------------
+
+class Function:
+    """A function as the worker sent it; decoded at the first call and kept. A failure is not kept: what was missing may come."""
+
+    def __init__(self, record):
+        fixed, self.kind, _, self.id, ncode, _, _, nentry, _ = FUNCTION.unpack_from(record)
+        if fixed < FUNCTION.size or len(record) < fixed + ncode + nentry:
+            raise ValueError("malformed function record")
+        self.code = bytes(record[fixed:fixed + ncode])
+        self.entry = str(record[fixed + ncode:fixed + ncode + nentry], "utf-8", "replace")
+        self.target = None
+
+    def load(self):
+        if self.kind == KIND_PYTHON:
+            self.target = self.load_source()
+        else:
+            self.target = self.load_globus()
+        self.code = None
+        return self.target
+
+    def load_source(self):
+        import linecache
+        name = "weft_function_%s" % binascii.hexlify(self.id).decode()
+        filename = "<function %s>" % (self.entry or name)
+        source = self.code.decode("utf-8")
+        code = compile(source, filename, "exec")
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        module = types.ModuleType(name)
+        module.__file__ = filename
+        sys.modules[name] = module      # dataclasses and pickle look there
+        try:
+            exec(code, module.__dict__)
+            target = module
+            for part in (self.entry or "main").split("."):
+                target = getattr(target, part, None)
+            if not callable(target):
+                raise Fail(DECODE, FAULT_USER, "the source does not define a function '%s'" % (self.entry or "main"))
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
+        return target
+
+    def load_globus(self):
+        parts = packed_buffers(text_of(self.code))
+        if len(parts) != 1:
+            raise Fail(DECODE, FAULT_USER, "function has %d serialised parts, expected 1" % len(parts))
+        target = load_object(parts[0])
+        if not callable(target):
+            raise Fail(DECODE, FAULT_USER, "what was registered as a function is a %s" % type(target).__name__)
+        return target
+
+    def arguments(self, payload, flags):
+        if self.kind == KIND_PYTHON or flags & FLAG_JSON:
+            return json_arguments(payload)
+        parts = packed_buffers(text_of(payload))
+        if len(parts) != 2:
+            raise Fail(DECODE, FAULT_USER, "payload has %d serialised parts, expected 2: arguments and keyword arguments" % len(parts))
+        return load_object(parts[0]), load_object(parts[1])
+
+    def encode(self, value, flags):
+        if self.kind == KIND_PYTHON:
+            return dump_json(value)
+        if flags & FLAG_JSON:           # who sent plain JSON reads JSON, when it can be said in JSON
+            try:
+                return b"11\n" + dump_json(value)
+            except (TypeError, ValueError, RecursionError):
+                pass
+        return dump_object(value)
+
+
+# ---- the runner -----------------------------------------------------------------------------------------------------
+
+def format_error(e):
+    """The traceback without our own frames, cut in the middle when it is long."""
+    tb = e.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
+        tb = tb.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(e), e, tb))
+    except BaseException as again:
+        text = "%s (its traceback cannot be shown: %s)" % (type(e).__name__, type(again).__name__)
+    return text
+
+
+def cut(data, limit=TAIL):
+    if len(data) <= limit:
+        return data
+    head = data[:8192].decode("utf-8", "ignore").encode()
+    tail = data[len(data) - (limit - 8192 - 64):].decode("utf-8", "ignore").encode()
+    return head + b"\n[... cut ...]\n" + tail
+
+
+class Runner:
+    def __init__(self):
+        self.functions = {}
+        self.pid = os.getpid()
+        memory = capture_memory()
+        self.out = Capture(memory, 0, 1, "<stdout>")
+        self.errout = Capture(memory, RING, 2, "<stderr>")
+        self.cwd = os.getcwd()
+        self.environ = getattr(os.environ, "_data", None)
+        if not isinstance(self.environ, dict):
+            self.environ = None
+        self.saved = dict(self.environ) if self.environ is not None else dict(os.environ)
+        sys.stdout, sys.stderr = self.out, self.errout
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.forked)
+
+    def forked(self):
+        """A child of a function never speaks to the worker."""
+        self.pid = -1
+        for fd in (FD_IN, FD_OUT):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
+    # -- the two pipes
+
+    def send(self, *parts):
+        data = b"".join(parts)
+        sent = os.write(FD_OUT, data)
+        if sent < len(data):
+            view = memoryview(data)
+            while sent < len(data):
+                sent += os.write(FD_OUT, view[sent:])
+
+    def ready(self):
+        uname = os.uname()
+        body = json.dumps({"os": "%s-%s-%s" % (uname[0], uname[2], uname[4]), "python_version": VERSION,
+                           "dill_version": dill_version(), "kinds": ["globus", "python"]}).encode()
+        self.send(LENGTH.pack(1 + len(body)), b"I", body)
+
+    def read_large(self, have, length):
+        frame = bytearray(length + 4)
+        frame[:len(have)] = have
+        view, got = memoryview(frame), len(have)
+        while got < len(frame):
+            n = os.readv(FD_IN, [view[got:]])
+            if n == 0:
+                return None
+            got += n
+        return frame
+
+    def serve(self):
+        """Read frames for ever. Several calls may come in one read; then the start of each later one is told with S."""
+        rest = b""
+        while True:
+            data = os.read(FD_IN, READ_BYTES)
+            if not data:
+                return
+            if rest:
+                data = rest + data
+            at, n = 0, len(data)
+            while n - at >= 5:
+                length = LENGTH.unpack_from(data, at)[0]
+                if not 1 <= length <= MAX_FRAME:
+                    raise SystemExit("frame of %d bytes from the worker" % length)
+                end = at + 4 + length
+                if end > n:
+                    if length > READ_BYTES:
+                        data = self.read_large(data[at:], length)
+                        if data is None:
+                            return
+                        at, n, end = 0, len(data), len(data)
+                    else:
+                        break
+                self.frame(data, at, end, n)
+                at = end
+            rest = data[at:]
+
+    def frame(self, data, at, end, n):
+        kind = data[at + 4]
+        if kind == 0x43:                # C
+            self.call(data, at + 5, end, self.next_call(data, end, n))
+        elif kind == 0x46:              # F
+            function = Function(memoryview(data)[at + 5:end])
+            self.functions[function.id] = function
+
+    @staticmethod
+    def next_call(data, at, n):
+        """The task id of the call that stands complete behind this frame, or None."""
+        if n - at < 45 or data[at + 4] != 0x43 or LENGTH.unpack_from(data, at)[0] > n - at - 4:
+            return None
+        return bytes(data[at + 5:at + 21])
+
+    # -- one call
+
+    def call(self, data, at, end, following):
+        task, function_id, flags, limit = CALL.unpack_from(data, at)
+        function = self.functions.get(function_id)
+        self.before(task)
+        status, fault, code, result, error = STATUS_SUCCESS, FAULT_NONE, 0, b"", b""
+        phase, start, cpu = "decode", now_ns(), cpu_ns()
+        try:
+            if function is None:
+                raise Fail(RUNNER, FAULT_SELF, "the worker named a function that it did not send")
+            target = function.target or function.load()
+            args, kwargs = function.arguments(memoryview(data)[at + CALL.size:end], flags)
+            phase, start = "run", now_ns()
+            value = target(*args, **kwargs)
+            if type(value) is types.CoroutineType:
+                import asyncio
+                value = asyncio.get_event_loop_policy().new_event_loop().run_until_complete(value)
+            if self.pid != os.getpid():
+                os._exit(0)             # the function forked and its child came back here
+            phase = "encode"
+            result = function.encode(value, flags)
+            if limit and len(result) > limit:
+                raise Fail(TOO_LARGE, FAULT_USER, "MaxResultSizeExceeded: the result has %d bytes, the limit is %d" % (len(result), limit))
+        except BaseException as e:
+            if self.pid != os.getpid():
+                os._exit(1)
+            status, result = STATUS_FAILED, b""
+            code, fault, text = self.failure(e, phase, locals().get("value"))
+            error = cut(text.encode("utf-8", "replace"))
+        stop = now_ns()
+        args = kwargs = value = target = None   # what the call held is freed before the next one
+        self.after()
+        out, errout = self.out.tail(), self.errout.tail()
+        more = START.pack(25, 0x53, following, stop) if following else b""
+        self.send(RESULT.pack(1 + 72 + len(result) + len(error) + len(out) + len(errout), 0x52, task, status, fault, code, start, stop,
+                              max(0, cpu_ns() - cpu), max_rss(), 0, len(result), len(error), len(out), len(errout)),
+                  result, error, out, errout, more)
+
+    def failure(self, e, phase, value):
+        if isinstance(e, MemoryError):  # the worker knows whether there was a limit
+            return MEMORY, FAULT_USER, format_error(e)
+        if isinstance(e, ImportError) and phase != "run" and not isinstance(e, Fail):
+            e = describe_module_error(e)
+        if isinstance(e, Fail):
+            return e.code, e.fault, e.text
+        if phase == "decode":
+            return DECODE, FAULT_USER, ("cannot decode the function or its arguments with Python %s (dill %s) on node %s; functions that "
+                                        "travel as bytecode need the Python minor version that they were made with\n%s"
+                                        % (VERSION, getattr(sys.modules.get("dill"), "__version__", "not loaded"), NODE, format_error(e)))
+        if phase == "encode":
+            return ENCODE, FAULT_USER, "cannot serialise the return value, a %s: %s: %s" % (type(value).__name__, type(e).__name__, e)
+        return EXCEPTION, FAULT_USER, format_error(e)
+
+    def before(self, task):
+        self.out.begin()
+        self.errout.begin()
+        h = binascii.hexlify(task)
+        text = b"-".join((h[:8], h[8:12], h[12:16], h[16:20], h[20:]))
+        if self.environ is not None:
+            # Like os.environ[...] = ..., without encoding the same names again for each call.
+            for name in (b"GC_TASK_UUID", b"WEFT_TASK_ID"):
+                os.putenv(name, text)
+                self.environ[name] = self.saved[name] = text
+        else:
+            for key in ("GC_TASK_UUID", "WEFT_TASK_ID"):
+                os.environ[key] = self.saved[key] = text.decode()
+
+    def after(self):
+        """Give the next call the surroundings that this one had."""
+        if sys.stdout is not self.out:
+            sys.stdout = self.out
+        if sys.stderr is not self.errout:
+            sys.stderr = self.errout
+        if self.environ is not None:
+            if self.environ != self.saved:
+                self.restore_environ(os.fsdecode)
+        elif dict(os.environ) != self.saved:
+            self.restore_environ(str)
+        try:
+            if os.getcwd() != self.cwd:
+                os.chdir(self.cwd)
+        except OSError:                 # it removed the directory that it stood in
+            try:
+                os.chdir(self.cwd)
+            except OSError:
+                pass
+
+    def restore_environ(self, text):
+        saved = {text(k): text(v) for k, v in self.saved.items()}
+        for key in set(os.environ) - set(saved):
+            del os.environ[key]
+        for key, value in saved.items():
+            if os.environ.get(key) != value:
+                os.environ[key] = value
+
+
+def dill_version():
+    """From the name of the installed distribution: importing dill costs 30 ms, and most calls do not need it."""
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        if "dill" not in names:
+            continue
+        for name in names:
+            if name.startswith("dill-") and name.endswith(("-info", ".egg")):
+                return name.split("-")[1].replace(".dist", "").replace(".egg", "")
+        return "unknown"
+    return None
+
+
+def main_module_give_up():
+    this = sys.modules["__main__"]
+    sys.modules["weft_python_runner"] = this        # keeps our globals alive
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.modules["__main__"].__dict__["__builtins__"] = this.__dict__["__builtins__"]
+
+
+def main():
+    main_module_give_up()
+    if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+        sys.path[0] = ""                # the work directory, as in an interactive Python
+    sys.meta_path.append(ShimFinder)
+    for fd in (FD_IN, FD_OUT):
+        os.set_inheritable(fd, False)
+    runner = Runner()
+    runner.ready()
+    try:
+        runner.serve()
+    except BrokenPipeError:
+        pass                            # the worker is gone
+    os._exit(0)                         # threads that functions left behind do not hold us
+
+
+if __name__ == "__main__":
+    main()
