@@ -1,0 +1,675 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""weft-manager between a scripted agent (tests/fakes/peer.py) and workers: scripted ones, which die and stall on order, and the
+real weft-worker."""
+import argparse
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
+try:
+    import zmq
+    import peer
+except ImportError as e:
+    print("skip - manager: %s" % e)
+    print("0 passed, 0 failed, 1 skipped")
+    sys.exit(0)
+
+BUILD = None
+TESTS = []
+FAKE = os.path.join(ROOT, "tests", "fakes", "worker.py")
+FN = uuid.uuid4().bytes
+
+
+class Skip(Exception):
+    pass
+
+
+def test(f):
+    TESTS.append(f)
+    return f
+
+
+def alive(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def children(pid):
+    """All descendants."""
+    parents = {}
+    for p in os.listdir("/proc"):
+        if p.isdigit():
+            try:
+                with open("/proc/%s/stat" % p) as f:
+                    parents.setdefault(int(f.read().rsplit(")", 1)[1].split()[1]), []).append(int(p))
+            except OSError:
+                pass
+    found, todo = [], [pid]
+    while todo:
+        for c in parents.get(todo.pop(), []):
+            found.append(c)
+            todo.append(c)
+    return found
+
+
+class Rig:
+    """An agent and a manager with n workers, in a directory of their own; everything is gone after `with`."""
+
+    def __init__(self, n=2, args=(), worker=FAKE, up=True, dir_name="m", **agent):
+        self.tmp = tempfile.mkdtemp(prefix="weft-t-")
+        self.ctx = zmq.Context()
+        self.agent_path = os.path.join(self.tmp, "a.sock")
+        self.agent = peer.Agent(self.ctx, self.agent_path, **agent)
+        self.agent.functions[FN] = peer.function(FN, "def f(**k): return k", "f")
+        self.dir = os.path.join(self.tmp, dir_name)
+        self.log = open(os.path.join(self.tmp, "log"), "w+")
+        self.n = n
+        self.pids = set()
+        self.p = subprocess.Popen(
+            [os.path.join(BUILD, "bin", "weft-manager"), "--connect", self.agent.uri, "--endpoint-id", str(uuid.uuid4()), "--block", "b7",
+             "--node", "node-1", "--workers", str(n), "--dir", self.dir, "--parent-pid", str(os.getpid()), "--worker-bin", worker,
+             "--python", "/usr/bin/python3", "--heartbeat-ms", "200", "--threshold-ms", "2000", "--log-level", "debug", *args],
+            stdin=subprocess.DEVNULL, stderr=self.log)
+        if up:
+            self.up()
+
+    def __enter__(self):
+        return self
+
+    def up(self, seconds=20):
+        self.agent.until(lambda: self.agent.capacity and self.agent.capacity["free"] + self.agent.capacity["running"] == self.n
+                         and self.agent.capacity["window"] > 0, seconds, "%d workers up" % self.n)
+
+    def exit(self, seconds=10):
+        self.agent.until(lambda: self.p.poll() is not None, seconds, "the manager's end")
+        return self.p.returncode
+
+    def __exit__(self, kind, value, tb):
+        left = children(self.p.pid)
+        if self.p.poll() is None:
+            self.p.kill()
+            self.p.wait()
+        for pid in left:
+            if alive(pid):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        self.agent.close()
+        self.ctx.term()
+        if kind not in (None, Skip):
+            self.log.seek(0)
+            sys.stderr.write("".join("    " + x for x in self.log.readlines()[-40:]))
+        self.log.close()
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+    def run(self, *ops, fn=FN, seconds=15):
+        return self.agent.wait(self.agent.submit([json.dumps(o).encode() for o in ops], fn), seconds)
+
+    def submit(self, *ops, fn=FN):
+        return self.agent.submit([json.dumps(o).encode() for o in ops], fn)
+
+
+def value(r):
+    assert r["status"] == peer.SUCCESS, r
+    return json.loads(r["result"])
+
+
+# ---- sessions and the way of a task ------------------------------------------------------------------------------
+
+@test
+def hello_and_capacity():
+    with Rig(2) as g:
+        h, c = g.agent.hello, g.agent.capacity
+        assert (h["role"], h["slots"], h["name"], h["block"], h["pid"]) == (2, 2, "node-1", "b7", g.p.pid), h
+        assert h["majors"] == (1, 2) and h["version"] and "os" in json.loads(h["runtime"]), h
+        assert (c["slots"], c["free"], c["queued"], c["running"], c["managers"]) == (2, 2, 0, 0, 1), c
+        assert c["window"] == 2 * (1 + 0 + 2) and c["time_left"] == 0xffffffff, c
+        assert os.stat(g.dir).st_mode & 0o777 == 0o700
+        assert os.path.exists(g.dir + "/w.sock") and os.path.exists(g.dir + "/w1/here")
+
+
+@test
+def result_carries_stamps():
+    with Rig(1) as g:
+        before = time.time_ns()
+        r = g.run({"op": "echo", "x": "é"})[0]
+        s = r["stamps"]
+        assert value(r)["x"] == "é" and value(r)["node"] == "node-1"
+        assert s[0] == 1000 and before <= s[6] <= s[7] <= s[8] <= s[9] <= s[10] <= s[11] <= s[12] <= time.time_ns(), s
+
+
+@test
+def two_workers_share_the_tasks():
+    with Rig(2) as g:
+        began = time.monotonic()
+        rs = g.run({"op": "echo", "s": 0.5}, {"op": "echo", "s": 0.5})
+        assert len({value(r)["pid"] for r in rs}) == 2 and time.monotonic() - began < 0.95
+
+
+@test
+def function_goes_to_a_worker_once():
+    with Rig(1) as g:
+        counts = [value(g.run({"op": "functions"})[0])["count"] for _ in range(3)]
+        assert counts == [1, 1, 1], counts
+
+
+@test
+def missing_function_is_asked_for():
+    with Rig(1) as g:
+        other = uuid.uuid4().bytes
+        ids = g.agent.submit([b'{"op": "echo"}'] * 3, other)
+        g.agent.until(lambda: g.agent.missing, what="FUNCTION_MISSING")
+        g.run({"op": "echo"})          # others do not wait behind it
+        assert g.agent.missing == [other], "asked once"
+        g.agent.send(peer.FUNCTION, peer.function(other, "x", "f"))
+        g.agent.wait(ids)
+
+
+@test
+def function_that_never_comes_fails_the_task():
+    with Rig(1, args=["--threshold-ms", "600"]) as g:
+        r = g.agent.wait(g.agent.submit([b"{}"], uuid.uuid4().bytes))[0]
+        assert (r["status"], r["code"], r["fault"]) == (peer.FAILED, 5, 3) and r["node"] == "node-1", r
+
+
+@test
+def worker_that_misses_a_function_gets_it():
+    with Rig(1) as g:
+        assert value(g.run({"op": "forget"})[0])["count"] == 1
+        assert not g.agent.missing
+
+
+@test
+def container_is_refused_not_ignored():
+    with Rig(1) as g:
+        fn = uuid.uuid4().bytes
+        g.agent.functions[fn] = peer.function(fn, "x", "f", container="docker://busybox")
+        r = g.run({"op": "echo"}, fn=fn)[0]
+        assert (r["status"], r["code"], r["fault"]) == (peer.FAILED, 31, 2) and "busybox" in r["error"], r
+
+
+@test
+def burst_of_short_tasks():
+    with Rig(2) as g:
+        g.run(*[{"op": "echo"}] * 50)
+        ids = g.submit(*[{"op": "echo", "n": n} for n in range(3000)])
+        rs = g.agent.wait(ids, 60)
+        assert [value(r)["n"] for r in rs] == list(range(3000))
+        assert len(g.agent.copies) == 3050, "each result once"
+        assert max(c["window"] for c in g.agent.capacities) > 2 * 3, "the window grows with short tasks"
+
+
+@test
+def large_payloads_and_results():
+    with Rig(2) as g:
+        rs = g.run(*[{"op": "echo", "blob": "x" * (3 << 20), "n": n} for n in range(4)], seconds=30)
+        assert [len(value(r)["blob"]) for r in rs] == [3 << 20] * 4
+
+
+@test
+def task_sent_twice_runs_once():
+    with Rig(1) as g:
+        f = peer.task(uuid.uuid4().bytes, FN, b'{"op": "echo", "s": 0.2}')
+        g.agent.send(peer.FUNCTION, g.agent.functions[FN])
+        g.agent.send(peer.TASK, f, f)
+        g.agent.send(peer.TASK, f)
+        g.agent.wait([f[4:20]])
+        g.run({"op": "echo"})
+        assert len(g.agent.copies) == 2, "the second one was not run"
+
+
+@test
+def running_is_reported():
+    with Rig(1) as g:
+        ids = g.submit({"op": "echo", "s": 0.6})
+        g.agent.until(lambda: (ids[0], 4) in g.agent.states, what="TASK_STATE")
+        g.agent.wait(ids)
+
+
+# ---- losses ------------------------------------------------------------------------------------------------------
+
+@test
+def killed_worker_is_replaced_and_its_task_run_again():
+    with Rig(2) as g:
+        once = os.path.join(g.tmp, "once")
+        r = g.run({"op": "die", "once": once})[0]
+        assert value(r)["attempt"] == 1 and r["attempt"] == 1, r
+        g.up()
+        assert len({value(x)["pid"] for x in g.run({"op": "echo", "s": 0.4}, {"op": "echo", "s": 0.4})}) == 2
+
+
+@test
+def deadly_task_ends_as_lost_and_harms_no_other():
+    with Rig(2, args=["--retries-on-loss", "2"]) as g:
+        g.run(*[{"op": "echo"}] * 40)   # short: now tasks are put behind one another
+        ids = g.submit(*[{"op": "echo"}] * 20, {"op": "die"}, *[{"op": "echo"}] * 20)
+        rs = g.agent.wait(ids, 60)
+        lost = rs.pop(20)
+        assert (lost["status"], lost["code"], lost["fault"], lost["detail"]) == (peer.FAILED, 28, 2, 9), lost
+        assert lost["attempt"] == 2 and lost["stamps"][0] == 1000 and lost["stamps"][12] > 0, lost
+        assert "node-1" in lost["error"] and "signal 9" in lost["error"] and lost["node"] == "node-1", lost
+        assert all(r["status"] == peer.SUCCESS for r in rs)
+
+
+@test
+def no_retry():
+    with Rig(1, args=["--no-retry"]) as g:
+        r = g.run({"op": "die"})[0]
+        assert r["code"] == 28 and r["attempt"] == 0, r
+        value(g.run({"op": "echo"})[0])
+
+
+@test
+def silent_worker_is_killed():
+    with Rig(1, args=["--threshold-ms", "1000", "--no-retry"]) as g:
+        r = g.run({"op": "hang"}, seconds=20)[0]
+        assert r["code"] == 28, r
+        value(g.run({"op": "echo"})[0])
+
+
+@test
+def strays_of_a_dead_worker_are_killed():
+    with Rig(1) as g:
+        file = os.path.join(g.tmp, "pid")
+        worker = value(g.run({"op": "stray", "file": file})[0])["pid"]
+        with open(file) as f:
+            stray = int(f.read())
+        assert alive(stray)
+        os.kill(worker, signal.SIGKILL)
+        g.agent.until(lambda: not alive(stray), what="the stray's end")
+        value(g.run({"op": "echo"})[0])
+
+
+@test
+def worker_program_that_is_missing():
+    with Rig(1, worker="/nonexistent/weft-worker", up=False) as g:
+        g.agent.until(lambda: g.agent.capacity and g.agent.capacity["slots"] == 0, what="no slots")
+        assert g.agent.capacity["window"] == 0 and g.p.poll() is None
+        ids = g.submit({"op": "echo"})   # sent all the same
+        g.agent.until(lambda: g.agent.returned == ids, 15, "given back")
+
+
+# ---- cancel, give back, drain ------------------------------------------------------------------------------------
+
+@test
+def cancel():
+    with Rig(1) as g:
+        running, queued, kept = g.submit({"op": "echo", "s": 30}, {"op": "echo"}, {"op": "echo"})
+        g.agent.send(peer.CANCEL, queued)
+        r = g.agent.wait([queued])[0]
+        assert (r["status"], r["code"]) == (peer.CANCELLED, 12) and r["stamps"][0] == 1000 and r["stamps"][7] == 0, r
+        g.agent.send(peer.CANCEL, uuid.uuid4().bytes)   # unknown: nothing happens
+        g.agent.send(peer.CANCEL, running)
+        assert g.agent.wait([running])[0]["status"] == peer.CANCELLED
+        g.agent.until(lambda: kept in g.agent.results or kept in g.agent.returned, what="the third one's end")
+
+
+@test
+def cancelled_task_of_a_lost_worker_is_not_run_again():
+    with Rig(1) as g:
+        ids = g.submit({"op": "hang"})
+        g.agent.until(lambda: g.agent.capacity["running"] == 1, what="it runs")
+        g.agent.send(peer.CANCEL, *ids)
+        assert g.agent.wait(ids)[0]["status"] == peer.CANCELLED
+
+
+@test
+def queue_behind_long_calls_is_given_back():
+    with Rig(2) as g:
+        ids = g.submit(*[{"op": "echo", "s": 1.5}] * 6)
+        g.agent.until(lambda: len(g.agent.returned) == 4, 5, "four tasks given back")
+        assert sorted(g.agent.returned) == sorted(ids[2:]), "those that do not run"
+        g.agent.until(lambda: g.agent.capacity["window"] == 2, what="a window of the workers only")
+        g.agent.wait(ids[:2])
+        g.agent.until(lambda: g.agent.capacity["window"] > 2, what="a wider window when workers are idle")
+        assert len(g.agent.returned) == 4
+
+
+@test
+def drain_gives_back_and_ends():
+    with Rig(2) as g:
+        ids = g.submit(*[{"op": "echo", "s": 0.6}] * 5)
+        g.agent.until(lambda: g.agent.capacity["running"] == 2, what="two run")
+        g.agent.send(peer.DRAIN, peer.drain(True))
+        assert g.exit() == 0
+        assert sorted(g.agent.results) == sorted(ids[:2]) and sorted(g.agent.returned) == sorted(ids[2:])
+        assert g.agent.byes and g.agent.capacity["window"] == 0
+        assert not os.path.exists(g.dir), os.listdir(g.dir)
+
+
+@test
+def task_that_comes_while_draining_is_given_back():
+    with Rig(1) as g:
+        first = g.submit({"op": "echo", "s": 0.6})
+        g.agent.until(lambda: g.agent.capacity["running"] == 1, what="it runs")
+        g.agent.send(peer.DRAIN, peer.drain(True))
+        late = g.submit({"op": "echo"})
+        g.agent.until(lambda: g.agent.returned == late, what="given back")
+        g.agent.wait(first)
+        assert g.exit() == 0
+
+
+@test
+def drain_can_be_ended():
+    with Rig(2) as g:
+        ids = g.submit({"op": "echo", "s": 1})
+        g.agent.until(lambda: g.agent.capacity["running"] == 1, what="it runs")
+        g.agent.send(peer.DRAIN, peer.drain(True))
+        g.agent.until(lambda: g.agent.capacity["window"] == 0, what="no window")
+        g.agent.serve(0.2)              # the idle worker leaves meanwhile
+        g.agent.send(peer.DRAIN, peer.drain(False))
+        g.agent.wait(ids)
+        g.up()
+        assert all(value(r) for r in g.run({"op": "echo"}, {"op": "echo"})) and g.p.poll() is None
+
+
+@test
+def drains_itself_before_the_time_is_over():
+    with Rig(1, args=["--time-left-s", "4"]) as g:
+        assert g.agent.capacity["time_left"] <= 4
+        assert g.exit(8) == 0
+        assert g.agent.drains and g.agent.drains[0][1] == 1 and g.agent.byes
+
+
+# ---- the agent ---------------------------------------------------------------------------------------------------
+
+@test
+def results_are_kept_until_acknowledged():
+    with Rig(1) as g:
+        g.agent.ack = False
+        ids = g.submit({"op": "echo"}, {"op": "echo"})
+        g.agent.wait(ids)
+        g.agent.send(peer.BYE, b"\x06\x00\x00\x00\x00\x00")
+        g.agent.ack = True
+        g.agent.until(lambda: g.agent.sessions == 2 and len(g.agent.copies) == 4, 15, "both once more in a new session")
+        assert [r["id"] for r in g.agent.copies[2:]] == ids
+        g.run({"op": "echo"})
+        assert len(g.agent.copies) == 5
+
+
+@test
+def work_goes_on_while_the_agent_is_away():
+    with Rig(1) as g:
+        ids = g.submit({"op": "echo", "s": 0.3}, {"op": "echo"})
+        g.agent.until(lambda: g.agent.capacity["running"] == 1, what="it runs")
+        g.agent.close()
+        time.sleep(0.6)                # the tasks end meanwhile; there is nobody who could tell
+        old, g.agent = g.agent, peer.Agent(g.ctx, g.agent_path)
+        g.agent.functions = old.functions
+        g.agent.wait(ids, 20)
+        assert value(g.run({"op": "functions"})[0])["count"] == 1, "workers keep their session"
+
+
+@test
+def manager_without_agent_ends():
+    with Rig(1, args=["--orphan-timeout", "1s"]) as g:
+        kids = children(g.p.pid)
+        assert kids
+        g.agent.close()
+        assert g.p.wait(15) == 1
+        assert not any(map(alive, kids))
+        g.agent = peer.Agent(g.ctx, g.agent_path)
+
+
+@test
+def malformed_messages_do_no_harm():
+    with Rig(1) as g:
+        good = peer.task(uuid.uuid4().bytes, FN, b'{"op": "echo"}')
+        h = lambda kind, n: peer.header(kind, n, g.agent.epoch)
+        cases = [
+            [b"Wf"], [b"xx" + h(peer.TASK, 1)[2:], good], [h(peer.TASK, 2), good], [h(peer.TASK, 1), good[:100]], [h(peer.TASK, 1), good + b"x"],
+            [h(peer.TASK, 2), good, b"\x00" * 124],     # one bad record: nothing of the message takes effect
+            [h(peer.CANCEL, 1), b"x" * 17], [h(peer.FUNCTION, 1), b"\x28\x00" + b"\xff" * 38], [h(peer.DRAIN, 1), b""], [h(peer.RESULT, 1), good],
+            [h(99, 0)], [peer.header(peer.TASK, 1, g.agent.epoch, major=9), good],
+        ]
+        for frames in cases:
+            g.agent.raw(*frames)
+        value(g.run({"op": "echo"})[0])
+        assert g.agent.sessions == 1 and good[4:20] not in g.agent.results, "nothing of them took effect"
+        for _ in range(20):
+            g.agent.raw(h(peer.TASK, 1), b"junk")
+        g.agent.until(lambda: g.agent.sessions == 2, 15, "the session is refused and begun anew")
+        assert g.agent.rejects and g.agent.rejects[0][0] == 2, g.agent.rejects
+        value(g.run({"op": "echo"})[0])
+
+
+@test
+def worker_that_talks_nonsense_is_replaced():
+    with Rig(1) as g:
+        assert value(g.run({"op": "malformed", "n": 5})[0])
+        g.run({"op": "malformed", "n": 20})
+        g.agent.until(lambda: g.agent.capacity["window"] > 0, what="a worker")
+        assert value(g.run({"op": "echo"})[0])
+
+
+@test
+def stranger_on_the_workers_socket_is_refused():
+    with Rig(1) as g:
+        s = g.ctx.socket(zmq.DEALER)
+        s.linger = 0
+        s.connect("ipc://" + g.dir + "/w.sock")
+        s.send_multipart([peer.header(peer.HELLO, 1), peer.hello(3, uuid.uuid4().bytes)])
+        assert s.poll(5000)
+        kind, _, _, _ = peer.header_of(s.recv_multipart()[0])
+        assert kind == peer.REJECT
+        s.send_multipart([peer.header(peer.RESULT, 1), b"x"])
+        s.close()
+        value(g.run({"op": "echo"})[0])
+
+
+# ---- the end -----------------------------------------------------------------------------------------------------
+
+@test
+def sigterm_stops_everything():
+    with Rig(2) as g:
+        file = os.path.join(g.tmp, "pid")
+        g.run({"op": "stray", "file": file})
+        ids = g.submit(*[{"op": "echo", "s": 30}] * 4)
+        g.agent.until(lambda: g.agent.capacity["running"] == 2, what="two run")
+        kids = children(g.p.pid)
+        with open(file) as f:
+            kids.append(int(f.read()))
+        g.p.send_signal(signal.SIGTERM)
+        assert g.exit() == 0
+        g.agent.until(lambda: g.agent.byes, what="BYE")
+        assert set(ids[2:]) <= set(g.agent.returned) and not set(ids[:2]) & set(g.agent.returned)
+        assert len(kids) >= 3 and not any(map(alive, kids))
+        assert not os.path.exists(g.dir), os.listdir(g.dir)
+
+
+@test
+def killed_manager_leaves_no_process():
+    with Rig(3) as g:
+        g.submit(*[{"op": "echo", "s": 30}] * 3)
+        g.agent.until(lambda: g.agent.capacity["running"] == 3, what="three run")
+        kids = children(g.p.pid)
+        g.p.kill()
+        g.p.wait()
+        assert len(kids) == 3
+        g.agent.until(lambda: not any(map(alive, kids)), what="the workers' end")
+
+
+@test
+def next_manager_cleans_the_directory():
+    with Rig(1) as g:
+        g.p.kill()
+        g.p.wait()
+        os.makedirs(g.dir + "/w7/deep/er")
+        open(g.dir + "/w7/deep/file", "w").close()
+        open(g.dir + "/mine", "w").close()
+        os.symlink("/etc", g.dir + "/w7/link")
+        g.p = subprocess.Popen(g.p.args, stdin=subprocess.DEVNULL, stderr=g.log)
+        g.agent.capacity = None
+        g.up()
+        assert sorted(os.listdir(g.dir)) == ["mine", "w.sock", "w0"] and os.path.exists("/etc/passwd")
+
+
+@test
+def long_directory_gets_a_short_socket():
+    before = set(glob.glob("/tmp/weft-m-*"))
+    with Rig(1, dir_name="d" * 120) as g:
+        value(g.run({"op": "echo"})[0])
+        new = set(glob.glob("/tmp/weft-m-*")) - before
+        assert any(os.path.exists(d + "/w.sock") and os.stat(d).st_mode & 0o777 == 0o700 for d in new)
+        g.p.terminate()
+        assert g.exit() == 0
+        assert not any(os.path.exists(d + "/w.sock") for d in new)
+
+
+@test
+def bad_options_are_refused():
+    exe = os.path.join(BUILD, "bin", "weft-manager")
+    for args in ([], ["--connect", "ipc:///tmp/x"], ["--connect", "x", "--dir", "/tmp/weft-none", "--endpoint-id", "1"],
+                 ["--connect", "x", "--dir", "/tmp/weft-none", "--retries-on-kill", "many"], ["--log-level", "loud"], ["--workers", "0"]):
+        p = subprocess.run([exe, *args], capture_output=True, text=True, timeout=20)
+        assert p.returncode == 2 and p.stderr, (args, p)
+    with tempfile.TemporaryDirectory() as tmp:
+        key = tmp + "/key"
+        pair = zmq.curve_keypair()
+        for text, mode in ((b"secret = " + pair[1], 0o644), (b"nothing here", 0o600)):
+            with open(key, "wb") as f:
+                f.write(text)
+            os.chmod(key, mode)
+            p = subprocess.run([exe, "--connect", "tcp://127.0.0.1:1", "--dir", tmp + "/d", "--server-key", pair[0].decode(), "--key-file",
+                                key], capture_output=True, text=True, timeout=20)
+            assert p.returncode == 1 and "key" in p.stderr, p
+        assert pair[1].decode() not in p.stderr
+
+
+# ---- the real worker ---------------------------------------------------------------------------------------------
+
+def real():
+    exe = os.path.join(BUILD, "bin", "weft-worker")
+    if not os.path.exists(exe):
+        raise Skip("weft-worker is not built")
+    return exe
+
+
+def real_python(g):
+    fn = uuid.uuid4().bytes
+    g.agent.functions[fn] = peer.function(fn, """
+import os, signal, time
+def f(op, x=None):
+    if op == "pid": return os.getpid()
+    if op == "double": return 2 * x
+    if op == "raise": raise ValueError(x)
+    if op == "sleep": time.sleep(x); return "slept"
+""", "f")
+    return fn
+
+
+def call(g, fn, *args, **more):
+    return g.agent.wait(g.agent.submit([json.dumps({"args": args}).encode()], fn), **more)[0]
+
+
+@test
+def real_python_tasks():
+    with Rig(2, worker=real()) as g:
+        fn = real_python(g)
+        ids = g.agent.submit([json.dumps({"args": ["double", n]}).encode() for n in range(500)], fn)
+        assert [value(r) for r in g.agent.wait(ids, 60)] == [2 * n for n in range(500)]
+        r = call(g, fn, "raise", "no good")
+        assert (r["status"], r["code"], r["fault"]) == (peer.FAILED, 20, 1) and "no good" in r["error"], r
+
+
+@test
+def real_command_tasks():
+    with Rig(1, worker=real()) as g:
+        fn = uuid.uuid4().bytes
+        g.agent.functions[fn] = peer.function(fn, json.dumps({"argv": ["tr", "a-z", "A-Z"]}), "", kind=peer.COMMAND)
+        r = g.agent.wait(g.agent.submit([b"weft"], fn), 30)[0]
+        assert r["status"] == peer.SUCCESS and r["result"] == b"WEFT", r
+
+
+@test
+def real_worker_killed():
+    with Rig(1, worker=real()) as g:
+        fn = real_python(g)
+        runner = value(call(g, fn, "pid", seconds=30))
+        ids = g.agent.submit([json.dumps({"args": ["sleep", 1]}).encode()], fn)
+        g.agent.until(lambda: g.agent.capacity["running"] == 1, what="it runs")
+        os.kill([p for p in children(g.p.pid) if p != runner][0], signal.SIGKILL)
+        r = g.agent.wait(ids, 30)[0]
+        assert value(r) == "slept" and r["attempt"] == 1, r
+        g.agent.until(lambda: not alive(runner), what="the old runner's end")
+
+
+@test
+def real_cancel_and_give_back():
+    with Rig(1, worker=real()) as g:
+        fn = real_python(g)
+        value(call(g, fn, "double", 1, seconds=30))
+        ids = g.agent.submit([json.dumps({"args": ["sleep", 30]}).encode()] * 2, fn)
+        g.agent.until(lambda: g.agent.returned == ids[1:], 15, "the second one given back")
+        g.agent.send(peer.CANCEL, ids[0])
+        assert g.agent.wait(ids[:1])[0]["status"] == peer.CANCELLED
+        assert value(call(g, fn, "double", 4, seconds=30)) == 8
+
+
+@test
+def real_drain():
+    with Rig(2, worker=real()) as g:
+        fn = real_python(g)
+        value(call(g, fn, "double", 1, seconds=30))
+        ids = g.agent.submit([json.dumps({"args": ["sleep", 0.7]}).encode()] * 4, fn)
+        g.agent.until(lambda: g.agent.capacity["running"] == 2, what="two run")
+        g.agent.send(peer.DRAIN, peer.drain(True))
+        assert g.exit(15) == 0
+        assert len(g.agent.results) == 3 and len(g.agent.returned) == 2 and set(ids) <= set(g.agent.results) | set(g.agent.returned)
+
+
+@test
+def real_killed_manager_leaves_no_process():
+    with Rig(2, worker=real()) as g:
+        fn = real_python(g)
+        value(call(g, fn, "double", 1, seconds=30))
+        g.agent.submit([json.dumps({"args": ["sleep", 30]}).encode()] * 2, fn)
+        g.agent.until(lambda: g.agent.capacity["running"] == 2, what="two run")
+        kids = children(g.p.pid)
+        g.p.kill()
+        g.p.wait()
+        g.agent.until(lambda: not any(map(alive, kids)), what="the end of workers and runners")
+
+
+def main():
+    global BUILD
+    p = argparse.ArgumentParser()
+    p.add_argument("--build", default="build")
+    p.add_argument("names", nargs="*", help="only tests whose name contains one of these")
+    o = p.parse_args()
+    BUILD = os.path.abspath(o.build)
+    passed = failed = skipped = 0
+    for t in TESTS:
+        if o.names and not any(n in t.__name__ for n in o.names):
+            continue
+        try:
+            t()
+            passed += 1
+            print("ok - " + t.__name__, flush=True)
+        except Skip as e:
+            skipped += 1
+            print("skip - %s: %s" % (t.__name__, e), flush=True)
+        except Exception:
+            failed += 1
+            traceback.print_exc()
+            print("not ok - " + t.__name__, flush=True)
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    return 1 if failed else 0
+
+
+sys.exit(main())
