@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/buf.h"
+
+static void test_append_within_the_bound (void **state)
+{
+	struct buf b;
+	(void) state;
+	buf_init (&b, 10);
+	buf_str (&b, "hello");
+	buf_char (&b, ' ');
+	buf_printf (&b, "%d", 1234);
+	assert_false (buf_failed (&b));
+	assert_string_equal ((char *) b.data, "hello 1234");
+	buf_char (&b, 'x');
+	assert_true (buf_failed (&b));
+	assert_string_equal ((char *) b.data, "hello 1234");
+	buf_str (&b, "ignored");
+	assert_int_equal (b.len, 10);
+	assert_int_equal (buf_reserve (&b, 0), -1);
+	buf_clear (&b);
+	assert_false (buf_failed (&b));
+	buf_printf (&b, "%s", "longer than ten");
+	assert_true (buf_failed (&b));
+	assert_int_equal (b.len, 0);
+	assert_string_equal ((char *) b.data, "");
+	buf_fini (&b);
+	buf_add (&b, "", 0);
+	assert_null (b.data);
+	buf_fini (&b);
+}
+
+static void test_huge_reserve_does_not_wrap (void **state)
+{
+	struct buf b;
+	(void) state;
+	buf_init (&b, 0);
+	buf_str (&b, "x");
+	assert_int_equal (buf_reserve (&b, SIZE_MAX), -1);
+	assert_true (buf_failed (&b));
+	buf_fini (&b);
+}
+
+static void test_grows_and_consumes (void **state)
+{
+	struct buf b;
+	(void) state;
+	buf_init (&b, 0);
+	for (int i = 0; i < 10000; i++)
+		buf_printf (&b, "%05d,", i);
+	assert_int_equal (b.len, 60000);
+	buf_consume (&b, 6 * 9999);
+	assert_string_equal ((char *) b.data, "09999,");
+	buf_consume (&b, 100);
+	assert_int_equal (b.len, 0);
+	buf_fini (&b);
+}
+
+static void test_json_string (void **state)
+{
+	static const struct { const char *in; size_t n; const char *out; } cases[] = {
+		{ "plain", 5, "\"plain\"" },
+		{ "", 0, "\"\"" },
+		{ "a\"b\\c\n\r\t\x01", 9, "\"a\\\"b\\\\c\\n\\r\\t\\u0001\"" },
+		{ "a\0b", 3, "\"a\\u0000b\"" },
+		{ "\xc3\xa9\xf0\x9f\x98\x80", 6, "\"\xc3\xa9\xf0\x9f\x98\x80\"" },
+		{ "\xff", 1, "\"\xef\xbf\xbd\"" },
+		{ "\xc3", 1, "\"\xef\xbf\xbd\"" },
+		{ "\xed\xa0\x80", 3, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" },
+		{ "\xc0\x80", 2, "\"\xef\xbf\xbd\xef\xbf\xbd\"" },
+	};
+	struct buf b;
+	(void) state;
+	buf_init (&b, 0);
+	for (size_t i = 0; i < sizeof (cases) / sizeof (cases[0]); i++) {
+		buf_clear (&b);
+		buf_json_string (&b, cases[i].in, cases[i].n);
+		assert_string_equal ((char *) b.data, cases[i].out);
+	}
+	buf_fini (&b);
+	buf_init (&b, 8);
+	buf_str (&b, "keep");
+	buf_json_string (&b, "too\nlong", 8);
+	assert_true (buf_failed (&b));
+	assert_string_equal ((char *) b.data, "keep");
+	buf_fini (&b);
+}
+
+int main (void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test (test_append_within_the_bound),
+		cmocka_unit_test (test_huge_reserve_does_not_wrap),
+		cmocka_unit_test (test_grows_and_consumes),
+		cmocka_unit_test (test_json_string),
+	};
+	return cmocka_run_group_tests (tests, NULL, NULL);
+}
