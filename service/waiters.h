@@ -21,7 +21,7 @@ struct waiter_ops {
 };
 
 struct waiters *waiters_create (struct loop *l, struct rds *commands, const char *redis_url, const char *password_file, struct err *err);
-void waiters_destroy (struct waiters **ws);		/* after all waiters; before the commands connection */
+void waiters_destroy (struct waiters **ws);		/* after all waiters and after the commands connection */
 const char *waiters_instance (const struct waiters *ws);
 size_t waiters_count (const struct waiters *ws);	/* requests that wait */
 bool waiters_up (const struct waiters *ws);

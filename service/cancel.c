@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "service/cancel.h"
+#include <hiredis/hiredis.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/xmem.h"
+
+#define CONTROL_MAX "100000"
+
+struct cancel {
+	struct app *app;
+	struct id owner, task, endpoint;
+	cancel_f *cb;
+	void *arg;
+};
+
+static void end (struct cancel *k, int outcome, const struct err *err)
+{
+	k->cb (outcome, err, k->arg);
+	free (k);
+}
+
+/* The forwarder looks at the set before it sends; the control message reaches what it has sent. */
+static void tell (struct app *a, const struct id *endpoint, const struct id *task)
+{
+	char cancelled[LAYOUT_KEY_MAX], control[LAYOUT_KEY_MAX];
+
+	layout_key (cancelled, "ep", endpoint, "cancelled");
+	layout_key (control, "ep", endpoint, "control");
+	rds_commandf (a->redis, NULL, NULL, "SADD %s %b", cancelled, task->b, (size_t) ID_BYTES);
+	rds_commandf (a->redis, NULL, NULL, "XADD %s MAXLEN ~ " CONTROL_MAX " * c cancel t %b", control, task->b, (size_t) ID_BYTES);
+}
+
+static void on_stored (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct cancel *k = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err) {
+		end (k, 0, err);
+		return;
+	}
+	if (reply->integer == 1)
+		tell (k->app, &k->endpoint, &k->task);
+	end (k, reply->integer > 0 ? 1 : (int) reply->integer, NULL);
+}
+
+static void store (struct cancel *k)
+{
+	static const char why[] = "the task was cancelled on request";
+	struct msg_result m = { .status = STATUS_CANCELLED, .fault = FAULT_USER, .code = ERR_CANCELLED, .task = k->task,
+				.error = { why, sizeof (why) - 1 } };
+	struct buf b;
+
+	m.stamps[STAMP_FORWARDER_RESULT] = clock_real_ns (); /* here it is the service that hands it to Redis */
+	buf_init (&b, 0);
+	msg_result_encode (&b, &m, WIRE_MAJOR);
+	layout_store_send (k->app->redis, &k->task, STATE_CANCELLED, wire_str ((char *) b.data, b.len), k->app->config->retention_ms, on_stored, k);
+	buf_fini (&b);
+}
+
+static void on_meta (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct cancel *k = arg;
+	struct layout_meta m;
+	struct err e = { 0 };
+
+	(void) r;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err) {
+		end (k, 0, err);
+		return;
+	}
+	if (reply->type != REDIS_REPLY_STRING || layout_meta_decode (&m, reply->str, reply->len, &e) < 0 || !id_eq (&m.owner, &k->owner)) {
+		end (k, -1, NULL);
+		return;
+	}
+	k->endpoint = m.endpoint;
+	store (k);
+}
+
+void cancel_task (struct app *a, const struct id *owner, const struct id *task, cancel_f *cb, void *arg)
+{
+	struct cancel *k = xcalloc (1, sizeof (*k));
+	char key[LAYOUT_KEY_MAX];
+
+	*k = (struct cancel) { .app = a, .owner = *owner, .task = *task, .cb = cb, .arg = arg };
+	layout_key (key, "task", task, NULL);
+	rds_commandf (a->redis, on_meta, k, "HGET %s m", key);
+}
+
+void cancel_undo (struct app *a, const struct id *endpoint, const struct id *tasks, size_t n)
+{
+	char key[LAYOUT_KEY_MAX];
+
+	for (size_t i = 0; i < n; i++) {
+		tell (a, endpoint, &tasks[i]);
+		layout_key (key, "task", &tasks[i], NULL);
+		rds_commandf (a->redis, NULL, NULL, "UNLINK %s", key);
+		layout_key (key, "task", &tasks[i], "payload");
+		rds_commandf (a->redis, NULL, NULL, "UNLINK %s", key);
+	}
+}

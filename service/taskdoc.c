@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "service/taskdoc.h"
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+
+const char *doc_status (enum doc_kind kind, int state, bool endpoint_offline)
+{
+	if (state == STATE_CANCELLED && kind == DOC_V2)
+		return "failed";
+	if (state == STATE_RECEIVED && endpoint_offline)
+		state = STATE_WAITING_FOR_EP;
+	return msg_state_name (state);
+}
+
+static void member_id (struct buf *b, const char *name, const struct id *id)
+{
+	char t[ID_TEXT];
+
+	buf_printf (b, ",\"%s\":\"%s\"", name, id_text (id, t));
+}
+
+static void member_text (struct buf *b, const char *name, const char *p, size_t n)
+{
+	buf_printf (b, ",\"%s\":", name);
+	buf_json_string (b, p, n);
+}
+
+/* ---- the endpoint's runtime ------------------------------------------------------------------------------------- */
+
+/* RESULT carries the runtime as JSON text that a peer made. It is parsed before any of it is shown; the last text is remembered,
+ * because all results of an endpoint carry the same. */
+struct runtime { char text[WIRE_MAX_TEXT]; size_t n; bool known; char os[128], python[64], dill[64]; };
+
+static void copy (char *out, size_t cap, const json_t *o, const char *key)
+{
+	const char *s = json_string_value (json_object_get (o, key));
+
+	if (s && strlen (s) < cap)
+		strcpy (out, s);
+}
+
+static const struct runtime *runtime_of (struct wire_str s)
+{
+	static struct runtime last;
+	json_t *o;
+
+	if (!s.n || s.n > sizeof (last.text))
+		return NULL;
+	if (last.n == s.n && !memcmp (last.text, s.p, s.n))
+		return &last;
+	memset (&last, 0, sizeof (last));
+	memcpy (last.text, s.p, s.n);
+	last.n = s.n;
+	o = json_loadb (s.p, s.n, JSON_REJECT_DUPLICATES, NULL);
+	copy (last.os, sizeof (last.os), o, "os");
+	copy (last.python, sizeof (last.python), o, "python_version");
+	copy (last.dill, sizeof (last.dill), o, "dill_version");
+	json_decref (o);
+	return &last;
+}
+
+/* The SDK warns when these versions differ from its own, and when they are unknown: without both, V2 says nothing. */
+static void add_details (struct buf *b, enum doc_kind kind, const struct doc_task *t)
+{
+	const struct msg_result *m = t->result;
+	const struct runtime *r = runtime_of (m->runtime);
+	bool versions = r && r->python[0] && r->dill[0], first = true;
+
+	if (kind == DOC_V2 && !versions)
+		return;
+	buf_str (b, ",\"details\":{");
+	if (r) {
+		const struct { const char *name, *value; } parts[] = { { "os", r->os }, { "python_version", r->python }, { "dill_version", r->dill } };
+		for (int i = 0; i < 3; i++) {
+			if (!parts[i].value[0])
+				continue;
+			buf_printf (b, "%s\"%s\":", first ? "" : ",", parts[i].name);
+			buf_json_string (b, parts[i].value, strlen (parts[i].value));
+			first = false;
+		}
+	}
+	if (t->meta) {
+		char id[ID_TEXT];
+		buf_printf (b, "%s\"endpoint_id\":\"%s\"", first ? "" : ",", id_text (&t->meta->endpoint, id));
+		first = false;
+	}
+	if (m->stamps[STAMP_EXECUTION_START] && m->stamps[STAMP_EXECUTION_END])
+		buf_printf (b, "%s\"task_transitions\":{\"execution-start\":%.6f,\"execution-end\":%.6f}", first ? "" : ",",
+			    (double) m->stamps[STAMP_EXECUTION_START] / 1e9, (double) m->stamps[STAMP_EXECUTION_END] / 1e9);
+	buf_char (b, '}');
+}
+
+/* ---- ended tasks ------------------------------------------------------------------------------------------------ */
+
+static int64_t completed_ns (const struct msg_result *m)
+{
+	int64_t last = 0;
+
+	for (int i = 0; i < STAMP_SERVICE_RESULT; i++)
+		if (m->stamps[i] > last)
+			last = m->stamps[i];
+	return last;
+}
+
+static void add_failure (struct buf *b, enum doc_kind kind, const struct doc_task *t)
+{
+	const struct msg_result *m = t->result;
+
+	if (t->state == STATE_CANCELLED) {
+		const char *text = m->error.n ? m->error.p : "the task was cancelled";
+		member_text (b, "reason", text, m->error.n ? m->error.n : strlen (text));
+		return;
+	}
+	if (m->error.n)
+		member_text (b, "exception", m->error.p, m->error.n);
+	else {
+		const char *name = err_name (m->code);
+		member_text (b, "exception", name, strlen (name));
+	}
+	if (kind == DOC_V2 && m->fault != FAULT_USER && m->fault != FAULT_NONE)
+		buf_printf (b, ",\"reason\":\"%s (fault: %s)\"", err_name (m->code), err_fault_name (m->fault));
+}
+
+static void add_stamps (struct buf *b, const int64_t stamps[STAMP_SLOTS])
+{
+	bool first = true;
+
+	buf_str (b, "\"stamps\":{");
+	for (int i = 0; i < STAMP_SLOTS; i++) {
+		if (!stamps[i])
+			continue;
+		buf_printf (b, "%s\"%s\":%" PRId64, first ? "" : ",", msg_stamp_name (i), stamps[i]);
+		first = false;
+	}
+	buf_char (b, '}');
+}
+
+static void add_v3 (struct buf *b, const struct doc_task *t)
+{
+	const struct msg_result *m = t->result;
+
+	member_text (b, "stdout", m->out.p, m->out.n);
+	member_text (b, "stderr", m->errout.p, m->errout.n);
+	member_text (b, "node", m->node.p, m->node.n);
+	if (m->status != STATUS_SUCCESS)
+		buf_printf (b, ",\"fault\":\"%s\",\"code\":\"%s\"", err_fault_name (m->fault), err_name (m->code));
+	if (m->code == ERR_TASK_EXIT)
+		buf_printf (b, ",\"exit_status\":%d", m->detail);
+	else if (m->code == ERR_TASK_SIGNAL || m->code == ERR_TASK_MEMORY_LIMIT)
+		buf_printf (b, ",\"signal\":%d", m->detail);
+	buf_printf (b, ",\"attempt\":%u,\"memoised\":%s", m->attempt, m->flags & RESULT_MEMOISED ? "true" : "false");
+	if (m->cpu_ns)
+		buf_printf (b, ",\"cpu_s\":%.6f", (double) m->cpu_ns / 1e9);
+	if (m->max_rss_bytes)
+		buf_printf (b, ",\"max_rss_bytes\":%" PRIu64, m->max_rss_bytes);
+}
+
+static void add_ended (struct buf *b, enum doc_kind kind, const struct doc_task *t)
+{
+	const struct msg_result *m = t->result;
+	int64_t at = completed_ns (m);
+
+	if (m->status == STATUS_SUCCESS) {
+		member_text (b, "result", m->result.p, m->result.n);
+		if (m->flags & RESULT_BASE64)
+			buf_str (b, ",\"result_encoding\":\"base64\"");
+	} else
+		add_failure (b, kind, t);
+	buf_printf (b, ",\"completion_t\":\"%" PRId64 ".%06d\"", at / 1000000000, (int) (at % 1000000000 / 1000));
+	add_details (b, kind, t);
+	if (kind == DOC_V3)
+		add_v3 (b, t);
+}
+
+static void add_where (struct buf *b, const struct layout_meta *m)
+{
+	char t[32];
+
+	member_id (b, "function_id", &m->function);
+	member_id (b, "endpoint_id", &m->endpoint);
+	member_id (b, "task_group_id", &m->group);
+	buf_printf (b, ",\"submitted\":\"%s\"", clock_iso (m->submitted_ns, t));
+}
+
+static void add_head (struct buf *b, enum doc_kind kind, const struct doc_task *t)
+{
+	char id[ID_TEXT];
+
+	buf_printf (b, "{\"task_id\":\"%s\",\"status\":\"%s\"", id_text (&t->task, id), doc_status (kind, t->state, t->endpoint_offline));
+}
+
+void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t)
+{
+	add_head (b, kind, t);
+	if (kind == DOC_V3 && t->meta)
+		add_where (b, t->meta);
+	if (t->result)
+		add_ended (b, kind, t);
+	if (t->stamps && t->result) {
+		buf_char (b, ',');
+		add_stamps (b, t->result->stamps);
+	}
+	buf_char (b, '}');
+}
+
+void doc_brief (struct buf *b, const struct doc_task *t)
+{
+	add_head (b, DOC_V3, t);
+	add_where (b, t->meta);
+	buf_printf (b, ",\"payload_bytes\":%u}", t->meta->payload_bytes);
+}
+
+/* ---- where the time went ---------------------------------------------------------------------------------------- */
+
+/* The span that ends with a stamp: what it is, and who spent it. */
+static const struct { const char *name, *process; } spans[STAMP_SLOTS] = {
+	[STAMP_QUEUED] = { "accept", "service" },
+	[STAMP_FORWARDER_READ] = { "queue", "redis" },
+	[STAMP_FORWARDER_SENT] = { "forward", "forwarder" },
+	[STAMP_ENDPOINT_RECEIVED] = { "to_endpoint", "network" },
+	[STAMP_ENDPOINT_SENT] = { "route", "endpoint" },
+	[STAMP_MANAGER_RECEIVED] = { "to_manager", "network" },
+	[STAMP_MANAGER_SENT] = { "place", "manager" },
+	[STAMP_WORKER_RECEIVED] = { "to_worker", "network" },
+	[STAMP_EXECUTION_START] = { "start", "worker" },
+	[STAMP_EXECUTION_END] = { "execution", "function" },
+	[STAMP_WORKER_SENT] = { "collect", "worker" },
+	[STAMP_MANAGER_RESULT] = { "from_worker", "manager" },
+	[STAMP_ENDPOINT_RESULT] = { "from_manager", "endpoint" },
+	[STAMP_FORWARDER_RESULT] = { "from_endpoint", "forwarder" },
+	[STAMP_SERVICE_RESULT] = { "store_and_wake", "redis" },
+};
+
+void doc_trace (struct buf *b, const struct doc_task *t)
+{
+	int64_t pending[STAMP_SLOTS] = { t->meta ? t->meta->submitted_ns : 0 };
+	const int64_t *stamps = t->result ? t->result->stamps : pending;
+	int from = -1, first = -1;
+
+	add_head (b, DOC_V3, t);
+	buf_char (b, ',');
+	add_stamps (b, stamps);
+	buf_str (b, ",\"spans\":[");
+	for (int i = 0; i < STAMP_SLOTS; i++) {
+		if (!stamps[i])
+			continue;
+		if (from < 0)
+			first = i;
+		else
+			buf_printf (b, "%s{\"name\":\"%s\",\"from\":\"%s\",\"to\":\"%s\",\"us\":%.3f,\"process\":\"%s\"}", from == first ? "" : ",",
+				    spans[i].name, msg_stamp_name (from), msg_stamp_name (i), (double) (stamps[i] - stamps[from]) / 1e3,
+				    spans[i].process);
+		from = i;
+	}
+	buf_printf (b, "],\"total_us\":%.3f}", from > first ? (double) (stamps[from] - stamps[first]) / 1e3 : 0.0);
+}

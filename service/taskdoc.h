@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tasks as clients see them, appended to a buffer as JSON.
+ *
+ * DOC_V2 is what Globus Compute's SDK reads: no result, exception or completion_t while pending (it takes completion_t for
+ * "finished"), completion_t as text, a cancelled task is "failed" with a reason. DOC_V3 adds where and how it ran. */
+#ifndef SERVICE_TASKDOC_H
+#define SERVICE_TASKDOC_H
+#include "common/buf.h"
+#include "proto/layout.h"
+
+enum doc_kind { DOC_V2, DOC_V3 };
+
+struct doc_task {
+	struct id task;
+	int state;
+	const struct layout_meta *meta;		/* NULL: not known, DOC_V3 then lacks ids */
+	const struct msg_result *result;	/* NULL while pending */
+	bool endpoint_offline;			/* `received` is shown as waiting-for-ep */
+	bool stamps;				/* add "stamps": {name: ns} */
+};
+void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t);
+/* {task_id, status, stamps, spans, total_us}; pending tasks have received only. */
+void doc_trace (struct buf *b, const struct doc_task *t);
+/* One line of a list: no result. */
+void doc_brief (struct buf *b, const struct doc_task *t);
+const char *doc_status (enum doc_kind kind, int state, bool endpoint_offline);
+
+#endif
