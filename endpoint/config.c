@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See config.h. The providers' structs stand behind struct config in one allocation; the rows get their offsets moved. */
+#include "endpoint/config.h"
+#include "common/xmem.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AT(f) offsetof (struct config, f)
+#define MIN_MS 60000LL
+#define MIB (1LL << 20)
+#define GIB (1LL << 30)
+
+static const struct conf_key own[] = {
+	{ "display_name", CONF_STRING, AT (display_name), NULL, 0, 128, NULL, false,
+	  "Name that the service shows; the endpoint's name when not set." },
+	{ "workers_per_node", CONF_INT, AT (workers_per_node), "0", 0, 4096, NULL, false,
+	  "Tasks that one node runs at once; 0 = the number of its cores." },
+	{ "routing", CONF_ENUM, AT (routing), "pack", 0, 0, "pack spread", false,
+	  "pack fills one node before the next, so that idle blocks can be released; spread uses all evenly." },
+	{ "retries_on_loss", CONF_INT, AT (retries_on_loss), "5", 0, 100, NULL, false,
+	  "How often a task is queued again when the manager that had it was lost." },
+	{ "retries_on_kill", CONF_INT, AT (retries_on_kill), "0", 0, 100, NULL, false,
+	  "How often a manager runs a task again when its worker was killed while it ran." },
+	{ "allowed_functions", CONF_STRING_LIST, AT (allowed_functions), NULL, 0, 0, NULL, false,
+	  "Ids of the only functions that may run here; the endpoint checks it itself. Not set: any." },
+	{ "python", CONF_STRING, AT (python), "python3", 0, 0, NULL, false,
+	  "Interpreter that runs Python functions, a path or a name on PATH; 3.6 or newer." },
+	{ "worker_bin", CONF_PATH, AT (worker_bin), NULL, 0, 0, NULL, false,
+	  "The weft-worker program; found beside weft-endpoint or on PATH when not set." },
+	{ "manager_bin", CONF_PATH, AT (manager_bin), NULL, 0, 0, NULL, false,
+	  "The weft-manager program; found beside weft-endpoint or on PATH when not set." },
+	{ "manager_transport", CONF_ENUM, AT (manager_transport), "ipc", 0, 0, "ipc tcp", false,
+	  "How managers reach the agent: a socket in a private directory of this host, or TCP with keys made at each start." },
+	{ "manager_address", CONF_STRING, AT (manager_address), "127.0.0.1", 0, 255, NULL, false,
+	  "With tcp: the address to listen on and to give to managers." },
+	{ "service.url", CONF_STRING, AT (service_url), NULL, 0, 1024, NULL, false,
+	  "Address of weft-service; WEFT_URL, else http://127.0.0.1:5000, when not set." },
+	{ "service.token_file", CONF_SECRET_FILE, AT (service_token_file), NULL, 0, 0, NULL, false,
+	  "File with the token of the endpoint's owner; WEFT_TOKEN when not set." },
+	{ "service.ca_file", CONF_PATH, AT (service_ca_file), NULL, 0, 0, NULL, false,
+	  "Certificates that sign the service's own, PEM; the system's when not set." },
+	{ "service.forwarder_address", CONF_STRING, AT (forwarder_address), NULL, 0, 255, NULL, false,
+	  "tcp://HOST:PORT to dial instead of the address that the service names, for tunnels and NAT." },
+	{ "provider.type", CONF_ENUM, AT (provider_type), "local", 0, 0, PROVIDER_CHOICES, false,
+	  "Where blocks of nodes come from." },
+	{ "scaling.init_blocks", CONF_INT, AT (init_blocks), "1", 0, 10000, NULL, false,
+	  "Blocks that are started with the endpoint." },
+	{ "scaling.min_blocks", CONF_INT, AT (min_blocks), "0", 0, 10000, NULL, false,
+	  "Blocks that are kept when there is nothing to do." },
+	{ "scaling.max_blocks", CONF_INT, AT (max_blocks), "1", 1, 10000, NULL, false,
+	  "Blocks at most." },
+	{ "scaling.nodes_per_block", CONF_INT, AT (nodes_per_block), "1", 1, 10000, NULL, false,
+	  "Nodes of one block." },
+	{ "scaling.parallelism", CONF_DOUBLE, AT (parallelism), "1.0", 0, 1, NULL, false,
+	  "Slots wanted for each task in hand: 1 = one slot a task, 0 = a single block for any number." },
+	{ "scaling.idle_timeout", CONF_DURATION_MS, AT (idle_timeout_ms), "2m", 0, 30 * 24 * 60 * MIN_MS, NULL, false,
+	  "A block without work for this long is given back." },
+	{ "scaling.period", CONF_DURATION_MS, AT (period_ms), "1s", 50, 10 * MIN_MS, NULL, false,
+	  "How often scaling is thought about." },
+	{ "scaling.max_failures_per_hour", CONF_INT, AT (max_failures_per_hour), "30", 1, 100000, NULL, false,
+	  "Blocks that may fail in an hour before no more are started until some of it has passed." },
+	{ "scaling.connect_timeout", CONF_DURATION_MS, AT (connect_timeout_ms), "2m", 1000, 60 * MIN_MS, NULL, false,
+	  "A running block whose managers have not connected for this long is given up." },
+	{ "scaling.stop_grace", CONF_DURATION_MS, AT (stop_grace_ms), "5s", 0, 10 * MIN_MS, NULL, false,
+	  "Time that managers get to end by themselves before they are killed." },
+	{ "queue.max_tasks", CONF_INT, AT (queue_max_tasks), "65536", 1, 10000000, NULL, false,
+	  "Tasks taken in hand at most; the others wait at the service." },
+	{ "queue.max_bytes", CONF_SIZE, AT (queue_max_bytes), "512MiB", MIB, 1024 * GIB, NULL, false,
+	  "Payloads taken in hand at most, in bytes." },
+	{ "spool.segment_bytes", CONF_SIZE, AT (spool_segment_bytes), "16MiB", 65536, GIB, NULL, false,
+	  "Size of one file of the result spool." },
+	{ "spool.memory_bytes", CONF_SIZE, AT (spool_memory_bytes), "64MiB", 0, 64 * GIB, NULL, false,
+	  "Results kept in memory until the forwarder has them; beyond it they are read back from disk." },
+	{ "spool.max_bytes", CONF_SIZE, AT (spool_max_bytes), "16GiB", MIB, 1024 * GIB, NULL, false,
+	  "Disk space of the spool at most." },
+	{ "spool.max_unspooled_bytes", CONF_SIZE, AT (spool_max_unspooled_bytes), "256MiB", 0, 64 * GIB, NULL, false,
+	  "When this much cannot be written (disk full), no more tasks are taken until it can." },
+	{ "spool.fsync", CONF_ENUM, AT (spool_fsync), "never", 0, 0, "never interval", false,
+	  "never: results survive a crash of the agent; interval: synced each second, so that most survive one of the host." },
+	{ "heartbeat.interval", CONF_DURATION_MS, AT (heartbeat_ms), "2s", 50, 5 * MIN_MS, NULL, false,
+	  "Between heartbeats of agent and managers; the forwarder sets its own." },
+	{ "heartbeat.threshold", CONF_DURATION_MS, AT (threshold_ms), "10s", 200, 60 * MIN_MS, NULL, false,
+	  "Silence after which a manager counts as lost." },
+	{ "log.level", CONF_ENUM, AT (log_level), "info", 0, 0, "debug info warn error", false,
+	  "The least severe lines that are logged." },
+	{ "limits.payload_bytes", CONF_SIZE, AT (max_payload_bytes), "10MiB", 1024, 128 * MIB, NULL, false,
+	  "Largest payload of a task." },
+	{ "limits.result_bytes", CONF_SIZE, AT (max_result_bytes), "10MiB", 1024, 128 * MIB, NULL, false,
+	  "Largest result of a task." },
+	{ "limits.function_cache_bytes", CONF_SIZE, AT (function_cache_bytes), "512MiB", MIB, 64 * GIB, NULL, false,
+	  "Function bodies kept in memory." },
+	CONF_END
+};
+
+static struct conf_key *merged;
+static size_t total_bytes;
+
+static size_t align16 (size_t n)
+{
+	return (n + 15) & ~(size_t) 15;
+}
+
+static size_t count (const struct conf_key *k)
+{
+	size_t n = 0;
+
+	while (k && k[n].key)
+		n++;
+	return n;
+}
+
+const struct conf_key *config_table (void)
+{
+	size_t n = count (own), at = align16 (sizeof (struct config));
+
+	if (merged)
+		return merged;
+	merged = xcalloc (n + 1, sizeof (*merged));
+	memcpy (merged, own, n * sizeof (*merged));
+	for (size_t i = 0; providers[i]; i++) {
+		size_t more = count (providers[i]->keys);
+		merged = xrealloc (merged, (n + more + 1) * sizeof (*merged));
+		for (size_t k = 0; k < more; k++) {
+			merged[n] = providers[i]->keys[k];
+			merged[n++].offset += at;
+		}
+		at += align16 (providers[i]->conf_bytes);
+	}
+	memset (&merged[n], 0, sizeof (*merged));
+	total_bytes = at;
+	return merged;
+}
+
+static int check (const struct config *c, struct err *err)
+{
+	if (c->min_blocks > c->max_blocks)
+		return err_set (err, ERR_INVALID, FAULT_USER, "scaling.min_blocks is larger than scaling.max_blocks");
+	if (c->threshold_ms < 2 * c->heartbeat_ms)
+		return err_set (err, ERR_INVALID, FAULT_USER, "heartbeat.threshold must be at least twice heartbeat.interval");
+	return 0;
+}
+
+struct config *config_load (const char *path, const char *const *overrides, struct buf *report, struct err *err)
+{
+	const struct conf_key *table = config_table ();
+	struct config *c = xcalloc (1, total_bytes);
+
+	if (conf_load (table, path, overrides, c, report, err) < 0) {
+		free (c);
+		return NULL;
+	}
+	if (check (c, err) < 0) {
+		if (report)
+			buf_printf (report, "%s: %s\n", path ? path : "defaults", err->text);
+		config_free (&c);
+	}
+	return c;
+}
+
+void config_free (struct config **c)
+{
+	if (!*c)
+		return;
+	conf_free (config_table (), *c);
+	free (*c);
+	*c = NULL;
+}
+
+const struct provider *config_provider (const struct config *c)
+{
+	return providers[c->provider_type];
+}
+
+const void *config_of_provider (const struct config *c, const struct provider *p)
+{
+	size_t at = align16 (sizeof (struct config));
+
+	for (size_t i = 0; providers[i] && providers[i] != p; i++)
+		at += align16 (providers[i]->conf_bytes);
+	return (const char *) c + at;
+}
+
+unsigned config_workers (const struct config *c)
+{
+	long cores;
+
+	if (c->workers_per_node)
+		return (unsigned) c->workers_per_node;
+	cores = sysconf (_SC_NPROCESSORS_ONLN);
+	return cores > 0 ? (unsigned) cores : 1;
+}
+
+const char *config_service_url (const struct config *c)
+{
+	const char *env = getenv ("WEFT_URL");
+
+	if (c->service_url && *c->service_url)
+		return c->service_url;
+	return env && *env ? env : "http://127.0.0.1:5000";
+}
+
+char *config_token (const struct config *c, struct err *err)
+{
+	const char *env = getenv ("WEFT_TOKEN");
+
+	err->code = ERR_NONE;
+	if (c->service_token_file && *c->service_token_file)
+		return conf_read_secret (c->service_token_file, 65536, err);
+	return env && *env ? xstrdup (env) : NULL;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A provider gets nodes from somewhere: this host, a batch system, a cluster. It starts blocks, each of n nodes, and runs one command
+ * (weft-manager) on each node of a block. Adding one: a file here with a struct provider, and a line in providers.c.
+ *
+ * No call may block: what talks to a scheduler uses spawn_capture, and answers later through on_block. */
+#ifndef ENDPOINT_PROVIDERS_PROVIDER_H
+#define ENDPOINT_PROVIDERS_PROVIDER_H
+#include "common/buf.h"
+#include "common/conf.h"
+#include "common/loop.h"
+
+enum provider_state { PROVIDER_PENDING = 1, PROVIDER_RUNNING, PROVIDER_ENDED };
+
+/* One block to start; borrowed during the call. argv has the command of each node, which differ in their last words. */
+struct provider_block {
+	const char *id;			/* "b7": file names and logs */
+	unsigned nodes;
+	const char *const *const *argv;	/* [node], NULL-terminated vectors */
+	const char *log_dir;		/* <log_dir>/block-<id>-<node>.log takes stdout and stderr */
+};
+
+/* What a block became. PROVIDER_ENDED comes exactly once, also after cancel. text: why, for people; "" when asked for.
+ * failed: it ended by itself. May be called from inside submit and cancel. */
+typedef void provider_f (const char *block_id, enum provider_state state, bool failed, const char *text, void *arg);
+
+struct provider_env {
+	struct loop *loop;
+	const void *conf;		/* the provider's own config struct; borrowed for life */
+	provider_f *on_block;
+	void *arg;
+};
+
+struct provider {
+	const char *name;		/* as in provider.type */
+	const char *help;
+	const struct conf_key *keys;	/* rows "provider.<name>.*"; offsets into its own struct; may be NULL */
+	size_t conf_bytes;
+	bool local;			/* its nodes are this host: ipc works */
+	void *(*create) (const struct provider_env *env, struct err *err);
+	void (*destroy) (void *self);	/* ends what still runs, at once, without on_block */
+	int (*submit) (void *self, const struct provider_block *b, struct err *err);
+	void (*poll) (void *self);	/* called each strategy period; may be NULL */
+	void (*cancel) (void *self, const char *block_id, int64_t grace_ms);
+	/* What would be run or handed to the scheduler, as text. */
+	void (*describe) (const void *conf, const struct provider_block *b, struct buf *out);
+};
+
+extern const struct provider provider_local, provider_dryrun;
+extern const struct provider *const providers[];	/* NULL-terminated; the order of provider.type's choices */
+#define PROVIDER_CHOICES "local dryrun"
+
+void provider_render_argv (const char *const *argv, struct buf *out);	/* quoted for a shell, one line */
+
+#endif
