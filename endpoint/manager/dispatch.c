@@ -378,8 +378,10 @@ static void tick (void *arg)
 	struct load l = look (d);
 
 	expire_waiting (d, now_ms);
-	check_stuck (d, &l, now_ms);
-	check_no_worker (d, &l, now_ms);
+	if (upstream_up (d->up)) {	/* without a session nobody would hear of what is given back */
+		check_stuck (d, &l, now_ms);
+		check_no_worker (d, &l, now_ms);
+	}
 	loop_defer_schedule (d->run);
 }
 
