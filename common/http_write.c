@@ -214,7 +214,8 @@ void conn_send (struct http_conn *c, int status, const char *type, const char *e
 	else if (http10)
 		puts_ (&t, "\r\nConnection: keep-alive");
 	put (&t, "\r\n", 2);
-	put (&t, extra, extra_len);
+	if (extra)
+		put (&t, extra, extra_len);
 	put (&t, "\r\n", 2);
 	send_all (c, t.p, t.n, body, has_body && !head_only);
 	free (big);
