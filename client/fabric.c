@@ -165,7 +165,7 @@ static void log_tail (const struct part *p, char out[256])
 		n--;
 	text[n] = '\0';
 	char *line = strrchr (text, '\n');
-	snprintf (out, 256, "%s", line ? line + 1 : text);
+	snprintf (out, 256, "%.255s", line ? line + 1 : text);
 }
 
 static void stop_next (struct fabric *f)

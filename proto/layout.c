@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What stands in Redis: key names, the packed records, the scripts. SPEC.md, section 8.
+ *
+ * Meta and queue record have a version byte instead of fixed_bytes: they are read by programs of the same installation
+ * only, and every task costs their bytes in Redis's memory. */
+#include "proto/layout.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "proto/wire_record.h"
+
+#define RECORD_VERSION 1
+#define FLAG_APART 1
+#define FLAG_JSON 2
+#define QUEUED_FIXED 72
+#define DONE_FIXED 17
+#define GROUP_HEADER 24
+#define NUMBER_TEXT 24
+#define SUBMIT_KEYS 3	/* before the task hashes */
+#define SUBMIT_ARGS 7	/* before the pairs of the tasks */
+
+static const char submit_body[] = {
+#include "proto/lua/submit.lua.inc"
+	, 0 };
+static const char store_body[] = {
+#include "proto/lua/store.lua.inc"
+	, 0 };
+static const char wait_body[] = {
+#include "proto/lua/wait.lua.inc"
+	, 0 };
+static const char progress_body[] = {
+#include "proto/lua/progress.lua.inc"
+	, 0 };
+static const char lease_body[] = {
+#include "proto/lua/lease.lua.inc"
+	, 0 };
+
+struct rds_script layout_submit = { .name = "submit", .body = submit_body };
+struct rds_script layout_store = { .name = "store", .body = store_body };
+struct rds_script layout_wait = { .name = "wait", .body = wait_body };
+struct rds_script layout_progress = { .name = "progress", .body = progress_body };
+struct rds_script layout_lease = { .name = "lease", .body = lease_body };
+
+/* ---- keys ---- */
+
+size_t layout_key (char key[LAYOUT_KEY_MAX], const char *kind, const struct id *id, const char *suffix)
+{
+	char *p = key;
+	assert (strlen (kind) + (suffix ? strlen (suffix) : 0) + ID_TEXT + 10 < LAYOUT_KEY_MAX);
+	p = stpcpy (p, "weft:");
+	p = stpcpy (p, kind);
+	p = stpcpy (p, ":{");
+	id_text (id, p);
+	p += ID_TEXT - 1;
+	p = stpcpy (p, "}");
+	if (suffix) {
+		*p++ = ':';
+		p = stpcpy (p, suffix);
+	}
+	return (size_t) (p - key);
+}
+
+/* ---- records ---- */
+
+void layout_meta_encode (struct buf *b, const struct layout_meta *m)
+{
+	uint8_t fixed[LAYOUT_META_BYTES];
+	struct wire_writer w = { fixed };
+	wire_w8 (&w, RECORD_VERSION);
+	wire_w8 (&w, m->payload_apart ? FLAG_APART : 0);
+	wire_wid (&w, &m->owner);
+	wire_wid (&w, &m->function);
+	wire_wid (&w, &m->endpoint);
+	wire_wid (&w, &m->group);
+	wire_w64 (&w, (uint64_t) m->submitted_ns);
+	wire_w32 (&w, m->payload_bytes);
+	wire_w32 (&w, m->time_limit_ms);
+	wire_w64 (&w, 0);
+	wire_record_add (b, fixed, sizeof (fixed), NULL, 0);
+}
+
+int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct err *err)
+{
+	if (n != LAYOUT_META_BYTES)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "meta of %zu bytes, not %d", n, LAYOUT_META_BYTES);
+	struct wire_reader r = { p, n, false };
+	uint8_t version = wire_get_u8 (&r);
+	if (version != RECORD_VERSION)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "meta of version %u, not %d", version, RECORD_VERSION);
+	m->payload_apart = (wire_get_u8 (&r) & FLAG_APART) != 0;
+	wire_get_id (&r, &m->owner);
+	wire_get_id (&r, &m->function);
+	wire_get_id (&r, &m->endpoint);
+	wire_get_id (&r, &m->group);
+	m->submitted_ns = wire_get_i64 (&r);
+	m->payload_bytes = wire_get_u32 (&r);
+	m->time_limit_ms = wire_get_u32 (&r);
+	if (m->payload_bytes > WIRE_MAX_PAYLOAD)
+		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "meta: payload of %u bytes, at most %u", m->payload_bytes,
+				WIRE_MAX_PAYLOAD);
+	return 0;
+}
+
+void layout_queued_encode (struct buf *b, const struct layout_queued *q)
+{
+	uint8_t fixed[QUEUED_FIXED];
+	struct wire_writer w = { fixed };
+	struct wire_str payload = q->payload_apart ? WIRE_STR ("") : q->payload;
+	uint32_t payload_bytes = q->payload_apart ? q->payload_bytes : (uint32_t) payload.n;
+	if (payload.n > WIRE_MAX_PAYLOAD || payload_bytes > WIRE_MAX_PAYLOAD) {
+		wire_refuse (b);
+		return;
+	}
+	wire_w8 (&w, RECORD_VERSION);
+	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0)));
+	wire_w16 (&w, 0);
+	wire_wid (&w, &q->task);
+	wire_wid (&w, &q->function);
+	wire_w64 (&w, (uint64_t) q->received_ns);
+	wire_w64 (&w, (uint64_t) q->queued_ns);
+	wire_w32 (&w, q->time_limit_ms);
+	wire_w64 (&w, q->memory_limit_bytes);
+	wire_w32 (&w, q->max_result_bytes);
+	wire_w32 (&w, payload_bytes);
+	wire_record_add (b, fixed, sizeof (fixed), &payload, 1);
+}
+
+int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err)
+{
+	if (n < QUEUED_FIXED)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes, at least %d", n, QUEUED_FIXED);
+	struct wire_reader r = { p, n, false };
+	uint8_t version = wire_get_u8 (&r), flags = wire_get_u8 (&r);
+	if (version != RECORD_VERSION)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of version %u, not %d", version, RECORD_VERSION);
+	wire_get_u16 (&r);
+	wire_get_id (&r, &q->task);
+	wire_get_id (&r, &q->function);
+	q->received_ns = wire_get_i64 (&r);
+	q->queued_ns = wire_get_i64 (&r);
+	q->time_limit_ms = wire_get_u32 (&r);
+	q->memory_limit_bytes = wire_get_u64 (&r);
+	q->max_result_bytes = wire_get_u32 (&r);
+	q->payload_bytes = wire_get_u32 (&r);
+	q->payload_apart = (flags & FLAG_APART) != 0;
+	q->payload_is_json = (flags & FLAG_JSON) != 0;
+	if (q->payload_bytes > WIRE_MAX_PAYLOAD)
+		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "queue record: payload of %u bytes, at most %u",
+				q->payload_bytes, WIRE_MAX_PAYLOAD);
+	if (r.left != (q->payload_apart ? 0 : q->payload_bytes))
+		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record has %zu bytes of payload, says %u", r.left,
+				q->payload_bytes);
+	q->payload = wire_get_bytes (&r, r.left);
+	return 0;
+}
+
+int layout_done_decode (struct layout_done *d, const void *p, size_t n, struct err *err)
+{
+	if (n < DONE_FIXED)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "done message of %zu bytes, at least %d", n, DONE_FIXED);
+	if (n - DONE_FIXED > WIRE_MAX_RECORD)
+		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "done message of %zu bytes", n);
+	struct wire_reader r = { p, n, false };
+	wire_get_id (&r, &d->task);
+	d->state = wire_get_u8 (&r);
+	if (d->state < STATE_SUCCESS || d->state > STATE_CANCELLED)
+		return wire_bad_value ("done message", "state", d->state, err);
+	d->record = wire_get_bytes (&r, r.left);
+	return 0;
+}
+
+/* ---- scripts ---- */
+
+/* Arguments of one call: slices that live until rds_script returns. */
+struct args {
+	const char **argv;
+	size_t *len;
+	int n;
+};
+
+static void arg_bytes (struct args *a, const char *p, size_t n)
+{
+	a->argv[a->n] = p;
+	a->len[a->n++] = n;
+}
+
+static void arg_text (struct args *a, const char *s) { arg_bytes (a, s, strlen (s)); }
+
+static void arg_number (struct args *a, char text[NUMBER_TEXT], int64_t v)
+{
+	arg_bytes (a, text, (size_t) snprintf (text, NUMBER_TEXT, "%" PRId64, v));
+}
+
+static void arg_digit (struct args *a, char digit[1], int v)
+{
+	digit[0] = (char) ('0' + v);
+	arg_bytes (a, digit, 1);
+}
+
+void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f *cb, void *arg)
+{
+	enum { MAX_ARGS = SUBMIT_KEYS + SUBMIT_ARGS + 3 * LAYOUT_SUBMIT_CHUNK };
+	const char *argv[MAX_ARGS];
+	size_t len[MAX_ARGS];
+	char keys[SUBMIT_KEYS + LAYOUT_SUBMIT_CHUNK][LAYOUT_KEY_MAX], packed[LAYOUT_SUBMIT_CHUNK * ID_BYTES];
+	char endpoint[ID_TEXT], max_queued[NUMBER_TEXT], retention[NUMBER_TEXT], now[NUMBER_TEXT];
+	uint8_t header[GROUP_HEADER];
+	struct wire_writer w = { header };
+	struct args a = { argv, len, 0 };
+
+	assert (s->ntasks > 0 && s->ntasks <= LAYOUT_SUBMIT_CHUNK);
+	arg_bytes (&a, keys[0], layout_key (keys[0], "ep", &s->endpoint, "tasks"));
+	arg_bytes (&a, keys[1], layout_key (keys[1], "owner", &s->owner, "tasks"));
+	arg_bytes (&a, keys[2], s->group_key ? layout_key (keys[2], "group", &s->group, NULL) : 0);
+	for (size_t i = 0; i < s->ntasks; i++) {
+		char *key = keys[SUBMIT_KEYS + i];
+		arg_bytes (&a, key, layout_key (key, "task", &s->tasks[i].task, NULL));
+		memcpy (packed + i * ID_BYTES, s->tasks[i].task.b, ID_BYTES);
+	}
+	arg_number (&a, max_queued, (int64_t) s->max_queued);
+	arg_number (&a, retention, s->retention_ms);
+	arg_number (&a, now, s->now_ns / 1000000);
+	arg_bytes (&a, packed, s->ntasks * ID_BYTES);
+	arg_text (&a, id_text (&s->endpoint, endpoint));
+	wire_wid (&w, &s->owner);
+	wire_w64 (&w, (uint64_t) s->now_ns);
+	arg_bytes (&a, (char *) header, s->group_key ? sizeof (header) : 0);
+	arg_text (&a, s->waiter ? s->waiter : "");
+	for (size_t i = 0; i < s->ntasks; i++) {
+		arg_bytes (&a, s->tasks[i].meta.p, s->tasks[i].meta.n);
+		arg_bytes (&a, s->tasks[i].queued.p, s->tasks[i].queued.n);
+	}
+	rds_script (r, &layout_submit, cb, arg, (int) (SUBMIT_KEYS + s->ntasks), a.n, argv, len);
+}
+
+void layout_store_send (struct rds *r, const struct id *task, int state, struct wire_str record, int64_t retention_ms,
+			rds_f *cb, void *arg)
+{
+	const char *argv[6];
+	size_t len[6];
+	char keys[2][LAYOUT_KEY_MAX], digit[1], retention[NUMBER_TEXT], inline_max[NUMBER_TEXT];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, keys[0], layout_key (keys[0], "task", task, NULL));
+	arg_bytes (&a, keys[1], layout_key (keys[1], "task", task, "payload"));
+	arg_digit (&a, digit, state);
+	arg_bytes (&a, record.p, record.n);
+	arg_number (&a, retention, retention_ms);
+	arg_number (&a, inline_max, DONE_INLINE_MAX);
+	rds_script (r, &layout_store, cb, arg, 2, a.n, argv, len);
+}
+
+void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg)
+{
+	const char *argv[2];
+	size_t len[2];
+	char key[LAYOUT_KEY_MAX];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, key, layout_key (key, "task", task, NULL));
+	arg_text (&a, instance);
+	rds_script (r, &layout_wait, cb, arg, 1, a.n, argv, len);
+}
+
+void layout_progress_send (struct rds *r, const struct id *task, int state, rds_f *cb, void *arg)
+{
+	const char *argv[2];
+	size_t len[2];
+	char key[LAYOUT_KEY_MAX], digit[1];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, key, layout_key (key, "task", task, NULL));
+	arg_digit (&a, digit, state);
+	rds_script (r, &layout_progress, cb, arg, 1, a.n, argv, len);
+}
+
+void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,
+			rds_f *cb, void *arg)
+{
+	const char *argv[4];
+	size_t len[4];
+	char key[LAYOUT_KEY_MAX], ttl[NUMBER_TEXT];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, key, layout_key (key, "ep", endpoint, "lease"));
+	arg_text (&a, op);
+	arg_text (&a, owner);
+	arg_number (&a, ttl, ttl_ms);
+	rds_script (r, &layout_lease, cb, arg, 1, a.n, argv, len);
+}

@@ -1,0 +1,39 @@
+#!lua
+-- SPDX-License-Identifier: Apache-2.0
+-- Store a result: the first one wins. Sets the expiry, drops the payload, wakes the waiters. SPEC.md, sections 8 and 8.3.
+--
+-- KEYS  1 task hash   2 its payload
+-- ARGV  1 state digit (5 to 7)   2 RESULT record   3 retention_ms, 0 = for ever   4 records over this size are not published
+-- Reply 1 stored, 0 had ended before, -1 unknown task.
+--
+-- When Redis is over maxmemory it refuses the script before it runs: nothing has changed, the caller tries again.
+local key, record = KEYS[1], ARGV[2]
+local state, retention, inline_max = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if not state or state < 5 or state > 7 or not retention or not inline_max or #record < 24 then
+	return redis.error_reply('ERR store: arguments do not fit')
+end
+local h = redis.call('HMGET', key, 'm', 's', 'w')
+if not h[1] then
+	return -1
+end
+if tonumber(h[2] or '0') >= 5 then
+	return 0
+end
+redis.call('HSET', key, 's', ARGV[1], 'r', record)
+redis.call('HDEL', key, 'w')
+if retention > 0 then
+	redis.call('PEXPIRE', key, ARGV[3])
+end
+redis.call('DEL', KEYS[2])
+local waiters = h[3]
+if waiters then
+	-- bytes 8 to 23 of the record are the task id
+	local message = string.sub(record, 9, 24) .. string.char(state)
+	if #record <= inline_max then
+		message = message .. record
+	end
+	for at = 1, #waiters, 16 do
+		redis.call('PUBLISH', 'weft:done:' .. string.sub(waiters, at, at + 15), message)
+	end
+end
+return 1
