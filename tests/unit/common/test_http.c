@@ -615,6 +615,34 @@ static void test_timeouts (void **state)
 	fx_stop (&f);
 }
 
+/* Steady, but under the least rate: refused although no single pause is long. */
+static void test_slow_body (void **state)
+{
+	struct buf b;
+	struct fx f;
+
+	(void) state;
+	fx_start (&f, NULL);
+	for (int chunked = 0; chunked < 2; chunked++) {
+		int fd = dial (&f);
+		buf_init (&b, 0);
+		say (&f, fd, chunked ? "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+				     : "POST / HTTP/1.1\r\n" H "Content-Length: 100000\r\n\r\nabc");
+		turn_ms (&f, 20);
+		clock_set_for_test (clock_now_ns () + INT64_C (6000000000), -1);
+		send (fd, "1\r\nb\r\n", 6, MSG_NOSIGNAL);
+		for (int i = 0; i < 20; i++)
+			turn (&f);
+		clock_set_for_test (-1, -1);
+		hear (&f, fd, &b, "\":408");
+		assert_non_null (strstr ((char *) b.data, "too slowly"));
+		close (fd);
+		buf_fini (&b);
+	}
+	assert_int_equal (f.requests, 0);
+	fx_stop (&f);
+}
+
 static void test_slow_reader (void **state)
 {
 	struct http_opts o = { .write_timeout_ms = 200 };
@@ -955,6 +983,7 @@ int main (void)
 		cmocka_unit_test (test_body_over_limit_is_not_read),
 		cmocka_unit_test (test_buffered_bound),
 		cmocka_unit_test (test_timeouts),
+		cmocka_unit_test (test_slow_body),
 		cmocka_unit_test (test_slow_reader),
 		cmocka_unit_test (test_expect_continue),
 		cmocka_unit_test (test_abort),
