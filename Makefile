@@ -101,7 +101,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(COMMON) $(PROTO)
 # Text files compiled into the programs: proto/lua/x.lua -> gen/proto/lua/x.lua.inc, a C string literal body
 $(BUILD)/gen/%.inc: %
 	@mkdir -p $(@D)
-	@xxd -i < $< > $@ 2>/dev/null || od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g' > $@
+	@xxd -i < $< > $@ 2>/dev/null || od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g;$$s/,$$//' > $@
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
