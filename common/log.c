@@ -238,7 +238,7 @@ static int convert (struct value *v, const char **f, struct args *a)
 		spec[n++] = *p;
 	}
 	c = *p;
-	if (!c)
+	if (!c || longs > 2)
 		return -1;
 	spec[n++] = c;
 	spec[n] = '\0';
