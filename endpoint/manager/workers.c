@@ -20,6 +20,7 @@
 #define LASTED_MS 10000		/* a worker that was up this long starts again without a pause */
 #define BACKOFF_MS 200
 #define BACKOFF_CAP_MS 10000
+#define BACKOFF_CAP_UP_MS 1000	/* of one that came up and died young: often its task's doing, and the others wait */
 #define SETTLE_MS 20		/* what a dead worker had sent is read meanwhile */
 #define LEAVE_GRACE_MS 1000
 
@@ -83,7 +84,7 @@ static int64_t restart_pause_ms (const struct worker *w)
 {
 	if (w->failures == 0 || (w->failures == 1 && w->up_since_ms))
 		return 0;
-	return clock_backoff_ms (w->failures - 1, BACKOFF_MS, BACKOFF_CAP_MS);
+	return clock_backoff_ms (w->failures - 1, BACKOFF_MS, w->up_since_ms ? BACKOFF_CAP_UP_MS : BACKOFF_CAP_MS);
 }
 
 /* All that it sent has been read: now its tasks are lost. */

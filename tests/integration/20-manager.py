@@ -450,9 +450,9 @@ def malformed_messages_do_no_harm():
 
 @test
 def worker_that_talks_nonsense_is_replaced():
-    with Rig(1) as g:
+    with Rig(1, args=["--no-retry"]) as g:
         assert value(g.run({"op": "malformed", "n": 5})[0])
-        g.run({"op": "malformed", "n": 20})
+        assert g.run({"op": "malformed", "n": 20})[0]["code"] == 28
         g.agent.until(lambda: g.agent.capacity["window"] > 0, what="a worker")
         assert value(g.run({"op": "echo"})[0])
 
