@@ -116,11 +116,14 @@ def ids_of(frames):
 class Agent:
     """The listener that a manager dials. Answers HELLO and heartbeats; acknowledges results unless told not to."""
 
-    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=3000):
+    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=3000, curve=None):
         self.sock = ctx.socket(zmq.ROUTER)
         self.sock.linger = 0
-        self.uri = "ipc://" + path
-        self.sock.bind(self.uri)
+        if curve:
+            self.sock.curve_server = True
+            self.sock.curve_publickey, self.sock.curve_secretkey = curve
+        self.sock.bind("tcp://127.0.0.1:*" if curve else "ipc://" + path)
+        self.uri = self.sock.last_endpoint.decode().rstrip("\0")
         self.heartbeat_ms, self.threshold_ms = heartbeat_ms, threshold_ms
         self.ack = self.answer = True
         self.rid, self.epoch, self.hello, self.sessions, self.beat = None, 0, None, 0, 0

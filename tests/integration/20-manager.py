@@ -386,6 +386,16 @@ def drains_itself_before_the_time_is_over():
         assert g.agent.drains and g.agent.drains[0][1] == 1 and g.agent.byes
 
 
+@test
+def curve_to_the_agent():
+    server, mine = zmq.curve_keypair(), zmq.curve_keypair()
+    with tempfile.NamedTemporaryFile("wb") as key:     # mode 0600
+        key.write(b"public = %s\nsecret = %s\n" % mine)
+        key.flush()
+        with Rig(1, args=["--server-key", server[0].decode(), "--key-file", key.name], curve=server) as g:
+            value(g.run({"op": "echo"})[0])
+
+
 # ---- the agent ---------------------------------------------------------------------------------------------------
 
 @test
