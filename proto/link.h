@@ -24,7 +24,9 @@ struct link_ops {
 	void (*on_up) (struct link_peer *peer, const struct msg_hello *hello, const struct msg_welcome *welcome, void *arg);
 	/* The session ended; the peer is destroyed after the call (listener) or will try again (dialler). Queued records are dropped. */
 	void (*on_down) (struct link_peer *peer, const char *why, void *arg);
-	/* Dialler only: the listener refused us (code, text); it is tried again with back-off all the same. May be NULL. */
+	/* Dialler only: the listener refused us (code, text); it is tried again with back-off all the same. May be NULL. Also when it ended the
+	 * session for good reason: ERR_CONFLICT another process took our id, ERR_FORBIDDEN our key was removed. And what no listener
+	 * says: ERR_FORBIDDEN our key failed the handshake, ERR_UNAVAILABLE no handshake (twice in a row) or no answer to HELLO. */
 	void (*on_reject) (struct link *l, int code, const char *text, void *arg);
 	/* A message of the session, all records present, header checked, records not decoded. Records may be taken with zmq_msg_move.
 	 * Return -1 with *err for malformed records: counted against the peer. */
@@ -83,7 +85,8 @@ uint64_t link_epoch (const struct link_peer *p);
 
 /* Back-pressure: no messages are read while stopped. */
 void link_pause (struct link *k, bool paused);
-/* BYE to all, what is queued is sent for at most linger_ms. */
+/* BYE to all, what is queued is sent for at most linger_ms (it blocks that long only for peers that do not read). No callbacks any
+ * more: data set on peers is the caller's to free. May be called from a callback, also for the link that calls. */
 void link_destroy (struct link **k, int64_t linger_ms);
 
 struct link_stats { uint64_t messages_in, messages_out, records_in, records_out, malformed, rejected, sessions; };
