@@ -18,7 +18,7 @@
 
 enum { MESSAGES = 400, DEADLINE_MS = 5000 };
 
-static void *ctx, *sock;
+static void *ctx, *sock, *peer;
 static struct loop *loop;
 static struct zev *zev;
 static struct loop_timer *tick, *deadline;
@@ -59,7 +59,9 @@ static int teardown (void **state)
 	loop_destroy (&loop);
 	if (sock)
 		zmq_close (sock);
-	sock = NULL;
+	if (peer)
+		zmq_close (peer);
+	sock = peer = NULL; /* also after a failure: zmq_ctx_term waits for all sockets */
 	if (ctx)
 		zmq_ctx_term (ctx);
 	return 0;
@@ -148,7 +150,6 @@ static void consume_edge (void)
 
 static void test_creation_and_interest_touch (void **state)
 {
-	void *peer;
 	(void) state;
 	sock = zmq_socket (ctx, ZMQ_PAIR);
 	zmq_bind (sock, "inproc://x");
@@ -162,7 +163,6 @@ static void test_creation_and_interest_touch (void **state)
 	zev_set_interest (zev, ZMQ_POLLIN);
 	loop_run (loop);
 	assert_int_equal (received, MESSAGES);
-	zmq_close (peer);
 }
 
 static void burst_end (void *arg)
@@ -184,7 +184,6 @@ static void count_turn (void *arg)
 /* The budget ends a burst, others run in between, nothing is lost. */
 static void test_budget_and_burst_end (void **state)
 {
-	void *peer;
 	(void) state;
 	turns = 0;
 	sock = zmq_socket (ctx, ZMQ_PAIR);
@@ -199,7 +198,6 @@ static void test_budget_and_burst_end (void **state)
 	assert_int_equal (received, MESSAGES);
 	assert_in_range (bursts, MESSAGES / 10, MESSAGES);
 	assert_in_range (turns, 10, 100000);
-	zmq_close (peer);
 }
 
 static void drain_and_pause (struct zev *z, int events, void *arg)
@@ -211,7 +209,6 @@ static void drain_and_pause (struct zev *z, int events, void *arg)
 
 static void test_stop_and_start (void **state)
 {
-	void *peer;
 	(void) state;
 	sock = zmq_socket (ctx, ZMQ_PAIR);
 	zmq_bind (sock, "inproc://x");
@@ -225,7 +222,6 @@ static void test_stop_and_start (void **state)
 	zev_start (zev);
 	loop_run (loop);
 	assert_int_equal (received, MESSAGES);
-	zmq_close (peer);
 }
 
 static void drain_and_destroy (struct zev *z, int events, void *arg)
@@ -239,7 +235,6 @@ static void drain_and_destroy (struct zev *z, int events, void *arg)
 
 static void test_callback_destroys (void **state)
 {
-	void *peer;
 	(void) state;
 	sock = zmq_socket (ctx, ZMQ_PAIR);
 	zmq_bind (sock, "inproc://x");
@@ -249,7 +244,6 @@ static void test_callback_destroys (void **state)
 	loop_run (loop);
 	assert_int_equal (received, 3);
 	assert_int_equal (bursts, 0);
-	zmq_close (peer);
 }
 
 static void count_errors (struct zev *z, int events, void *arg)
