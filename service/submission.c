@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A submission's way, each step from the loop:
+ *
+ *   CLAIM    Idempotency-Key given: is it new?
+ *   GROUP    a given task group: does it exist, is it the caller's?
+ *   PUBLISH  function records that this process has not yet put into Redis
+ *   ROOM     many chunks: is there room for all of them in the endpoint's queue?
+ *   PAYLOADS of a chunk, those that stand apart; then
+ *   CHUNK    the chunk itself: all or nothing. The next one after its acknowledgement
+ *   DOUBT    the connection broke while a chunk was under way: once it is back we look whether the tasks are there, because
+ *            an answer 5xx would make the client send them again
+ *   STORED   answer, or wait first
+ *
+ * A failure before STORED takes back what earlier chunks stored. With waiting, results may come before Redis has acknowledged
+ * the submission itself; when all have come the request is answered, and the acknowledgement only frees the memory. */
+#include "service/submission.h"
+#include <hiredis/hiredis.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/xmem.h"
+#include "service/cancel.h"
+#include "service/group.h"
+#include "service/idem.h"
+#include "service/stats.h"
+#include "service/taskdoc.h"
+
+#define MOD "submission"
+#define DOUBT_MS 10000		/* how long the answer is held back while Redis is away */
+#define DOUBT_LOOK_MS 50
+#define RESULTS_MAX (256u << 20)
+
+struct op {
+	struct submission s;		/* call NULL once answered */
+	struct app *app;
+	struct id owner;
+	int64_t received_ns;
+	char peer[46];
+	bool has_idem, group_key, stored, counted;
+	struct idem idem;
+	size_t sent, acked;		/* tasks in chunks given to Redis, and acknowledged */
+	size_t pending;			/* replies that will come with this op as argument */
+	enum fail why;			/* of the first failure in this step */
+	struct err err;			/* code NONE: none */
+	int64_t doubt_until_ms;
+	struct loop_timer *look;
+	struct waiter *waiter;
+	bool time_over, all_ended, results_full;
+	size_t nresults;
+	struct buf results;
+};
+
+static void next_chunk (struct op *o);
+
+/* ---- the end ---------------------------------------------------------------------------------------------------- */
+
+static void free_payloads (struct op *o)
+{
+	for (size_t i = 0; i < o->s.ntasks; i++)
+		if (o->s.tasks[i].is_json)
+			free ((char *) o->s.tasks[i].payload);
+	for (size_t i = 0; i < o->s.ntasks; i++)
+		o->s.tasks[i].is_json = false;
+	json_decref (o->s.body);
+	o->s.body = NULL;
+}
+
+static void free_when_idle (struct op *o)
+{
+	if (o->s.call || o->pending)
+		return;
+	waiter_destroy (&o->waiter);
+	loop_timer_destroy (&o->look);
+	free_payloads (o);
+	free (o->s.tasks);
+	buf_fini (&o->s.head);
+	buf_fini (&o->results);
+	free (o);
+}
+
+static void fail_now (struct op *o)
+{
+	struct call *c = o->s.call;
+
+	waiter_destroy (&o->waiter);
+	if (o->has_idem)
+		idem_release (o->app, &o->idem);
+	for (size_t i = 0; i < o->acked; i++)
+		cancel_undo (o->app, &o->s.tasks[i].endpoint, &o->s.tasks[i].task, 1);
+	if (o->acked && !o->s.group_given) {
+		char key[LAYOUT_KEY_MAX];
+		layout_key (key, "group", &o->s.group, NULL);
+		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
+	}
+	o->s.call = NULL;
+	call_fail (c, o->why, "%s", o->err.text);
+	free_when_idle (o);
+}
+
+static void fail_err (struct op *o, const struct err *err)
+{
+	if (o->err.code)
+		return;
+	o->err = *err;
+	o->why = err->code == ERR_NOT_FOUND ? FAIL_FUNCTION_NOT_FOUND : err->code == ERR_LIMIT ? FAIL_STORAGE_FULL : FAIL_UNAVAILABLE;
+	if (err->code == ERR_LIMIT)
+		err_prefix (&o->err, "the task store is full, nothing was stored");
+	else if (err->code != ERR_NOT_FOUND)
+		err_prefix (&o->err, "the task store (Redis) cannot be used right now, nothing was stored");
+}
+
+static void fail_as (struct op *o, enum fail why, const char *text)
+{
+	if (o->err.code)
+		return;
+	err_set (&o->err, ERR_INVALID, FAULT_USER, "%s", text);
+	o->why = why;
+}
+
+static void answer (struct op *o)
+{
+	struct call *c = o->s.call;
+	struct buf *b = &o->s.head;
+
+	if (!o->counted)
+		stats_tasks (o->app->stats, (int64_t) o->s.ntasks, (int64_t) o->nresults);
+	o->counted = true;
+	waiter_destroy (&o->waiter);
+	if (o->has_idem) {
+		size_t n = b->len;
+		if (o->s.results_allowed == SUBMISSION_OPEN)
+			buf_char (b, '}');
+		idem_finish (o->app, &o->idem, &o->s.tasks[o->s.ntasks - 1].task, (char *) b->data, b->len);
+		if (o->s.results_allowed == SUBMISSION_OPEN)
+			b->len = n;
+	}
+	if (o->s.results_allowed == SUBMISSION_OPEN) {
+		if (o->s.wait_ms > 0) {
+			buf_str (b, ",\"results\":{");
+			buf_add (b, o->results.data, o->results.len);
+			buf_char (b, '}');
+		}
+		buf_char (b, '}');
+	}
+	o->s.call = NULL;
+	call_ok (c, b);
+	free_when_idle (o);
+}
+
+/* Everything is in Redis. */
+static void on_stored (struct op *o)
+{
+	char id[ID_TEXT];
+
+	o->stored = true;
+	for (size_t i = 0; i < o->s.ntasks; i++) { /* one entry an endpoint */
+		size_t n = i;
+		while (n < o->s.ntasks && id_eq (&o->s.tasks[n].endpoint, &o->s.tasks[i].endpoint))
+			n++;
+		db_audit (o->app->db, &o->owner, "task.submit", id_text (&o->s.tasks[i].endpoint, id), o->peer, strlen (o->peer),
+			  (int64_t) (n - i));
+		i = n - 1;
+	}
+	if (!o->s.call)
+		free_when_idle (o); /* the results were faster */
+	else if (!o->waiter || o->time_over)
+		answer (o);
+	else
+		waiter_release (o->waiter);
+}
+
+/* ---- results ---------------------------------------------------------------------------------------------------- */
+
+static int compare_task (const void *a, const void *b)
+{
+	return memcmp (((const struct submission_task *) a)->task.b, ((const struct submission_task *) b)->task.b, ID_BYTES);
+}
+
+static void on_result (struct waiter *w, const struct id *task, int state, const struct msg_result *m, bool pushed, void *arg)
+{
+	struct op *o = arg;
+	struct submission_task want = { .task = *task }, *t = &o->s.tasks[0];
+	struct layout_meta meta = { .owner = o->owner, .group = o->s.group, .submitted_ns = o->received_ns };
+	struct msg_result stamped = *m;
+	struct doc_task d = { .task = *task, .state = state, .meta = &meta, .result = &stamped, .stamps = o->s.stamps };
+	size_t before = o->results.len;
+	char id[ID_TEXT];
+
+	(void) w;
+	if (o->s.ntasks > 1)
+		t = bsearch (&want, o->s.tasks, o->s.ntasks, sizeof (*t), compare_task);
+	if (!t || o->results_full)
+		return;
+	meta.function = t->function;
+	meta.endpoint = t->endpoint;
+	meta.payload_bytes = t->payload_bytes;
+	if (pushed)
+		stamped.stamps[STAMP_SERVICE_RESULT] = clock_real_ns ();
+	buf_printf (&o->results, "%s\"%s\":", before ? "," : "", id_text (task, id));
+	doc_add (&o->results, DOC_V3, &d);
+	if (buf_failed (&o->results)) { /* more than one answer can carry: the rest is there to be fetched */
+		o->results.len = before;
+		o->results_full = true;
+		return;
+	}
+	o->nresults++;
+}
+
+static void on_gone (struct waiter *w, const struct id *task, void *arg)
+{
+	(void) w;
+	(void) task;
+	(void) arg;
+}
+
+static void on_wait_end (struct waiter *w, bool time_over, void *arg)
+{
+	struct op *o = arg;
+
+	(void) w;
+	if (o->stored || (!time_over && o->sent == o->s.ntasks && o->nresults == o->s.ntasks))
+		answer (o);
+	else
+		o->time_over = true; /* the acknowledgement decides */
+}
+
+static const struct waiter_ops waiter_ops = { on_result, on_gone, on_wait_end };
+
+static void on_client_gone (void *arg)
+{
+	struct op *o = arg;
+
+	o->s.wait_ms = 1;
+	if (o->waiter && o->sent == o->s.ntasks)
+		waiter_start (o->waiter, 0);
+}
+
+static void start_waiting (struct op *o)
+{
+	o->waiter = waiter_create (o->app->waiters, &waiter_ops, o, true);
+	for (size_t i = 0; i < o->s.ntasks; i++)
+		waiter_add (o->waiter, &o->s.tasks[i].task);
+	call_watch (o->s.call, on_client_gone, o);
+}
+
+/* ---- chunks ----------------------------------------------------------------------------------------------------- */
+
+static void chunk_acked (struct op *o)
+{
+	o->acked = o->sent;
+	if (o->acked == o->s.ntasks)
+		on_stored (o);
+	else
+		next_chunk (o);
+}
+
+static void look_again (void *arg);
+
+static void on_look (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	o->pending--;
+	if (!o->s.call) {
+		free_when_idle (o);
+		return;
+	}
+	if (err || rds_reply_error (reply, &e) < 0) {
+		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
+		return;
+	}
+	if (reply->integer == 1) {
+		chunk_acked (o);
+		return;
+	}
+	err_set (&e, ERR_UNAVAILABLE, FAULT_SITE, "the connection broke");
+	fail_err (o, &e);
+	fail_now (o);
+}
+
+static void look_again (void *arg)
+{
+	struct op *o = arg;
+	char key[LAYOUT_KEY_MAX];
+
+	if (!o->s.call) {
+		free_when_idle (o);
+		return;
+	}
+	if (rds_up (o->app->redis)) {
+		o->pending++;
+		layout_key (key, "task", &o->s.tasks[o->sent - 1].task, NULL);
+		rds_commandf (o->app->redis, on_look, o, "EXISTS %s", key);
+	} else if (clock_now_ms () < o->doubt_until_ms && !o->app->draining)
+		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
+	else {
+		fail_as (o, FAIL_UNAVAILABLE, "the connection to the task store broke and did not come back; whether the tasks were stored "
+					      "is not known");
+		fail_now (o);
+	}
+}
+
+static void doubt (struct op *o)
+{
+	if (!o->look)
+		o->look = loop_timer_create (o->app->loop, look_again, o);
+	o->doubt_until_ms = clock_now_ms () + DOUBT_MS;
+	log_warn (MOD, "connection lost while tasks were being stored", "tasks=%zu", o->sent - o->acked);
+	loop_timer_start (o->look, DOUBT_LOOK_MS, false);
+}
+
+static size_t chunk_start (const struct op *o)
+{
+	return o->acked;
+}
+
+/* Payloads of a chunk that was refused. */
+static void drop_apart (struct op *o, size_t end)
+{
+	char key[LAYOUT_KEY_MAX];
+
+	for (size_t i = chunk_start (o); i < end; i++) {
+		if (o->s.tasks[i].payload_bytes <= QUEUE_INLINE_MAX)
+			continue;
+		layout_key (key, "task", &o->s.tasks[i].task, "payload");
+		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
+	}
+}
+
+static void on_chunk (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	o->pending--;
+	if (!o->s.call) { /* answered by the results themselves */
+		on_stored (o);
+		return;
+	}
+	if (err && (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT)) {
+		doubt (o);
+		return;
+	}
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (!err) {
+		chunk_acked (o);
+		return;
+	}
+	if (reply && reply->str && strstr (reply->str, "LIMIT"))
+		fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue is full, nothing was stored; try again later");
+	else
+		fail_err (o, err);
+	drop_apart (o, o->sent);
+	fail_now (o);
+}
+
+/* Tasks from `from` that go in one chunk: the same endpoint. */
+static size_t chunk_end (const struct op *o, size_t from)
+{
+	size_t end = from;
+
+	while (end < o->s.ntasks && end - from < LAYOUT_SUBMIT_CHUNK && id_eq (&o->s.tasks[end].endpoint, &o->s.tasks[from].endpoint))
+		end++;
+	return end;
+}
+
+static void encode (struct op *o, const struct submission_task *t, int64_t now, struct buf *b, struct layout_submit_task *out)
+{
+	bool apart = t->payload_bytes > QUEUE_INLINE_MAX;
+	struct layout_meta m = { .owner = o->owner, .function = t->function, .endpoint = t->endpoint, .group = o->s.group,
+				 .submitted_ns = o->received_ns, .payload_bytes = t->payload_bytes, .time_limit_ms = o->s.limits.time_limit_ms,
+				 .payload_apart = apart };
+	struct layout_queued q = { .task = t->task, .function = t->function, .received_ns = o->received_ns, .queued_ns = now,
+				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
+				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
+				   .payload_apart = apart, .payload_is_json = t->is_json };
+	size_t at = b->len;
+
+	if (!apart)
+		q.payload = wire_str (t->payload, t->payload_bytes);
+	out->task = t->task;
+	layout_meta_encode (b, &m);
+	out->meta = wire_str (NULL, b->len - at); /* the buffer may move yet: pointers are set at the end */
+	at = b->len;
+	layout_queued_encode (b, &q);
+	out->queued = wire_str (NULL, b->len - at);
+}
+
+static void send_chunk (struct op *o, size_t end)
+{
+	struct layout_submit_task tasks[LAYOUT_SUBMIT_CHUNK];
+	size_t from = chunk_start (o), n = end - from;
+	int64_t now = clock_real_ns ();
+	struct layout_submission s = { .owner = o->owner, .endpoint = o->s.tasks[from].endpoint, .group = o->s.group, .group_key = o->group_key,
+				       .now_ns = o->received_ns, .max_queued = (uint64_t) o->app->config->queue_tasks,
+				       .retention_ms = o->app->config->retention_ms, .tasks = tasks, .ntasks = n };
+	struct buf b;
+	char *p;
+
+	buf_init (&b, 0);
+	for (size_t i = 0; i < n; i++)
+		encode (o, &o->s.tasks[from + i], now, &b, &tasks[i]);
+	p = (char *) b.data;
+	for (size_t i = 0; i < n; i++) {
+		tasks[i].meta.p = p;
+		p += tasks[i].meta.n;
+		tasks[i].queued.p = p;
+		p += tasks[i].queued.n;
+	}
+	if (o->waiter)
+		s.waiter = waiters_instance (o->app->waiters);
+	o->sent = end;
+	o->pending++;
+	layout_submit_send (o->app->redis, &s, on_chunk, o);
+	buf_fini (&b);
+	if (end == o->s.ntasks) {
+		free_payloads (o);
+		if (o->waiter)
+			waiter_start (o->waiter, o->s.wait_ms);
+	}
+}
+
+static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	struct err e = { 0 };
+	size_t end = chunk_end (o, chunk_start (o));
+
+	(void) r;
+	o->pending--;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err)
+		fail_err (o, err);
+	if (o->pending)
+		return;
+	if (!o->err.code) {
+		send_chunk (o, end);
+		return;
+	}
+	drop_apart (o, end);
+	fail_now (o);
+}
+
+static void next_chunk (struct op *o)
+{
+	size_t from = chunk_start (o), end = chunk_end (o, from);
+	char key[LAYOUT_KEY_MAX], ms[24];
+
+	snprintf (ms, sizeof (ms), "%lld", (long long) o->app->config->retention_ms);
+	for (size_t i = from; i < end; i++) {
+		const struct submission_task *t = &o->s.tasks[i];
+		if (t->payload_bytes <= QUEUE_INLINE_MAX)
+			continue;
+		o->pending++;
+		layout_key (key, "task", &t->task, "payload");
+		rds_commandf (o->app->redis, on_payload, o, "SET %s %b PX %s", key, t->payload, (size_t) t->payload_bytes, ms);
+	}
+	if (!o->pending)
+		send_chunk (o, end);
+}
+
+/* ---- before storing --------------------------------------------------------------------------------------------- */
+
+static void store (struct op *o)
+{
+	if (o->s.wait_ms > 0)
+		start_waiting (o);
+	next_chunk (o);
+}
+
+static void on_room (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	o->pending--;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err)
+		fail_err (o, err);
+	else if (reply->integer + (long long) o->s.ntasks > o->app->config->queue_tasks)
+		fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue has no room for so many tasks, nothing was stored; try again later");
+	if (o->err.code)
+		fail_now (o);
+	else
+		store (o);
+}
+
+static void check_room (struct op *o)
+{
+	char key[LAYOUT_KEY_MAX];
+
+	if (o->s.ntasks <= LAYOUT_SUBMIT_CHUNK || !o->app->config->queue_tasks || chunk_end (o, 0) < LAYOUT_SUBMIT_CHUNK) {
+		store (o); /* the script itself checks */
+		return;
+	}
+	o->pending++;
+	layout_key (key, "ep", &o->s.tasks[0].endpoint, "tasks");
+	rds_commandf (o->app->redis, on_room, o, "XLEN %s", key);
+}
+
+static void on_published (const struct err *err, void *arg)
+{
+	struct op *o = arg;
+
+	o->pending--;
+	if (err)
+		fail_err (o, err);
+	if (o->pending)
+		return;
+	if (o->err.code)
+		fail_now (o);
+	else
+		check_room (o);
+}
+
+static void publish (struct op *o)
+{
+	const struct id *last = NULL;
+
+	for (size_t i = 0; i < o->s.ntasks; i++) {
+		const struct id *f = &o->s.tasks[i].function;
+		if ((last && id_eq (f, last)) || catalog_published (o->app->catalog, f))
+			continue;
+		last = f;
+		o->pending++;
+		catalog_publish (o->app->catalog, f, on_published, o);
+	}
+	if (!o->pending)
+		check_room (o);
+}
+
+static void on_group (enum group_state state, int64_t created_ns, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	char t[ID_TEXT];
+
+	(void) created_ns;
+	o->pending--;
+	if (err)
+		fail_err (o, err);
+	else if (state == GROUP_UNKNOWN || state == GROUP_FORBIDDEN) {
+		err_set (&o->err, ERR_NOT_FOUND, FAULT_USER, "task group %s %s", id_text (&o->s.group, t),
+			 state == GROUP_UNKNOWN ? "not found" : "belongs to someone else");
+		o->why = state == GROUP_UNKNOWN ? FAIL_GROUP_NOT_FOUND : FAIL_GROUP_FORBIDDEN;
+	}
+	if (o->err.code)
+		fail_now (o);
+	else
+		publish (o);
+}
+
+static void check_group (struct op *o)
+{
+	if (!o->s.group_given) {
+		publish (o);
+		return;
+	}
+	o->pending++;
+	group_check (o->app, &o->owner, &o->s.group, on_group, o);
+}
+
+static void replay (struct op *o, const char *text, size_t n)
+{
+	struct call *c = o->s.call;
+	struct buf b;
+
+	buf_init (&b, 0);
+	buf_add (&b, text, n);
+	o->s.call = NULL;
+	call_reply (c, 200, "application/json", "Idempotent-Replayed: true\r\n", &b);
+	free_when_idle (o);
+}
+
+static void on_claimed (enum idem_outcome outcome, const char *text, size_t n, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+
+	o->pending--;
+	if (!err && outcome == IDEM_OURS) {
+		o->has_idem = true;
+		check_group (o);
+		return;
+	}
+	if (!err && outcome == IDEM_ANSWERED) {
+		replay (o, text, n);
+		return;
+	}
+	if (err)
+		fail_err (o, err);
+	else if (outcome == IDEM_IN_PROGRESS)
+		fail_as (o, FAIL_CONFLICT, "a request with this Idempotency-Key is being worked on");
+	else
+		fail_as (o, FAIL_SEMANTICS, "this Idempotency-Key was used with another request");
+	fail_now (o);
+}
+
+static void claim (struct op *o, struct http_str key)
+{
+	struct call *c = o->s.call;
+	struct buf text;
+
+	idem_init (&o->idem, &o->owner, key, http_path (c->req), http_body (c->req));
+	buf_init (&text, 0);
+	buf_add (&text, o->s.head.data, o->s.head.len);
+	if (o->s.results_allowed == SUBMISSION_OPEN)
+		buf_char (&text, '}');
+	o->pending++;
+	idem_claim (o->app, &o->idem, &o->s.tasks[o->s.ntasks - 1].task, (char *) text.data, text.len, on_claimed, o);
+	buf_fini (&text);
+}
+
+void submission_start (const struct submission *s)
+{
+	struct op *o = xcalloc (1, sizeof (*o));
+	struct call *c = s->call;
+	struct http_str key = http_header (c->req, "Idempotency-Key"), peer = http_peer (c->req);
+
+	o->s = *s;
+	o->app = c->app;
+	o->owner = c->who.user;
+	o->received_ns = http_started_real_ns (c->req);
+	o->group_key = s->ntasks > 1 || s->group_given;
+	snprintf (o->peer, sizeof (o->peer), "%.*s", (int) peer.n, peer.p ? peer.p : "");
+	buf_init (&o->results, RESULTS_MAX);
+	if (!rds_up (o->app->redis)) {
+		struct err e = { .code = ERR_UNAVAILABLE, .fault = FAULT_SITE, .text = "not connected" };
+		fail_err (o, &e);
+		fail_now (o);
+	} else if (key.p && (!key.n || key.n > IDEM_KEY_MAX)) {
+		fail_as (o, FAIL_MALFORMED, "Idempotency-Key: 1 to 128 characters are expected");
+		fail_now (o);
+	} else if (key.p)
+		claim (o, key);
+	else
+		check_group (o);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Storing the tasks of one request, and waiting for them if asked to. What may be used was checked before; from here on it is
+ * Redis' turn. See the states at the head of submission.c. */
+#ifndef SERVICE_SUBMISSION_H
+#define SERVICE_SUBMISSION_H
+#include "service/call.h"
+#include "service/limits.h"
+
+struct submission_task {
+	struct id task, function, endpoint;
+	const char *payload;		/* borrowed from body, or owned when is_json */
+	uint32_t payload_bytes;
+	bool is_json;
+};
+
+struct submission {			/* filled by the handler, then given to submission_start */
+	struct call *call;
+	json_t *body;			/* owned: the payloads live in it */
+	struct submission_task *tasks;	/* owned; ids ascending, tasks of one endpoint beside each other */
+	size_t ntasks;
+	struct limits limits;
+	struct id group;
+	bool group_given;
+	int64_t wait_ms;
+	bool stamps;			/* show them in the results */
+	enum { SUBMISSION_CLOSED, SUBMISSION_OPEN } results_allowed;	/* OPEN: head lacks its closing brace, results may follow */
+	struct buf head;		/* the answer, complete but for that brace */
+};
+
+/* s: transferred, contents included (the struct itself is copied). Answers the call. */
+void submission_start (const struct submission *s);
+
+#endif
