@@ -234,7 +234,7 @@ static void test_table (void **state)
 	unsigned seed = 99;
 	(void) state;
 	for (uint32_t i = 0; i < N; i++)
-		p[i].rid = i % 3 ? 0xfffffff0u + i : i * 0x9e3779b1u;	/* neighbours, over the wrap, and scattered ones */
+		p[i].rid = i % 3 ? 0xfffffff0u + i : (i + 1) * 0x9e3779b1u;	/* neighbours, over the wrap, and scattered ones */
 	assert_null (link_table_get (&t, 0));
 	link_table_del (&t, 0);
 	for (int step = 0; step < 50000; step++) {
