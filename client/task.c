@@ -195,7 +195,7 @@ static int await (struct opts *o, json_t *ids, json_t *docs, struct err *err)
 		wait = (double)left / 1000 < WAIT_S ? (double)left / 1000 : WAIT_S;
 		if (isatty (2) && wait > 2)
 			wait = 2; /* so that progress moves */
-		path = xasprintf ("/v2/batch_status?wait=%g", wait);
+		path = xasprintf ("/v3/batch_status?wait=%g", wait);
 		answer = api_call (&o->api, "POST", path, json_pack ("{s:o}", "task_ids", open), wait, err);
 		free (path);
 		if (!answer)

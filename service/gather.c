@@ -6,6 +6,9 @@
  *   REREAD   what has not ended: its state may have moved on meanwhile
  *   SHOW     are the endpoints online? then the pending ones are reported
  *
+ * With gather_any a task that has ended makes WAIT the last step, after a moment in which more may come: a caller that follows
+ * many tasks comes back for the rest, and each time costs a read of all of them.
+ *
  * A result may come through the channel before the read has said whose task it is: it is then noted and read again. */
 #include "service/gather.h"
 #include <hiredis/hiredis.h>
@@ -19,6 +22,7 @@
 
 #define MOD "gather"
 #define WINDOW 256
+#define ANY_MORE_MS 2
 
 enum item_state { ITEM_NEW, ITEM_PENDING, ITEM_DONE };
 
@@ -41,7 +45,8 @@ struct gather {
 	struct map *index;		/* id -> item */
 	struct waiter *w;
 	int64_t wait_ms;
-	bool reread, started;
+	bool reread, started, any;
+	size_t ended;
 	struct err err;			/* code NONE: fine */
 };
 
@@ -52,6 +57,8 @@ static void report (struct item *it, int state, const struct layout_meta *meta, 
 	struct doc_task t = { .task = it->task, .state = state, .meta = meta, .result = m };
 
 	it->at = ITEM_DONE;
+	if (m && ++it->g->ended == 1 && it->g->any && it->g->started)
+		waiter_start (it->g->w, ANY_MORE_MS);
 	if (!m)
 		t.endpoint_offline = !epstate_online (it->g->app->epstate, &meta->endpoint);
 	it->g->ops.on_task (&t, it->g->arg);
@@ -63,7 +70,7 @@ static void finish (void *arg)
 {
 	struct gather *g = arg;
 
-	for (size_t i = 0; i < g->n && !g->err.code; i++)
+	for (size_t i = 0; i < g->n && !g->err.code && !g->any; i++)
 		if (g->items[i].at == ITEM_PENDING)
 			report (&g->items[i], g->items[i].state, &g->items[i].meta, NULL);
 	waiter_destroy (&g->w);
@@ -80,7 +87,7 @@ static void show (struct gather *g)
 
 	for (size_t i = 0; i < g->n && !g->err.code; i++) {
 		const struct item *it = &g->items[i];
-		if (it->at != ITEM_PENDING || it->state != STATE_RECEIVED || (n && id_eq (&eps[n - 1], &it->meta.endpoint)))
+		if (it->at != ITEM_PENDING || it->state > STATE_WAITING_FOR_EP || (n && id_eq (&eps[n - 1], &it->meta.endpoint)))
 			continue;
 		if (!(n & (n - 1)))
 			eps = xrealloc (eps, (n ? n * 2 : 1) * sizeof (*eps));
@@ -93,7 +100,9 @@ static void show (struct gather *g)
 /* All reads of a pass are answered. */
 static void pass_over (struct gather *g)
 {
-	if (g->err.code || g->reread || !g->w || !waiter_left (g->w))
+	if (g->any && g->ended && !g->err.code)
+		finish (g);
+	else if (g->err.code || g->reread || !g->w || !waiter_left (g->w))
 		show (g);
 	else {
 		g->started = true;
@@ -107,6 +116,11 @@ static void start_reread (struct gather *g)
 	g->next = 0;
 	waiter_destroy (&g->w);
 	pump (g);
+}
+
+void gather_any (struct gather *g)
+{
+	g->any = g->wait_ms > 0;
 }
 
 void gather_hurry (struct gather *g)
@@ -129,6 +143,7 @@ static void unknown (struct item *it)
 	if (it->g->w)
 		waiter_drop (it->g->w, &it->task);
 	it->at = ITEM_DONE;
+	it->g->ended++;
 	it->g->ops.on_unknown (&it->task, it->g->arg);
 }
 
@@ -255,15 +270,22 @@ static void on_gone (struct waiter *w, const struct id *task, void *arg)
 	(void) w;
 	if (it->at == ITEM_PENDING) {
 		it->at = ITEM_DONE;
+		if (++g->ended == 1 && g->any && g->started)
+			waiter_start (g->w, ANY_MORE_MS);
 		g->ops.on_unknown (task, g->arg);
 	}
 }
 
 static void on_end (struct waiter *w, bool time_over, void *arg)
 {
+	struct gather *g = arg;
+
 	(void) w;
 	(void) time_over;
-	start_reread (arg);
+	if (g->any && g->ended)
+		finish (g);
+	else
+		start_reread (g);
 }
 
 static const struct waiter_ops waiter_ops = { on_result, on_gone, on_end };

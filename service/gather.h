@@ -18,5 +18,7 @@ struct gather_ops {
 struct gather *gather_start (struct app *a, const struct id *owner, const struct id *ids, size_t n, int64_t wait_ms, const struct gather_ops *ops,
 			     void *arg);
 void gather_hurry (struct gather *g);	/* wait no longer */
+/* With waiting: end as soon as one task has ended, and report only those that ended by then. Call it right after gather_start. */
+void gather_any (struct gather *g);
 
 #endif

@@ -13,6 +13,7 @@ const struct route route_table[] = {
 	{ HTTP_POST, V3E "/submit", SCOPE_SUBMIT, api_submit, "submit" },
 	{ HTTP_GET, "/v2/tasks/{task}", SCOPE_READ, api_task_get, "task_get" },
 	{ HTTP_POST, "/v2/batch_status", SCOPE_READ, api_batch_status, "batch_status" },
+	{ HTTP_POST, "/v3/batch_status", SCOPE_READ, api_batch_status_v3, "batch_status" },
 	{ HTTP_GET, "/v3/tasks/{task}", SCOPE_READ, api_task_get_v3, "task_get" },
 	{ HTTP_GET, "/v3/tasks/{task}/trace", SCOPE_READ, api_task_trace, "task_trace" },
 	{ HTTP_GET, "/v3/tasks", SCOPE_READ, api_task_list, "task_list" },

@@ -15,6 +15,7 @@ void api_task_trace (struct call *c);
 void api_task_cancel (struct call *c);
 void api_task_cancel_v3 (struct call *c);
 void api_batch_status (struct call *c);
+void api_batch_status_v3 (struct call *c);
 /* listing.c */
 void api_task_list (struct call *c);
 /* groups.c */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tasks: status and result of one or many, trace, cancel. */
+#include <errno.h>
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@ struct read {
 	struct call *c;
 	struct gather *g;
 	enum doc_kind kind;
-	bool stamps, many, any, trace;
+	bool stamps, many, until_any, any, trace;
 	struct buf out;
 };
 
@@ -101,6 +102,8 @@ static void start (struct read *r, const struct id *ids, size_t n, int64_t wait_
 		return;
 	}
 	r->g = gather_start (c->app, &c->who.user, ids, n, wait_ms, &ops, r);
+	if (r->until_any)
+		gather_any (r->g);
 	if (wait_ms > 0)
 		call_watch (c, on_client_gone, r);
 }
@@ -133,7 +136,7 @@ void api_task_trace (struct call *c)
 	get_one (c, DOC_V3, true);
 }
 
-void api_batch_status (struct call *c)
+static void batch_status (struct call *c, enum doc_kind kind)
 {
 	struct check k = { 0 };
 	json_t *body;
@@ -141,20 +144,38 @@ void api_batch_status (struct call *c)
 	size_t n;
 	int64_t wait_ms;
 	struct read *r;
+	char until[8] = "all";
 
-	if (call_wait_ms (c, &wait_ms) < 0 || !(body = call_object (c)))
+	if (call_wait_ms (c, &wait_ms) < 0)
+		return;
+	if ((http_query_param (c->req, "until", until, sizeof (until)) < 0 && errno != ENOENT) || (strcmp (until, "all") && strcmp (until, "any"))) {
+		call_fail (c, FAIL_MALFORMED, "until: expected all or any");
+		return;
+	}
+	if (!(body = call_object (c)))
 		return;
 	ids = check_ids (&k, body, "task_ids", true, (size_t) c->app->config->batch_tasks, &n);
 	json_decref (body);
 	if (!check_ok (&k))
 		call_invalid (c, &k);
 	else if (call_need_redis (c) == 0) {
-		r = read_new (c, DOC_V2);
+		r = read_new (c, kind);
 		r->many = true;
+		r->until_any = !strcmp (until, "any");
 		buf_str (&r->out, "{\"response\":\"batch\",\"results\":{");
 		start (r, ids, n, wait_ms);
 	}
 	free (ids);
+}
+
+void api_batch_status (struct call *c)
+{
+	batch_status (c, DOC_V2);
+}
+
+void api_batch_status_v3 (struct call *c)
+{
+	batch_status (c, DOC_V3);
 }
 
 /* ---- cancel ----------------------------------------------------------------------------------------------------- */

@@ -8,11 +8,11 @@
 
 ``Client`` is one method per route of the service; ``Executor`` is a ``concurrent.futures.Executor``.
 """
+from .client import VERSION as __version__
 from .client import Client
 from .errors import (AuthError, LimitError, NotFoundError, ServiceError, ServiceUnavailable, TaskCancelled, TaskFailed,
                      TaskPending, WeftError)
-from .executor import Executor
+from .executor import Executor, Future
 
-__version__ = "0.1.0"
-__all__ = ["Client", "Executor", "WeftError", "ServiceError", "ServiceUnavailable", "AuthError", "NotFoundError",
+__all__ = ["Client", "Executor", "Future", "WeftError", "ServiceError", "ServiceUnavailable", "AuthError", "NotFoundError",
            "LimitError", "TaskFailed", "TaskPending", "TaskCancelled", "__version__"]

@@ -4,7 +4,9 @@ import http.client
 import json
 import os
 import random
+import socket
 import ssl
+import sys
 import threading
 import time
 import urllib.parse
@@ -14,9 +16,47 @@ from . import serialize
 from .errors import (AuthError, LimitError, NotFoundError, ServiceError, ServiceUnavailable, TaskCancelled, TaskFailed,
                      TaskPending, WeftError)
 
+VERSION = "0.1.0"
 RETRIES = 6           # of requests that did not reach the service, or that it could not serve now
 BACKOFF_S = 0.1       # doubles, with jitter, up to 5 s
 MAX_WAIT_S = 300.0    # what the service allows for ?wait
+
+
+class Interrupt:
+    """Ends a request that another thread waits in: ``request(..., interrupt=i)`` there, ``i.fire()`` here."""
+
+    class Fired(WeftError):
+        """The request was given up on purpose."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._socket = None
+        self._fired = False
+
+    def fire(self):
+        with self._lock:
+            self._fired = True
+            if self._socket is not None:
+                try:
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)     # not SSLSocket's, which the reader would trip over
+                except OSError:
+                    pass
+
+    def attach(self, sock):
+        with self._lock:
+            if self._fired:
+                raise self.Fired("interrupted")
+            self._socket = sock
+
+    def detach(self):
+        """Returns whether it was fired."""
+        with self._lock:
+            self._socket = None
+            return self._fired
+
+    def reset(self):
+        with self._lock:
+            self._fired = False
 
 
 def _error(status, body):
@@ -63,10 +103,12 @@ class Client:
             c.sock.settimeout(timeout)
         return c
 
-    def request(self, method, path, body=None, wait=0.0, headers=None):
-        """Send one request; returns the decoded JSON answer. Retries what is safe to send again."""
+    def request(self, method, path, body=None, wait=0.0, headers=None, interrupt=None):
+        """Send one request; returns the decoded JSON answer. Retries what is safe to send again.
+
+        interrupt: an Interrupt; when it is fired, Interrupt.Fired is raised and the answer is lost."""
         data = None if body is None else json.dumps(body).encode()
-        head = {"Authorization": "Bearer " + self._token, "User-Agent": "weft-sdk/0.1.0"}
+        head = {"Authorization": "Bearer " + self._token, "User-Agent": "weft-sdk/" + VERSION}
         if data is not None:
             head["Content-Type"] = "application/json"
         head.update(headers or {})
@@ -78,11 +120,19 @@ class Client:
             c = self._connection(self.timeout + wait)
             fresh = c.sock is None
             try:
+                if interrupt is not None:
+                    if fresh:
+                        c.connect()
+                    interrupt.attach(c.sock)
                 c.request(method, self._parts.path + path, data, head)
                 r = c.getresponse()
                 text = r.read()
+                if interrupt is not None and interrupt.detach():
+                    c.close()       # it may have been shut after the answer
             except (OSError, http.client.HTTPException) as e:
                 c.close()
+                if interrupt is not None and interrupt.detach():
+                    raise Interrupt.Fired("interrupted") from e
                 last = e
                 if not safe and not fresh and not isinstance(e, ConnectionRefusedError):
                     raise ServiceUnavailable("the connection to %s broke during %s %s: %s" % (self.url, method, path, e)) from e
@@ -113,9 +163,13 @@ class Client:
     def register_function(self, function, name=None, public=False, description=None, time_limit_s=None,
                           memory_limit_bytes=None, container=None):
         """Register a Python callable; returns its id."""
+        return self._register_function(function, name=name, public=public, description=description, time_limit_s=time_limit_s,
+                                       memory_limit_bytes=memory_limit_bytes, container=container)[0]
+
+    def _register_function(self, function, name=None, **more):
+        """(id, kind)"""
         kind, code, entry = serialize.encode_function(function)
-        return self.register(kind, code, name or entry, entry=entry, public=public, description=description,
-                             time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, container=container)
+        return self.register(kind, code, name or entry, entry=entry, **more), kind
 
     def register_command(self, argv, name=None, env=None, **more):
         """Register a command: a payload becomes its standard input, its standard output the result."""
@@ -126,7 +180,7 @@ class Client:
                  memory_limit_bytes=None, container=None):
         """Register code of a kind: globus, python, command or shared_object. See the service's /openapi.json."""
         body = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
-                "meta": {"python_version": "%d.%d.%d" % tuple(__import__("sys").version_info[:3]), "sdk_version": "weft-0.1.0",
+                "meta": {"python_version": "%d.%d.%d" % sys.version_info[:3], "sdk_version": "weft-" + VERSION,
                          "serde_identifier": "01" if kind == "globus" else ""}}
         limits = {}
         if time_limit_s is not None:
@@ -179,10 +233,10 @@ class Client:
         """The task document, as it is now or when it ends within ``wait`` seconds."""
         return self.request("GET", "/v3/tasks/%s%s" % (task_id, "?wait=%g" % wait if wait else ""), wait=wait)
 
-    def tasks_status(self, task_ids, wait=0.0, until="all"):
-        """Documents of many tasks by id. until: "all" waits for all, "any" for the first one that ends."""
+    def tasks_status(self, task_ids, wait=0.0, until="all", interrupt=None):
+        """Documents of many tasks by id. until: "all" waits for all, "any" for the first that ends, and then leaves out the others."""
         query = "?wait=%g&until=%s" % (wait, until) if wait else ""
-        return self.request("POST", "/v2/batch_status" + query, {"task_ids": list(task_ids)}, wait=wait)["results"]
+        return self.request("POST", "/v3/batch_status" + query, {"task_ids": list(task_ids)}, wait=wait, interrupt=interrupt)["results"]
 
     def result(self, task_id, timeout=None, kind=None):
         """Wait for the task and return its result. timeout None = for ever; raises TaskPending when it is over."""
