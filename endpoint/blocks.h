@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The blocks of this endpoint: starts and releases them through a provider as scale.c decides, and knows why one was lost.
+ *
+ *     state      | entered when                        | left when
+ *     PENDING    | submitted                           | the provider says it runs -> STARTING
+ *     STARTING   | its nodes run                       | its first manager connects -> UP; connect_timeout -> cancelled as failed
+ *     UP         | a manager connected                 | ended by itself -> gone; released -> STOPPING
+ *     STOPPING   | released or cancelled               | the provider says it ended -> gone
+ *
+ * A block that ends by itself counts against the failure budget, and the next start waits (back-off) until one has been up. */
+#ifndef ENDPOINT_BLOCKS_H
+#define ENDPOINT_BLOCKS_H
+#include "common/loop.h"
+#include "endpoint/providers/provider.h"
+#include "endpoint/scale.h"
+
+enum block_state { BLOCK_PENDING = 1, BLOCK_STARTING, BLOCK_UP, BLOCK_STOPPING };
+const char *blocks_state_name (enum block_state s);
+
+struct blocks_ops {
+	/* The command of node `node` of a block, a NULL-terminated vector of owned strings. */
+	char **(*argv) (const char *block, unsigned node, unsigned nodes, void *arg);
+	int64_t (*tasks) (void *arg);			/* in hand */
+	/* Idle for how long (ms), -1 = it has work or no manager yet. */
+	int64_t (*idle_ms) (const char *block, void *arg);
+	/* It is about to be released: give its managers nothing more. */
+	void (*releasing) (const char *block, void *arg);
+	/* Its managers are gone, or will be in a moment. why: for people. */
+	void (*lost) (const char *block, const char *why, void *arg);
+	void (*changed) (void *arg);			/* figures changed; may be NULL */
+};
+struct blocks_opts {
+	const struct provider *provider;
+	const void *provider_conf;
+	const char *log_dir;			/* copied */
+	struct scale_limits limits;
+	unsigned nodes;
+	int64_t period_ms, max_failures_per_hour, connect_timeout_ms, stop_grace_ms;
+	const struct blocks_ops *ops;
+	void *arg;
+};
+struct blocks;
+struct blocks *blocks_create (struct loop *l, const struct blocks_opts *o, struct err *err);
+void blocks_destroy (struct blocks **b);		/* kills what is left */
+void blocks_run (struct blocks *b, bool on);		/* strategy on or off; nothing is stopped by it */
+void blocks_poke (struct blocks *b);			/* tasks came: if no block is there, do not wait for the period */
+void blocks_manager_up (struct blocks *b, const char *block);
+void blocks_stop_all (struct blocks *b, int64_t grace_ms);
+size_t blocks_count (const struct blocks *b);		/* with those that are stopping */
+
+struct blocks_stats { unsigned active, pending, up, stopping; unsigned failures_last_hour; uint64_t started, failed; const char *error; };
+void blocks_stats (struct blocks *b, struct blocks_stats *out);	/* error: borrowed, "" when fine */
+typedef void blocks_f (const char *block, enum block_state s, int64_t age_ms, void *arg);
+void blocks_each (struct blocks *b, blocks_f *cb, void *arg);
+
+#endif

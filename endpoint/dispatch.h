@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of a task: from the forwarder into the queue, to a manager, its result into the spool and back to the forwarder. This is the only
+ * module that changes queue, routing, function cache and spool together.
+ *
+ *     TASK       | in hand: dropped | result in the spool: that is sent again | else queued
+ *     routed     | function known: to the manager, before it the function if it has not had it | else held, FUNCTION_MISSING upward
+ *     RESULT     | stamped, spooled, acknowledged to the manager, sent upward; the first one wins, a second copy is cancelled
+ *     manager lost | its tasks go to the front of the queue, up to retries_on_loss times, then end as TASK_LOST
+ *     CANCEL     | queued: ends as cancelled at once | with a manager: passed on
+ *
+ * Work is gathered: at the end of a burst the spool is written once, then everything is sent. */
+#ifndef ENDPOINT_DISPATCH_H
+#define ENDPOINT_DISPATCH_H
+#include "common/conf.h"
+#include "endpoint/functions.h"
+#include "endpoint/managers.h"
+#include "endpoint/queue.h"
+#include "endpoint/route.h"
+#include "endpoint/spool.h"
+#include "endpoint/upstream.h"
+
+struct dispatch;
+struct dispatch_opts {
+	struct spool *spool;			/* borrowed, like all here */
+	enum route_mode routing;
+	size_t function_cache_bytes;
+	const struct conf_list *allowed_functions;
+	int64_t retries_on_loss, hold_ms;	/* hold_ms: how long a task waits for its function */
+	int64_t max_tasks, max_bytes, max_unspooled_bytes;
+	const char *node;			/* for results made here */
+	void (*tasks_waiting) (void *arg);	/* there is more than the managers can take */
+	void (*manager_up) (const char *block, void *arg);
+	void (*empty) (void *arg);		/* draining, and nothing is left */
+	void *arg;
+};
+struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o, struct err *err);
+void dispatch_destroy (struct dispatch **d);
+void dispatch_connect (struct dispatch *d, struct upstream *u, struct managers *ms);	/* NULL, NULL before they are destroyed */
+extern const struct upstream_ops dispatch_upstream;	/* up, down, refused are told to the agent through the next two */
+extern const struct managers_ops dispatch_managers;
+/* The session's state is the agent's business; it passes it on. */
+void dispatch_session_up (struct dispatch *d);
+void dispatch_session_down (struct dispatch *d);
+
+void dispatch_drain (struct dispatch *d, bool on);	/* start nothing new, give back what waits */
+bool dispatch_draining (const struct dispatch *d);
+/* Before the end: what has not begun is given back, the rest is left to be redelivered. */
+void dispatch_give_back (struct dispatch *d);
+void dispatch_flush (struct dispatch *d);		/* spool and send what is gathered, now */
+void dispatch_block_releasing (struct dispatch *d, const char *block);
+void dispatch_block_lost (struct dispatch *d, const char *block, const char *why);
+int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block);
+void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks);	/* for CAPACITY */
+
+struct dispatch_stats {
+	size_t waiting, held, out, bytes, managers;
+	uint32_t slots, free_slots, window_tasks;
+	uint64_t received, duplicates, done, lost, cancelled, returned, refused;
+	size_t functions; uint64_t function_bytes;
+};
+void dispatch_stats (const struct dispatch *d, struct dispatch_stats *out);
+
+#endif

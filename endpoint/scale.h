@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many blocks there should be: a decision from figures, without side effects. The rules and their names are Parsl's. */
+#ifndef ENDPOINT_SCALE_H
+#define ENDPOINT_SCALE_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct scale_limits {
+	int64_t init_blocks, min_blocks, max_blocks;
+	int64_t slots_per_block;
+	double parallelism;
+	int64_t idle_timeout_ms;
+};
+struct scale_input {
+	int64_t tasks;			/* in hand: waiting and with managers */
+	int64_t blocks;			/* active: pending, starting and running, not those that are being released */
+	int64_t idle_blocks;		/* of them idle for idle_timeout_ms or longer */
+	bool started;			/* init_blocks were reached once */
+};
+/* > 0: start so many; < 0: release so many idle ones; 0: leave it. */
+int64_t scale_decide (const struct scale_limits *l, const struct scale_input *in);
+
+#endif
