@@ -26,6 +26,7 @@ struct app {
 	struct auth *auth;
 	struct stats *stats;
 	struct http_server *http;
+	struct loop_timer *drain_timer;
 	bool draining;
 };
 

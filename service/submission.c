@@ -7,14 +7,15 @@
  *   ROOM     many chunks: is there room for all of them in the endpoint's queue?
  *   PAYLOADS of a chunk, those that stand apart; then
  *   CHUNK    the chunk itself: all or nothing. The next one after its acknowledgement
- *   DOUBT    the connection broke while a chunk was under way: once it is back we look whether the tasks are there, because
- *            an answer 5xx would make the client send them again
+ *   DOUBT    the connection broke while a chunk was under way: once it is back we look whether the tasks are there, and send the
+ *            chunk again if not. An answer 5xx could make the client send again what was stored
  *   STORED   answer, or wait first
  *
  * A failure before STORED takes back what earlier chunks stored. With waiting, results may come before Redis has acknowledged
  * the submission itself; when all have come the request is answered, and the acknowledgement only frees the memory. */
 #include "service/submission.h"
 #include <hiredis/hiredis.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
@@ -46,7 +47,7 @@ struct op {
 	int64_t doubt_until_ms;
 	struct loop_timer *look;
 	struct waiter *waiter;
-	bool time_over, all_ended, results_full;
+	bool waiting, time_over, results_full;
 	size_t nresults;
 	struct buf results;
 };
@@ -154,6 +155,7 @@ static void on_stored (struct op *o)
 	char id[ID_TEXT];
 
 	o->stored = true;
+	free_payloads (o);
 	for (size_t i = 0; i < o->s.ntasks; i++) { /* one entry an endpoint */
 		size_t n = i;
 		while (n < o->s.ntasks && id_eq (&o->s.tasks[n].endpoint, &o->s.tasks[i].endpoint))
@@ -232,7 +234,7 @@ static void on_client_gone (void *arg)
 	struct op *o = arg;
 
 	o->s.wait_ms = 1;
-	if (o->waiter && o->sent == o->s.ntasks)
+	if (o->waiting && o->waiter)
 		waiter_start (o->waiter, 0);
 }
 
@@ -272,13 +274,10 @@ static void on_look (struct rds *r, struct redisReply *reply, const struct err *
 		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
 		return;
 	}
-	if (reply->integer == 1) {
+	if (reply->integer == 1)
 		chunk_acked (o);
-		return;
-	}
-	err_set (&e, ERR_UNAVAILABLE, FAULT_SITE, "the connection broke");
-	fail_err (o, &e);
-	fail_now (o);
+	else
+		next_chunk (o); /* nothing of it is there: once more, under the same ids */
 }
 
 static void look_again (void *arg)
@@ -418,10 +417,9 @@ static void send_chunk (struct op *o, size_t end)
 	o->pending++;
 	layout_submit_send (o->app->redis, &s, on_chunk, o);
 	buf_fini (&b);
-	if (end == o->s.ntasks) {
-		free_payloads (o);
-		if (o->waiter)
-			waiter_start (o->waiter, o->s.wait_ms);
+	if (end == o->s.ntasks && o->waiter && !o->waiting) {
+		o->waiting = true;
+		waiter_start (o->waiter, o->s.wait_ms);
 	}
 }
 

@@ -10,8 +10,8 @@ const char *doc_status (enum doc_kind kind, int state, bool endpoint_offline)
 {
 	if (state == STATE_CANCELLED && kind == DOC_V2)
 		return "failed";
-	if (state == STATE_RECEIVED && endpoint_offline)
-		state = STATE_WAITING_FOR_EP;
+	if (state <= STATE_WAITING_FOR_EP) /* a task in the queue waits for its endpoint only when that is not there */
+		state = endpoint_offline ? STATE_WAITING_FOR_EP : STATE_RECEIVED;
 	return msg_state_name (state);
 }
 

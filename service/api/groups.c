@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Task groups; and the result queue that the Globus Compute Executor asks for. */
+#include <hiredis/hiredis.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/xmem.h"
+#include "service/api/api.h"
+#include "service/call.h"
+#include "service/group.h"
+
+struct reading { struct call *c; struct id id; bool any; struct buf out; };
+
+static void add_task (struct reading *g, const struct id *task)
+{
+	char t[ID_TEXT], when[32];
+
+	buf_printf (&g->out, "%s{\"id\":\"%s\",\"created_at\":\"%s\"}", g->any ? "," : "", id_text (task, t),
+		    clock_iso (id_time_ms (task) * 1000000, when));
+	g->any = true;
+}
+
+static void end (struct reading *g)
+{
+	buf_str (&g->out, "]}");
+	call_ok (g->c, &g->out);
+	buf_fini (&g->out);
+	free (g);
+}
+
+static void end_err (struct reading *g, const struct err *err)
+{
+	call_fail_err (g->c, err, FAIL_GROUP_NOT_FOUND);
+	buf_fini (&g->out);
+	free (g);
+}
+
+/* A lone task that others joined later names its own group, but stands in no list. */
+static void on_lone (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct reading *g = arg;
+	struct layout_meta m;
+
+	(void) r;
+	if (!err && reply->type == REDIS_REPLY_STRING && layout_meta_decode (&m, reply->str, reply->len, NULL) == 0 && id_eq (&m.group, &g->id))
+		add_task (g, &g->id);
+	end (g);
+}
+
+static void on_list (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct reading *g = arg;
+	struct err e = { 0 };
+	struct id task;
+	char key[LAYOUT_KEY_MAX];
+
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err || reply->type != REDIS_REPLY_ARRAY) {
+		end_err (g, err ? err : &e);
+		return;
+	}
+	for (size_t i = 1; i < reply->elements; i++) /* 0: owner and time */
+		for (size_t at = 0; at + ID_BYTES <= reply->element[i]->len; at += ID_BYTES) {
+			memcpy (task.b, reply->element[i]->str + at, ID_BYTES);
+			add_task (g, &task);
+		}
+	layout_key (key, "task", &g->id, NULL);
+	rds_commandf (r, on_lone, g, "HGET %s m", key);
+}
+
+static void on_checked (enum group_state state, int64_t created_ns, const struct err *err, void *arg)
+{
+	struct reading *g = arg;
+	char t[ID_TEXT], key[LAYOUT_KEY_MAX], when[32];
+
+	if (err) {
+		end_err (g, err);
+		return;
+	}
+	if (state == GROUP_UNKNOWN || state == GROUP_FORBIDDEN) {
+		call_fail (g->c, state == GROUP_UNKNOWN ? FAIL_GROUP_NOT_FOUND : FAIL_GROUP_FORBIDDEN, "task group %s %s", id_text (&g->id, t),
+			   state == GROUP_UNKNOWN ? "not found" : "belongs to someone else");
+		buf_fini (&g->out);
+		free (g);
+		return;
+	}
+	buf_printf (&g->out, "{\"taskgroup_id\":\"%s\",\"create_websockets_queue\":false,\"created_at\":\"%s\",\"tasks\":[", id_text (&g->id, t),
+		    clock_iso (created_ns, when));
+	if (state == GROUP_LONE) {
+		add_task (g, &g->id);
+		end (g);
+		return;
+	}
+	layout_key (key, "group", &g->id, NULL);
+	rds_commandf (g->c->app->redis, on_list, g, "LRANGE %s 0 -1", key);
+}
+
+void api_group_get (struct call *c)
+{
+	struct reading *g;
+	struct id id;
+
+	if (call_id (c, 0, &id) < 0 || call_need_redis (c) < 0)
+		return;
+	g = xcalloc (1, sizeof (*g));
+	g->c = c;
+	g->id = id;
+	buf_init (&g->out, 0);
+	group_check (c->app, &c->who.user, &id, on_checked, g);
+}
+
+void api_amqp_url (struct call *c)
+{
+	call_fail (c, FAIL_NOT_IMPLEMENTED, "this service does not offer result queues over AMQP yet, which the SDK's Executor needs; use "
+					    "Client.get_batch_result, or GET /v2/tasks/{id}?wait=SECONDS");
+}

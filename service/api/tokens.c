@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who one is, and the token route that Globus' ClientApp calls: client id = a user's name or id, secret = one of that user's own
+ * tokens; the answer is a token of two days with the same scopes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/xmem.h"
+#include "service/api/api.h"
+#include "service/call.h"
+
+#define LIFETIME_S 172800
+#define SCOPE_DEFAULT "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
+#define FIELD_MAX 1024
+
+void api_authenticate (struct call *c)
+{
+	call_json (c, json_string ("OK"));
+}
+
+void api_whoami (struct call *c)
+{
+	char t[ID_TEXT], scopes[32];
+
+	call_json (c, json_pack ("{s:s, s:s, s:s}", "user_id", id_text (&c->who.user, t), "name", c->who.name, "scopes",
+				 auth_scopes_text (c->who.scopes, scopes)));
+}
+
+struct grant {
+	struct call *c;
+	struct id user, id;
+	uint32_t scopes;
+	uint8_t hash[REG_HASH_BYTES];
+	char *token, scope[FIELD_MAX];
+	int rc;
+	struct err err;
+};
+
+static void grant_work (struct registry *r, void *arg)
+{
+	struct grant *g = arg;
+
+	registry_tokens_purge (r, NULL);
+	g->rc = registry_token_add (r, &g->user, g->hash, g->scopes, "oauth2", clock_real_ns () / 1000000 + LIFETIME_S * 1000LL, &g->id, &g->err);
+}
+
+static void grant_done (void *arg)
+{
+	struct grant *g = arg;
+
+	if (g->rc < 0)
+		call_fail_err (g->c, &g->err, FAIL_USER_NOT_FOUND);
+	else
+		call_json (g->c, json_pack ("{s:s, s:s, s:i, s:s, s:s, s:[]}", "access_token", g->token, "scope", g->scope, "expires_in", LIFETIME_S,
+					    "token_type", "Bearer", "resource_server", "funcx_service", "other_tokens"));
+	free (g->token);
+	free (g);
+}
+
+/* A field of a form body, decoded. 0, or -1: absent, too long or badly encoded. */
+static int form_field (struct http_str body, const char *name, char *out, size_t cap)
+{
+	const char *p = body.p, *end = body.p + body.n;
+	size_t n = strlen (name), at = 0;
+
+	while (p < end) {
+		const char *amp = memchr (p, '&', (size_t) (end - p)), *stop = amp ? amp : end;
+		if ((size_t) (stop - p) > n && !memcmp (p, name, n) && p[n] == '=') {
+			for (p += n + 1; p < stop; p++) {
+				unsigned v;
+				char ch = *p == '+' ? ' ' : *p;
+				if (*p == '%') {
+					if (stop - p < 3 || sscanf (p + 1, "%2x", &v) != 1 || !v)
+						return -1;
+					ch = (char) v;
+					p += 2;
+				}
+				if (at + 1 >= cap)
+					return -1;
+				out[at++] = ch;
+			}
+			out[at] = 0;
+			return 0;
+		}
+		p = amp ? amp + 1 : end;
+	}
+	return -1;
+}
+
+/* OAuth2 clients read `error`; ours read the envelope: the body has both. */
+static void refuse (struct call *c, int status, const char *error, const char *text)
+{
+	struct buf b;
+
+	buf_init (&b, 0);
+	buf_printf (&b, "{\"error\":\"%s\",\"error_description\":\"%s\",", error, text);
+	fail_body (&b, status == 401 ? FAIL_INVALID_TOKEN : FAIL_MALFORMED, text, strlen (text));
+	/* the two objects become one */
+	char *brace = strstr ((char *) b.data, ",{\"status\"");
+	memmove (brace + 1, brace + 2, strlen (brace + 2) + 1);
+	b.len--;
+	call_reply (c, status, "application/json", status == 401 ? "WWW-Authenticate: Basic realm=\"weft\"\r\n" : NULL, &b);
+}
+
+void api_oauth_token (struct call *c)
+{
+	char name[FIELD_MAX], secret[FIELD_MAX], grant[64];
+	struct http_str body = http_body (c->req);
+	uint8_t hash[REG_HASH_BYTES];
+	struct reg_token t;
+	struct grant *g;
+	struct err err;
+
+	if (form_field (body, "grant_type", grant, sizeof (grant)) < 0 || strcmp (grant, "client_credentials")) {
+		refuse (c, 400, "unsupported_grant_type", "grant_type=client_credentials is expected, as a form");
+		return;
+	}
+	if (auth_basic (http_header (c->req, "Authorization"), name, secret, FIELD_MAX) < 0 &&
+	    (form_field (body, "client_id", name, sizeof (name)) < 0 || form_field (body, "client_secret", secret, sizeof (secret)) < 0)) {
+		refuse (c, 401, "invalid_client", "client id and secret are expected, as HTTP Basic authentication");
+		return;
+	}
+	auth_hash (secret, strlen (secret), hash);
+	if (registry_token_find (c->app->registry, hash, &t, &err) < 0) {
+		if (err.code == ERR_NOT_FOUND)
+			refuse (c, 401, "invalid_client", "unknown client id or secret");
+		else
+			call_fail_err (c, &err, FAIL_USER_NOT_FOUND);
+		return;
+	}
+	struct reg_user u;
+	if (registry_user_find (c->app->registry, name, &u, &err) < 0 || !id_eq (&u.id, &t.user.id)) {
+		refuse (c, 401, "invalid_client", "unknown client id or secret");
+		return;
+	}
+	g = xcalloc (1, sizeof (*g));
+	g->c = c;
+	g->user = u.id;
+	g->scopes = t.scopes;
+	g->token = auth_new_token (g->hash);
+	if (form_field (body, "scope", g->scope, sizeof (g->scope)) < 0)
+		strcpy (g->scope, SCOPE_DEFAULT);
+	c->who.user = u.id;
+	call_audit (c, "token.grant", u.name, 1);
+	db_run (c->app->db, grant_work, grant_done, g);
+}

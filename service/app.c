@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "service/app.h"
+#include <stdlib.h>
+#include "common/log.h"
+#include "common/xmem.h"
+#include "service/auth.h"
+#include "service/call.h"
+#include "service/fail.h"
+#include "service/republish.h"
+#include "service/stats.h"
+
+#define MOD "app"
+#define DRAIN_EARLY_MS 1000	/* those who wait are answered that long before the grace is over */
+
+static void on_request (struct http_req *req, void *arg)
+{
+	call_dispatch (arg, req);
+}
+
+static void on_http_error (int status, const char *text, struct buf *body, void *arg)
+{
+	struct app *a = arg;
+
+	fail_status_body (body, status, text);
+	stats_request (a->stats, NULL, status, 0);
+}
+
+static void on_redis (struct rds *r, bool up, const char *why, void *arg)
+{
+	struct app *a = arg;
+
+	(void) r;
+	if (!up) {
+		log_warn (MOD, "redis lost", "why=%s", why);
+		return;
+	}
+	log_info (MOD, "redis up", NULL);
+	if (a->catalog)
+		catalog_redis_up (a->catalog);
+	if (a->waiters)
+		waiters_commands_up (a->waiters);
+	if (a->index == 0 && a->registry)
+		republish_all (a);
+}
+
+static int open_parts (struct app *a, struct err *err)
+{
+	const struct config *c = a->config;
+	struct rds_opts ro = { .url = c->redis_url, .password_file = c->redis_password_file, .on_state = on_redis, .arg = a };
+
+	if (registry_open (&a->registry, c->registry_path, c->registry_busy_ms, err) < 0)
+		return -1;
+	if (!(a->db = db_create (a->loop, c->registry_path, c->registry_busy_ms, err)))
+		return -1;
+	if (!(a->redis = rds_create (a->loop, &ro, err)))
+		return -1;
+	if (!(a->waiters = waiters_create (a->loop, a->redis, c->redis_url, c->redis_password_file, err)))
+		return -1;
+	a->catalog = catalog_create (a->registry, a->redis, c->catalog_cache_ms);
+	a->epstate = epstate_create (a->redis, c->endpoint_stale_ms);
+	a->auth = auth_create (a->registry, c->token_cache_ms, c->requests_per_s / (double) c->workers, c->request_burst);
+	a->stats = stats_create (route_table);
+	return 0;
+}
+
+static int serve (struct app *a, const char *listen, struct err *err)
+{
+	const struct config *c = a->config;
+	struct http_opts o = { .max_body_bytes = (size_t) c->body_bytes, .max_connections = (size_t) c->connections,
+			       .max_buffered_bytes = (size_t) c->buffered_bytes, .on_request = on_request, .on_error = on_http_error, .arg = a };
+	int port;
+
+	if (!(a->http = http_create (a->loop, &o, err)))
+		return -1;
+	if ((port = http_listen (a->http, listen ? listen : c->listen, true, err)) < 0)
+		return -1;
+	log_info (MOD, "serving", "address=%s port=%d worker=%d", listen ? listen : c->listen, port, a->index);
+	return 0;
+}
+
+struct app *app_create (struct loop *l, const struct config *c, int index, const char *listen, struct err *err)
+{
+	struct app *a = xcalloc (1, sizeof (*a));
+
+	a->config = c;
+	a->index = index;
+	a->loop = l;
+	if (open_parts (a, err) < 0 || serve (a, listen, err) < 0)
+		app_destroy (&a);
+	return a;
+}
+
+static void on_drained (void *arg)
+{
+	struct app *a = arg;
+
+	loop_stop (a->loop);
+}
+
+static void end_waits (void *arg)
+{
+	struct app *a = arg;
+
+	waiters_end_all (a->waiters);
+}
+
+void app_drain (struct app *a)
+{
+	int64_t grace = a->config->drain_grace_ms;
+	struct loop_timer *t;
+
+	if (a->draining)
+		return;
+	a->draining = true;
+	log_info (MOD, "draining", "connections=%zu", http_connections (a->http));
+	t = loop_timer_create (a->loop, end_waits, a); /* lives until the process ends, soon */
+	loop_timer_start (t, grace > 2 * DRAIN_EARLY_MS ? grace - DRAIN_EARLY_MS : grace / 2, false);
+	a->drain_timer = t;
+	http_drain (a->http, grace, on_drained, a);
+}
+
+/* Calls in hand are answered by the callbacks that destroying their modules causes; so the HTTP server goes last. */
+void app_destroy (struct app **ap)
+{
+	struct app *a = *ap;
+
+	if (!a)
+		return;
+	loop_timer_destroy (&a->drain_timer);
+	db_destroy (&a->db);
+	rds_destroy (&a->redis);
+	waiters_destroy (&a->waiters);
+	catalog_destroy (&a->catalog);
+	epstate_destroy (&a->epstate);
+	auth_destroy (&a->auth);
+	http_destroy (&a->http);
+	stats_destroy (&a->stats);
+	registry_close (&a->registry);
+	free (a);
+	*ap = NULL;
+}
