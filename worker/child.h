@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A process that runs code of users: started through `weft-worker launch` in a session of its own, fed through one pipe, read
+ * through another, its standard output and error kept as tails. Nothing it does blocks or grows the worker. */
+#ifndef WORKER_CHILD_H
+#define WORKER_CHILD_H
+#include <sys/resource.h>
+#include "common/loop.h"
+#include "worker/tail.h"
+
+struct child;
+
+struct child_ops {
+	/* More bytes from out_fd: consume what is understood. The child may be killed inside, not destroyed. */
+	void (*on_output) (struct child *c, struct buf *in, void *arg);
+	/* It ended (status as from waitpid); all its output has been given. Destroy it inside. */
+	void (*on_exit) (struct child *c, int status, const struct rusage *ru, void *arg);
+};
+
+struct child_opts {
+	const char *const *argv;	/* borrowed during the call, as the next ones */
+	const char *const *env;		/* NULL = ours */
+	const char *cwd;
+	int in_fd, out_fd;		/* its descriptors of the two pipes: 3 and 4, or 0 and 1 */
+	bool capture;			/* hand it descriptor 5, SPEC.md section 7 */
+	size_t max_output_bytes;	/* most that `in` may hold */
+};
+
+struct child *child_start (struct loop *l, const struct child_opts *o, const struct child_ops *ops, void *arg, struct err *err);
+void child_destroy (struct child **c);		/* killed with all it started, reaped later; no callback */
+pid_t child_pid (const struct child *c);
+
+void child_write (struct child *c, const void *p, size_t n);	/* copied, sent by child_flush */
+void child_write_borrowed (struct child *c, const void *p, size_t n);	/* borrowed until written, killed or destroyed */
+void child_flush (struct child *c);
+void child_end_input (struct child *c);		/* close the pipe when all is written */
+bool child_writing (const struct child *c);	/* is there something queued that is not written? */
+
+/* SIGKILL to it and all it started; output is no longer read. on_exit follows, after 5 s even when the kernel keeps the process. */
+void child_kill (struct child *c);
+bool child_killed (const struct child *c);
+
+/* What it printed since the last child_clear_tails; read off the pipes first. Appended. */
+void child_tails (struct child *c, struct buf *out, struct buf *errout);
+bool child_printed (struct child *c);		/* reads the pipes; is there anything in the tails (not the shared ones)? */
+void child_clear_tails (struct child *c);
+void child_shared_tails (struct child *c, struct buf *out, struct buf *errout);	/* of descriptor 5; appended */
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls to runners, and what comes back. The rules:
+ *
+ * - One call runs at a time, whatever its kind.
+ * - A call is written behind the running one when the same kept runner serves both, both functions are known to be fast, and both
+ *   have the same memory limit; a call that stands behind a long one cannot be taken back.
+ * - A call whose process was killed by somebody else (SIGKILL) goes to the front of the queue again, a few times. The calls behind a
+ *   dead one always do, uncounted: they had not begun. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/spawn.h"
+#include "common/xmem.h"
+#include "worker/engine_internal.h"
+#include "worker/proctree.h"
+#include "worker/tail.h"
+
+/* ---- feeding -------------------------------------------------------------------------------------------------- */
+
+static bool may_follow (const struct engine *e, const struct call *c, const struct slot *s)
+{
+	const struct call *running = e->inflight[0];
+
+	if (e->ninflight == 0)
+		return true;
+	return e->ninflight < INFLIGHT_MAX && s == e->active && s->ops->kept && s->ready && !running->settled
+	       && function_is_fast (running->fn, FAST_NS) && function_is_fast (c->fn, FAST_NS)
+	       && running->memory_limit == c->memory_limit;
+}
+
+static void refuse (struct engine *e, struct call *c, const struct err *err)
+{
+	struct verdict v;
+
+	verdict_error (&v, err);
+	settle_verdict (e, c, &v, NULL, NULL, NULL);
+	call_free (e, c);
+}
+
+/* 0 = given to the runner, -1 = refused: it has its result. c is in no list. */
+static int give (struct engine *e, struct call *c, struct slot *s)
+{
+	struct runner_call rc = { c->t.task, &c->fn->fn, c->fn->record, c->t.payload, c->t.flags & 1, c->max_result_bytes };
+	bool running = s->ops->pid (s->self) > 0;
+	struct err err;
+
+	if (s->ops->call (s->self, &rc, &err) < 0) {
+		if (err.code == ERR_IO && !running)
+			err_prefix (&err, "node %s", e->o.node);
+		refuse (e, c, &err);
+		return -1;
+	}
+	if (!running) {
+		s->rlimit_data = 0;
+		s->ready = !s->ops->kept;
+	}
+	limits_apply_memory (s, c->memory_limit);
+	e->inflight[e->ninflight++] = c;
+	e->active = s;
+	if (e->ninflight == 1 && s->ready)
+		call_begins (e, clock_real_ns ());
+	return 0;
+}
+
+void engine_feed (void *arg)
+{
+	struct engine *e = arg;
+	bool given = false;
+	struct call *c;
+	struct err err;
+
+	if (e->stopping)
+		return;
+	while (e->ninflight < INFLIGHT_MAX && (c = TAILQ_FIRST (&e->queue))) {
+		int i = runner_for_kind (c->fn->fn.kind);
+		struct slot *s = i < 0 ? NULL : &e->slots[i];
+
+		if (s && (s->killing || !may_follow (e, c, s)))
+			break;
+		TAILQ_REMOVE (&e->queue, c, link);
+		if (!s) {
+			err_set (&err, ERR_TASK_RUNNER, FAULT_SITE, "node %s has no runner for functions of kind %d", e->o.node, c->fn->fn.kind);
+			refuse (e, c, &err);
+		} else if (give (e, c, s) == 0) {
+			given = true;
+		}
+	}
+	if (given)
+		e->active->ops->flush (e->active->self);
+	engine_settled (e);
+}
+
+/* ---- what runners tell ---------------------------------------------------------------------------------------- */
+
+static struct call *inflight_shift (struct engine *e)
+{
+	struct call *c = e->inflight[0];
+
+	limits_stop (e);
+	e->inflight[0] = e->inflight[1];
+	e->inflight[1] = NULL;
+	if (--e->ninflight == 0)
+		e->active = NULL;
+	return c;
+}
+
+static void on_ready (void *arg, struct wire_str runtime)
+{
+	struct slot *s = arg;
+	struct engine *e = s->e;
+
+	s->ready = true;
+	if (s->ops == &runner_python && runtime.n && runtime.n <= WIRE_MAX_TEXT && !e->runtime) {
+		e->runtime = xcalloc (1, runtime.n + 1);
+		memcpy (e->runtime, runtime.p, runtime.n);
+	}
+	if (!e->link)
+		engine_dial (e);
+	if (e->active == s && e->ninflight && !s->killing)
+		call_begins (e, clock_real_ns ());
+}
+
+static void on_started (void *arg, const struct id *task, int64_t real_ns)
+{
+	struct slot *s = arg;
+	struct call *c = s->e->inflight[0];
+
+	/* its predecessor's result came first and has begun it; this is the exact time */
+	if (s == s->e->active && c && c->started_ns && id_eq (&c->t.task, task))
+		c->started_ns = real_ns;
+}
+
+static void on_result (void *arg, const struct msg_runner_result *r, int32_t detail)
+{
+	struct slot *s = arg;
+	struct engine *e = s->e;
+	struct call *c = e->inflight[0];
+
+	if (s->killing)
+		return;
+	if (s != e->active || !c || !c->started_ns || !id_eq (&c->t.task, &r->task)) {
+		log_warn ("engine", "runner sent a result of another task", "runner=%s", s->ops->name);
+		if (s == e->active && c && !c->settled)
+			verdict_misbehaved (&c->verdict, "a result of another task was written to its pipe", e->o.node);
+		s->killing = true;
+		s->ops->kill (s->self);
+		return;
+	}
+	inflight_shift (e);
+	function_took (c->fn, r->end_ns - r->start_ns);
+	if (e->ninflight)
+		call_begins (e, clock_real_ns ());
+	if (!c->settled)
+		settle_result (e, c, r, detail);
+	call_free (e, c);
+	if (!s->ops->kept)
+		engine_sweep (e);
+	/* Results come several to a read: one round of feeding serves them. */
+	loop_defer_schedule (e->feed_soon);
+}
+
+/* inflight[0] had begun when its process ended. */
+static void settle_death (struct engine *e, struct slot *s, struct call *c, const struct runner_death *d)
+{
+	struct buf out, errout;
+	struct verdict v = c->verdict;
+
+	if (c->settled) {
+		call_free (e, c);
+		return;
+	}
+	buf_init (&out, 1 << 20);
+	buf_init (&errout, 1 << 20);
+	s->ops->tails (s->self, &out, &errout);
+	tail_make_text (&out);
+	tail_make_text (&errout);
+	if (v.status) {
+		;				/* we killed it, and know why */
+	} else if (!d->ready) {
+		verdict_no_runner (&v, s->ops->name, d->why, d->status, errout.data ? (char *) errout.data : "", e->o.node);
+	} else if (d->why) {
+		verdict_misbehaved (&v, d->why, e->o.node);
+	} else if (WIFSIGNALED (d->status) && WTERMSIG (d->status) == SIGKILL) {
+		if (c->kills == 0)
+			c->oom_before = e->oom_seen;
+		e->oom_seen = proctree_oom_kills ();
+		if (c->kills++ < e->o.retries_on_kill) {
+			log_warn ("engine", "process of a call was killed by somebody: trying again", "times=%u", c->kills);
+			c->started_ns = 0;
+			c->reported = false;
+			TAILQ_INSERT_HEAD (&e->queue, c, link);
+			goto out;
+		}
+		verdict_killed (&v, c->kills, e->oom_seen - c->oom_before, e->o.node);
+	} else {
+		verdict_ended (&v, d->status, e->o.node);
+	}
+	settle_verdict (e, c, &v, &out, &errout, d->ru);
+	call_free (e, c);
+out:
+	buf_fini (&out);
+	buf_fini (&errout);
+}
+
+static void on_died (void *arg, const struct runner_death *d)
+{
+	struct slot *s = arg;
+	struct engine *e = s->e;
+	struct call *head = NULL, *behind;
+	char text[64];
+
+	log_debug ("engine", "runner ended", "runner=%s status=%s", s->ops->name, spawn_status_text (d->status, text));
+	s->killing = s->ready = false;
+	s->rlimit_data = 0;
+	engine_sweep (e);
+	if (s == e->active) {
+		head = inflight_shift (e);
+		while (e->ninflight) {
+			behind = inflight_shift (e);
+			behind->started_ns = 0;
+			if (behind->settled)
+				call_free (e, behind);
+			else
+				TAILQ_INSERT_HEAD (&e->queue, behind, link);
+		}
+		settle_death (e, s, head, d);
+	}
+	if (!e->link && !e->stopping)		/* no Python here: the other kinds still run */
+		engine_dial (e);
+	loop_defer_schedule (e->feed_soon);
+}
+
+/* ---- processes that outlive their runner ---------------------------------------------------------------------- */
+
+/* A daemon that a function started becomes our child when its parent dies, which may be a moment after the runner: we look until a
+ * few looks in a row find nobody. */
+static void on_sweep (void *arg)
+{
+	struct engine *e = arg;
+	int killed = spawn_kill_strays ();
+
+	if (killed > 0)
+		log_info ("engine", "killed processes that outlived their runner", "count=%d", killed);
+	e->quiet = killed > 0 ? 0 : e->quiet + 1;
+	if (e->quiet < SWEEPS_QUIET && ++e->sweeps < SWEEPS_MAX)
+		loop_timer_start (e->sweep, SWEEP_MS, false);
+}
+
+void engine_sweep (struct engine *e)
+{
+	e->sweeps = e->quiet = 0;
+	on_sweep (e);
+}
+
+/* ---- slots ---------------------------------------------------------------------------------------------------- */
+
+static const struct runner_events events = { on_ready, on_started, on_result, on_died };
+
+int slots_create (struct engine *e, struct err *err)
+{
+	size_t i;
+
+	e->sweep = loop_timer_create (e->loop, on_sweep, e);
+	e->feed_soon = loop_defer_create (e->loop, engine_feed, e);
+	for (i = 0; i < runner_count (); i++) {
+		struct slot *s = &e->slots[i];
+
+		s->e = e;
+		s->ops = runner_at (i);
+		s->host = (struct runner_host){ e->loop, e->o.dir, e->o.python, e->o.node, &events, s };
+		if (s->ops->create (&s->self, &s->host, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+void slots_destroy (struct engine *e)
+{
+	size_t i;
+
+	for (i = 0; i < runner_count (); i++)
+		if (e->slots[i].self)
+			e->slots[i].ops->destroy (&e->slots[i].self);
+	spawn_kill_strays ();
+	loop_timer_destroy (&e->sweep);
+	loop_defer_destroy (&e->feed_soon);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the engine: what engine*.c share. Nobody else includes this.
+ *
+ *   engine.c          life of the engine, messages of the manager, sessions
+ *   engine_feed.c     which call goes to which runner, and what runners tell
+ *   engine_limits.c   time and memory limits, tasks that run long
+ *   engine_settle.c   results
+ *
+ * A call is in exactly one place:
+ *
+ *   parked     its function is missing        FUNCTION -> queued; too long -> returned
+ *   queued     waits                          fed -> in flight; cancelled -> settled; drain -> returned
+ *   in flight  given to a runner              result, or death of the runner -> settled, or queued again
+ *
+ * inflight[0] is running (or waits for its runner to be ready); inflight[1] stands in the pipe behind it. Both are of `active`. A call
+ * that was cancelled while in the pipe is settled at once but stays until the runner is through with it. */
+#ifndef WORKER_ENGINE_INTERNAL_H
+#define WORKER_ENGINE_INTERNAL_H
+#include <sys/queue.h>
+#include "common/map.h"
+#include "proto/link.h"
+#include "proto/msg_task.h"
+#include "worker/engine.h"
+#include "worker/functions.h"
+#include "worker/results.h"
+#include "worker/runner.h"
+#include "worker/verdict.h"
+
+enum {
+	INFLIGHT_MAX = 2,		/* one call ahead hides the wake-ups between two calls */
+	FAST_NS = 1000000,		/* calls are written ahead of each other when both are faster */
+	QUEUE_MAX = 65536,
+	RUNNING_REPORT_MS = 200,
+	MEMORY_FIRST_MS = 50, MEMORY_POLL_MS = 100,
+	SETTLED_GRACE_MS = 100,		/* a cancelled call may end by itself for so long */
+	SWEEP_MS = 20, SWEEPS_QUIET = 3, SWEEPS_MAX = 100,
+	READY_WAIT_MS = 3000,		/* then we dial without knowing the Python runtime */
+	FUNCTIONS_COUNT = 1024, FUNCTIONS_BYTES = 256 << 20,
+};
+
+struct call {
+	TAILQ_ENTRY (call) link;	/* parked or queued */
+	zmq_msg_t msg;			/* owned; t's payload stands in it */
+	struct msg_task t;
+	struct function *fn;		/* borrowed, counted in its users; NULL while parked */
+	int64_t received_ns, started_ns;	/* real time; started 0 = has not begun */
+	int64_t begun_ms;		/* monotonic */
+	int64_t parked_until_ms;
+	uint64_t oom_before;
+	uint32_t time_limit_ms, max_result_bytes;
+	uint64_t memory_limit;
+	unsigned kills;			/* SIGKILLs of others that it has lived through */
+	bool reported;			/* TASK_STATE running was sent */
+	bool settled;			/* its result is made; only the runner has not finished */
+	struct verdict verdict;		/* why we killed its runner */
+};
+TAILQ_HEAD (calls, call);
+
+struct slot {				/* a runner */
+	struct engine *e;
+	const struct runner_ops *ops;
+	struct runner_host host;
+	void *self;			/* owned */
+	bool ready, killing;
+	uint64_t rlimit_data;		/* set on its process, 0 = none */
+};
+
+struct engine {
+	struct loop *loop;		/* borrowed, as zctx and opts' strings */
+	void *zctx;
+	struct engine_opts o;
+	struct link *link;		/* owned; NULL until dialled */
+	struct link_peer *peer;		/* NULL: no session */
+	bool had_session, draining, stopping;
+	int64_t threshold_ms;
+	uint32_t max_result_bytes;
+	char *runtime;			/* owned JSON */
+
+	struct functions *functions;
+	struct results *results;
+	struct map *calls;		/* all in hand */
+	struct calls queue, parked;
+	struct call *inflight[INFLIGHT_MAX];
+	unsigned ninflight;
+	struct slot slots[RUNNER_MAX];
+	struct slot *active;		/* of inflight; NULL when there is none */
+	uint64_t tasks_done;
+	uint64_t oom_seen;		/* OOM kills counted at the last look */
+
+	struct loop_timer *limit, *report, *memory, *park, *sweep, *ready_wait;
+	struct loop_defer *feed_soon;
+	unsigned sweeps, quiet;
+};
+
+/* engine.c */
+void call_free (struct engine *e, struct call *c);		/* out of the map; it must not be in a list */
+void engine_settled (struct engine *e);				/* a call is gone: done with draining? */
+void engine_dial (struct engine *e);
+
+/* engine_feed.c */
+int slots_create (struct engine *e, struct err *err);
+void slots_destroy (struct engine *e);
+void engine_feed (void *e);
+void engine_sweep (struct engine *e);				/* processes that outlived their runner */
+
+/* engine_limits.c */
+void limits_create (struct engine *e);
+void limits_destroy (struct engine *e);
+void limits_of (const struct engine *e, struct call *c);	/* fill in what counts for the call; needs fn */
+void call_begins (struct engine *e, int64_t real_ns);		/* inflight[0] runs since */
+void limits_stop (struct engine *e);				/* inflight[0] is over */
+void limits_apply_memory (struct slot *s, uint64_t limit);
+void engine_kill_running (struct engine *e);
+
+/* engine_settle.c */
+void settle_verdict (struct engine *e, struct call *c, const struct verdict *v, const struct buf *out, const struct buf *errout,
+		     const struct rusage *ru);
+void settle_result (struct engine *e, struct call *c, const struct msg_runner_result *r, int32_t detail);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RESULT records out of what runners tell, and out of verdicts. */
+#include <string.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "worker/engine_internal.h"
+#include "worker/text.h"
+
+/* What all results have in common. */
+static void fill (struct engine *e, const struct call *c, struct msg_result *m)
+{
+	memset (m, 0, sizeof (*m));
+	m->task = c->t.task;
+	m->attempt = c->t.attempt;
+	memcpy (m->stamps, c->t.stamps, sizeof (c->t.stamps));
+	m->stamps[STAMP_WORKER_RECEIVED] = c->received_ns;
+	m->node = wire_str (e->o.node, strlen (e->o.node));
+	if (c->fn && c->fn->fn.kind == KIND_GLOBUS && e->runtime)
+		m->runtime = wire_str (e->runtime, strlen (e->runtime));
+}
+
+static void finish (struct engine *e, struct msg_result *m)
+{
+	m->stamps[STAMP_WORKER_SENT] = clock_real_ns ();
+	results_put (e->results, e->peer, m);
+	e->tasks_done++;
+}
+
+void settle_verdict (struct engine *e, struct call *c, const struct verdict *v, const struct buf *out, const struct buf *errout,
+		     const struct rusage *ru)
+{
+	char id[ID_TEXT];
+	struct msg_result m;
+
+	fill (e, c, &m);
+	m.status = v->status;
+	m.fault = (uint8_t) v->err.fault;
+	m.code = (uint16_t) v->err.code;
+	m.detail = v->detail;
+	m.error = wire_str (v->err.text, strlen (v->err.text));
+	if (out)
+		m.out = wire_str ((char *) out->data, out->len);
+	if (errout)
+		m.errout = wire_str ((char *) errout->data, errout->len);
+	if (c->started_ns) {
+		m.stamps[STAMP_EXECUTION_START] = c->started_ns;
+		m.stamps[STAMP_EXECUTION_END] = clock_real_ns ();
+	}
+	if (ru)
+		m.max_rss_bytes = (uint64_t) ru->ru_maxrss * 1024;
+	log_debug ("engine", "call ended", "task=%s code=%s err=%s", id_text (&c->t.task, id), err_name (v->err.code), v->err.text);
+	finish (e, &m);
+}
+
+/* A MemoryError is the limit's doing when there is one, else it is an exception like any other. */
+static void judge_memory (struct engine *e, const struct call *c, struct msg_result *m, struct buf *text)
+{
+	struct verdict v;
+
+	if (!c->memory_limit) {
+		m->code = ERR_TASK_EXCEPTION;
+		return;
+	}
+	verdict_memory_limit (&v, c->memory_limit, m->max_rss_bytes, e->o.node);
+	buf_str (text, v.err.text);
+	buf_str (text, "\n");
+	buf_add (text, m->error.p, m->error.n);
+	m->error = wire_str ((char *) text->data, text->len);
+}
+
+/* Runners keep to limit and encoding; code of users that runs in them may not. */
+static void check_result (struct msg_result *m, const struct call *c, struct buf *text)
+{
+	if (m->status != STATUS_SUCCESS) {
+		m->result.n = 0;
+		return;
+	}
+	if (m->result.n > c->max_result_bytes) {
+		buf_printf (text, "MaxResultSizeExceeded: the result has %zu bytes, the limit is %u", m->result.n, c->max_result_bytes);
+		m->code = ERR_TASK_RESULT_TOO_LARGE;
+	} else if (!text_is_utf8 (m->result.p, m->result.n)) {
+		buf_str (text, "the runner sent a result that is not UTF-8 text");
+		m->code = ERR_TASK_ENCODE;
+	} else {
+		m->fault = FAULT_NONE;
+		m->code = ERR_NONE;
+		return;
+	}
+	m->status = STATUS_FAILED;
+	m->fault = FAULT_USER;
+	m->result.n = 0;
+	m->flags = 0;
+	m->error = wire_str ((char *) text->data, text->len);
+}
+
+static void clean (struct wire_str *s)
+{
+	/* the slice stands in the runner's input buffer, which is ours to change */
+	if (!text_is_utf8 (s->p, s->n))
+		text_make_utf8 ((char *) s->p, s->n);
+}
+
+void settle_result (struct engine *e, struct call *c, const struct msg_runner_result *r, int32_t detail)
+{
+	struct msg_result m;
+	struct buf text;
+
+	fill (e, c, &m);
+	buf_init (&text, 1 << 20);
+	m.status = r->status;
+	m.fault = r->fault;
+	m.code = r->code;
+	m.detail = detail;
+	m.flags = r->flags & RESULT_BASE64;
+	m.cpu_ns = r->cpu_ns;
+	m.max_rss_bytes = r->max_rss_bytes;
+	m.stamps[STAMP_EXECUTION_START] = r->start_ns;
+	m.stamps[STAMP_EXECUTION_END] = r->end_ns;
+	m.result = r->result;
+	m.error = r->error;
+	m.out = r->out;
+	m.errout = r->errout;
+	clean (&m.error);
+	clean (&m.out);
+	clean (&m.errout);
+	if (m.code == ERR_TASK_MEMORY_LIMIT)
+		judge_memory (e, c, &m, &text);
+	check_result (&m, c, &text);
+	finish (e, &m);
+	buf_fini (&text);
+}

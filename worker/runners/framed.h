@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A runner whose process is kept and speaks the frames of SPEC.md, section 7. Its functions fit into a struct runner_ops as they are;
+ * a runner built on it brings the command line only. */
+#ifndef WORKER_RUNNERS_FRAMED_H
+#define WORKER_RUNNERS_FRAMED_H
+#include "worker/runners/runner.h"
+
+/* name: of the work directory; argv: copied, NULL-terminated. */
+int framed_create (void **self, const struct runner_host *h, const char *name, const char *const *argv, struct err *err);
+void framed_destroy (void **self);
+int framed_start (void *self, struct err *err);
+int framed_call (void *self, const struct runner_call *c, struct err *err);
+void framed_flush (void *self);
+void framed_kill (void *self);
+pid_t framed_pid (void *self);
+void framed_tails (void *self, struct buf *out, struct buf *errout);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The Python runner: kinds globus and python. Its program is embedded here, so that an image needs an interpreter only. */
+#include <stdlib.h>
+#include "common/xmem.h"
+#include "worker/runners/framed.h"
+#include "worker/workdir.h"
+
+static const unsigned char program[] = {
+#include "worker/runners/python_runner.py.inc"
+};
+
+static int create (void **self, const struct runner_host *h, struct err *err)
+{
+	char *path = xasprintf ("%s/python_runner.py", h->dir);
+	const char *argv[] = { h->python, path, NULL };
+	int rc = workdir_file (path, program, sizeof (program), 0600, err);
+
+	if (rc == 0)
+		rc = framed_create (self, h, "python", argv, err);
+	free (path);
+	return rc;
+}
+
+const struct runner_ops runner_python = {
+	.name = "python",
+	.kinds = RUNNER_KIND (KIND_GLOBUS) | RUNNER_KIND (KIND_PYTHON),
+	.kept = true,
+	.create = create,
+	.destroy = framed_destroy,
+	.start = framed_start,
+	.call = framed_call,
+	.flush = framed_flush,
+	.kill = framed_kill,
+	.pid = framed_pid,
+	.tails = framed_tails,
+};

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loads shared objects and calls them (weft_function.h), speaking SPEC.md section 7 on descriptors 3 and 4. One thread, blocking:
+ * it is not the worker, and dies of what its functions do. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+#include "common/clock.h"
+#include "common/map.h"
+#include "common/xmem.h"
+#include "proto/msg_function.h"
+#include "proto/msg_runner.h"
+#include "worker/runners/so_host.h"
+#include "worker/runners/weft_function.h"
+#include "worker/text.h"
+#include "worker/workdir.h"
+
+struct object {
+	struct msg_function fn;		/* slices into record */
+	uint8_t *record;
+	weft_function_f *call;		/* NULL until it is loaded */
+	char *entry;
+};
+
+struct host {
+	const char *dir;
+	struct map *objects;
+	struct buf in, frame;
+};
+
+struct output { struct buf result; char error[4096]; };
+
+static int write_all (const void *data, size_t n)
+{
+	const char *p = data;
+
+	while (n > 0) {
+		ssize_t w = write (RUNNER_FD_OUT, p, n);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0)
+			return -1;
+		p += w;
+		n -= (size_t) w;
+	}
+	return 0;
+}
+
+static int out_write (struct weft_out *out, const void *data, size_t size)
+{
+	struct output *o = out->self;
+
+	buf_add (&o->result, data, size);
+	return buf_failed (&o->result) ? -1 : 0;
+}
+
+static void out_error (struct weft_out *out, const char *text)
+{
+	struct output *o = out->self;
+
+	snprintf (o->error, sizeof (o->error), "%s", text ? text : "");
+	text_make_utf8 (o->error, strlen (o->error));
+}
+
+static int load (struct host *h, struct object *o, struct err *err)
+{
+	char id[ID_TEXT], *path = NULL;
+	struct buf elf;
+	void *handle;
+	int rc = -1;
+
+	buf_init (&elf, WIRE_MAX_CODE);
+	if (text_unbase64 (&elf, o->fn.code.p, o->fn.code.n) < 0) {
+		err_set (err, ERR_TASK_DECODE, FAULT_USER, "code of a shared object must be base64 of the ELF file");
+		goto out;
+	}
+	path = xasprintf ("%s/%s.so", h->dir, id_text (&o->fn.id, id));
+	if (workdir_file (path, elf.data, elf.len, 0700, err) < 0)
+		goto out;
+	if (!(handle = dlopen (path, RTLD_NOW | RTLD_LOCAL))) {
+		err_set (err, ERR_TASK_DECODE, FAULT_USER, "cannot load the shared object: %s", dlerror ());
+		goto out;
+	}
+	*(void **) &o->call = dlsym (handle, o->entry);
+	if (!o->call) {
+		err_set (err, ERR_TASK_DECODE, FAULT_USER, "the shared object has no symbol '%.200s'", o->entry);
+		dlclose (handle);
+		goto out;
+	}
+	rc = 0;
+out:
+	if (path)
+		unlink (path);			/* the mapping stays */
+	free (path);
+	buf_fini (&elf);
+	return rc;
+}
+
+static void take_function (struct host *h, struct wire_str body)
+{
+	struct object *o = xcalloc (1, sizeof (*o));
+	struct err err;
+
+	if (!(o->record = malloc (body.n ? body.n : 1)))
+		_exit (1);
+	memcpy (o->record, body.p, body.n);
+	if (msg_function_decode (&o->fn, o->record, body.n, &err) < 0) {
+		fprintf (stderr, "so-runner: %s\n", err.text);
+		_exit (1);
+	}
+	o->entry = o->fn.entry.n ? strndup (o->fn.entry.p, o->fn.entry.n) : xstrdup ("weft_function");
+	map_put (h->objects, &o->fn.id, o);
+}
+
+static uint64_t cpu_ns (void)
+{
+	struct timespec t;
+
+	clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
+
+static void set_failed (struct msg_runner_result *r, int code, int fault, const char *text)
+{
+	r->status = STATUS_FAILED;
+	r->fault = (uint8_t) fault;
+	r->code = (uint16_t) code;
+	r->error = wire_str (text, strlen (text));
+}
+
+static void judge (struct msg_runner_result *r, int rc, struct output *o, uint32_t limit, char text[160])
+{
+	if (rc != 0) {
+		if (!o->error[0])
+			snprintf (o->error, sizeof (o->error), "the function returned %d", rc);
+		set_failed (r, ERR_TASK_EXCEPTION, FAULT_USER, o->error);
+	} else if (buf_failed (&o->result)) {
+		snprintf (text, 160, "MaxResultSizeExceeded: the function wrote more than the limit of %u bytes", limit);
+		set_failed (r, ERR_TASK_RESULT_TOO_LARGE, FAULT_USER, text);
+	} else {
+		r->status = STATUS_SUCCESS;
+		r->result = wire_str ((char *) o->result.data, o->result.len);
+	}
+}
+
+static void make_text (struct msg_runner_result *r, struct buf *text, uint32_t limit, char error[160])
+{
+	if (text_is_utf8 (r->result.p, r->result.n))
+		return;
+	text_base64 (text, r->result.p, r->result.n);
+	r->flags = RESULT_BASE64;
+	r->result = wire_str ((char *) text->data, text->len);
+	if (text->len <= limit && !buf_failed (text))
+		return;
+	r->result.n = 0;
+	r->flags = 0;
+	snprintf (error, 160, "MaxResultSizeExceeded: the result has more than %u bytes as base64", limit);
+	set_failed (r, ERR_TASK_RESULT_TOO_LARGE, FAULT_USER, error);
+}
+
+static void run (struct object *o, const struct msg_runner_call *c, const uint8_t *payload, struct msg_runner_result *r,
+		 struct host *h)
+{
+	struct output out = { .error = "" };
+	char id[ID_TEXT], text[160];
+	struct weft_in in = { WEFT_FUNCTION_ABI, c->flags & 1, payload, c->payload.n, id_text (&c->task, id), o->entry };
+	struct weft_out wo = { WEFT_FUNCTION_ABI, 0, &out, out_write, out_error };
+	struct buf encoded;
+	uint64_t cpu;
+	int rc;
+
+	buf_init (&out.result, c->max_result_bytes ? c->max_result_bytes : 1);
+	buf_init (&encoded, 0);
+	setenv ("WEFT_TASK_ID", id, 1);
+	setenv ("GC_TASK_UUID", id, 1);
+	cpu = cpu_ns ();
+	r->start_ns = clock_real_ns ();
+	rc = o->call (&in, &wo);
+	judge (r, rc, &out, c->max_result_bytes, text);
+	make_text (r, &encoded, c->max_result_bytes, text);
+	r->end_ns = clock_real_ns ();
+	r->cpu_ns = cpu_ns () - cpu;
+	fflush (stdout);
+	fflush (stderr);
+	buf_clear (&h->frame);
+	msg_runner_result_encode (&h->frame, r);
+	buf_fini (&out.result);
+	buf_fini (&encoded);
+}
+
+static int take_call (struct host *h, struct wire_str body)
+{
+	struct msg_runner_call c;
+	struct msg_runner_result r;
+	struct object *o;
+	struct rusage ru;
+	struct err err;
+	uint8_t *payload;
+
+	memset (&r, 0, sizeof (r));
+	if (msg_runner_call_decode (&c, body.p, body.n, &err) < 0)
+		return -1;
+	r.task = c.task;
+	r.start_ns = clock_real_ns ();
+	getrusage (RUSAGE_SELF, &ru);
+	r.max_rss_bytes = (uint64_t) ru.ru_maxrss * 1024;
+	o = map_get (h->objects, &c.function);
+	if (!o)
+		err_set (&err, ERR_TASK_RUNNER, FAULT_SELF, "the worker named a function that it did not send");
+	if (!o || (!o->call && load (h, o, &err) < 0)) {
+		set_failed (&r, (int) err.code, (int) err.fault, err.text);
+		r.end_ns = clock_real_ns ();
+		buf_clear (&h->frame);
+		msg_runner_result_encode (&h->frame, &r);
+	} else {
+		if (!(payload = malloc (c.payload.n + 1)))
+			_exit (1);
+		memcpy (payload, c.payload.p, c.payload.n);
+		payload[c.payload.n] = 0;
+		run (o, &c, payload, &r, h);
+		free (payload);
+	}
+	return write_all (h->frame.data, h->frame.len);
+}
+
+static int take_frames (struct host *h)
+{
+	size_t at = 0;
+	struct wire_str body;
+	struct err err;
+	uint8_t type;
+	long n;
+
+	while ((n = msg_runner_frame (h->in.data + at, h->in.len - at, &type, &body, &err)) > 0) {
+		if (type == 'F')
+			take_function (h, body);
+		else if (type == 'C' && take_call (h, body) < 0)
+			return -1;
+		at += (size_t) n;
+	}
+	buf_consume (&h->in, at);
+	return n < 0 ? -1 : 0;
+}
+
+int so_host_main (int argc, char **argv)
+{
+	struct host h = { .dir = argc > 0 ? argv[0] : "." };
+	ssize_t n;
+
+	h.objects = map_create ();
+	buf_init (&h.in, (size_t) WIRE_MAX_RECORD + (2 << 20));
+	buf_init (&h.frame, (size_t) WIRE_MAX_RECORD + 16);
+	fcntl (RUNNER_FD_IN, F_SETFD, FD_CLOEXEC);
+	fcntl (RUNNER_FD_OUT, F_SETFD, FD_CLOEXEC);
+	setvbuf (stdout, NULL, _IOLBF, 0);
+	msg_runner_ready_encode (&h.frame, "{\"kinds\":[\"shared_object\"]}");
+	if (write_all (h.frame.data, h.frame.len) < 0)
+		return 1;
+	for (;;) {
+		if (buf_reserve (&h.in, 1 << 16) < 0)
+			return 1;
+		n = read (RUNNER_FD_IN, h.in.data + h.in.len, 1 << 16);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			_exit (0);
+		h.in.len += (size_t) n;
+		if (take_frames (&h) < 0)
+			_exit (1);
+	}
+}

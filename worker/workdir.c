@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making and emptying directories. What functions leave in them is hostile: links are removed, never followed. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "worker/workdir.h"
+
+enum { DEPTH_MAX = 256 };
+
+int workdir_make (const char *path, struct err *err)
+{
+	char part[4096];
+	size_t i, n = strlen (path);
+
+	if (n >= sizeof (part))
+		return err_set (err, ERR_INVALID, FAULT_USER, "directory name of %zu bytes", n);
+	for (i = 1; i <= n; i++) {
+		if (path[i] != '/' && path[i] != 0)
+			continue;
+		memcpy (part, path, i);
+		part[i] = 0;
+		if (mkdir (part, 0700) < 0 && errno != EEXIST)
+			return err_errno (err, "making directory %s", part);
+	}
+	return 0;
+}
+
+static int empty_at (int fd, int depth)
+{
+	DIR *dir = fdopendir (fd);	/* takes fd */
+	struct dirent *e;
+	int rc = 0;
+
+	if (!dir) {
+		close (fd);
+		return -1;
+	}
+	while ((e = readdir (dir))) {
+		int sub;
+
+		if (strcmp (e->d_name, ".") == 0 || strcmp (e->d_name, "..") == 0)
+			continue;
+		if (unlinkat (dirfd (dir), e->d_name, 0) == 0)
+			continue;
+		sub = openat (dirfd (dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (sub < 0 && errno == EACCES && fchmodat (dirfd (dir), e->d_name, 0700, 0) == 0)
+			sub = openat (dirfd (dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (sub < 0 || depth >= DEPTH_MAX) {
+			if (sub >= 0)
+				close (sub);
+			rc = -1;
+			continue;
+		}
+		if (fchmod (sub, 0700) < 0 || empty_at (sub, depth + 1) < 0)
+			rc = -1;
+		if (unlinkat (dirfd (dir), e->d_name, AT_REMOVEDIR) < 0)
+			rc = -1;
+	}
+	closedir (dir);
+	return rc;
+}
+
+int workdir_empty (const char *path, struct err *err)
+{
+	int fd;
+
+	if (workdir_make (path, err) < 0)
+		return -1;
+	chmod (path, 0700);
+	if ((fd = open (path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return err_errno (err, "opening %s", path);
+	if (empty_at (fd, 0) < 0)
+		return err_errno (err, "emptying %s", path);
+	return 0;
+}
+
+int workdir_file (const char *path, const void *p, size_t n, int mode, struct err *err)
+{
+	char tmp[4200];
+	const char *at = p;
+	int fd;
+
+	snprintf (tmp, sizeof (tmp), "%.4096s.%d.new", path, (int) getpid ());
+	unlink (tmp);
+	if ((fd = open (tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode)) < 0)
+		return err_errno (err, "writing %s", tmp);
+	while (n > 0) {
+		ssize_t w = write (fd, at, n);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0) {
+			err_errno (err, "writing %s", tmp);
+			goto fail;
+		}
+		at += w;
+		n -= (size_t) w;
+	}
+	if (fchmod (fd, (mode_t) mode) < 0 || rename (tmp, path) < 0) {
+		err_errno (err, "writing %s", path);
+		goto fail;
+	}
+	close (fd);
+	return 0;
+fail:
+	close (fd);
+	unlink (tmp);
+	return -1;
+}
