@@ -1,0 +1,486 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the vectors beside it: bytes spelled out field by field from SPEC.md, with what a decoder must say of them.
+
+It uses neither of the two codecs that the vectors check. The JSON files are the truth: a released vector never changes;
+run this after adding to it, and look at the diff.
+
+A vector: name, type, major (of the session, for encoding), hex, ok; then fields (good ones) or error (bad ones: INVALID,
+TOO_LARGE, or INCOMPLETE for a runner frame whose rest has not come). canonical false: valid, but not what we would send.
+In fields, ids are UUID text, random 64-bit numbers hexadecimal text, bytes a string when they are UTF-8 without NUL, else {"hex": ...}.
+"""
+import json
+import os
+import struct
+import uuid
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TASK = "01920000-0000-7000-8000-000000000001"
+FUNC = "01920000-0000-7000-8000-000000000002"
+PEER = "01920000-0000-7000-8000-0000000000ff"
+OWNER = "0192aaaa-0000-7000-8000-00000000000a"
+GROUP = "0192bbbb-0000-7000-8000-00000000000b"
+MIB = 1 << 20
+
+
+def u8(v): return struct.pack("<B", v)
+def u16(v): return struct.pack("<H", v)
+def u32(v): return struct.pack("<I", v)
+def u64(v): return struct.pack("<Q", v)
+def i32(v): return struct.pack("<i", v)
+def i64(v): return struct.pack("<q", v)
+def uid(s): return uuid.UUID(s).bytes
+
+
+def data(b):
+    try:
+        if b"\0" not in b:
+            return b.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    return {"hex": b.hex()}
+
+
+def hex64(v): return "0x%016x" % v
+
+
+class Family:
+    def __init__(self, name):
+        self.name, self.list = name, []
+
+    def good(self, name, kind, raw, fields, major=2, canonical=True):
+        v = {"name": name, "type": kind, "major": major, "hex": raw.hex(), "ok": True, "fields": fields}
+        if not canonical:
+            v["canonical"] = False
+        self.list.append(v)
+
+    def bad(self, name, kind, raw, error="INVALID", major=2):
+        self.list.append({"name": name, "type": kind, "major": major, "hex": raw.hex(), "ok": False, "error": error})
+
+    def shapes(self, kind, raw, fixed, shortest):
+        """What is wrong with every record: raw is a good one whose fixed part has `fixed` bytes."""
+        self.bad("empty", kind, b"")
+        self.bad("one byte", kind, raw[:1])
+        self.bad("fixed part cut", kind, raw[:fixed - 1])
+        self.bad("fixed_bytes 0", kind, u16(0) + raw[2:])
+        self.bad("fixed_bytes 1", kind, u16(1) + raw[2:])
+        self.bad("fixed_bytes under the shortest", kind, u16(shortest - 1) + raw[2:])
+        self.bad("fixed_bytes over the frame", kind, u16(len(raw) + 1) + raw[2:])
+        self.bad("a byte longer", kind, raw + b"\0")
+        if len(raw) > fixed:
+            self.bad("a byte shorter", kind, raw[:-1])
+            self.bad("without its variable parts", kind, raw[:fixed])
+
+    def write(self):
+        names = [(v["type"], v["name"]) for v in self.list]
+        assert len(set(names)) == len(names), [n for n in names if names.count(n) > 1]
+        with open(os.path.join(HERE, self.name + ".json"), "w") as f:
+            f.write("[\n" + ",\n".join(json.dumps(v, ensure_ascii=True) for v in self.list) + "\n]\n")
+
+
+def newer(raw, fixed, extra_fixed, extra_tail):
+    """The same record from a later version: longer fixed part, more after the known parts."""
+    return u16(fixed + len(extra_fixed)) + raw[2:fixed] + extra_fixed + raw[fixed:] + extra_tail
+
+
+def header():
+    f = Family("header")
+
+    def head(major=2, minor=0, kind=20, flags=0, reserved=0, count=1, seq=7, epoch=0x1122334455667788, magic=b"Wf"):
+        return magic + u8(major) + u8(minor) + u8(kind) + u8(flags) + u16(reserved) + u32(count) + u32(seq) + u64(epoch)
+
+    def fields(major=2, minor=0, kind=20, flags=0, count=1, seq=7, epoch=0x1122334455667788):
+        return {"major": major, "minor": minor, "type": kind, "flags": flags, "count": count, "seq": seq, "epoch": hex64(epoch)}
+    f.good("task", "HEADER", head(), fields())
+    f.good("hello before an epoch", "HEADER", head(kind=1, epoch=0, seq=0), fields(kind=1, epoch=0, seq=0))
+    f.good("heartbeat without records", "HEADER", head(kind=4, count=0), fields(kind=4, count=0))
+    f.good("most records", "HEADER", head(count=4096), fields(count=4096))
+    f.good("largest numbers", "HEADER", head(seq=0xffffffff, epoch=2**64 - 1), fields(seq=0xffffffff, epoch=2**64 - 1))
+    f.good("major 1", "HEADER", head(major=1), fields(major=1), major=1)
+    f.good("major of the future, for the caller to judge", "HEADER", head(major=3, minor=9), fields(major=3, minor=9), major=3)
+    f.good("unknown type, for the caller to judge", "HEADER", head(kind=200), fields(kind=200))
+    f.good("unknown flags", "HEADER", head(flags=0x80), fields(flags=0x80))
+    f.good("reserved bytes are ignored", "HEADER", head(reserved=0xffff), fields(), canonical=False)
+    f.bad("empty", "HEADER", b"")
+    f.bad("a byte short", "HEADER", head()[:-1])
+    f.bad("a byte long", "HEADER", head() + b"\0")
+    f.bad("wrong magic", "HEADER", head(magic=b"wF"))
+    f.bad("swapped magic", "HEADER", head(magic=b"fW"))
+    f.bad("too many records", "HEADER", head(count=4097), "TOO_LARGE")
+    f.bad("most negative count", "HEADER", head(count=0xffffffff), "TOO_LARGE")
+    f.write()
+
+
+def session():
+    f = Family("session")
+
+    def hello(v=2, role=2, lo=1, hi=2, name=b"node-17", version=b"0.1.0", block=b"slurm:4711", runtime=b'{"os":"linux"}',
+              slots=64, pid=4242, lens=None):
+        lens = lens or [len(name), len(version), len(block), len(runtime)]
+        return (u16(50 if v == 2 else 46) + u8(role) + u8(lo) + u8(hi) + u8(0) + u32(1) + uid(PEER) + u64(0xfedcba9876543210) + u32(slots)
+                + b"".join(u16(n) for n in lens) + (u32(pid) if v == 2 else b"") + name + version + block + runtime)
+
+    def fields(role=2, lo=1, hi=2, name="node-17", version="0.1.0", block="slurm:4711", runtime='{"os":"linux"}', slots=64, pid=4242):
+        return {"role": role, "min_major": lo, "max_major": hi, "minor": 0, "capabilities": 1, "id": PEER,
+                "instance": hex64(0xfedcba9876543210), "slots": slots, "pid": pid, "name": name, "version": version,
+                "block": block, "runtime": runtime}
+    k = "HELLO"
+    f.good("manager", k, hello(), fields())
+    f.good("version 1 has no pid", k, hello(v=1), fields(pid=0), major=1)
+    f.good("all texts empty", k, hello(name=b"", version=b"", block=b"", runtime=b""), fields(name="", version="", block="", runtime=""))
+    f.good("endpoint", k, hello(role=1, slots=0), fields(role=1, slots=0))
+    f.good("worker", k, hello(role=3, slots=1), fields(role=3, slots=1))
+    f.good("name that is not ASCII", k, hello(name="knöten-α".encode()), fields(name="knöten-α"))
+    f.good("name that is not UTF-8", k, hello(name=b"\xff\xfe"), fields(name={"hex": "fffe"}))
+    f.good("longest texts", k, hello(name=b"n" * 4096, version=b"v" * 4096, block=b"b" * 4096, runtime=b"r" * 4096),
+           fields(name="n" * 4096, version="v" * 4096, block="b" * 4096, runtime="r" * 4096))
+    f.good("pid cut in the middle reads as 0", k, u16(48) + hello(v=1)[2:46] + b"\x11\x22" + hello(v=1)[46:], fields(pid=0), canonical=False)
+    f.good("newer: longer fixed part", k, newer(hello(), 50, b"\xaa" * 6, b""), fields(), canonical=False)
+    f.good("newer: another variable part", k, newer(hello(), 50, u16(3), b"new"), fields(), canonical=False)
+    f.good("majors of the future", k, hello(lo=2, hi=3), fields(lo=2, hi=3))
+    f.shapes(k, hello(), 50, 46)
+    f.bad("role 0", k, hello(role=0))
+    f.bad("role 4", k, hello(role=4))
+    f.bad("lowest major 0", k, hello(lo=0))
+    f.bad("lowest major over the highest", k, hello(lo=3, hi=2))
+    for i, part in enumerate(["name", "version", "block", "runtime"]):
+        lens = [7, 5, 10, 14]
+        lens[i] = 4097
+        f.bad(part + " over the limit", k, hello(lens=lens), "TOO_LARGE")
+        lens[i] = [7, 5, 10, 14][i] + 1
+        f.bad(part + " says a byte more than came", k, hello(lens=lens))
+
+    def welcome(v=2, major=2, epoch=0x0102030405060708, name=b"forwarder-1", n=None, reserved=0):
+        return (u16(42 if v == 2 else 38) + u8(major) + u8(0) + u32(1) + u64(epoch) + u32(2000) + u32(10000) + u32(10 * MIB) + u32(5 * MIB)
+                + u32(reserved) + u16(len(name) if n is None else n) + (u32(99) if v == 2 else b"") + name)
+
+    def wfields(major=2, epoch=0x0102030405060708, name="forwarder-1", pid=99):
+        return {"major": major, "minor": 0, "capabilities": 1, "epoch": hex64(epoch), "heartbeat_ms": 2000, "threshold_ms": 10000,
+                "max_payload_bytes": 10 * MIB, "max_result_bytes": 5 * MIB, "pid": pid, "name": name}
+    k = "WELCOME"
+    f.good("plain", k, welcome(), wfields())
+    f.good("version 1 has no pid", k, welcome(v=1, major=1), wfields(major=1, pid=0), major=1)
+    f.good("largest epoch", k, welcome(epoch=2**64 - 1), wfields(epoch=2**64 - 1))
+    f.good("reserved bytes are ignored", k, welcome(reserved=5), wfields(), canonical=False)
+    f.good("newer", k, newer(welcome(), 42, b"\1\2\3\4", b"more"), wfields(), canonical=False)
+    f.shapes(k, welcome(), 42, 38)
+    f.bad("epoch 0", k, welcome(epoch=0))
+    f.bad("major 0", k, welcome(major=0))
+    f.bad("name over the limit", k, welcome(n=4097), "TOO_LARGE")
+
+    def reason(code, text, n=None):
+        return u16(6) + u16(code) + u16(len(text) if n is None else n) + text
+    for k in ("REJECT", "BYE"):
+        f.good("version", k, reason(13, b"we speak 1 to 2, you 3 to 4"), {"code": 13, "text": "we speak 1 to 2, you 3 to 4"})
+        f.good("no text", k, reason(0, b""), {"code": 0, "text": ""})
+        f.good("code of the future", k, reason(999, b"x"), {"code": 999, "text": "x"})
+        f.good("newer", k, newer(reason(4, b"hello again"), 6, u32(1), b"and more"), {"code": 4, "text": "hello again"}, canonical=False)
+        f.good("longest text", k, reason(2, b"t" * 4096), {"code": 2, "text": "t" * 4096})
+        f.shapes(k, reason(4, b"hello again"), 6, 6)
+        f.bad("text over the limit", k, reason(4, b"t" * 4097), "TOO_LARGE")
+        f.bad("text over the limit that did not come", k, reason(4, b"", n=65535), "TOO_LARGE")
+    f.write()
+
+
+def function():
+    f = Family("function")
+    k = "FUNCTION"
+
+    def fn(kind=2, flags=0, code=b"def f(x):\n    return x\n", entry=b"f", container=b"", code_n=None, entry_n=None, container_n=None):
+        return (u16(40) + u8(kind) + u8(flags) + uid(FUNC) + u32(len(code) if code_n is None else code_n) + u32(60000) + u64(1 << 33)
+                + u16(len(entry) if entry_n is None else entry_n) + u16(len(container) if container_n is None else container_n)
+                + code + entry + container)
+
+    def fields(kind=2, flags=0, code=b"def f(x):\n    return x\n", entry="f", container=""):
+        return {"kind": kind, "flags": flags, "id": FUNC, "time_limit_ms": 60000, "memory_limit_bytes": 1 << 33, "code": data(code),
+                "entry": entry, "container": container}
+    f.good("python", k, fn(), fields())
+    f.good("globus, bytes that are not text", k, fn(kind=1, code=bytes(range(256)), entry=b""), fields(kind=1, code=bytes(range(256)), entry=""))
+    f.good("command in a container", k, fn(kind=3, code=b'{"argv":["/bin/cat"]}', entry=b"", container=b"docker://alpine:3"),
+           fields(kind=3, code=b'{"argv":["/bin/cat"]}', entry="", container="docker://alpine:3"))
+    f.good("shared object", k, fn(kind=4, code=b"f0VMRg==", entry=b"weft_square"), fields(kind=4, code=b"f0VMRg==", entry="weft_square"))
+    f.good("kind of the future", k, fn(kind=9), fields(kind=9))
+    f.good("no code", k, fn(code=b"", entry=b""), fields(code=b"", entry=""))
+    f.good("longest entry and container", k, fn(entry=b"e" * 4096, container=b"c" * 4096), fields(entry="e" * 4096, container="c" * 4096))
+    f.good("newer", k, newer(fn(), 40, u32(7) + u16(4), b"wasm"), fields(), canonical=False)
+    f.shapes(k, fn(container=b"img"), 40, 40)
+    f.bad("code over the limit", k, fn(code_n=16 * MIB + 1), "TOO_LARGE")
+    f.bad("code of 4 GiB less one", k, fn(code_n=0xffffffff), "TOO_LARGE")
+    f.bad("code at the limit that did not come", k, fn(code_n=16 * MIB))
+    f.bad("entry over the limit", k, fn(entry_n=4097), "TOO_LARGE")
+    f.bad("container over the limit", k, fn(container_n=65535), "TOO_LARGE")
+    f.bad("entry reaches over the end", k, fn(entry_n=2))
+    f.write()
+
+
+STAMPS = [1800000000000000000 + 1000 * i for i in range(16)]
+
+
+def task():
+    f = Family("task")
+    k = "TASK"
+
+    def tk(v=2, flags=0, attempt=0, payload=b'{"args":[1]}', n=None, stamps=STAMPS[:8], mem=1 << 30, max_result=MIB, expected=1500):
+        return (u16(124 if v == 2 else 108) + u8(flags) + u8(attempt) + uid(TASK) + uid(FUNC) + u32(len(payload) if n is None else n) + u32(30000)
+                + b"".join(i64(s) for s in stamps) + (u64(mem) + u32(max_result) + u32(expected) if v == 2 else b"") + payload)
+
+    def fields(flags=0, attempt=0, payload=b'{"args":[1]}', stamps=STAMPS[:8], mem=1 << 30, max_result=MIB, expected=1500):
+        return {"flags": flags, "attempt": attempt, "task": TASK, "function": FUNC, "time_limit_ms": 30000, "memory_limit_bytes": mem,
+                "max_result_bytes": max_result, "expected_ms": expected, "stamps": stamps, "payload": data(payload)}
+    f.good("plain", k, tk(), fields())
+    f.good("payload from the service, third attempt", k, tk(flags=1, attempt=2), fields(flags=1, attempt=2))
+    f.good("no payload", k, tk(payload=b""), fields(payload=b""))
+    f.good("bytes that are not text", k, tk(payload=b"\0\xff\x80"), fields(payload=b"\0\xff\x80"))
+    f.good("NUL in the payload", k, tk(payload=b"a\0b"), fields(payload=b"a\0b"))
+    f.good("version 1", k, tk(v=1), fields(mem=0, max_result=0, expected=0), major=1)
+    f.good("stamps 0 and negative", k, tk(stamps=[0, -1, 2**63 - 1, -2**63, 0, 0, 0, 0]), fields(stamps=[0, -1, 2**63 - 1, -2**63, 0, 0, 0, 0]))
+    f.good("fixed part ends after the memory limit", k, u16(116) + tk()[2:116] + b'{"args":[1]}', fields(max_result=0, expected=0), canonical=False)
+    f.good("memory limit cut reads as 0", k, u16(112) + tk()[2:112] + b'{"args":[1]}', fields(mem=0, max_result=0, expected=0), canonical=False)
+    f.good("newer: longer fixed part", k, newer(tk(), 124, b"\x55" * 12, b""), fields(), canonical=False)
+    f.good("newer: another variable part", k, newer(tk(), 124, u32(5), b"extra"), fields(), canonical=False)
+    f.shapes(k, tk(), 124, 108)
+    f.bad("version 1, a byte longer", k, tk(v=1) + b"\0", major=1)
+    f.bad("version 1, a byte shorter", k, tk(v=1)[:-1], major=1)
+    f.bad("newer, but shorter than the payload", k, newer(tk(), 124, u32(0), b"")[:-1])
+    f.bad("payload over the limit", k, tk(n=128 * MIB + 1), "TOO_LARGE")
+    f.bad("payload of 4 GiB less one", k, tk(n=0xffffffff), "TOO_LARGE")
+    f.bad("payload at the limit that did not come", k, tk(n=128 * MIB))
+    f.bad("payload says less than came", k, tk(n=11))
+
+    def st(state=4, reserved=0, ns=STAMPS[9]):
+        return u16(28) + u8(state) + u8(reserved) + uid(TASK) + i64(ns)
+    k = "TASK_STATE"
+    for s in range(8):
+        f.good("state %d" % s, k, st(s), {"state": s, "task": TASK, "time_ns": STAMPS[9]})
+    f.good("reserved byte is ignored", k, st(reserved=1), {"state": 4, "task": TASK, "time_ns": STAMPS[9]}, canonical=False)
+    f.good("newer", k, newer(st(), 28, b"\0" * 8, b"x"), {"state": 4, "task": TASK, "time_ns": STAMPS[9]}, canonical=False)
+    f.shapes(k, st(), 28, 28)
+    f.bad("state 8", k, st(8))
+    k = "IDS"
+    f.good("one", k, uid(TASK), {"ids": [TASK]})
+    f.good("three", k, uid(TASK) + uid(FUNC) + uid(TASK), {"ids": [TASK, FUNC, TASK]})
+    f.bad("none", k, b"")
+    f.bad("15 bytes", k, uid(TASK)[:15])
+    f.bad("17 bytes", k, uid(TASK) + b"\0")
+    f.write()
+
+
+def result():
+    f = Family("result")
+    k = "RESULT"
+
+    def rs(v=2, status=1, fault=0, code=0, attempt=0, flags=0, result=b"[1,2]", error=b"", out=b"hi\n", err=b"", detail=0, node=b"node-17",
+           runtime=b"", lens=None):
+        lens = lens or [len(result), len(error), len(out), len(err), len(node), len(runtime)]
+        return (u16(192 if v == 2 else 176) + u8(status) + u8(fault) + u16(code) + u8(attempt) + u8(flags) + uid(TASK)
+                + b"".join(u32(n) for n in lens[:4]) + i32(detail) + u16(lens[4]) + u16(lens[5]) + b"".join(i64(s) for s in STAMPS)
+                + (u64(123456789) + u64(50 * MIB) if v == 2 else b"") + result + error + out + err + node + runtime)
+
+    def fields(status=1, fault=0, code=0, attempt=0, flags=0, result=b"[1,2]", error=b"", out=b"hi\n", err=b"", detail=0, node=b"node-17",
+               runtime=b"", cpu=123456789, rss=50 * MIB):
+        return {"status": status, "fault": fault, "code": code, "attempt": attempt, "flags": flags, "task": TASK, "detail": detail,
+                "stamps": STAMPS, "cpu_ns": cpu, "max_rss_bytes": rss, "result": data(result), "error": data(error), "stdout": data(out),
+                "stderr": data(err), "node": data(node), "runtime": data(runtime)}
+    f.good("success", k, rs(), fields())
+    bad = dict(status=2, fault=1, code=20, attempt=1, result=b"", error="Traceback: Fehler bei α".encode(), out=b"", err=b"warn\n",
+               runtime=b'{"os":"linux"}')
+    f.good("exception", k, rs(**bad), fields(**bad))
+    killed = dict(status=2, fault=2, code=22, result=b"", error=b"killed by signal 9", detail=9)
+    f.good("signal", k, rs(**killed), fields(**killed))
+    f.good("negative detail", k, rs(detail=-2**31), fields(detail=-2**31))
+    f.good("cancelled", k, rs(status=3, fault=1, code=12, result=b"", out=b"", node=b""), fields(status=3, fault=1, code=12, result=b"", out=b"", node=b""))
+    f.good("memoised, base64", k, rs(flags=3, result=b"/w=="), fields(flags=3, result=b"/w=="))
+    f.good("every part empty", k, rs(result=b"", out=b"", node=b""), fields(result=b"", out=b"", node=b""))
+    f.good("bytes that are not text", k, rs(result=bytes(range(256)), out=b"\xe2\x82"), fields(result=bytes(range(256)), out=b"\xe2\x82"))
+    f.good("version 1", k, rs(v=1), fields(cpu=0, rss=0), major=1)
+    f.good("longest node and runtime", k, rs(node=b"n" * 4096, runtime=b"r" * 4096), fields(node=b"n" * 4096, runtime=b"r" * 4096))
+    f.good("longest stdout", k, rs(out=b"o" * 65536), fields(out=b"o" * 65536))
+    f.good("fixed part ends after the CPU time", k, u16(184) + rs()[2:184] + rs()[192:], fields(rss=0), canonical=False)
+    f.good("newer", k, newer(rs(), 192, u64(5) + u16(2), b"xy"), fields(), canonical=False)
+    f.good("code of the future", k, rs(status=2, fault=4, code=65535), fields(status=2, fault=4, code=65535))
+    f.shapes(k, rs(), 192, 176)
+    for s in (0, 4, 255):
+        f.bad("status %d" % s, k, rs(status=s))
+    f.bad("fault 5", k, rs(fault=5))
+    for i, (part, limit) in enumerate([("result", 128 * MIB), ("error", 65536), ("stdout", 65536), ("stderr", 65536), ("node", 4096), ("runtime", 4096)]):
+        lens = [5, 0, 3, 0, 7, 0]
+        keep = lens[i]
+        lens[i] = limit + 1
+        f.bad(part + " over the limit", k, rs(lens=lens), "TOO_LARGE")
+        lens[i] = keep + 1
+        f.bad(part + " says a byte more than came", k, rs(lens=lens))
+    f.bad("lengths that would add up to the frame modulo 2^32", k, rs(lens=[0xffffffff, 1, 8, 0, 7, 0]), "TOO_LARGE")
+    f.write()
+
+
+def capacity():
+    f = Family("capacity")
+    k = "CAPACITY"
+
+    def cap(time_left=3600, done=10**12, window=4096):
+        return (u16(54) + u32(window) + u64(64 * MIB) + u32(64) + u32(3) + u32(100) + u32(61) + u32(2) + u32(1) + u32(5) + u32(time_left) + u64(done))
+
+    def fields(time_left=3600, done=10**12, window=4096):
+        return {"window_tasks": window, "window_bytes": 64 * MIB, "slots": 64, "free_slots": 3, "queued": 100, "running": 61, "managers": 2,
+                "blocks": 1, "pending_blocks": 5, "time_left_s": time_left, "tasks_done": done}
+    f.good("plain", k, cap(), fields())
+    f.good("unlimited time", k, cap(time_left=0xffffffff), fields(time_left=0xffffffff))
+    f.good("closed window", k, cap(window=0), fields(window=0))
+    f.good("newer", k, newer(cap(), 54, u32(8), b"tail"), fields(), canonical=False)
+    f.shapes(k, cap(), 54, 54)
+    k = "DRAIN"
+    f.good("start", k, u16(8) + u16(1) + u32(5000), {"start": True, "grace_ms": 5000})
+    f.good("end", k, u16(8) + u16(0) + u32(0), {"start": False, "grace_ms": 0})
+    f.good("unknown flags are ignored", k, u16(8) + u16(0xfffe) + u32(1), {"start": False, "grace_ms": 1}, canonical=False)
+    f.good("newer", k, u16(12) + u16(3) + u32(5000) + u32(1) + b"x", {"start": True, "grace_ms": 5000}, canonical=False)
+    f.shapes(k, u16(8) + u16(1) + u32(5000), 8, 8)
+    k = "CONTAINER_STATE"
+
+    def con(state=3, code=0, image=b"docker://alpine:3", text=b"", lens=None, reserved=0):
+        lens = lens or [len(image), len(text)]
+        return u16(26) + u8(state) + u8(reserved) + uid(PEER) + u16(code) + u16(lens[0]) + u16(lens[1]) + image + text
+    for s in range(1, 7):
+        f.good("state %d" % s, k, con(s), {"state": s, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": ""})
+    f.good("failed with a reason", k, con(6, 10, text=b"pull: no route"), {"state": 6, "id": PEER, "code": 10, "image": "docker://alpine:3", "text": "pull: no route"})
+    f.good("reserved byte is ignored", k, con(reserved=9), {"state": 3, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": ""}, canonical=False)
+    f.good("newer", k, newer(con(), 26, b"\0", b"z"), {"state": 3, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": ""}, canonical=False)
+    f.shapes(k, con(), 26, 26)
+    f.bad("state 0", k, con(0))
+    f.bad("state 7", k, con(7))
+    f.bad("image over the limit", k, con(lens=[4097, 0]), "TOO_LARGE")
+    f.bad("text over the limit", k, con(lens=[17, 4097]), "TOO_LARGE")
+    k = "METRICS"
+
+    def met(j, n=None):
+        return u16(6) + u32(len(j) if n is None else n) + j
+    f.good("plain", k, met(b'{"load":0.5}'), {"json": '{"load":0.5}'})
+    f.good("no JSON", k, met(b""), {"json": ""})
+    f.good("newer", k, newer(met(b"{}"), 6, u16(1), b"q"), {"json": "{}"}, canonical=False)
+    f.shapes(k, met(b"{}"), 6, 6)
+    f.bad("over the limit", k, met(b"{}", n=65537), "TOO_LARGE")
+    f.bad("4 GiB less one", k, met(b"{}", n=0xffffffff), "TOO_LARGE")
+    f.write()
+
+
+def runner():
+    f = Family("runner")
+
+    def frame(kind, body, n=None):
+        return u32(len(body) + 1 if n is None else n) + kind + body
+    k = "RUNNER_CALL"
+
+    def call(payload=b"[1]"):
+        return uid(TASK) + uid(FUNC) + u32(1) + u32(MIB) + payload
+
+    def cfields(payload=b"[1]"):
+        return {"task": TASK, "function": FUNC, "flags": 1, "max_result_bytes": MIB, "payload": data(payload)}
+    f.good("plain", k, frame(b"C", call()), cfields())
+    f.good("no payload", k, frame(b"C", call(b"")), cfields(b""))
+    f.good("bytes that are not text", k, frame(b"C", call(b"\0\1\xff")), cfields(b"\0\1\xff"))
+    f.bad("fixed part cut", k, frame(b"C", call(b"")[:-1]))
+    f.bad("nothing yet", k, b"", "INCOMPLETE")
+    f.bad("half a length", k, frame(b"C", call())[:3], "INCOMPLETE")
+    f.bad("only a length", k, frame(b"C", call())[:4], "INCOMPLETE")
+    f.bad("a byte is still missing", k, frame(b"C", call())[:-1], "INCOMPLETE")
+    f.bad("length 0", k, u32(0) + b"C")
+    f.bad("length over the limit", k, frame(b"C", call(), n=192 * MIB + 1), "TOO_LARGE")
+    f.bad("length of 4 GiB less one", k, frame(b"C", call(), n=0xffffffff), "TOO_LARGE")
+    f.bad("length at the limit, the rest to come", k, frame(b"C", call(), n=192 * MIB), "INCOMPLETE")
+    k = "RUNNER_RESULT"
+
+    def res(status=1, fault=0, code=0, flags=0, result=b"[1]", error=b"", out=b"hi", err=b"", lens=None, pad=b"\0\0\0"):
+        lens = lens or [len(result), len(error), len(out), len(err)]
+        return (uid(TASK) + u8(status) + u8(fault) + u16(code) + i64(STAMPS[9]) + i64(STAMPS[10]) + u64(77) + u64(MIB) + u8(flags) + pad
+                + b"".join(u32(n) for n in lens) + result + error + out + err)
+
+    def rfields(status=1, fault=0, code=0, flags=0, result=b"[1]", error=b"", out=b"hi", err=b""):
+        return {"task": TASK, "status": status, "fault": fault, "code": code, "start_ns": STAMPS[9], "end_ns": STAMPS[10], "cpu_ns": 77,
+                "max_rss_bytes": MIB, "flags": flags, "result": data(result), "error": data(error), "stdout": data(out), "stderr": data(err)}
+    f.good("success", k, frame(b"R", res()), rfields())
+    f.good("exception", k, frame(b"R", res(2, 1, 20, 0, b"", b"ValueError", b"", b"w")), rfields(2, 1, 20, 0, b"", b"ValueError", b"", b"w"))
+    f.good("base64", k, frame(b"R", res(flags=2, result=b"/w==")), rfields(flags=2, result=b"/w=="))
+    f.good("every part empty", k, frame(b"R", res(result=b"", out=b"")), rfields(result=b"", out=b""))
+    f.good("padding is ignored", k, frame(b"R", res(pad=b"\1\2\3")), rfields(), canonical=False)
+    f.good("long stdout keeps its end", k, frame(b"R", res(out=b"x" * 10 + b"y" * 65536)), rfields(out=b"y" * 65536), canonical=False)
+    f.good("long stdout is cut at a whole character", k, frame(b"R", res(out="α".encode() * 32768 + b"z")), rfields(out="α".encode() * 32767 + b"z"), canonical=False)
+    f.bad("fixed part cut", k, frame(b"R", res(result=b"", out=b"")[:-1]))
+    f.bad("body a byte longer", k, frame(b"R", res() + b"\0"))
+    f.bad("body a byte shorter", k, frame(b"R", res()[:-1]))
+    f.bad("status 0", k, frame(b"R", res(status=0)))
+    f.bad("status 3", k, frame(b"R", res(status=3)))
+    f.bad("fault 5", k, frame(b"R", res(fault=5)))
+    f.bad("result over the limit", k, frame(b"R", res(lens=[128 * MIB + 1, 0, 2, 0])), "TOO_LARGE")
+    f.bad("lengths that would add up modulo 2^32", k, frame(b"R", res(lens=[3, 0xffffffff, 3, 0])))
+    k = "RUNNER_START"
+    f.good("plain", k, frame(b"S", uid(TASK) + i64(STAMPS[9])), {"task": TASK, "time_ns": STAMPS[9]})
+    f.bad("a byte shorter", k, frame(b"S", (uid(TASK) + i64(1))[:-1]))
+    f.bad("a byte longer", k, frame(b"S", uid(TASK) + i64(1) + b"\0"))
+    k = "RUNNER_READY"
+    f.good("plain", k, frame(b"I", b'{"os":"linux","kinds":["python"]}'), {"json": '{"os":"linux","kinds":["python"]}'})
+    f.good("empty", k, frame(b"I", b""), {"json": ""})
+    k = "RUNNER_FUNCTION"
+    rec = u16(40) + u8(2) + u8(0) + uid(FUNC) + u32(4) + u32(0) + u64(0) + u16(1) + u16(0) + b"codef"
+    f.good("plain", k, frame(b"F", rec), {"kind": 2, "flags": 0, "id": FUNC, "time_limit_ms": 0, "memory_limit_bytes": 0, "code": "code", "entry": "f", "container": ""})
+    f.bad("record a byte shorter", k, frame(b"F", rec[:-1]))
+    f.write()
+
+
+def layout():
+    f = Family("layout")
+    k = "META"
+
+    def meta(version=1, flags=0, n=12, tail=0):
+        return (u8(version) + u8(flags) + uid(OWNER) + uid(FUNC) + uid(PEER) + uid(GROUP) + i64(STAMPS[0]) + u32(n) + u32(30000) + u64(tail))
+
+    def mfields(apart=False, n=12):
+        return {"owner": OWNER, "function": FUNC, "endpoint": PEER, "group": GROUP, "submitted_ns": STAMPS[0], "payload_bytes": n,
+                "time_limit_ms": 30000, "payload_apart": apart}
+    f.good("plain", k, meta(), mfields())
+    f.good("payload apart", k, meta(flags=1, n=MIB), mfields(True, MIB))
+    f.good("last bytes and flags unknown to us", k, meta(flags=0x80, tail=1), mfields(), canonical=False)
+    f.bad("empty", k, b"")
+    f.bad("a byte shorter", k, meta()[:-1])
+    f.bad("a byte longer", k, meta() + b"\0")
+    f.bad("version 0", k, meta(version=0))
+    f.bad("version 2", k, meta(version=2))
+    f.bad("payload over the limit", k, meta(n=128 * MIB + 1), "TOO_LARGE")
+    k = "QUEUED"
+
+    def queued(version=1, flags=0, payload=b"[1]", n=None, reserved=0):
+        return (u8(version) + u8(flags) + u16(reserved) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1]) + u32(30000) + u64(1 << 30)
+                + u32(MIB) + u32(len(payload) if n is None else n) + payload)
+
+    def qfields(apart=False, is_json=False, payload=b"[1]", n=None):
+        return {"task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000,
+                "memory_limit_bytes": 1 << 30, "max_result_bytes": MIB, "payload_bytes": len(payload) if n is None else n,
+                "payload_apart": apart, "payload_is_json": is_json, "payload": data(payload)}
+    f.good("inline", k, queued(), qfields())
+    f.good("JSON made by the service", k, queued(flags=2), qfields(is_json=True))
+    f.good("apart", k, queued(flags=1, payload=b"", n=MIB), qfields(apart=True, payload=b"", n=MIB))
+    f.good("no payload", k, queued(payload=b""), qfields(payload=b""))
+    f.good("at the inline limit", k, queued(payload=b"p" * 16384), qfields(payload=b"p" * 16384))
+    f.good("reserved bytes and flags are ignored", k, queued(flags=0xf0, reserved=1), qfields(), canonical=False)
+    f.bad("empty", k, b"")
+    f.bad("fixed part cut", k, queued()[:71])
+    f.bad("a byte shorter", k, queued()[:-1])
+    f.bad("a byte longer", k, queued() + b"\0")
+    f.bad("apart, but with bytes", k, queued(flags=1))
+    f.bad("inline, but without its bytes", k, queued(payload=b"", n=MIB))
+    f.bad("version 0", k, queued(version=0))
+    f.bad("version 2", k, queued(version=2))
+    f.bad("payload over the limit", k, queued(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
+    k = "DONE"
+    f.good("without its record", k, uid(TASK) + u8(6), {"task": TASK, "state": 6, "record": ""})
+    f.good("with a record", k, uid(TASK) + u8(5) + b"record", {"task": TASK, "state": 5, "record": "record"})
+    f.good("cancelled", k, uid(TASK) + u8(7), {"task": TASK, "state": 7, "record": ""})
+    f.bad("empty", k, b"")
+    f.bad("a byte shorter", k, uid(TASK))
+    f.bad("state that is not an end", k, uid(TASK) + u8(4))
+    f.bad("state 8", k, uid(TASK) + u8(8))
+    f.bad("state as a digit", k, uid(TASK) + b"5")
+    f.write()
+
+
+if __name__ == "__main__":
+    for make in (header, session, function, task, result, capacity, runner, layout):
+        make()

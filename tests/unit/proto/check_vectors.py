@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the independent decoder (tests/lib/wire.py) over all vectors, both ways.
+
+    check_vectors.py              prints "N passed, N failed"; exits 1 when one failed
+    check_vectors.py --seeds DIR  writes the bytes of each family's vectors to DIR/fuzz_msg_<family>/, for the fuzzers
+"""
+import json
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+import wire  # noqa: E402
+
+VECTORS = os.path.join(ROOT, "proto", "vectors")
+HEX_FIELDS = ("instance", "epoch")
+
+
+def load():
+    for name in sorted(os.listdir(VECTORS)):
+        if name.endswith(".json"):
+            with open(os.path.join(VECTORS, name)) as f:
+                yield name[:-len(".json")], json.load(f)
+
+
+def runner(kind, decode):
+    def run(raw):
+        got, body, used = wire.open_runner_frame(raw)
+        if got != kind or used != len(raw):
+            raise AssertionError("frame of type %s with %d of %d bytes" % (got, used, len(raw)))
+        return decode(body)
+    return run
+
+
+DECODERS = {
+    "HEADER": wire.decode_header,
+    "IDS": lambda raw: {"ids": wire.decode_ids(raw)},
+    "RUNNER_CALL": runner("C", wire.decode_call),
+    "RUNNER_RESULT": runner("R", wire.decode_run_result),
+    "RUNNER_START": runner("S", wire.decode_start),
+    "RUNNER_READY": runner("I", lambda body: {"json": body}),
+    "RUNNER_FUNCTION": runner("F", lambda body: wire.decode("FUNCTION", body)),
+    "META": wire.decode_meta, "QUEUED": wire.decode_queued, "DONE": wire.decode_done,
+}
+ENCODERS = {
+    "HEADER": lambda d, major: wire.encode_header(d),
+    "IDS": lambda d, major: wire.encode_ids(d["ids"]),
+    "RUNNER_CALL": lambda d, major: wire.encode_call(d),
+    "RUNNER_RESULT": lambda d, major: wire.encode_run_result(d),
+    "RUNNER_START": lambda d, major: wire.encode_start(d),
+    "RUNNER_READY": lambda d, major: wire.runner_frame("I", wire.to_bytes(d["json"])),
+    "RUNNER_FUNCTION": lambda d, major: wire.runner_frame("F", wire.encode("FUNCTION", d)),
+    "META": lambda d, major: wire.encode_meta(d), "QUEUED": lambda d, major: wire.encode_queued(d),
+    "DONE": lambda d, major: wire.encode_done(d),
+}
+
+
+def decode(kind, raw):
+    return DECODERS[kind](raw) if kind in DECODERS else wire.decode(kind, raw)
+
+
+def encode(kind, fields, major):
+    return ENCODERS[kind](fields, major) if kind in ENCODERS else wire.encode(kind, fields, major)
+
+
+def as_json(fields):
+    """The form of fields in the vectors."""
+    out = {}
+    for name, v in fields.items():
+        if isinstance(v, bytes):
+            try:
+                v = {"hex": v.hex()} if b"\0" in v else v.decode()
+            except UnicodeDecodeError:
+                v = {"hex": v.hex()}
+        elif name in HEX_FIELDS:
+            v = "0x%016x" % v
+        out[name] = v
+    return out
+
+
+def from_json(fields):
+    out = {}
+    for name, v in fields.items():
+        if isinstance(v, dict):
+            v = bytes.fromhex(v["hex"])
+        elif name in HEX_FIELDS:
+            v = int(v, 16)
+        out[name] = v
+    return out
+
+
+def check(v):
+    """None, or what is wrong."""
+    raw = bytes.fromhex(v["hex"])
+    try:
+        got = as_json(decode(v["type"], raw))
+    except wire.Malformed as e:
+        if v["ok"]:
+            return "refused: %s" % e
+        return None if e.code == v["error"] else "refused with %s instead of %s" % (e.code, v["error"])
+    except AssertionError as e:
+        return str(e)
+    if not v["ok"]:
+        return "accepted"
+    if got != v["fields"]:
+        return "decoded to %s" % got
+    if v.get("canonical", True) and encode(v["type"], from_json(v["fields"]), v["major"]) != raw:
+        return "encoded to other bytes"
+    return None
+
+
+def seeds(where):
+    for family, vectors in load():
+        folder = os.path.join(where, "fuzz_layout" if family == "layout" else "fuzz_msg_" + family)
+        os.makedirs(folder, exist_ok=True)
+        for i, v in enumerate(vectors):
+            with open(os.path.join(folder, "vector-%s-%03d" % (v["type"].lower(), i)), "wb") as f:
+                f.write(bytes.fromhex(v["hex"]))
+
+
+def main():
+    if sys.argv[1:2] == ["--seeds"] and len(sys.argv) == 3:
+        seeds(sys.argv[2])
+        return 0
+    if len(sys.argv) > 1:
+        sys.stderr.write(__doc__)
+        return 2
+    passed = failed = 0
+    for family, vectors in load():
+        for v in vectors:
+            wrong = check(v)
+            if wrong:
+                failed += 1
+                print("%s.json: %s, %s: %s" % (family, v["type"], v["name"], wrong[:400]))
+            else:
+                passed += 1
+    print("%d passed, %d failed" % (passed, failed))
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
