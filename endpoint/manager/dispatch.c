@@ -62,8 +62,10 @@ static void leave_worker (struct task *t)
 		return;
 	w->blocking -= t->blocks;
 	t->blocks = false;
-	if (w->tasks.head == t)
+	if (w->tasks.head == t) {
 		w->head_since_ns = clock_now_ns ();
+		w->recalled = false;
+	}
 }
 
 static void end_here (struct dispatch *d, struct task *t, const struct results_made *made)
@@ -242,8 +244,10 @@ static void send_to (struct dispatch *d, struct task *t, struct worker *w, struc
 	}
 	t->blocks = blocks;
 	w->blocking += blocks;
-	if (w->tasks.n == 1)
+	if (w->tasks.n == 1) {
 		w->head_since_ns = now_ns;
+		w->recalled = false;
+	}
 	if (!workers_has_function (w, &t->function))
 		workers_send_function (w, &t->function, &f->record);
 	workers_send_task (w, &frame);
@@ -297,6 +301,17 @@ static void check_empty (struct dispatch *d)
 	d->o.empty (d->o.arg);
 }
 
+/* Is any task behind another one at a worker? */
+static bool any_behind (const struct dispatch *d)
+{
+	unsigned k;
+
+	for (k = 0; d->workers && k < workers_count (d->workers); k++)
+		if (workers_get (d->workers, k)->tasks.n > 1)
+			return true;
+	return false;
+}
+
 static void run (void *arg)
 {
 	struct dispatch *d = arg;
@@ -305,7 +320,7 @@ static void run (void *arg)
 	while (d->workers && !d->draining && tasks_queue_head (d->tasks))
 		if (!assign_head (d, now_ns))
 			break;
-	if ((tasks_queued (d->tasks) || tasks_waiting (d->tasks) || d->stuck) && !loop_timer_pending (d->tick))
+	if ((tasks_queued (d->tasks) || tasks_waiting (d->tasks) || d->stuck || any_behind (d)) && !loop_timer_pending (d->tick))
 		loop_timer_start (d->tick, TICK_MS, false);
 	check_capacity (d);
 	check_empty (d);
@@ -349,6 +364,22 @@ static struct load look (const struct dispatch *d)
 	return l;
 }
 
+/* A call that took longer than its function's average promised: what was put behind it is taken back. */
+static void recall_behind (struct dispatch *d)
+{
+	int64_t now_ns = clock_now_ns ();
+	unsigned k;
+
+	for (k = 0; d->workers && !d->draining && k < workers_count (d->workers); k++) {
+		struct worker *w = workers_get (d->workers, k);
+
+		if (w->state != WORKER_UP || w->tasks.n < 2 || w->recalled || now_ns - w->head_since_ns < STUCK_MS * INT64_C (1000000))
+			continue;
+		w->recalled = true;
+		workers_recall (w);
+	}
+}
+
 static void check_stuck (struct dispatch *d, const struct load *l, int64_t now_ms)
 {
 	const struct task *head = tasks_queue_head (d->tasks);
@@ -378,6 +409,7 @@ static void tick (void *arg)
 	struct load l = look (d);
 
 	expire_waiting (d, now_ms);
+	recall_behind (d);
 	if (upstream_up (d->up)) {	/* without a session nobody would hear of what is given back */
 		check_stuck (d, &l, now_ms);
 		check_no_worker (d, &l, now_ms);

@@ -5,7 +5,7 @@
 #include "common/map.h"
 #include "common/xmem.h"
 
-struct average { int64_t ns; };
+struct average { int64_t ns; unsigned samples; };
 struct prefetch {
 	struct map *by_function;	/* of struct average, owned */
 	int64_t all_ns;			/* over all functions; -1 = unknown */
@@ -64,6 +64,7 @@ void prefetch_note (struct prefetch *p, const struct id *function, int64_t execu
 		map_put (p->by_function, function, a);
 	}
 	a->ns = average (a->ns, execution_ns);
+	a->samples += a->samples < PREFETCH_SAMPLES;
 	p->all_ns = average (p->all_ns, execution_ns);
 }
 
@@ -85,7 +86,9 @@ static unsigned depth (int64_t ns)
 
 unsigned prefetch_depth (const struct prefetch *p, const struct id *function)
 {
-	return depth (prefetch_average_ns (p, function));
+	const struct average *a = map_get (p->by_function, function);
+
+	return a && a->samples >= PREFETCH_SAMPLES ? depth (a->ns) : 0;
 }
 
 static unsigned round_down (unsigned n)

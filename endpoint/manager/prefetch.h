@@ -8,6 +8,7 @@
 
 #define PREFETCH_LONG_NS 5000000	/* a function that takes this long is never put behind another call */
 #define PREFETCH_AHEAD_NS 2000000	/* what stands ahead at a worker takes at most this long */
+#define PREFETCH_SAMPLES 4		/* calls that must have been seen before an average is trusted */
 #define PREFETCH_MAX 16			/* and is at most so many tasks */
 #define PREFETCH_QUEUE_NS 20000000	/* the manager's queue holds about this much work per worker */
 #define PREFETCH_QUEUE_MIN 2		/* tasks per worker */
@@ -18,7 +19,7 @@ struct prefetch;
 struct prefetch *prefetch_create (void);
 void prefetch_destroy (struct prefetch **p);
 void prefetch_note (struct prefetch *p, const struct id *function, int64_t execution_ns);	/* negative ones are ignored */
-/* How many tasks of this function may stand at a worker behind the one that runs: 0 while unknown or long. */
+/* How many tasks of this function may stand at a worker behind the one that runs: 0 while long or not known well. */
 unsigned prefetch_depth (const struct prefetch *p, const struct id *function);
 int64_t prefetch_average_ns (const struct prefetch *p, const struct id *function);	/* -1 = unknown */
 /* The same over all functions, rounded down to a power of two so that the window does not change with each result. */

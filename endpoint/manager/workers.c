@@ -116,7 +116,7 @@ static void exited (struct spawn *s, pid_t pid, int status, const struct rusage 
 	w->process = NULL;
 	w->status = status;
 	w->failures = lasted >= LASTED_MS ? 0 : w->failures + 1;
-	if (!ws->stopping && !(ws->draining && status == 0))
+	if (!ws->stopping && !(status == 0 && w->tasks.n == 0))
 		log_warn ("workers", "worker ended", "worker=%s pid=%d how=%s tasks=%zu lasted_ms=%lld", id_text (&w->id, id), (int) pid,
 			  spawn_status_text (status, text), w->tasks.n, (long long) lasted);
 	w->state = WORKER_EXITED;
@@ -406,6 +406,13 @@ static void send_drain (struct worker *w, bool begin, uint32_t grace_ms)
 	msg_drain_encode (&b, &m);
 	link_send_bytes (w->peer, WIRE_DRAIN, b.data, b.len);
 	buf_fini (&b);
+}
+
+void workers_recall (struct worker *w)
+{
+	send_drain (w, true, 0);
+	link_flush (w->all->link);	/* DRAIN has one record: the two may not share a message */
+	send_drain (w, false, 0);
 }
 
 void workers_drain (struct workers *ws, bool begin, uint32_t grace_ms)

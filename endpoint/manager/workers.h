@@ -34,6 +34,7 @@ struct worker {
 	struct task_list tasks;		/* given to it, oldest first: it runs them in this order */
 	unsigned blocking;		/* tasks in the list with `blocks` */
 	int64_t head_since_ns;		/* when the present head became it (monotonic) */
+	bool recalled;			/* workers_recall was called for what is behind this head */
 	/* the supervisor's */
 	struct workers *all;		/* borrowed */
 	struct map *functions;		/* ids sent in this session (values mean nothing) */
@@ -83,6 +84,8 @@ void workers_forget_function (struct worker *w, const struct id *function, bool 
 bool workers_wants_function (const struct worker *w, const struct id *function);
 void workers_send_task (struct worker *w, zmq_msg_t *record);	/* transferred */
 void workers_send_id (struct worker *w, int type, const struct id *id);
+/* What it has not begun comes back as TASK_RETURN; it goes on then. One that has just become idle may leave and be replaced. */
+void workers_recall (struct worker *w);
 /* start: nothing new, give back what has not begun; end of it: workers that left are started again. */
 void workers_drain (struct workers *ws, bool start, uint32_t grace_ms);
 /* SIGTERM, then SIGKILL after grace_ms; none is started again. ops->stopped follows, from the loop. */

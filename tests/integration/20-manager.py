@@ -341,6 +341,18 @@ def queue_behind_long_calls_is_given_back():
 
 
 @test
+def tasks_behind_an_unexpectedly_long_call_are_taken_back():
+    with Rig(2) as g:
+        g.run(*[{"op": "echo"}] * 60)
+        long, *short = g.submit({"op": "echo", "s": 3}, *[{"op": "echo"}] * 30)
+        began = time.monotonic()
+        g.agent.wait(short)             # by the other worker
+        assert long not in g.agent.results and time.monotonic() - began < 2
+        g.agent.wait([long])
+        assert not g.agent.returned and len(g.agent.copies) == 91
+
+
+@test
 def drain_gives_back_and_ends():
     with Rig(2) as g:
         ids = g.submit(*[{"op": "echo", "s": 0.6}] * 5)
@@ -629,6 +641,18 @@ def real_cancel_and_give_back():
         g.agent.send(peer.CANCEL, ids[0])
         assert g.agent.wait(ids[:1])[0]["status"] == peer.CANCELLED
         assert value(call(g, fn, "double", 4, seconds=30)) == 8
+
+
+@test
+def real_tasks_behind_a_long_call_are_taken_back():
+    with Rig(2, worker=real()) as g:
+        fn = real_python(g)
+        double, sleep = (json.dumps({"args": a}).encode() for a in (["double", 1], ["sleep", 3]))
+        g.agent.wait(g.agent.submit([double] * 200, fn), 30)
+        long, *short = g.agent.submit([sleep] + [double] * 30, fn)
+        g.agent.until(lambda: sum(i in g.agent.results for i in short) >= 29, 2.5, "all but what was in the pipe")
+        assert long not in g.agent.results
+        g.agent.wait([long, *short])
 
 
 @test

@@ -46,6 +46,8 @@ static void test_depth_by_time (void **state)
 	for (i = 0; i < sizeof (cases) / sizeof (cases[0]); i++) {
 		struct prefetch *p = prefetch_create ();
 
+		note (p, &fast, cases[i].ns, PREFETCH_SAMPLES - 1);
+		assert_int_equal (prefetch_depth (p, &fast), 0);	/* one lucky call proves nothing */
 		note (p, &fast, cases[i].ns, 1);
 		assert_int_equal (prefetch_depth (p, &fast), cases[i].depth);
 		assert_true (prefetch_depth (p, &fast) * cases[i].ns <= PREFETCH_AHEAD_NS);
@@ -123,7 +125,7 @@ static void test_many_functions_are_bounded (void **state)
 	for (i = 0; i < PREFETCH_FUNCTIONS + 10; i++) {
 		f.b[14] = (uint8_t) (i >> 8);
 		f.b[15] = (uint8_t) i;
-		note (p, &f, 50 * US, 1);
+		note (p, &f, 50 * US, PREFETCH_SAMPLES);
 	}
 	assert_int_equal (prefetch_depth (p, &f), PREFETCH_MAX);
 	f.b[14] = f.b[15] = 0;
