@@ -119,21 +119,26 @@ void app_drain (struct app *a)
 	http_drain (a->http, grace, on_drained, a);
 }
 
-/* Calls in hand are answered by the callbacks that destroying their modules causes; so the HTTP server goes last. */
+/* The server goes first: calls in hand are then answered into the void, by the callbacks that destroying the other modules causes.
+ * These may still ask for the Redis connection, so it is nulled afterwards. */
 void app_destroy (struct app **ap)
 {
 	struct app *a = *ap;
+	struct rds *redis;
 
 	if (!a)
 		return;
+	a->draining = true;
 	loop_timer_destroy (&a->drain_timer);
+	http_destroy (&a->http);
 	db_destroy (&a->db);
-	rds_destroy (&a->redis);
+	redis = a->redis;
+	rds_destroy (&redis);
+	a->redis = NULL;
 	waiters_destroy (&a->waiters);
 	catalog_destroy (&a->catalog);
 	epstate_destroy (&a->epstate);
 	auth_destroy (&a->auth);
-	http_destroy (&a->http);
 	stats_destroy (&a->stats);
 	registry_close (&a->registry);
 	free (a);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "service/address.h"
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "common/xmem.h"
+
+static int split (const char *address, char host[256], char port[8], struct err *err)
+{
+	const char *colon = strrchr (address, ':');
+	size_t n = colon ? (size_t) (colon - address) : 0;
+
+	if (!colon || n >= 256 || strlen (colon + 1) > 5 || !colon[1])
+		return err_set (err, ERR_INVALID, FAULT_USER, "listen: '%s' is not host:port", address);
+	strcpy (port, colon + 1);
+	if (n >= 2 && address[0] == '[' && address[n - 1] == ']') {
+		address++;
+		n -= 2;
+	}
+	memcpy (host, address, n);
+	host[n] = 0;
+	return 0;
+}
+
+static int bound (const struct addrinfo *ai, int option)
+{
+	int fd = socket (ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	if (fd < 0)
+		return -1;
+	setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof (one));
+	if (option)
+		setsockopt (fd, SOL_SOCKET, option, &one, sizeof (one));
+	if (ai->ai_family == AF_INET6)
+		setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof (one));
+	if (bind (fd, ai->ai_addr, ai->ai_addrlen) == 0)
+		return fd;
+	close (fd);
+	return -1;
+}
+
+static int port_of (int fd)
+{
+	struct sockaddr_storage a;
+	socklen_t n = sizeof (a);
+
+	if (getsockname (fd, (struct sockaddr *) &a, &n) < 0)
+		return -1;
+	return ntohs (a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &a)->sin6_port : ((struct sockaddr_in *) &a)->sin_port);
+}
+
+int address_hold (const char *address, char **resolved, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *ai;
+	char host[256], port[8];
+	int fd, rc, probe;
+
+	if (split (address, host, port, err) < 0)
+		return -1;
+	if ((rc = getaddrinfo (host[0] ? host : NULL, port, &hints, &ai)))
+		return err_set (err, ERR_INVALID, FAULT_USER, "listen: '%s': %s", address, gai_strerror (rc));
+	probe = bound (ai, 0);
+	if (probe >= 0)
+		close (probe);
+	fd = probe < 0 ? -1 : bound (ai, SO_REUSEPORT);
+	freeaddrinfo (ai);
+	if (fd < 0)
+		return err_errno (err, "listening on %s", address);
+	*resolved = strchr (host, ':') ? xasprintf ("[%s]:%d", host, port_of (fd)) : xasprintf ("%s:%d", host, port_of (fd));
+	return fd;
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's life in its slot:
+ *
+ *   started -> ready (it wrote a byte on its pipe) -> retiring (SIGTERM: it drains) -> gone
+ *
+ * On SIGHUP a second worker is started in each slot; only when it is ready the first one retires. A worker that dies is replaced
+ * after a pause that doubles while they keep dying young. Workers are tied to the master: they die with it. */
+#include "service/master.h"
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/spawn.h"
+#include "common/xmem.h"
+#include "service/address.h"
+#include "service/app.h"
+#include "service/first.h"
+
+#define MOD "master"
+#define READY_FD 3
+#define YOUNG_MS 10000		/* dying before that age counts as failing to start */
+#define BACKOFF_MS 200
+#define BACKOFF_CAP_MS 15000
+#define KILL_AFTER_MS 5000	/* beyond the drain grace */
+
+struct master;
+
+struct worker {
+	struct worker *next;
+	struct master *m;
+	int slot;
+	struct spawn *proc;
+	int ready_fd;
+	struct event *ready_ev;
+	int64_t started_ms;
+	bool ready, retiring;
+};
+
+struct slot { unsigned failures; struct loop_timer *again; };
+
+struct master {
+	struct loop *loop;
+	struct config config;
+	const char *path;
+	const struct cli_strings *sets;
+	char exe[4096], *address;
+	int hold_fd;
+	struct worker *workers;
+	struct slot *slots;
+	int nslots;
+	bool stopping;
+};
+
+static void start_worker (struct master *m, int slot);
+
+static void retire (struct worker *w)
+{
+	if (w->retiring)
+		return;
+	w->retiring = true;
+	spawn_stop (w->proc, w->m->config.drain_grace_ms + KILL_AFTER_MS);
+}
+
+static void close_ready (struct worker *w)
+{
+	if (w->ready_ev)
+		event_free (w->ready_ev);
+	w->ready_ev = NULL;
+	if (w->ready_fd >= 0)
+		close (w->ready_fd);
+	w->ready_fd = -1;
+}
+
+static void on_ready (evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	char byte;
+
+	(void) what;
+	w->ready = read (fd, &byte, 1) == 1;
+	close_ready (w);
+	if (!w->ready)
+		return; /* it died: its exit tells */
+	w->m->slots[w->slot].failures = 0;
+	for (struct worker *o = w->m->workers; o; o = o->next)
+		if (o != w && o->slot == w->slot)
+			retire (o);
+}
+
+static bool slot_served (const struct master *m, int slot)
+{
+	for (const struct worker *w = m->workers; w; w = w->next)
+		if (w->slot == slot && !w->retiring)
+			return true;
+	return false;
+}
+
+static void again (void *arg)
+{
+	struct worker *key = arg; /* only slot and m are used */
+
+	if (!key->m->stopping && key->slot < key->m->nslots && !slot_served (key->m, key->slot))
+		start_worker (key->m, key->slot);
+}
+
+static void on_exit_of (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
+{
+	struct worker *w = arg, **p;
+	struct master *m = w->m;
+	int slot = w->slot;
+	bool wanted = w->retiring, young = clock_now_ms () - w->started_ms < YOUNG_MS;
+	char text[64];
+
+	(void) s;
+	(void) ru;
+	spawn_status_text (status, text);
+	if (wanted)
+		log_info (MOD, "worker retired", "worker=%d child=%d status=%s", slot, (int) pid, text);
+	else
+		log_error (MOD, "worker died", "worker=%d child=%d status=%s", slot, (int) pid, text);
+	for (p = &m->workers; *p != w; p = &(*p)->next)
+		;
+	*p = w->next;
+	close_ready (w);
+	free (w);
+	if (m->stopping) {
+		if (!m->workers)
+			loop_stop (m->loop);
+		return;
+	}
+	if (slot >= m->nslots || slot_served (m, slot))
+		return;
+	m->slots[slot].failures = young && !wanted ? m->slots[slot].failures + 1 : 0;
+	loop_timer_start (m->slots[slot].again, wanted ? 0 : clock_backoff_ms (m->slots[slot].failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
+}
+
+static struct spawn *spawn_worker (struct worker *w, int fd, struct err *err)
+{
+	struct master *m = w->m;
+	const char **argv = xcalloc (m->sets->n + 7, sizeof (*argv));
+	char index[16], ppid[24];
+	struct spawn_fd fds[] = { { fd, READY_FD } };
+	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 1 };
+	struct spawn *proc;
+	size_t n = 0;
+
+	snprintf (index, sizeof (index), "%d", w->slot);
+	snprintf (ppid, sizeof (ppid), "%d", (int) getpid ());
+	argv[n++] = m->exe;
+	argv[n++] = "--worker";
+	argv[n++] = index;
+	argv[n++] = ppid;
+	argv[n++] = m->address;
+	argv[n++] = m->path ? m->path : "";
+	for (size_t i = 0; i < m->sets->n; i++)
+		argv[n++] = m->sets->v[i];
+	proc = spawn_start (m->loop, &o, on_exit_of, w, err);
+	free (argv);
+	return proc;
+}
+
+static void start_worker (struct master *m, int slot)
+{
+	struct worker *w = xcalloc (1, sizeof (*w));
+	struct err err;
+	int fds[2];
+
+	w->m = m;
+	w->slot = slot;
+	w->ready_fd = -1;
+	w->started_ms = clock_now_ms ();
+	if (pipe2 (fds, O_CLOEXEC) < 0) {
+		log_error (MOD, "no pipe for a worker", NULL);
+		goto fail;
+	}
+	w->ready_fd = fds[0];
+	w->proc = spawn_worker (w, fds[1], &err);
+	close (fds[1]);
+	if (!w->proc) {
+		log_err (LOG_ERROR, MOD, "worker not started", &err);
+		goto fail;
+	}
+	w->ready_ev = event_new (loop_base (m->loop), w->ready_fd, EV_READ, on_ready, w);
+	event_add (w->ready_ev, NULL);
+	w->next = m->workers;
+	m->workers = w;
+	log_info (MOD, "worker started", "worker=%d child=%d", slot, (int) spawn_pid (w->proc));
+	return;
+fail:
+	close_ready (w);
+	free (w);
+	loop_timer_start (m->slots[slot].again, clock_backoff_ms (++m->slots[slot].failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
+}
+
+static void set_slots (struct master *m, int n)
+{
+	m->slots = xrealloc (m->slots, (size_t) (n > m->nslots ? n : m->nslots) * sizeof (*m->slots));
+	for (int i = m->nslots; i < n; i++) {
+		struct worker *key = xcalloc (1, sizeof (*key)); /* lives as long as the timer: to the end */
+		key->m = m;
+		key->slot = i;
+		m->slots[i] = (struct slot) { 0, loop_timer_create (m->loop, again, key) };
+	}
+	m->nslots = n;
+}
+
+/* ---- signals ---------------------------------------------------------------------------------------------------- */
+
+static void on_hup (int signo, void *arg)
+{
+	struct master *m = arg;
+	struct config fresh;
+	struct buf report;
+	struct err err;
+
+	(void) signo;
+	if (m->stopping)
+		return;
+	if (log_reopen (&err) < 0)
+		log_err (LOG_ERROR, MOD, "log not reopened", &err);
+	buf_init (&report, 1 << 20);
+	if (config_load (m->path, m->sets->v, &fresh, &report, &err) < 0) {
+		log_error (MOD, "new configuration refused, the old one stays", "problems=%s", report.len ? (char *) report.data : err.text);
+		buf_fini (&report);
+		return;
+	}
+	buf_fini (&report);
+	if (strcmp (fresh.listen, m->config.listen))
+		log_warn (MOD, "a changed listen address takes effect with a restart only", "listen=%s", fresh.listen);
+	log_info (MOD, "replacing the workers", NULL);
+	for (struct worker *w = m->workers; w; w = w->next)
+		if (w->slot >= fresh.workers)
+			retire (w);
+	config_free (&m->config);
+	m->config = fresh;
+	if (fresh.workers > m->nslots)
+		set_slots (m, (int) fresh.workers);
+	else
+		m->nslots = (int) fresh.workers;
+	for (int i = 0; i < m->nslots; i++)
+		start_worker (m, i);
+}
+
+static void on_stop (int signo, void *arg)
+{
+	struct master *m = arg;
+
+	if (m->stopping)
+		return;
+	log_info (MOD, "stopping", "signal=%d", signo);
+	m->stopping = true;
+	if (!m->workers)
+		loop_stop (m->loop);
+	for (struct worker *w = m->workers; w; w = w->next)
+		retire (w);
+}
+
+/* ---- main ------------------------------------------------------------------------------------------------------- */
+
+static int load (const char *path, const char *const *sets, struct config *c)
+{
+	struct buf report;
+	struct err err;
+
+	buf_init (&report, 1 << 20);
+	if (config_load (path, sets, c, &report, &err) == 0) {
+		buf_fini (&report);
+		return 0;
+	}
+	fprintf (stderr, "%s%s", report.len ? (char *) report.data : err.text, report.len ? "" : "\n");
+	buf_fini (&report);
+	return -1;
+}
+
+static int master_up (struct master *m, struct err *err)
+{
+	ssize_t n = readlink ("/proc/self/exe", m->exe, sizeof (m->exe) - 1);
+
+	if (n <= 0)
+		return err_errno (err, "finding our own program");
+	m->exe[n] = 0;
+	if (first_start (&m->config, err) < 0)
+		return -1;
+	if ((m->hold_fd = address_hold (m->config.listen, &m->address, err)) < 0)
+		return -1;
+	if (!(m->loop = loop_create (err)))
+		return -1;
+	if (loop_signal (m->loop, SIGHUP, on_hup, m, err) < 0 || loop_signal (m->loop, SIGTERM, on_stop, m, err) < 0 ||
+	    loop_signal (m->loop, SIGINT, on_stop, m, err) < 0)
+		return -1;
+	set_slots (m, (int) m->config.workers);
+	for (int i = 0; i < m->nslots; i++)
+		start_worker (m, i);
+	return 0;
+}
+
+int master_run (const char *path, const struct cli_strings *sets)
+{
+	struct master m = { .path = path, .sets = sets, .hold_fd = -1 };
+	struct err err;
+	int status = 1;
+
+	if (load (path, sets->v, &m.config) < 0)
+		return 1;
+	signal (SIGPIPE, SIG_IGN);
+	if (log_open ("weft-service", m.config.log_file, (enum log_level) m.config.log_level, &err) < 0 || master_up (&m, &err) < 0) {
+		fprintf (stderr, "weft-service: %s\n", err.text);
+		log_err (LOG_ERROR, MOD, "not started", &err);
+	} else {
+		log_info (MOD, "started", "version=%s address=%s workers=%d", WEFT_VERSION, m.address, m.nslots);
+		loop_run (m.loop);
+		log_info (MOD, "stopped", NULL);
+		status = 0;
+	}
+	if (m.hold_fd >= 0)
+		close (m.hold_fd);
+	config_free (&m.config);
+	free (m.address);
+	return status; /* loop, timers and slots live to the end of the process */
+}
+
+static void on_worker_stop (int signo, void *arg)
+{
+	(void) signo;
+	app_drain (arg);
+}
+
+static void on_worker_hup (int signo, void *arg)
+{
+	struct err err;
+
+	(void) signo;
+	(void) arg;
+	if (log_reopen (&err) < 0)
+		log_err (LOG_ERROR, MOD, "log not reopened", &err);
+}
+
+int worker_run (int argc, char **argv)
+{
+	const char *const *sets;
+	struct config c;
+	struct loop *l = NULL;
+	struct app *a = NULL;
+	struct err err;
+	int index;
+
+	if (argc < 4)
+		return 2;
+	spawn_tie_to_parent ((pid_t) atoi (argv[1]));
+	index = atoi (argv[0]);
+	sets = (const char *const *) argv + 4; /* argv ends with NULL */
+	if (load (argv[3][0] ? argv[3] : NULL, sets, &c) < 0)
+		return 1;
+	signal (SIGPIPE, SIG_IGN);
+	if (log_open ("weft-service", c.log_file, (enum log_level) c.log_level, &err) < 0 || !(l = loop_create (&err)) ||
+	    !(a = app_create (l, &c, index, argv[2], &err)) || loop_signal (l, SIGTERM, on_worker_stop, a, &err) < 0 ||
+	    loop_signal (l, SIGINT, on_worker_stop, a, &err) < 0 || loop_signal (l, SIGHUP, on_worker_hup, a, &err) < 0) {
+		log_err (LOG_ERROR, MOD, "worker not started", &err);
+		app_destroy (&a);
+		loop_destroy (&l);
+		config_free (&c);
+		return 1;
+	}
+	if (write (READY_FD, "+", 1) != 1)
+		log_warn (MOD, "the master does not listen", NULL);
+	close (READY_FD);
+	loop_run (l);
+	app_destroy (&a);
+	loop_destroy (&l);
+	config_free (&c);
+	return 0;
+}
