@@ -73,11 +73,25 @@ static void sweep (const struct rooms *r)
 	closedir (d);
 }
 
+/* A node of a cluster may have none of the directories above it. What cannot be made is found out with the last one. */
+static void make_parents (const char *dir)
+{
+	char *path = xstrdup (dir), *p;
+
+	for (p = path + 1; *path && (p = strchr (p, '/')); p++) {
+		*p = '\0';
+		mkdir (path, 0700);
+		*p = '/';
+	}
+	free (path);
+}
+
 static int make_dir (struct rooms *r, const char *dir, struct err *err)
 {
 	char absolute[PATH_MAX];
 	struct stat st;
 
+	make_parents (dir);
 	if (mkdir (dir, 0700) == 0)
 		r->made = true;
 	else if (errno != EEXIST)

@@ -1,116 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripted peers for the tests of weft-manager: the agent above it, and a worker below it (worker.py). Only the messages that
-these two speak, written from proto/SPEC.md, sections 1 to 3."""
+"""Scripted peers for the tests of weft-manager: the agent above it, and a worker below it (worker.py). On top of
+tests/lib/wire.py; ids are 16 bytes here."""
 import os
-import struct
+import sys
 import time
 import uuid
 
 import zmq
 
-HELLO, WELCOME, REJECT, HEARTBEAT, BYE = 1, 2, 3, 4, 5
-FUNCTION, FUNCTION_MISSING, TASK, TASK_RETURN, TASK_STATE = 10, 11, 20, 21, 22
-RESULT, RESULT_ACK, CANCEL, CAPACITY, DRAIN = 30, 31, 40, 50, 51
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+import wire  # noqa: E402
+
+globals().update(wire.TYPES)    # HELLO, TASK, ...: numbers of the types
 SUCCESS, FAILED, CANCELLED = 1, 2, 3
 PYTHON, COMMAND = 2, 3
-MAJOR = 2
 
 
-def header(kind, count, epoch=0, seq=0, major=MAJOR):
-    return struct.pack("<2sBBBBHIIQ", b"Wf", major, 0, kind, 0, 0, count, seq, epoch)
+def header(kind, count, epoch=0, major=wire.MAJOR):
+    return wire.encode_header({"type": kind, "count": count, "epoch": epoch, "major": major})
 
 
 def header_of(frame):
-    magic, major, _, kind, _, _, count, _, epoch = struct.unpack("<2sBBBBHIIQ", frame)
-    assert magic == b"Wf", frame
-    return kind, count, epoch, major
+    h = wire.decode_header(frame)
+    return h["type"], h["count"], h["epoch"]
 
 
 def hello(role, ident, slots=1, name="fake"):
-    name = name.encode()
-    return struct.pack("<HBBBBI16sQIHHHHI", 50, role, 1, MAJOR, 0, 0, ident, int.from_bytes(os.urandom(8), "little"), slots, len(name),
-                       0, 0, 2, os.getpid()) + name + b"{}"
+    return wire.encode("HELLO", {"role": role, "min_major": 1, "max_major": wire.MAJOR, "id": ident, "slots": slots, "name": name,
+                                 "instance": int.from_bytes(os.urandom(8), "little"), "runtime": "{}", "pid": os.getpid()})
 
 
 def hello_of(f):
-    (_, role, low, high, _, _, ident, instance, slots, n, v, b, r, pid) = struct.unpack_from("<HBBBBI16sQIHHHHI", f)
-    texts, at = [], struct.unpack_from("<H", f)[0]
-    for size in (n, v, b, r):
-        texts.append(f[at:at + size].decode())
-        at += size
-    return dict(role=role, majors=(low, high), id=ident, instance=instance, slots=slots, pid=pid, name=texts[0], version=texts[1],
-                block=texts[2], runtime=texts[3])
+    d = wire.decode("HELLO", f)
+    return dict(d, **{k: d[k].decode() for k in ("name", "version", "block", "runtime")})
 
 
-def welcome(epoch, heartbeat_ms, threshold_ms, max_result=10 << 20):
-    return struct.pack("<HBBIQIIIIIHI", 42, MAJOR, 0, 0, epoch, heartbeat_ms, threshold_ms, 10 << 20, max_result, 0, 0, os.getpid())
-
-
-def welcome_of(f):
-    w = struct.unpack_from("<HBBIQIIIIIH", f)
-    return dict(epoch=w[4], heartbeat_ms=w[5], threshold_ms=w[6], max_payload=w[7], max_result=w[8])
-
-
-def reason_of(f):
-    _, code, n = struct.unpack_from("<HHH", f)
-    return code, f[6:6 + n].decode()
+def welcome(epoch, heartbeat_ms, threshold_ms):
+    return wire.encode("WELCOME", {"major": wire.MAJOR, "epoch": epoch, "heartbeat_ms": heartbeat_ms, "threshold_ms": threshold_ms,
+                                   "max_payload_bytes": 10 << 20, "max_result_bytes": 10 << 20, "pid": os.getpid()})
 
 
 def function(ident, code, entry, kind=PYTHON, container=""):
-    code, entry, container = code.encode(), entry.encode(), container.encode()
-    return struct.pack("<HBB16sIIQHH", 40, kind, 0, ident, len(code), 0, 0, len(entry), len(container)) + code + entry + container
+    return wire.encode("FUNCTION", {"kind": kind, "id": ident, "code": code, "entry": entry, "container": container})
 
 
 def function_id(f):
-    return f[4:20]
+    return wire.id_bytes(wire.decode("FUNCTION", f)["id"])
 
 
 def task(ident, fn, payload, attempt=0):
-    stamps = [1000] * 6 + [0, 0]
-    return struct.pack("<HBB16s16sII8qQII", 124, 0, attempt, ident, fn, len(payload), 0, *stamps, 0, 0, 0) + payload
+    return wire.encode("TASK", {"task": ident, "function": fn, "payload": payload, "attempt": attempt, "stamps": [1000] * 6})
 
 
 def task_of(f):
-    fixed, _, attempt, ident, fn, n, _ = struct.unpack_from("<HBB16s16sII", f)
-    return dict(id=ident, function=fn, attempt=attempt, stamps=struct.unpack_from("<8q", f, 44), payload=f[fixed:fixed + n])
+    d = wire.decode("TASK", f)
+    return dict(d, id=wire.id_bytes(d["task"]), function=wire.id_bytes(d["function"]))
 
 
 def result(t, status, value=b"", error=b"", code=0, fault=0, start=0, end=0):
-    stamps = list(t["stamps"]) + [start, start, end, time.time_ns(), 0, 0, 0, 0]
-    return struct.pack("<HBBHBB16sIIIIiHH16qQQ", 192, status, fault, code, t["attempt"], 0, t["id"], len(value), len(error), 0, 0, 0, 0, 0,
-                       *stamps, 0, 0) + value + error
+    return wire.encode("RESULT", {"status": status, "fault": fault, "code": code, "attempt": t["attempt"], "task": t["id"],
+                                  "stamps": t["stamps"] + [start, start, end, time.time_ns()], "result": value, "error": error})
 
 
 def result_of(f):
-    (fixed, status, fault, code, attempt, flags, ident, r, e, o, se, detail, nb, rb) = struct.unpack_from("<HBBHBB16sIIIIiHH", f)
-    at, parts = fixed, []
-    for size in (r, e, o, se, nb, rb):
-        parts.append(f[at:at + size])
-        at += size
-    assert at == len(f), "a RESULT with bytes too many"
-    return dict(id=ident, status=status, fault=fault, code=code, attempt=attempt, detail=detail, stamps=struct.unpack_from("<16q", f, 48),
-                result=parts[0], error=parts[1].decode(), stdout=parts[2], stderr=parts[3], node=parts[4].decode())
+    d = wire.decode("RESULT", f)
+    return dict(d, id=wire.id_bytes(d["task"]), error=d["error"].decode(), node=d["node"].decode())
 
 
 def state(ident, number=4):
-    return struct.pack("<HBB16sq", 28, number, 0, ident, time.time_ns())
+    return wire.encode("TASK_STATE", {"state": number, "task": ident, "time_ns": time.time_ns()})
 
 
 def state_of(f):
-    return f[4:20], f[2]
+    d = wire.decode("TASK_STATE", f)
+    return wire.id_bytes(d["task"]), d["state"]
+
+
+def reason(code=0, text=""):
+    return wire.encode("BYE", {"code": code, "text": text})
+
+
+def reason_of(f):
+    d = wire.decode("BYE", f)
+    return d["code"], d["text"].decode()
 
 
 def capacity_of(f):
-    names = ("window", "window_bytes", "slots", "free", "queued", "running", "managers", "blocks", "pending", "time_left", "done")
-    return dict(zip(names, struct.unpack_from("<IQIIIIIIIIQ", f, 2)))
+    return wire.decode("CAPACITY", f)
 
 
 def drain(start, grace_ms=0):
-    return struct.pack("<HHI", 8, 1 if start else 0, grace_ms)
+    return wire.encode("DRAIN", {"start": start, "grace_ms": grace_ms})
 
 
 def ids_of(frames):
-    return [f[i:i + 16] for f in frames for i in range(0, len(f), 16)]
+    return [wire.id_bytes(i) for f in frames for i in wire.decode_ids(f)]
 
 
 class Agent:
@@ -149,7 +133,7 @@ class Agent:
         return ids
 
     def take(self, rid, h, records):
-        kind, count, epoch, _ = header_of(h)
+        kind, count, epoch = header_of(h)
         assert count == len(records), "count does not match"
         if kind == HELLO:
             if not self.answer:
@@ -178,7 +162,7 @@ class Agent:
             self.capacity = capacity_of(records[0])
             self.capacities.append(self.capacity)
         elif kind == DRAIN:
-            self.drains.append(struct.unpack("<HHI", records[0][:8]))
+            self.drains.append(wire.decode("DRAIN", records[0]))
         elif kind == BYE:
             self.byes.append(reason_of(records[0]))
         elif kind == REJECT:

@@ -97,7 +97,7 @@ class Worker:
                 self.now = t
 
     def take(self, h, records):
-        kind, _, epoch, _ = peer.header_of(h)
+        kind, _, epoch = peer.header_of(h)
         if kind == peer.WELCOME:
             self.epoch = epoch
         elif kind == peer.FUNCTION:
@@ -113,7 +113,7 @@ class Worker:
             for i in peer.ids_of(records):
                 self.cancel(i)
         elif kind == peer.DRAIN:
-            self.draining = bool(records[0][2])
+            self.draining = peer.wire.decode("DRAIN", records[0])["start"]
             if self.draining and self.queue:
                 self.send(peer.TASK_RETURN, b"".join(t["id"] for t in self.queue))
                 self.queue.clear()
@@ -134,7 +134,7 @@ class Worker:
                 self.take(frames[0], frames[1:])
             self.step()
             if self.draining and self.now is None and not self.unacked:
-                self.send(peer.BYE, b"\x06\x00\x00\x00\x00\x00")
+                self.send(peer.BYE, peer.reason())
                 self.sock.close(linger=1000)
                 zmq.Context.instance().term()
                 return

@@ -91,8 +91,8 @@ class Rig:
         return self
 
     def up(self, seconds=20):
-        self.agent.until(lambda: self.agent.capacity and self.agent.capacity["free"] + self.agent.capacity["running"] == self.n
-                         and self.agent.capacity["window"] > 0, seconds, "%d workers up" % self.n)
+        self.agent.until(lambda: self.agent.capacity and self.agent.capacity["free_slots"] + self.agent.capacity["running"] == self.n
+                         and self.agent.capacity["window_tasks"] > 0, seconds, "%d workers up" % self.n)
 
     def exit(self, seconds=10):
         self.agent.until(lambda: self.p.poll() is not None, seconds, "the manager's end")
@@ -136,9 +136,9 @@ def hello_and_capacity():
     with Rig(2) as g:
         h, c = g.agent.hello, g.agent.capacity
         assert (h["role"], h["slots"], h["name"], h["block"], h["pid"]) == (2, 2, "node-1", "b7", g.p.pid), h
-        assert h["majors"] == (1, 2) and h["version"] and "os" in json.loads(h["runtime"]), h
-        assert (c["slots"], c["free"], c["queued"], c["running"], c["managers"]) == (2, 2, 0, 0, 1), c
-        assert c["window"] == 2 * (1 + 0 + 2) and c["time_left"] == 0xffffffff, c
+        assert (h["min_major"], h["max_major"]) == (1, 2) and h["version"] and "os" in json.loads(h["runtime"]), h
+        assert (c["slots"], c["free_slots"], c["queued"], c["running"], c["managers"]) == (2, 2, 0, 0, 1), c
+        assert c["window_tasks"] == 2 * (1 + 0 + 2) and c["time_left_s"] == 0xffffffff, c
         assert os.stat(g.dir).st_mode & 0o777 == 0o700
         assert os.path.exists(g.dir + "/w.sock") and os.path.exists(g.dir + "/w1/here")
 
@@ -211,7 +211,7 @@ def burst_of_short_tasks():
         rs = g.agent.wait(ids, 60)
         assert [value(r)["n"] for r in rs] == list(range(3000))
         assert len(g.agent.copies) == 3050, "each result once"
-        assert max(c["window"] for c in g.agent.capacities) > 2 * 3, "the window grows with short tasks"
+        assert max(c["window_tasks"] for c in g.agent.capacities) > 2 * 3, "the window grows with short tasks"
 
 
 @test
@@ -299,7 +299,7 @@ def strays_of_a_dead_worker_are_killed():
 def worker_program_that_is_missing():
     with Rig(1, worker="/nonexistent/weft-worker", up=False) as g:
         g.agent.until(lambda: g.agent.capacity and g.agent.capacity["slots"] == 0, what="no slots")
-        assert g.agent.capacity["window"] == 0 and g.p.poll() is None
+        assert g.agent.capacity["window_tasks"] == 0 and g.p.poll() is None
         ids = g.submit({"op": "echo"})   # sent all the same
         g.agent.until(lambda: g.agent.returned == ids, 15, "given back")
 
@@ -334,9 +334,9 @@ def queue_behind_long_calls_is_given_back():
         ids = g.submit(*[{"op": "echo", "s": 1.5}] * 6)
         g.agent.until(lambda: len(g.agent.returned) == 4, 5, "four tasks given back")
         assert sorted(g.agent.returned) == sorted(ids[2:]), "those that do not run"
-        g.agent.until(lambda: g.agent.capacity["window"] == 2, what="a window of the workers only")
+        g.agent.until(lambda: g.agent.capacity["window_tasks"] == 2, what="a window of the workers only")
         g.agent.wait(ids[:2])
-        g.agent.until(lambda: g.agent.capacity["window"] > 2, what="a wider window when workers are idle")
+        g.agent.until(lambda: g.agent.capacity["window_tasks"] > 2, what="a wider window when workers are idle")
         assert len(g.agent.returned) == 4
 
 
@@ -360,7 +360,7 @@ def drain_gives_back_and_ends():
         g.agent.send(peer.DRAIN, peer.drain(True))
         assert g.exit() == 0
         assert sorted(g.agent.results) == sorted(ids[:2]) and sorted(g.agent.returned) == sorted(ids[2:])
-        assert g.agent.byes and g.agent.capacity["window"] == 0
+        assert g.agent.byes and g.agent.capacity["window_tasks"] == 0
         assert not os.path.exists(g.dir), os.listdir(g.dir)
 
 
@@ -382,7 +382,7 @@ def drain_can_be_ended():
         ids = g.submit({"op": "echo", "s": 1})
         g.agent.until(lambda: g.agent.capacity["running"] == 1, what="it runs")
         g.agent.send(peer.DRAIN, peer.drain(True))
-        g.agent.until(lambda: g.agent.capacity["window"] == 0, what="no window")
+        g.agent.until(lambda: g.agent.capacity["window_tasks"] == 0, what="no window")
         g.agent.serve(0.2)              # the idle worker leaves meanwhile
         g.agent.send(peer.DRAIN, peer.drain(False))
         g.agent.wait(ids)
@@ -393,9 +393,9 @@ def drain_can_be_ended():
 @test
 def drains_itself_before_the_time_is_over():
     with Rig(1, args=["--time-left-s", "4"]) as g:
-        assert g.agent.capacity["time_left"] <= 4
+        assert g.agent.capacity["time_left_s"] <= 4
         assert g.exit(8) == 0
-        assert g.agent.drains and g.agent.drains[0][1] == 1 and g.agent.byes
+        assert g.agent.drains and g.agent.drains[0]["start"] and g.agent.byes
 
 
 @test
@@ -416,7 +416,7 @@ def results_are_kept_until_acknowledged():
         g.agent.ack = False
         ids = g.submit({"op": "echo"}, {"op": "echo"})
         g.agent.wait(ids)
-        g.agent.send(peer.BYE, b"\x06\x00\x00\x00\x00\x00")
+        g.agent.send(peer.BYE, peer.reason())
         g.agent.ack = True
         g.agent.until(lambda: g.agent.sessions == 2 and len(g.agent.copies) == 4, 15, "both once more in a new session")
         assert [r["id"] for r in g.agent.copies[2:]] == ids
@@ -475,7 +475,7 @@ def worker_that_talks_nonsense_is_replaced():
     with Rig(1, args=["--no-retry"]) as g:
         assert value(g.run({"op": "malformed", "n": 5})[0])
         assert g.run({"op": "malformed", "n": 20})[0]["code"] == 28
-        g.agent.until(lambda: g.agent.capacity["window"] > 0, what="a worker")
+        g.agent.until(lambda: g.agent.capacity["window_tasks"] > 0, what="a worker")
         assert value(g.run({"op": "echo"})[0])
 
 
@@ -487,7 +487,7 @@ def stranger_on_the_workers_socket_is_refused():
         s.connect("ipc://" + g.dir + "/w.sock")
         s.send_multipart([peer.header(peer.HELLO, 1), peer.hello(3, uuid.uuid4().bytes)])
         assert s.poll(5000)
-        kind, _, _, _ = peer.header_of(s.recv_multipart()[0])
+        kind, _, _ = peer.header_of(s.recv_multipart()[0])
         assert kind == peer.REJECT
         s.send_multipart([peer.header(peer.RESULT, 1), b"x"])
         s.close()
@@ -539,6 +539,13 @@ def next_manager_cleans_the_directory():
         g.agent.capacity = None
         g.up()
         assert sorted(os.listdir(g.dir)) == ["mine", "w.sock", "w0"] and os.path.exists("/etc/passwd")
+
+
+@test
+def directory_is_made_with_its_parents():
+    with Rig(1, dir_name="not/yet/there") as g:
+        assert os.stat(g.tmp + "/not").st_mode & 0o777 == 0o700
+        value(g.run({"op": "echo"})[0])
 
 
 @test
