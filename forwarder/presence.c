@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <hiredis/hiredis.h>
 #include "common/clock.h"
@@ -17,45 +18,68 @@ struct presence {
 	struct rds *r;
 	struct presence_opts o;
 	char *owner, *address, *public_key;
-	char key[LAYOUT_KEY_MAX], host[256];
+	char key[LAYOUT_KEY_MAX], lease_key[LAYOUT_KEY_MAX], host[256];
 	bool leased, connected;
-	int64_t renewed_ms;		/* monotonic: when the last renewal was sent that succeeded */
+	int64_t heard_ms;		/* real time: when the endpoint was there last; 0 = not in our time */
 	uint64_t epoch;
 	struct msg_capacity cap;
 	struct buf hello;		/* JSON members of HELLO, for `cap` */
 	struct loop_timer *renew, *refresh, *debounce;
 };
 
+/* KEYS 1 lease, 2 hash of the endpoint; ARGV 1 our name, then fields and values. Only the holder may write: a process that was
+ * stopped and wakes up after another one took over would else send the endpoint to an address where nobody listens.
+ * Allowed when memory is short: it replaces what is there. */
+static struct rds_script publish_script = { .name = "publish", .body =
+	"#!lua flags=allow-oom\n"
+	"if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
+	"redis.call('HSET', KEYS[2], unpack(ARGV, 2))\n"
+	"return 1\n" };
+
+/* pairs: names and values, NULL at the end; at most 16. */
+static void write_fields (struct presence *p, const char *const *pairs)
+{
+	const char *argv[3 + 16] = { p->lease_key, p->key, p->owner };
+	size_t len[3 + 16];
+	int n = 3;
+	while (*pairs && n < 3 + 16)
+		argv[n++] = *pairs++;
+	for (int i = 0; i < n; i++)
+		len[i] = strlen (argv[i]);
+	rds_script (p->r, &publish_script, NULL, NULL, 2, n, argv, len);
+}
+
 static void publish (struct presence *p)
 {
 	struct buf cap;
-	char now[24], epoch[24];
-	if (!p->leased || !p->address)
+	char seen[24], epoch[24];
+	if (!p->leased || !p->address || !rds_up (p->r))
 		return;
+	if (p->connected)
+		p->heard_ms = clock_real_ns () / 1000000;
 	buf_init (&cap, 0);
 	buf_printf (&cap, "{\"slots\":%u,\"free_slots\":%u,\"queued\":%u,\"running\":%u,\"managers\":%u,\"blocks\":%u,"
 		    "\"pending_blocks\":%u,\"tasks_done\":%" PRIu64 "%s%.*s}", p->cap.slots, p->cap.free_slots, p->cap.queued,
 		    p->cap.running, p->cap.managers, p->cap.blocks, p->cap.pending_blocks, p->cap.tasks_done,
 		    p->hello.len ? "," : "", (int)p->hello.len, p->hello.data ? (char *)p->hello.data : "");
-	snprintf (now, sizeof (now), "%" PRId64, clock_real_ns () / 1000000);
+	buf_add (&cap, "", 1);
+	snprintf (seen, sizeof (seen), "%" PRId64, p->heard_ms);
 	snprintf (epoch, sizeof (epoch), "%" PRIu64, p->epoch);
-	rds_commandf (p->r, NULL, NULL, "HSET %s addr %s fwd_key %s host %s up %s seen %s epoch %s cap %b", p->key, p->address,
-		      p->public_key, p->host, p->connected ? "1" : "0", now, epoch, cap.data, cap.len);
+	const char *pairs[] = { "addr", p->address, "fwd_key", p->public_key, "host", p->host, "up", p->connected ? "1" : "0",
+				"epoch", epoch, "cap", buf_failed (&cap) ? "{}" : (char *)cap.data,
+				p->heard_ms ? "seen" : NULL, seen, NULL };
+	write_fields (p, pairs);
 	buf_fini (&cap);
 }
 
 static void on_refresh (void *arg)
 {
-	struct presence *p = arg;
-	if (p->connected && rds_up (p->r))
-		publish (p);
+	publish (arg);	/* also while nobody is connected: the endpoint finds us by it, whatever happened to the hash */
 }
 
 static void on_debounce (void *arg)
 {
-	struct presence *p = arg;
-	if (rds_up (p->r))
-		publish (p);
+	publish (arg);
 }
 
 static void on_renewed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -93,6 +117,7 @@ struct presence *presence_create (struct loop *l, struct rds *r, const struct pr
 	p->o = *o;
 	p->owner = xstrdup (o->lease_owner);
 	layout_key (p->key, "ep", &o->endpoint, NULL);
+	layout_key (p->lease_key, "ep", &o->endpoint, "lease");
 	if (gethostname (p->host, sizeof (p->host) - 1) < 0)
 		p->host[0] = '\0';
 	buf_init (&p->hello, 65536);
@@ -155,6 +180,8 @@ void presence_connected (struct presence *p, const struct msg_hello *h, uint64_t
 
 void presence_disconnected (struct presence *p)
 {
+	if (p->connected)
+		p->heard_ms = clock_real_ns () / 1000000;
 	p->connected = false;
 	p->cap = (struct msg_capacity){ 0 };
 	loop_timer_stop (p->debounce);
@@ -176,7 +203,9 @@ void presence_leave (struct presence *p, rds_f *done, void *arg)
 	loop_timer_stop (p->renew);
 	loop_timer_stop (p->refresh);
 	loop_timer_stop (p->debounce);
-	if (held)
-		rds_commandf (p->r, NULL, NULL, "HSET %s up 0", p->key);
+	if (held) {
+		const char *down[] = { "up", "0", NULL };
+		write_fields (p, down);
+	}
 	layout_lease_send (p->r, &p->o.endpoint, "release", p->owner, p->o.lease_ms, done, arg);
 }

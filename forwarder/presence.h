@@ -17,7 +17,7 @@ struct presence_opts {
 	struct id endpoint;
 	const char *lease_owner;	/* copied */
 	int64_t lease_ms;
-	int64_t refresh_ms;		/* of `seen` while connected */
+	int64_t refresh_ms;		/* of the hash */
 	const struct presence_ops *ops;
 	void *arg;
 };
