@@ -28,6 +28,7 @@ struct child {
 	struct spawn *proc;		/* NULL: not running */
 	bool asked;			/* a lease request is in flight */
 	bool registered;		/* seen in the last listing */
+	bool unfinished;		/* started, and it has not ended with status 0: a deleted endpoint's tasks are failed by then */
 	unsigned failures;
 	int64_t started_ms, not_before_ms;
 };
@@ -67,6 +68,8 @@ static void on_exit_child (struct spawn *sp, pid_t pid, int status, const struct
 		return;
 	}
 	if (WIFEXITED (status) && WEXITSTATUS (status) == 0) { /* its endpoint was deleted, or it was asked to stop */
+		c->unfinished = false;
+		c->failures = 0;
 		c->not_before_ms = clock_now_ms () + BACKOFF_MS;
 		return;
 	}
@@ -75,6 +78,8 @@ static void on_exit_child (struct spawn *sp, pid_t pid, int status, const struct
 	c->not_before_ms = c->failures > 1 ? clock_now_ms () + clock_backoff_ms (c->failures - 2, BACKOFF_MS, BACKOFF_CAP_MS) : 0;
 	log_warn (MOD, "forwarder ended", "ep=%s child=%d how=%s lived_ms=%lld failures=%u", id_text (&c->endpoint, ep), (int)pid,
 		  spawn_status_text (status, how), (long long)lived, c->failures);
+	if (WIFEXITED (status) && WEXITSTATUS (status) == FORWARD_EXIT_LEASE)
+		c->unfinished = false; /* whoever has the lease sees to it */
 	if (c->failures >= GIVE_UP_LEASE_AFTER)
 		layout_lease_send (s->r, &c->endpoint, "release", s->instance, s->conf->lease_ms, NULL, NULL);
 	loop_timer_start (s->look, c->not_before_ms ? s->look_ms : 1, false);
@@ -83,15 +88,19 @@ static void on_exit_child (struct spawn *sp, pid_t pid, int status, const struct
 static void start_child (struct child *c)
 {
 	struct supervise *s = c->s;
-	const char *argv[32];
+	const char **argv;
 	char ep[ID_TEXT], pid[16];
 	struct err err = { 0 };
-	int n = 0;
-	struct spawn_opts o = { .argv = argv };
+	size_t n = 0;
+	struct spawn_opts o = { 0 };
+	while (s->config_args[n])
+		n++;
+	o.argv = argv = xcalloc (n + 9, sizeof (*argv));
+	n = 0;
 	snprintf (pid, sizeof (pid), "%d", (int)getpid ());
 	argv[n++] = s->program;
 	argv[n++] = "run";
-	for (const char *const *a = s->config_args; *a && n < 24; a++)
+	for (const char *const *a = s->config_args; *a; a++)
 		argv[n++] = *a;
 	argv[n++] = "--endpoint";
 	argv[n++] = id_text (&c->endpoint, ep);
@@ -102,6 +111,7 @@ static void start_child (struct child *c)
 	argv[n] = NULL;
 	c->started_ms = clock_now_ms ();
 	c->proc = spawn_start (s->l, &o, on_exit_child, c, &err);
+	free (argv);
 	if (!c->proc) {
 		log_err (LOG_ERROR, MOD, "starting a forwarder failed", &err);
 		c->failures++;
@@ -109,6 +119,7 @@ static void start_child (struct child *c)
 		return;
 	}
 	s->running++;
+	c->unfinished = true;
 	log_info (MOD, "forwarder started", "ep=%s child=%d", ep, (int)spawn_pid (c->proc));
 }
 
@@ -126,14 +137,14 @@ static int look_at (const struct id *k, void *v, void *arg)
 	struct child *c = v;
 	struct supervise *s = arg;
 	(void)k;
-	if (!c->registered && !c->proc && !c->asked) {
+	if (!c->registered && !c->unfinished && !c->proc && !c->asked) {
 		map_del (s->children, &c->endpoint);
 		free (c);
 		return 0;
 	}
-	if (!c->registered && c->proc && clock_now_ms () - c->started_ms > HEALTHY_MS)
-		spawn_stop (c->proc, STOP_GRACE_MS); /* it missed the word that its endpoint is deleted */
-	if (c->registered && !c->proc && !c->asked && clock_now_ms () >= c->not_before_ms) {
+	/* A forwarder whose endpoint is deleted ends by itself, after it has failed the tasks that wait. One that dies before is
+	 * started again. */
+	if ((c->registered || c->unfinished) && !c->proc && !c->asked && clock_now_ms () >= c->not_before_ms) {
 		c->asked = true;
 		layout_lease_send (s->r, &c->endpoint, "acquire", s->instance, s->conf->lease_ms, on_lease, c);
 	}
