@@ -1,0 +1,782 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys and scripts of SPEC.md, section 8, against a real redis-server on a unix socket in a directory of its own.
+ * Scripts go through rds and layout.c as in the programs; a second, plain connection looks at what stands there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "common/clock.h"
+#include "common/loop.h"
+#include "proto/layout.h"
+
+#define WAIT_MS 20000
+#define RETENTION_MS 3600000
+#define INSTANCE_A "00000000000000aa"
+#define INSTANCE_B "00000000000000bb"
+
+static char dir[] = "/tmp/test_layout.XXXXXX", sock_path[64], url[80];
+static pid_t server;
+static struct loop *loop;
+static struct rds *rds;
+static struct loop_timer *deadline;
+static redisContext *plain;
+static bool late;
+
+/* ---- the server ---- */
+
+static void server_stop (void)
+{
+	char cmd[128];
+	if (server > 0) {
+		kill (server, SIGKILL);
+		waitpid (server, NULL, 0);
+		server = 0;
+	}
+	snprintf (cmd, sizeof (cmd), "rm -rf '%s'", dir);
+	if (system (cmd) != 0)
+		perror (cmd);
+}
+
+static void server_start (void)
+{
+	if (!mkdtemp (dir))
+		exit (1);
+	snprintf (sock_path, sizeof (sock_path), "%s/redis.sock", dir);
+	snprintf (url, sizeof (url), "unix://%s", sock_path);
+	server = fork ();
+	if (server == 0) {
+		prctl (PR_SET_PDEATHSIG, SIGKILL); /* also when the test is killed */
+		execlp ("redis-server", "redis-server", "--port", "0", "--unixsocket", sock_path, "--dir", dir, "--save", "", "--logfile",
+			"/dev/null", (char *) NULL);
+		_exit (127);
+	}
+	atexit (server_stop);
+}
+
+static redisContext *connect_plain (void)
+{
+	for (int64_t until = clock_now_ms () + WAIT_MS; clock_now_ms () < until;) {
+		redisContext *c = redisConnectUnix (sock_path);
+		if (c && !c->err) {
+			struct timeval tv = { WAIT_MS / 1000, 0 };
+			redisSetTimeout (c, tv);
+			return c;
+		}
+		if (c)
+			redisFree (c);
+		nanosleep (&(struct timespec){ 0, 10000000 }, NULL); /* polls the socket */
+	}
+	fail_msg ("redis-server did not start");
+	return NULL;
+}
+
+/* A command on the plain connection; never an error. */
+static redisReply *ask (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+static redisReply *ask (const char *fmt, ...)
+{
+	va_list ap;
+	va_start (ap, fmt);
+	redisReply *r = redisvCommand (plain, fmt, ap);
+	va_end (ap);
+	if (!r || r->type == REDIS_REPLY_ERROR)
+		fail_msg ("%s: %s", fmt, r ? r->str : plain->errstr);
+	return r;
+}
+static long long ask_int (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
+static long long ask_int (const char *fmt, ...)
+{
+	va_list ap;
+	va_start (ap, fmt);
+	redisReply *r = redisvCommand (plain, fmt, ap);
+	va_end (ap);
+	if (!r || r->type != REDIS_REPLY_INTEGER)
+		fail_msg ("%s: %s", fmt, r && r->str ? r->str : plain->errstr);
+	long long v = r->integer;
+	freeReplyObject (r);
+	return v;
+}
+#pragma GCC diagnostic pop
+
+static long long info_memory (void)
+{
+	redisReply *r = ask ("INFO memory");
+	long long v = atoll (strstr (r->str, "used_memory:") + strlen ("used_memory:"));
+	freeReplyObject (r);
+	return v;
+}
+
+/* ---- the loop ---- */
+
+static void too_late (void *arg) { (void) arg; late = true; loop_stop (loop); }
+
+#define WAIT() wait_here (__LINE__)
+static void wait_here (int line)
+{
+	loop_timer_start (deadline, WAIT_MS, false);
+	loop_run (loop);
+	loop_timer_stop (deadline);
+	if (late)
+		fail_msg ("line %d: nothing happened", line);
+}
+
+static void on_state (struct rds *r, bool up, const char *why, void *arg)
+{
+	(void) r, (void) why, (void) arg;
+	if (up)
+		loop_stop (loop);
+}
+
+static int setup (void **state)
+{
+	struct rds_opts o = { .url = url, .on_state = on_state };
+	struct err err = { 0 };
+	(void) state;
+	late = false;
+	if (!server)
+		server_start ();
+	plain = connect_plain ();
+	freeReplyObject (ask ("FLUSHALL"));
+	freeReplyObject (ask ("CONFIG SET maxmemory 0 hash-max-listpack-value 1024"));
+	loop = loop_create (NULL);
+	deadline = loop_timer_create (loop, too_late, NULL);
+	if (!(rds = rds_create (loop, &o, &err)))
+		fail_msg ("%s", err.text);
+	WAIT ();
+	return 0;
+}
+
+static int teardown (void **state)
+{
+	(void) state;
+	rds_destroy (&rds);
+	loop_timer_destroy (&deadline);
+	loop_destroy (&loop);
+	redisFree (plain);
+	return 0;
+}
+
+/* What a script answered. */
+struct got {
+	int type;
+	long long integer;
+	char text[256];
+	enum err_code code;
+	struct { bool set; size_t n; char s[512]; } field[3];
+};
+
+static void on_reply (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct got *g = arg;
+	struct err e = { 0 };
+	(void) r;
+	memset (g, 0, sizeof (*g));
+	loop_stop (loop);
+	if (err || rds_reply_error (reply, &e) < 0) {
+		g->code = err ? err->code : e.code;
+		snprintf (g->text, sizeof (g->text), "%.255s", err ? err->text : e.text);
+		return;
+	}
+	g->type = reply->type;
+	g->integer = reply->integer;
+	if (reply->str)
+		snprintf (g->text, sizeof (g->text), "%.255s", reply->str);
+	for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements && i < 3; i++)
+		if (reply->element[i]->type == REDIS_REPLY_STRING) {
+			assert_true (reply->element[i]->len <= sizeof (g->field[i].s));
+			g->field[i].set = true;
+			g->field[i].n = reply->element[i]->len;
+			memcpy (g->field[i].s, reply->element[i]->str, reply->element[i]->len);
+		}
+}
+
+/* ---- submissions ---- */
+
+struct chunk {
+	struct layout_submission s;
+	struct layout_submit_task tasks[LAYOUT_SUBMIT_CHUNK];
+	struct buf meta[LAYOUT_SUBMIT_CHUNK], queued[LAYOUT_SUBMIT_CHUNK];
+};
+
+static void chunk_free (struct chunk *c)
+{
+	for (int i = 0; i < LAYOUT_SUBMIT_CHUNK; i++) {
+		buf_fini (&c->meta[i]);
+		buf_fini (&c->queued[i]);
+	}
+	free (c);
+}
+
+static struct chunk *chunk_new (size_t n, size_t payload)
+{
+	static char bytes[16384];
+	struct chunk *c = calloc (1, sizeof (*c));
+	struct layout_submission *s = &c->s;
+	memset (bytes, 'p', sizeof (bytes));
+	id_new (&s->owner);
+	id_new (&s->endpoint);
+	id_new (&s->group);
+	s->now_ns = clock_real_ns ();
+	s->retention_ms = RETENTION_MS;
+	s->group_key = n > 1;
+	s->tasks = c->tasks;
+	s->ntasks = n;
+	for (size_t i = 0; i < n; i++) {
+		struct layout_meta m = { .owner = s->owner, .endpoint = s->endpoint, .group = s->group, .submitted_ns = s->now_ns,
+					 .payload_bytes = (uint32_t) payload };
+		struct layout_queued q = { .received_ns = s->now_ns, .queued_ns = s->now_ns, .payload = wire_str (bytes, payload) };
+		id_new (&c->tasks[i].task);
+		q.task = c->tasks[i].task;
+		layout_meta_encode (&c->meta[i], &m);
+		layout_queued_encode (&c->queued[i], &q);
+		c->tasks[i].meta = wire_str ((char *) c->meta[i].data, c->meta[i].len);
+		c->tasks[i].queued = wire_str ((char *) c->queued[i].data, c->queued[i].len);
+	}
+	return c;
+}
+
+static struct got submit (const struct chunk *c)
+{
+	struct got g;
+	layout_submit_send (rds, &c->s, on_reply, &g);
+	WAIT ();
+	return g;
+}
+
+static void submit_ok (const struct chunk *c)
+{
+	struct got g = submit (c);
+	if (g.type != REDIS_REPLY_STATUS || strcmp (g.text, "OK") != 0)
+		fail_msg ("submit: %s", g.text);
+}
+
+static char *key_of (const char *kind, const struct id *id, const char *suffix)
+{
+	static char key[8][LAYOUT_KEY_MAX];
+	static int at;
+	at = (at + 1) % 8;
+	layout_key (key[at], kind, id, suffix);
+	return key[at];
+}
+
+static long long xlen (const struct chunk *c) { return ask_int ("XLEN %s", key_of ("ep", &c->s.endpoint, "tasks")); }
+
+static void assert_hash (const struct id *task, const char *field, const void *want, size_t n)
+{
+	redisReply *r = ask ("HGET %s %s", key_of ("task", task, NULL), field);
+	if (!want)
+		assert_int_equal (r->type, REDIS_REPLY_NIL);
+	else {
+		assert_int_equal (r->type, REDIS_REPLY_STRING);
+		assert_int_equal (r->len, n);
+		assert_memory_equal (r->str, want, n);
+	}
+	freeReplyObject (r);
+}
+
+/* ---- results and the like ---- */
+
+static struct buf result_of (const struct id *task, int status, size_t bytes)
+{
+	struct buf b;
+	char *text = calloc (1, bytes + 1);
+	memset (text, 'r', bytes);
+	struct msg_result m = { .status = (uint8_t) status, .task = *task, .result = wire_str (text, bytes) };
+	buf_init (&b, 0);
+	msg_result_encode (&b, &m, 2);
+	free (text);
+	return b;
+}
+
+static struct got store_bytes (const struct id *task, int status, const struct buf *b)
+{
+	struct got g;
+	layout_store_send (rds, task, msg_status_state (status), wire_str ((char *) b->data, b->len), RETENTION_MS, on_reply, &g);
+	WAIT ();
+	return g;
+}
+
+static struct got store (const struct id *task, int status)
+{
+	struct buf b = result_of (task, status, 10);
+	struct got g = store_bytes (task, status, &b);
+	buf_fini (&b);
+	return g;
+}
+
+static struct got wait_for (const struct id *task, const char *instance)
+{
+	struct got g;
+	layout_wait_send (rds, task, instance, on_reply, &g);
+	WAIT ();
+	return g;
+}
+
+static struct got progress (const struct id *task, int state)
+{
+	struct got g;
+	layout_progress_send (rds, task, state, on_reply, &g);
+	WAIT ();
+	return g;
+}
+
+static struct got lease (const struct id *ep, const char *op, const char *owner, int64_t ttl_ms)
+{
+	struct got g;
+	layout_lease_send (rds, ep, op, owner, ttl_ms, on_reply, &g);
+	WAIT ();
+	return g;
+}
+
+static redisContext *subscribe (const char *instance)
+{
+	redisContext *c = connect_plain ();
+	redisReply *r = redisCommand (c, "SUBSCRIBE weft:done:%s", instance);
+	assert_non_null (r);
+	freeReplyObject (r);
+	return c;
+}
+
+/* The next message of a subscription. */
+static redisReply *next_message (redisContext *c)
+{
+	void *r = NULL;
+	if (redisGetReply (c, &r) != REDIS_OK)
+		fail_msg ("no message: %s", c->errstr);
+	redisReply *m = r;
+	assert_int_equal (m->elements, 3);
+	assert_string_equal (m->element[0]->str, "message");
+	return m;
+}
+
+/* ---- tests ---- */
+
+static void test_keys (void **state)
+{
+	(void) state;
+	struct id id;
+	char key[LAYOUT_KEY_MAX];
+	assert_int_equal (id_parse (&id, "01920000-0000-7000-8000-000000000001", 36), 0);
+	assert_int_equal (layout_key (key, "task", &id, NULL), 48);
+	assert_string_equal (key, "weft:task:{01920000-0000-7000-8000-000000000001}");
+	assert_int_equal (layout_key (key, "ep", &id, "cancelled"), 56);
+	assert_string_equal (key, "weft:ep:{01920000-0000-7000-8000-000000000001}:cancelled");
+	size_t n = layout_key (key, "owner", &id, "tasks");
+	assert_int_equal (n, strlen (key));
+}
+
+static void test_submit_stores_everything (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (3, 20);
+	c->s.waiter = INSTANCE_A;
+	submit_ok (c);
+	assert_int_equal (xlen (c), 3);
+	for (int i = 0; i < 3; i++) {
+		assert_hash (&c->tasks[i].task, "m", c->tasks[i].meta.p, c->tasks[i].meta.n);
+		assert_hash (&c->tasks[i].task, "s", "1", 1);
+		assert_hash (&c->tasks[i].task, "w", INSTANCE_A, 16);
+		assert_int_equal (ask_int ("TTL %s", key_of ("task", &c->tasks[i].task, NULL)), -1);
+	}
+	redisReply *r = ask ("XRANGE %s - +", key_of ("ep", &c->s.endpoint, "tasks"));
+	for (size_t i = 0; i < 3; i++) { /* in order */
+		redisReply *kv = r->element[i]->element[1];
+		struct layout_queued q;
+		assert_int_equal (kv->elements, 2);
+		assert_string_equal (kv->element[0]->str, "t");
+		assert_int_equal (layout_queued_decode (&q, kv->element[1]->str, kv->element[1]->len, NULL), 0);
+		assert_true (id_eq (&q.task, &c->tasks[i].task));
+	}
+	freeReplyObject (r);
+	r = ask ("LRANGE %s 0 -1", key_of ("group", &c->s.group, NULL));
+	assert_int_equal (r->elements, 2);
+	assert_int_equal (r->element[0]->len, 24);
+	assert_memory_equal (r->element[0]->str, c->s.owner.b, 16);
+	struct wire_reader rd = { (uint8_t *) r->element[0]->str + 16, 8, false };
+	assert_true (wire_get_i64 (&rd) == c->s.now_ns);
+	assert_int_equal (r->element[1]->len, 48);
+	assert_memory_equal (r->element[1]->str + 32, c->tasks[2].task.b, 16);
+	freeReplyObject (r);
+	char ep[ID_TEXT];
+	r = ask ("XRANGE %s - +", key_of ("owner", &c->s.owner, "tasks"));
+	assert_int_equal (r->elements, 1);
+	assert_int_equal (r->element[0]->element[1]->element[1]->len, 48);
+	assert_string_equal (r->element[0]->element[1]->element[3]->str, id_text (&c->s.endpoint, ep));
+	freeReplyObject (r);
+	assert_true (ask_int ("PTTL %s", key_of ("group", &c->s.group, NULL)) > RETENTION_MS / 2);
+	assert_true (ask_int ("PTTL %s", key_of ("owner", &c->s.owner, "tasks")) > RETENTION_MS / 2);
+	chunk_free (c);
+}
+
+static void test_submit_lone_task_has_no_group (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 0);
+	submit_ok (c);
+	assert_int_equal (ask_int ("EXISTS %s", key_of ("group", &c->s.group, NULL)), 0);
+	assert_int_equal (ask_int ("DBSIZE"), 3); /* stream, owner, task: and no key with an empty name */
+	assert_hash (&c->tasks[0].task, "w", NULL, 0);
+	chunk_free (c);
+}
+
+static void test_submit_into_a_group_that_exists (void **state)
+{
+	(void) state;
+	struct chunk *a = chunk_new (2, 0), *b = chunk_new (1, 0);
+	b->s.group = a->s.group;
+	b->s.group_key = true;
+	submit_ok (a);
+	submit_ok (b);
+	redisReply *r = ask ("LRANGE %s 0 -1", key_of ("group", &a->s.group, NULL));
+	assert_int_equal (r->elements, 3); /* one header */
+	assert_memory_equal (r->element[0]->str, a->s.owner.b, 16);
+	assert_memory_equal (r->element[2]->str, b->tasks[0].task.b, 16);
+	freeReplyObject (r);
+	chunk_free (a);
+	chunk_free (b);
+}
+
+static void test_submit_again_queues_once (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (3, 8);
+	c->s.ntasks = 2;
+	submit_ok (c);
+	c->s.ntasks = 3; /* the retry holds one more */
+	submit_ok (c);
+	assert_int_equal (xlen (c), 3);
+	redisReply *r = ask ("LRANGE %s 0 -1", key_of ("group", &c->s.group, NULL));
+	assert_int_equal (r->elements, 3);
+	assert_int_equal (r->element[2]->len, 16); /* the new one only */
+	assert_memory_equal (r->element[2]->str, c->tasks[2].task.b, 16);
+	freeReplyObject (r);
+	submit_ok (c);
+	assert_int_equal (xlen (c), 3);
+	assert_int_equal (ask_int ("LLEN %s", key_of ("group", &c->s.group, NULL)), 3);
+	assert_int_equal (ask_int ("XLEN %s", key_of ("owner", &c->s.owner, "tasks")), 2);
+	chunk_free (c);
+}
+
+/* The first answer was lost, the task ended meanwhile: the retry's waiter must be woken, not wait for ever. */
+static void test_submit_again_wakes_the_waiter (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (2, 8);
+	submit_ok (c);
+	assert_int_equal (store (&c->tasks[0].task, STATUS_FAILED).integer, 1);
+	redisContext *sub = subscribe (INSTANCE_B);
+	c->s.waiter = INSTANCE_B;
+	submit_ok (c);
+	submit_ok (c);
+	redisReply *m = next_message (sub);
+	struct layout_done d;
+	assert_int_equal (layout_done_decode (&d, m->element[2]->str, m->element[2]->len, NULL), 0);
+	assert_true (id_eq (&d.task, &c->tasks[0].task));
+	assert_int_equal (d.state, STATE_FAILED);
+	assert_int_equal (d.record.n, 0);
+	freeReplyObject (m);
+	assert_hash (&c->tasks[0].task, "w", NULL, 0);
+	assert_hash (&c->tasks[1].task, "w", INSTANCE_B, 16); /* once */
+	redisFree (sub);
+	chunk_free (c);
+}
+
+static void test_submit_over_the_limit_stores_nothing (void **state)
+{
+	(void) state;
+	struct chunk *a = chunk_new (3, 8), *b = chunk_new (3, 8);
+	b->s.endpoint = a->s.endpoint;
+	a->s.max_queued = b->s.max_queued = 5;
+	submit_ok (a);
+	long long keys = ask_int ("DBSIZE");
+	struct got g = submit (b);
+	assert_int_equal (g.code, ERR_LIMIT);
+	assert_string_equal (g.text, "queue holds 3 of 5");
+	assert_int_equal (ask_int ("DBSIZE"), keys);
+	assert_int_equal (xlen (a), 3);
+	submit_ok (a); /* a repetition takes no room */
+	b->s.max_queued = 6;
+	submit_ok (b);
+	assert_int_equal (xlen (a), 6);
+	chunk_free (a);
+	chunk_free (b);
+}
+
+static void test_submit_under_memory_pressure_is_all_or_nothing (void **state)
+{
+	(void) state;
+	int refused = 0, stored = 0;
+	struct chunk *warm = chunk_new (1, 8);
+	submit_ok (warm); /* the script is loaded */
+	for (int i = 0; i < 24; i++) {
+		struct chunk *c = chunk_new (100, 1000);
+		long long keys = ask_int ("DBSIZE");
+		freeReplyObject (ask ("CONFIG SET maxmemory %lld", info_memory () + i * 20000));
+		struct got g = submit (c);
+		freeReplyObject (ask ("CONFIG SET maxmemory 0"));
+		if (g.code == ERR_NONE) {
+			stored++;
+			assert_int_equal (xlen (c), 100);
+			assert_int_equal (ask_int ("DBSIZE"), keys + 103);
+		} else {
+			refused++;
+			assert_int_equal (g.code, ERR_LIMIT);
+			assert_int_equal (ask_int ("DBSIZE"), keys);
+		}
+		chunk_free (c);
+	}
+	print_message ("under memory pressure: %d refused, %d stored, none in half\n", refused, stored);
+	assert_true (refused > 0 && stored > 0);
+	chunk_free (warm);
+}
+
+static void test_scripts_when_memory_is_full (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (2, 8);
+	const struct id *task = &c->tasks[0].task;
+	submit_ok (c);
+	freeReplyObject (ask ("CONFIG SET maxmemory 1"));
+	struct got g = store (task, STATUS_SUCCESS);
+	assert_int_equal (g.code, ERR_LIMIT);
+	assert_hash (task, "s", "1", 1);
+	assert_hash (task, "r", NULL, 0);
+	assert_int_equal (ask_int ("TTL %s", key_of ("task", task, NULL)), -1);
+	assert_int_equal (wait_for (task, INSTANCE_A).type, REDIS_REPLY_ARRAY);
+	assert_hash (task, "w", INSTANCE_A, 16);
+	assert_int_equal (progress (task, STATE_RUNNING).integer, 1);
+	assert_int_equal (lease (&c->s.endpoint, "acquire", "f1", 60000).integer, 1);
+	freeReplyObject (ask ("CONFIG SET maxmemory 0"));
+	assert_int_equal (store (task, STATUS_SUCCESS).integer, 1);
+	chunk_free (c);
+}
+
+static void test_owner_list_is_trimmed (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 0);
+	char *key = key_of ("owner", &c->s.owner, "tasks");
+	for (int i = 1; i <= 500; i++) /* whole nodes of the stream are dropped */
+		freeReplyObject (ask ("XADD %s %d-1 t x e y", key, i));
+	submit_ok (c);
+	assert_true (ask_int ("XLEN %s", key) < 150);
+	chunk_free (c);
+}
+
+static void test_store_first_wins (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 8);
+	const struct id *task = &c->tasks[0].task;
+	struct buf first = result_of (task, STATUS_SUCCESS, 10);
+	submit_ok (c);
+	freeReplyObject (ask ("SET %s payload", key_of ("task", task, "payload")));
+	assert_int_equal (store_bytes (task, STATUS_SUCCESS, &first).integer, 1);
+	assert_int_equal (store (task, STATUS_CANCELLED).integer, 0);
+	assert_hash (task, "s", "5", 1);
+	assert_hash (task, "r", first.data, first.len);
+	assert_hash (task, "m", c->tasks[0].meta.p, c->tasks[0].meta.n);
+	assert_int_equal (ask_int ("EXISTS %s", key_of ("task", task, "payload")), 0);
+	long long ttl = ask_int ("PTTL %s", key_of ("task", task, NULL));
+	assert_true (ttl > RETENTION_MS / 2 && ttl <= RETENTION_MS);
+	struct id other;
+	id_new (&other);
+	assert_int_equal (store (&other, STATUS_SUCCESS).integer, -1);
+	assert_int_equal (ask_int ("EXISTS %s", key_of ("task", &other, NULL)), 0);
+	buf_fini (&first);
+	chunk_free (c);
+}
+
+static void test_store_refuses_what_does_not_fit (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 8);
+	struct got g;
+	submit_ok (c);
+	layout_store_send (rds, &c->tasks[0].task, STATE_SUCCESS, WIRE_STR ("short"), RETENTION_MS, on_reply, &g);
+	WAIT ();
+	assert_int_equal (g.code, ERR_INTERNAL);
+	assert_hash (&c->tasks[0].task, "s", "1", 1);
+	struct buf b = result_of (&c->tasks[0].task, STATUS_SUCCESS, 1);
+	layout_store_send (rds, &c->tasks[0].task, STATE_RUNNING, wire_str ((char *) b.data, b.len), RETENTION_MS, on_reply, &g);
+	WAIT ();
+	assert_int_equal (g.code, ERR_INTERNAL);
+	assert_hash (&c->tasks[0].task, "r", NULL, 0);
+	buf_fini (&b);
+	chunk_free (c);
+}
+
+static void test_store_wakes_every_waiter (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (2, 8);
+	redisContext *sub[2] = { subscribe (INSTANCE_A), subscribe (INSTANCE_B) };
+	c->s.waiter = INSTANCE_A;
+	submit_ok (c);
+	for (int i = 0; i < 2; i++) {
+		/* the second one's record is too large for the channel */
+		const struct id *task = &c->tasks[i].task;
+		struct buf b = result_of (task, STATUS_SUCCESS, i ? DONE_INLINE_MAX : 10);
+		wait_for (task, INSTANCE_B);
+		assert_int_equal (store_bytes (task, STATUS_SUCCESS, &b).integer, 1);
+		assert_hash (task, "w", NULL, 0);
+		for (int k = 0; k < 2; k++) {
+			redisReply *m = next_message (sub[k]);
+			struct layout_done d;
+			assert_int_equal (layout_done_decode (&d, m->element[2]->str, m->element[2]->len, NULL), 0);
+			assert_true (id_eq (&d.task, task));
+			assert_int_equal (d.state, STATE_SUCCESS);
+			assert_int_equal (d.record.n, i ? 0 : b.len);
+			if (!i)
+				assert_memory_equal (d.record.p, b.data, b.len);
+			freeReplyObject (m);
+		}
+		buf_fini (&b);
+	}
+	redisFree (sub[0]);
+	redisFree (sub[1]);
+	chunk_free (c);
+}
+
+static void test_wait_registers_once (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 8);
+	const struct id *task = &c->tasks[0].task;
+	submit_ok (c);
+	for (int i = 0; i < 3; i++) {
+		struct got g = wait_for (task, i == 1 ? INSTANCE_B : INSTANCE_A);
+		assert_int_equal (g.type, REDIS_REPLY_ARRAY);
+		assert_int_equal (g.field[0].n, LAYOUT_META_BYTES);
+		assert_memory_equal (g.field[1].s, "1", 1);
+		assert_false (g.field[2].set);
+	}
+	assert_hash (task, "w", INSTANCE_A INSTANCE_B, 32);
+	/* an instance that shows up across two others is not one of them */
+	wait_for (task, "000000aa00000000");
+	assert_hash (task, "w", INSTANCE_A INSTANCE_B "000000aa00000000", 48);
+	struct buf b = result_of (task, STATUS_CANCELLED, 10);
+	store_bytes (task, STATUS_CANCELLED, &b);
+	struct got g = wait_for (task, INSTANCE_A);
+	assert_memory_equal (g.field[1].s, "7", 1);
+	assert_int_equal (g.field[2].n, b.len);
+	assert_memory_equal (g.field[2].s, b.data, b.len);
+	assert_hash (task, "w", NULL, 0);
+	struct id other;
+	id_new (&other);
+	assert_int_equal (wait_for (&other, INSTANCE_A).type, REDIS_REPLY_NIL);
+	assert_int_equal (ask_int ("EXISTS %s", key_of ("task", &other, NULL)), 0);
+	assert_int_equal (wait_for (task, "short").code, ERR_INTERNAL);
+	buf_fini (&b);
+	chunk_free (c);
+}
+
+static void test_progress_only_rises (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 8);
+	const struct id *task = &c->tasks[0].task;
+	struct id other;
+	submit_ok (c);
+	assert_int_equal (progress (task, STATE_RUNNING).integer, 1);
+	assert_int_equal (progress (task, STATE_RUNNING).integer, 0);
+	assert_int_equal (progress (task, STATE_WAITING_FOR_NODES).integer, 0);
+	assert_hash (task, "s", "4", 1);
+	assert_int_equal (progress (task, STATE_SUCCESS).code, ERR_INTERNAL); /* ends come with a result */
+	assert_int_equal (store (task, STATUS_FAILED).integer, 1);
+	assert_int_equal (progress (task, STATE_RUNNING).integer, 0);
+	assert_hash (task, "s", "6", 1);
+	id_new (&other);
+	assert_int_equal (progress (&other, STATE_RUNNING).integer, 0);
+	assert_int_equal (ask_int ("EXISTS %s", key_of ("task", &other, NULL)), 0);
+	chunk_free (c);
+}
+
+static void test_lease_has_one_owner (void **state)
+{
+	(void) state;
+	struct id ep;
+	id_new (&ep);
+	assert_int_equal (lease (&ep, "renew", "f1", 60000).integer, 0);
+	assert_int_equal (lease (&ep, "acquire", "f1", 60000).integer, 1);
+	assert_int_equal (lease (&ep, "acquire", "f2", 60000).integer, 0);
+	assert_int_equal (lease (&ep, "release", "f2", 0).integer, 0);
+	assert_int_equal (lease (&ep, "acquire", "f1", 120000).integer, 1);
+	assert_true (ask_int ("PTTL %s", key_of ("ep", &ep, "lease")) > 60000);
+	assert_int_equal (lease (&ep, "renew", "f1", 50).integer, 1);
+	int64_t until = clock_now_ms () + WAIT_MS; /* f1 says no more */
+	while (lease (&ep, "acquire", "f2", 60000).integer != 1)
+		assert_true (clock_now_ms () < until);
+	assert_int_equal (lease (&ep, "acquire", "f1", 60000).integer, 0);
+	assert_int_equal (lease (&ep, "release", "f2", 0).integer, 1);
+	assert_int_equal (lease (&ep, "acquire", "f1", 60000).integer, 1);
+	assert_int_equal (lease (&ep, "steal", "f1", 60000).code, ERR_INTERNAL);
+	assert_int_equal (lease (&ep, "acquire", "f1", 0).code, ERR_INTERNAL);
+}
+
+static long long bytes_each (const char *node_bytes)
+{
+	enum { CHUNKS = 40 };
+	freeReplyObject (ask ("FLUSHALL"));
+	freeReplyObject (ask ("CONFIG SET stream-node-max-bytes %s", node_bytes));
+	struct chunk *warm = chunk_new (LAYOUT_SUBMIT_CHUNK, 256);
+	submit_ok (warm);
+	long long before = info_memory ();
+	for (int i = 0; i < CHUNKS; i++) {
+		struct chunk *c = chunk_new (LAYOUT_SUBMIT_CHUNK, 256);
+		c->s.endpoint = warm->s.endpoint;
+		c->s.owner = warm->s.owner;
+		submit_ok (c);
+		chunk_free (c);
+	}
+	chunk_free (warm);
+	return (info_memory () - before) / (CHUNKS * LAYOUT_SUBMIT_CHUNK);
+}
+
+/* What a waiting task costs: 256 bytes of payload, chunks of 500 that are groups, one endpoint, one owner. Everything is
+ * counted: hash, stream entry, ids in the lists. SPEC.md, section 8, recommends the larger stream nodes. */
+static void test_memory_of_a_queued_task (void **state)
+{
+	(void) state;
+	long long plain_nodes = bytes_each ("4096"), large_nodes = bytes_each ("16384");
+	print_message ("bytes of Redis memory per queued task with 256 bytes of payload: %lld, with stream nodes of 16 KiB %lld\n",
+		       plain_nodes, large_nodes);
+	assert_in_range (plain_nodes, 256, 750);
+	assert_in_range (large_nodes, 256, 650);
+}
+
+int main (void)
+{
+#define T(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test (test_keys),
+		T (test_submit_stores_everything),
+		T (test_submit_lone_task_has_no_group),
+		T (test_submit_into_a_group_that_exists),
+		T (test_submit_again_queues_once),
+		T (test_submit_again_wakes_the_waiter),
+		T (test_submit_over_the_limit_stores_nothing),
+		T (test_submit_under_memory_pressure_is_all_or_nothing),
+		T (test_scripts_when_memory_is_full),
+		T (test_owner_list_is_trimmed),
+		T (test_store_first_wins),
+		T (test_store_refuses_what_does_not_fit),
+		T (test_store_wakes_every_waiter),
+		T (test_wait_registers_once),
+		T (test_progress_only_rises),
+		T (test_lease_has_one_owner),
+		T (test_memory_of_a_queued_task),
+	};
+	return cmocka_run_group_tests_name ("layout", tests, NULL, NULL);
+}
