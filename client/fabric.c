@@ -225,19 +225,19 @@ static void start_part (struct part *p)
 	struct fabric *f = p->f;
 	struct err err = { 0 };
 	const char *argv[MAX_ARGS];
-	char *program = NULL, *config = NULL, pid[16];
+	char *program = NULL, *config = NULL, *tie = NULL, pid[16];
 	int n = 0, log = open_log (p, &err);
 	struct spawn_fd fds[2] = { { log, 1 }, { log, 2 } };
 	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 2, .cwd = f->state, .new_session = true };
 	if (f->stopping)
 		goto out;
+	/* our own binary ties itself to us and becomes the part: none of them outlives us, not even redis-server */
 	snprintf (pid, sizeof (pid), "%d", (int)getpid ());
+	argv[n++] = tie = xasprintf ("%s/weft", f->bin);
+	argv[n++] = "__tie";
+	argv[n++] = pid;
 	switch (p->id) {
 	case PART_REDIS:
-		/* redis-server knows nothing of a parent: our own binary ties it to us and becomes it */
-		argv[n++] = program = xasprintf ("%s/weft", f->bin);
-		argv[n++] = "__tie";
-		argv[n++] = pid;
 		argv[n++] = "redis-server";
 		argv[n++] = config = xasprintf ("%s/redis.conf", f->state);
 		break;
@@ -247,8 +247,6 @@ static void start_part (struct part *p)
 		argv[n++] = p->id == PART_SERVICE ? "run" : "supervise";
 		argv[n++] = "--config";
 		argv[n++] = config = xasprintf ("%s/%s.yaml", f->state, p->name);
-		argv[n++] = "--parent-pid";
-		argv[n++] = pid;
 		break;
 	default:
 		argv[n++] = program = xasprintf ("%s/weft-endpoint", f->bin);
@@ -259,8 +257,6 @@ static void start_part (struct part *p)
 			argv[n++] = "--set";
 			argv[n++] = *kv;
 		}
-		argv[n++] = "--parent-pid";
-		argv[n++] = pid;
 	}
 	argv[n] = NULL;
 	p->started_ms = clock_now_ms ();
@@ -275,6 +271,7 @@ out:
 		close (log);
 	free (program);
 	free (config);
+	free (tie);
 }
 
 /* ---- readiness -------------------------------------------------------------------------------------------------------------- */
