@@ -147,10 +147,8 @@ static void add_v3 (struct buf *b, const struct doc_task *t)
 	member_text (b, "node", m->node.p, m->node.n);
 	if (m->status != STATUS_SUCCESS)
 		buf_printf (b, ",\"fault\":\"%s\",\"code\":\"%s\"", err_fault_name (m->fault), err_name (m->code));
-	if (m->code == ERR_TASK_EXIT)
-		buf_printf (b, ",\"exit_status\":%d", m->detail);
-	else if (m->code == ERR_TASK_SIGNAL || m->code == ERR_TASK_MEMORY_LIMIT)
-		buf_printf (b, ",\"signal\":%d", m->detail);
+	if (m->detail) /* exit status or signal, the code says which */
+		buf_printf (b, ",\"exit_detail\":%d", m->detail);
 	buf_printf (b, ",\"attempt\":%u,\"memoised\":%s", m->attempt, m->flags & RESULT_MEMOISED ? "true" : "false");
 	if (m->cpu_ns)
 		buf_printf (b, ",\"cpu_s\":%.6f", (double) m->cpu_ns / 1e9);
