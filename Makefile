@@ -77,13 +77,10 @@ $(PROGS):
 	@$(LINK) -o $@ $^ $(LIBS)
 
 # A unit test links its part's library: tests/unit/service/test_x.c -> libservice.a
-$(BUILD)/unit/service/%:   $(BUILD)/lib/libservice.a
-$(BUILD)/unit/forwarder/%: $(BUILD)/lib/libforwarder.a
-$(BUILD)/unit/endpoint/%:  $(BUILD)/lib/libendpoint.a
-$(BUILD)/unit/manager/%:   $(BUILD)/lib/libmanager.a
-$(BUILD)/unit/worker/%:    $(BUILD)/lib/libworker.a
-$(BUILD)/unit/client/%:    $(BUILD)/lib/libclient.a
-$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BASE)
+.SECONDEXPANSION:
+part_of = $(firstword $(subst /, ,$(1)))
+part_lib = $(if $(filter-out common proto,$(call part_of,$(1))),$(BUILD)/lib/lib$(call part_of,$(1)).a)
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $$(call part_lib,$$*) $(BASE)
 	@mkdir -p $(@D)
 	@$(LINK) -o $@ $(filter %.o,$^) $(filter-out $(BASE),$(filter %.a,$^)) $(BASE) $(LIBS) -lcmocka
 
@@ -112,6 +109,9 @@ GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/regist
          worker/runners/*.py client/completion/*))
 $(call obj,$(PROTO) $(SERVICE) $(WORKER) $(CLIENT)): | $(GEN)
 $(FUZZERS): | $(GEN)
+
+# Objects that only a test needs are kept: the next make is then quick.
+.SECONDARY:
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
