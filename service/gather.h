@@ -14,10 +14,9 @@ struct gather_ops {
 	/* err: Redis failed; tasks may be missing then. The gather is gone afterwards. */
 	void (*on_end) (const struct err *err, void *arg);
 };
-/* until_any: the first that ends is enough; pending ones are then left out.
- * ids: copied, doubles are read once. ops are called from the loop. */
-struct gather *gather_start (struct app *a, const struct id *owner, const struct id *ids, size_t n, int64_t wait_ms, bool until_any,
-			     const struct gather_ops *ops, void *arg);
+/* ids: copied, doubles are read once. ops are called from the loop. */
+struct gather *gather_start (struct app *a, const struct id *owner, const struct id *ids, size_t n, int64_t wait_ms, const struct gather_ops *ops,
+			     void *arg);
 void gather_hurry (struct gather *g);	/* wait no longer */
 /* With waiting: end as soon as one task has ended, and report only those that ended by then. Call it right after gather_start. */
 void gather_any (struct gather *g);

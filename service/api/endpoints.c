@@ -220,6 +220,7 @@ static void read_weft (struct check *k, const json_t *body, struct reg_endpoint 
 	e->public_key = xstrdup (key);
 }
 
+/* e may hold what was registered before: what the body does not name stays. */
 static void read_endpoint (struct check *k, struct change *x, json_t *body)
 {
 	struct reg_endpoint *e = &x->e;
@@ -230,9 +231,11 @@ static void read_endpoint (struct check *k, struct change *x, json_t *body)
 		free (e->name);
 		e->name = xstrdup (s ? s : "");
 	}
-	free (e->display_name);
-	e->display_name = text_or_null (check_string (k, body, "display_name", false, 256, NULL));
-	e->public = check_bool (k, body, "public", false);
+	if (json_object_get (body, "display_name")) {
+		free (e->display_name);
+		e->display_name = text_or_null (check_string (k, body, "display_name", false, 256, NULL));
+	}
+	e->public = check_bool (k, body, "public", e->public);
 	if (meta && version && json_is_string (version) && !json_object_get (meta, "endpoint_version"))
 		json_object_set (meta, "endpoint_version", version);
 	if (meta || !e->metadata) {
@@ -241,9 +244,11 @@ static void read_endpoint (struct check *k, struct change *x, json_t *body)
 	}
 	if (e->metadata && strlen (e->metadata) > METADATA_MAX)
 		check_problem (k, "metadata", -1, "value_error.dict", "at most %u bytes are allowed", METADATA_MAX);
-	free (e->allowed);
-	e->allowed = check_ids (k, body, "allowed_functions", false, ALLOWED_MAX, &e->nallowed);
-	e->restricted = e->allowed != NULL;
+	if (json_object_get (body, "allowed_functions")) { /* null lifts the restriction, silence keeps it */
+		free (e->allowed);
+		e->allowed = check_ids (k, body, "allowed_functions", false, ALLOWED_MAX, &e->nallowed);
+		e->restricted = e->allowed != NULL;
+	}
 	read_weft (k, body, e);
 	x->shared = shared_users (k, body, x->c->app->registry, &x->nshared);
 }
