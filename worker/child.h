@@ -4,6 +4,7 @@
 #ifndef WORKER_CHILD_H
 #define WORKER_CHILD_H
 #include <sys/resource.h>
+#include <sys/types.h>
 #include "common/loop.h"
 #include "worker/tail.h"
 

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include "common/xmem.h"
 
 #define MAX_CONNECTIONS 16384
 
@@ -50,8 +51,7 @@ static void note (const struct conn *c)
 {
 	if (answered == latency_cap) {
 		latency_cap = latency_cap ? latency_cap * 2 : 65536;
-		if (!(latency_us = realloc (latency_us, latency_cap * sizeof (*latency_us))))
-			die ("memory");
+		latency_us = xrealloc (latency_us, latency_cap * sizeof (*latency_us));
 	}
 	latency_us[answered++] = (uint32_t)((now_ns () - c->began_ns) / 1000);
 	if (c->status < 200 || c->status > 299) {
@@ -118,12 +118,12 @@ static void build_request (char **argv, int argc)
 	size_t n = 0, cap = 1 << 20, k;
 	if (!f)
 		die (argv[4]);
-	body = malloc (cap);
-	while (body && (k = fread (body + n, 1, cap - n, f)) > 0)
+	body = xrealloc (NULL, cap);
+	while ((k = fread (body + n, 1, cap - n, f)) > 0)
 		if ((n += k) == cap)
-			body = realloc (body, cap *= 2);
+			body = xrealloc (body, cap *= 2);
 	fclose (f);
-	if (!body || !(out = open_memstream (&request, &request_bytes)))
+	if (!(out = open_memstream (&request, &request_bytes)))
 		die ("memory");
 	fprintf (out, "POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n", argv[3], argv[1], argv[2], n);
 	for (int i = 8; i < argc; i++)
