@@ -36,7 +36,8 @@ static int ups, downs;
 static void server_start (const char *extra, const char *value)
 {
 	char *argv[] = { "redis-server", "--port", "0", "--unixsocket", sock_path, "--dir", dir, "--save", "", "--appendonly",
-			 "yes", "--enable-debug-command", "yes", "--logfile", "/dev/null",
+			 "yes", "--appendfsync", "always" /* everysec may hold a write back while it syncs: a kill loses it */,
+			 "--enable-debug-command", "yes", "--logfile", "/dev/null",
 			 (char *) (uintptr_t) extra, (char *) (uintptr_t) value, NULL };
 	assert_int_equal (posix_spawnp (&server, "redis-server", NULL, NULL, argv, environ), 0);
 }
