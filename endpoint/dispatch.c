@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/xmem.h"
+#include "endpoint/adapt.h"
 #include "endpoint/outcome.h"
 #include "proto/link.h"
 #include "proto/msg_result.h"
@@ -121,6 +122,7 @@ static void send_results (struct dispatch *d)
 		return;
 	zmq_msg_init (&m);
 	while (!upstream_congested (d->up) && spool_next (d->spool, &task, &m)) {
+		adapt_result (&m, upstream_major (d->up));
 		upstream_send (d->up, WIRE_RESULT, &m);
 		zmq_msg_close (&m);
 		zmq_msg_init (&m);
@@ -159,6 +161,7 @@ static void send_task (struct dispatch *d, struct manager *m, struct queue_task 
 	m->node.out++;
 	m->node.out_bytes += t->bytes;
 	m->idle_since_ms = 0;
+	adapt_task (&record, link_peer_major (m->peer));
 	link_send (m->peer, WIRE_TASK, &record);
 	zmq_msg_close (&record);
 	if (link_congested (m->peer))
@@ -274,10 +277,12 @@ static bool send_again (struct dispatch *d, const struct id *task)
 	if (!there)
 		return false;
 	zmq_msg_init (&m);
-	if (spool_get (d->spool, task, &m))
+	if (spool_get (d->spool, task, &m)) {
+		adapt_result (&m, upstream_major (d->up));
 		upstream_send (d->up, WIRE_RESULT, &m);
-	else
+	} else {
 		there = false;
+	}
 	zmq_msg_close (&m);
 	return there;
 }

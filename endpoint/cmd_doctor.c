@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doctor: what an endpoint needs, checked one by one; each line says ok, warn or fail, and what to do. */
+#include "common/clock.h"
+#include "common/fetch.h"
+#include "common/xmem.h"
+#include "endpoint/cmd.h"
+#include "endpoint/control.h"
+#include "endpoint/keys.h"
+#include "endpoint/service.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { OK, WARN, FAIL, CALL_MS = 5000, SKEW_WARN_S = 5, FILES_MIN = 1024 };
+#define SPACE_WARN (256ull << 20)
+
+struct doctor {
+	const struct paths *p;
+	struct config *c;
+	struct identity who;
+	char *base;
+	int fails, warns;
+	bool json;
+	json_t *list;
+};
+
+static void say (struct doctor *d, int level, const char *what, const char *fmt, ...) __attribute__ ((format (printf, 4, 5)));
+
+static void say (struct doctor *d, int level, const char *what, const char *fmt, ...)
+{
+	static const char *const name[] = { "ok", "warn", "fail" };
+	char text[1024];
+	va_list ap;
+
+	va_start (ap, fmt);
+	vsnprintf (text, sizeof (text), fmt, ap);
+	va_end (ap);
+	d->fails += level == FAIL;
+	d->warns += level == WARN;
+	if (d->json)
+		json_array_append_new (d->list, json_pack ("{s:s, s:s, s:s}", "check", what, "level", name[level], "text", text));
+	else
+		printf ("%-4s  %-12s %s\n", name[level], what, text);
+	fflush (stdout);
+}
+
+static void check_modes (struct doctor *d)
+{
+	const char *const dirs[] = { d->p->dir, d->p->run, d->p->logs, d->p->spool };
+	struct stat st;
+	struct keys k;
+	struct err err;
+	bool bad = false;
+
+	for (size_t i = 0; i < sizeof (dirs) / sizeof (dirs[0]); i++) {
+		if (stat (dirs[i], &st) < 0)
+			continue;	/* start makes what is missing */
+		if ((st.st_mode & 077) || st.st_uid != geteuid ()) {
+			say (d, FAIL, "directory", "%s can be entered by others: chmod 700 %s", dirs[i], dirs[i]);
+			bad = true;
+		}
+	}
+	if (!bad)
+		say (d, OK, "directory", "%s", d->p->dir);
+	if (keys_read (&k, d->p->key, &err) < 0)
+		say (d, FAIL, "key", "%s", err.text);
+	else
+		say (d, OK, "key", "%s", k.public_key);
+	explicit_bzero (&k, sizeof (k));
+}
+
+static bool check_config (struct doctor *d)
+{
+	struct buf report;
+	struct err err;
+
+	buf_init (&report, 1 << 16);
+	d->c = config_load (d->p->config, NULL, &report, &err);
+	if (d->c)
+		say (d, OK, "config", "%s", d->p->config);
+	else
+		say (d, FAIL, "config", "%.900s", report.len ? (char *) report.data : err.text);
+	buf_fini (&report);
+	return d->c != NULL;
+}
+
+static char *check_token (struct doctor *d)
+{
+	struct err err;
+	char *token = config_token (d->c, &err);
+
+	if (token)
+		say (d, OK, "token", "from %s", d->c->service_token_file && *d->c->service_token_file ? d->c->service_token_file
+													  : "WEFT_TOKEN");
+	else if (err.code != ERR_NONE)
+		say (d, FAIL, "token", "%s", err.text);
+	else
+		say (d, WARN, "token", "none: set service.token_file in %s, or WEFT_TOKEN", d->p->config);
+	return token;
+}
+
+/* The service's clock, from its Date header. A call of its own: fetch gives bodies only. */
+static int64_t service_time (const char *url, const char *ca_file)
+{
+	CURL *h = curl_easy_init ();
+	struct curl_header *date;
+	int64_t t = -1;
+
+	if (!h)
+		return -1;
+	curl_easy_setopt (h, CURLOPT_URL, url);
+	curl_easy_setopt (h, CURLOPT_NOBODY, 1L);
+	curl_easy_setopt (h, CURLOPT_TIMEOUT_MS, (long) CALL_MS);
+	curl_easy_setopt (h, CURLOPT_NOSIGNAL, 1L);
+	if (ca_file && *ca_file)
+		curl_easy_setopt (h, CURLOPT_CAINFO, ca_file);
+	if (curl_easy_perform (h) == CURLE_OK && curl_easy_header (h, "Date", 0, CURLH_HEADER, -1, &date) == CURLHE_OK)
+		t = (int64_t) curl_getdate (date->value, NULL);
+	curl_easy_cleanup (h);
+	return t;
+}
+
+static void check_service (struct doctor *d, const char *token)
+{
+	char *url = xasprintf ("%s/v2/version?service=all", d->base), *out = NULL, id[ID_TEXT];
+	struct fetch_args a = { .method = "GET", .url = url, .bearer = token, .timeout_ms = CALL_MS };
+	struct err cause = { 0 }, err;
+	size_t n = 0;
+	int status = fetch_sync (&a, d->c->service_ca_file, &out, &n, &cause);
+	int64_t there;
+
+	if (!status) {
+		service_error (0, NULL, 0, d->base, &cause, &err);
+		say (d, FAIL, "service", "%s; check service.url and that weft-service runs", err.text);
+	} else if (status / 100 == 2) {
+		say (d, OK, "service", "%s answers: %.*s", d->base, (int) (n < 120 ? n : 120), out);
+	} else {
+		service_error (status, out, n, d->base, NULL, &err);
+		say (d, status == 401 ? FAIL : WARN, "service", "%s", err.text);
+	}
+	free (out);
+	out = NULL;
+	if (status && (there = service_time (url, d->c->service_ca_file)) >= 0) {
+		int64_t skew = clock_real_ns () / 1000000000 - there;
+		say (d, skew > SKEW_WARN_S || skew < -SKEW_WARN_S ? WARN : OK, "clock", "%+" PRId64 " s from the service's%s", skew,
+		     skew > SKEW_WARN_S || skew < -SKEW_WARN_S ? "; times of tasks will be wrong: set up NTP" : "");
+	}
+	free (url);
+	if (!status || !d->who.known)
+		goto end;
+	url = xasprintf ("%s/v3/endpoints/%s/forwarder", d->base, id_text (&d->who.id, id));
+	a.url = url;
+	status = fetch_sync (&a, d->c->service_ca_file, &out, &n, &cause);
+	if (status / 100 == 2)
+		say (d, OK, "registered", "%s", id);
+	else if (service_error (status, out, n, d->base, &cause, &err))
+		say (d, status == 401 || status == 403 ? FAIL : WARN, "registered", "%s", err.text);
+	free (out);
+	free (url);
+end:
+	if (!d->who.known)
+		say (d, WARN, "registered", "not yet; 'weft-endpoint start %s' does it", d->p->name);
+}
+
+static int connect_tcp (const char *host, const char *port, int timeout_ms)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
+	int rc = getaddrinfo (host, port, &hints, &list);
+
+	if (rc) {
+		errno = EHOSTUNREACH;
+		return -1;
+	}
+	rc = -1;
+	for (struct addrinfo *a = list; a && rc < 0; a = a->ai_next) {
+		int e = 0, fd = socket (a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		socklen_t n = sizeof (e);
+		struct pollfd pf = { .fd = fd, .events = POLLOUT };
+		if (fd < 0)
+			continue;
+		if (connect (fd, a->ai_addr, a->ai_addrlen) == 0)
+			rc = 0;
+		else if (errno == EINPROGRESS && poll (&pf, 1, timeout_ms) == 1 && getsockopt (fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && !e)
+			rc = 0;
+		else
+			errno = e ? e : errno == EINPROGRESS ? ETIMEDOUT : errno;
+		e = errno;
+		close (fd);
+		errno = e;
+	}
+	freeaddrinfo (list);
+	return rc;
+}
+
+static void check_forwarder (struct doctor *d)
+{
+	const char *set = d->c->forwarder_address;
+	const char *address = set && *set ? set : d->who.address;
+	char host[256], *colon;
+
+	if (strncmp (address, "tcp://", 6) != 0) {
+		say (d, WARN, "forwarder", "its address is not known yet");
+		return;
+	}
+	snprintf (host, sizeof (host), "%s", address + 6);
+	if (!(colon = strrchr (host, ':'))) {
+		say (d, FAIL, "forwarder", "%s has no port", address);
+		return;
+	}
+	*colon = 0;
+	if (connect_tcp (host[0] == '[' ? strtok (host, "[]") : host, colon + 1, CALL_MS) == 0)
+		say (d, OK, "forwarder", "%s can be reached", address);
+	else
+		say (d, FAIL, "forwarder", "%s: %s; is weft-forwarder running there, is the port open from here?", address, strerror (errno));
+}
+
+/* Output of a short command, or NULL. */
+static char *output_of (const char *const *argv, char *out, size_t cap)
+{
+	extern char **environ;
+	posix_spawn_file_actions_t fa;
+	int fds[2], status = -1;
+	size_t n = 0;
+	ssize_t r;
+	pid_t pid;
+
+	if (pipe2 (fds, O_CLOEXEC) < 0)
+		return NULL;
+	posix_spawn_file_actions_init (&fa);
+	posix_spawn_file_actions_adddup2 (&fa, fds[1], 1);
+	posix_spawn_file_actions_adddup2 (&fa, fds[1], 2);
+	if (posix_spawnp (&pid, argv[0], &fa, NULL, (char *const *) (uintptr_t) argv, environ) != 0)
+		pid = -1;
+	posix_spawn_file_actions_destroy (&fa);
+	close (fds[1]);
+	while (pid > 0 && n + 1 < cap && ((r = read (fds[0], out + n, cap - 1 - n)) > 0 || (r < 0 && errno == EINTR)))
+		n += r > 0 ? (size_t) r : 0;
+	close (fds[0]);
+	out[n] = 0;
+	if (pid > 0)
+		while (waitpid (pid, &status, 0) < 0 && errno == EINTR)
+			;
+	return status == 0 ? out : NULL;
+}
+
+static void check_python (struct doctor *d)
+{
+	const char *argv[] = { d->c->python, "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])", NULL };
+	char out[256] = "";
+	int major = 0, minor = 0;
+
+	if (!output_of (argv, out, sizeof (out)) || sscanf (out, "%d.%d", &major, &minor) != 2) {
+		say (d, FAIL, "python", "%s does not run: install Python 3.6 or newer, or set 'python' in %s", d->c->python, d->p->config);
+		return;
+	}
+	out[strcspn (out, "\n")] = 0;
+	if (major < 3 || (major == 3 && minor < 6))
+		say (d, FAIL, "python", "%s is version %s; 3.6 or newer is needed", d->c->python, out);
+	else
+		say (d, OK, "python", "%s, version %s", d->c->python, out);
+}
+
+static void check_program (struct doctor *d, const char *set, const char *name)
+{
+	char *program = paths_program (set, name);
+
+	if (paths_program_exists (program))
+		say (d, OK, name, "%s", program);
+	else
+		say (d, FAIL, name, "%s is not there; it belongs beside weft-endpoint or on PATH", program);
+	free (program);
+}
+
+static void check_space (struct doctor *d)
+{
+	struct statvfs v;
+	unsigned long long free_bytes;
+
+	if (statvfs (d->p->dir, &v) < 0) {
+		say (d, FAIL, "disk", "%s: %s", d->p->dir, strerror (errno));
+		return;
+	}
+	free_bytes = (unsigned long long) v.f_bavail * v.f_frsize;
+	if (free_bytes < SPACE_WARN)
+		say (d, WARN, "disk", "%llu MiB free for the spool in %s; make room", free_bytes >> 20, d->p->dir);
+	else
+		say (d, OK, "disk", "%llu MiB free for the spool", free_bytes >> 20);
+}
+
+static void check_files (struct doctor *d)
+{
+	struct rlimit r;
+
+	if (getrlimit (RLIMIT_NOFILE, &r) < 0)
+		return;
+	if (r.rlim_cur != RLIM_INFINITY && r.rlim_cur < FILES_MIN)
+		say (d, WARN, "files", "only %llu open files allowed; raise it: ulimit -n %d", (unsigned long long) r.rlim_cur, FILES_MIN);
+	else
+		say (d, OK, "files", "%llu open files allowed", (unsigned long long) r.rlim_cur);
+}
+
+static void check_agent (struct doctor *d)
+{
+	pid_t pid = paths_running (d->p);
+	json_t *st = pid ? control_call (d->p->control, "status", NULL, 3000, NULL) : NULL;
+
+	if (!pid)
+		say (d, WARN, "agent", "not running; start it with: weft-endpoint start %s", d->p->name);
+	else if (!st)
+		say (d, FAIL, "agent", "pid %ld runs but does not answer; see: weft-endpoint logs %s", (long) pid, d->p->name);
+	else if (json_is_true (json_object_get (st, "connected")))
+		say (d, OK, "agent", "connected, pid %ld", (long) pid);
+	else
+		say (d, WARN, "agent", "%s: %s", cmd_text (st, "state"), cmd_text (st, "error"));
+	json_decref (st);
+}
+
+int cmd_doctor (void *opts, int argc, char **argv)
+{
+	const struct cmd_doctor *o = opts;
+	struct paths p;
+	struct doctor d = { .p = &p, .json = o->json };
+	char *token;
+	int rc = cmd_open (&p, argc, argv);
+
+	if (rc)
+		return rc;
+	d.list = json_array ();
+	check_modes (&d);
+	if (check_config (&d)) {
+		d.base = xstrdup (config_service_url (d.c));
+		for (size_t n = strlen (d.base); n && d.base[n - 1] == '/'; n--)
+			d.base[n - 1] = 0;
+		identity_load (&d.who, p.identity, NULL);
+		token = check_token (&d);
+		check_service (&d, token);
+		check_forwarder (&d);
+		check_python (&d);
+		check_program (&d, d.c->manager_bin, "weft-manager");
+		check_program (&d, d.c->worker_bin, "weft-worker");
+		free (token);
+		free (d.base);
+	}
+	check_space (&d);
+	check_files (&d);
+	check_agent (&d);
+	if (d.json) {
+		json_dumpf (d.list, stdout, JSON_INDENT (2));
+		putchar ('\n');
+	} else {
+		printf ("%d failed, %d to look at\n", d.fails, d.warns);
+	}
+	json_decref (d.list);
+	config_free (&d.c);
+	paths_fini (&p);
+	return d.fails ? 1 : 0;
+}

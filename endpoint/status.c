@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See status.h. */
+#include "endpoint/status.h"
+#include "common/clock.h"
+
+#include <unistd.h>
+
+static json_t *text (const char *s)
+{
+	return s && *s ? json_string (s) : json_null ();
+}
+
+static void add_time (json_t *j, const char *key, int64_t ns)
+{
+	char iso[32];
+
+	json_object_set_new (j, key, ns ? json_string (clock_iso (ns, iso)) : json_null ());
+}
+
+static void add_block (const char *block, enum block_state s, int64_t age_ms, void *arg)
+{
+	json_array_append_new (arg, json_pack ("{s:s, s:s, s:I}", "id", block, "state", blocks_state_name (s), "age_ms", (json_int_t) age_ms));
+}
+
+static json_t *blocks_json (struct blocks *b)
+{
+	struct blocks_stats st;
+	json_t *list = json_array (), *j;
+
+	if (!b) {
+		json_decref (list);
+		return json_pack ("{s:i, s:i, s:i, s:n}", "active", 0, "up", 0, "pending", 0, "error");
+	}
+	blocks_stats (b, &st);
+	blocks_each (b, add_block, list);
+	j = json_pack ("{s:i, s:i, s:i, s:i, s:I, s:I, s:i, s:o}", "active", st.active, "pending", st.pending, "up", st.up, "stopping",
+		       st.stopping, "started", (json_int_t) st.started, "failed", (json_int_t) st.failed, "failures_last_hour",
+		       st.failures_last_hour, "list", list);
+	json_object_set_new (j, "error", text (st.error));
+	return j;
+}
+
+static json_t *managers_json (struct managers *ms)
+{
+	json_t *list = json_array ();
+
+	for (struct manager *m = ms ? managers_first (ms) : NULL; m; m = m->next)
+		json_array_append_new (list, json_pack ("{s:s, s:s, s:i, s:i, s:i, s:I, s:b}", "node", m->name, "block", m->block, "pid",
+							(int) m->pid, "slots", (int) m->node.slots, "tasks", (int) m->node.out, "done",
+							(json_int_t) m->done, "draining", m->draining));
+	return list;
+}
+
+json_t *status_make (const struct status_input *in)
+{
+	struct dispatch_stats d;
+	struct spool_stats sp;
+	json_t *j = json_object ();
+
+	dispatch_stats (in->dispatch, &d);
+	spool_stats (in->spool, &sp);
+	json_object_set_new (j, "name", text (in->name));
+	json_object_set_new (j, "endpoint_id", text (in->endpoint_id));
+	json_object_set_new (j, "pid", json_integer (getpid ()));
+	json_object_set_new (j, "version", json_string (WEFT_VERSION));
+	json_object_set_new (j, "state", text (in->state));
+	json_object_set_new (j, "connected", json_boolean (in->connected));
+	json_object_set_new (j, "registered", json_boolean (in->registered));
+	json_object_set_new (j, "refused", json_boolean (in->refused));
+	json_object_set_new (j, "error", text (in->error));
+	json_object_set_new (j, "service_url", text (in->service_url));
+	json_object_set_new (j, "forwarder_address", text (in->forwarder_address));
+	json_object_set_new (j, "provider", text (in->provider));
+	add_time (j, "started", in->started_ns);
+	add_time (j, "connected_since", in->connected ? in->connected_ns : 0);
+	json_object_set_new (j, "queue", json_pack ("{s:I, s:I, s:I, s:I, s:I}", "waiting", (json_int_t) d.waiting, "held",
+						   (json_int_t) d.held, "running", (json_int_t) d.out, "bytes", (json_int_t) d.bytes,
+						   "window", (json_int_t) d.window_tasks));
+	json_object_set_new (j, "slots", json_pack ("{s:I, s:I}", "total", (json_int_t) d.slots, "free", (json_int_t) d.free_slots));
+	json_object_set_new (j, "tasks", json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "received", (json_int_t) d.received, "done",
+						   (json_int_t) d.done, "duplicates", (json_int_t) d.duplicates, "lost",
+						   (json_int_t) d.lost, "cancelled", (json_int_t) d.cancelled, "returned",
+						   (json_int_t) d.returned, "refused", (json_int_t) d.refused));
+	json_object_set_new (j, "functions", json_pack ("{s:I, s:I}", "count", (json_int_t) d.functions, "bytes",
+						       (json_int_t) d.function_bytes));
+	json_object_set_new (j, "managers", managers_json (in->managers));
+	json_object_set_new (j, "blocks", blocks_json (in->blocks));
+	json_object_set_new (j, "spool", json_pack ("{s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "results", (json_int_t) sp.results, "unspooled",
+						   (json_int_t) sp.unspooled, "unspooled_bytes", (json_int_t) sp.unspooled_bytes,
+						   "disk_bytes", (json_int_t) sp.disk_bytes, "corrupt", (json_int_t) sp.corrupt, "full",
+						   sp.full, "error", text (sp.error)));
+	return j;
+}
