@@ -225,7 +225,7 @@ static void start_part (struct part *p)
 	struct fabric *f = p->f;
 	struct err err = { 0 };
 	const char *argv[MAX_ARGS];
-	char *program = NULL, *config = NULL, *tie = NULL, pid[16];
+	char *program = NULL, *config = NULL, *tie = NULL, *url = NULL, *workers = NULL, pid[16];
 	int n = 0, log = open_log (p, &err);
 	struct spawn_fd fds[2] = { { log, 1 }, { log, 2 } };
 	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 2, .cwd = f->state, .new_session = true };
@@ -253,6 +253,12 @@ static void start_part (struct part *p)
 		argv[n++] = "start";
 		argv[n++] = ENDPOINT;
 		argv[n++] = "--foreground";
+		argv[n++] = "--set";
+		argv[n++] = url = xasprintf ("service.url=%s", f->url);
+		argv[n++] = "--set";
+		argv[n++] = workers = xasprintf ("workers_per_node=%" PRId64, f->o.workers);
+		argv[n++] = "--set";
+		argv[n++] = "scaling.min_blocks=1"; /* this machine is here to serve: its one block stays */
 		for (const char *const *kv = f->o.endpoint_set; kv && *kv && n < MAX_ARGS - 4; kv++) {
 			argv[n++] = "--set";
 			argv[n++] = *kv;
@@ -272,6 +278,8 @@ out:
 	free (program);
 	free (config);
 	free (tie);
+	free (url);
+	free (workers);
 }
 
 /* ---- readiness -------------------------------------------------------------------------------------------------------------- */
@@ -348,15 +356,39 @@ static bool part_ready (struct part *p)
 	}
 }
 
-/* The endpoint's configuration: made by weft-endpoint configure, so that its format has one home. */
+static void begin (struct fabric *f);
+
+static void on_configured (int status, const char *out, size_t nout, const char *errout, size_t nerr, const struct err *err, void *arg)
+{
+	struct fabric *f = arg;
+	char why[512];
+	(void)out;
+	(void)nout;
+	if (status == 0) {
+		begin (f);
+		return;
+	}
+	snprintf (why, sizeof (why), "weft-endpoint configure: %.*s", (int)(nerr ? nerr : strlen (err ? err->text : "failed")),
+		  nerr ? errout : err ? err->text : "failed");
+	finish (f, why);
+}
+
+/* The endpoint's directory: made once, by weft-endpoint itself, so that its format has one home. What can change from start to start
+ * (our port, the number of workers) is overridden at each start. */
 static int configure_endpoint (struct fabric *f, struct err *err)
 {
-	char *dir = xasprintf ("%s/endpoints/" ENDPOINT, f->home);
-	char *text = xasprintf ("service:\n  url: %s\n  token_file: %s/token\nworkers_per_node: %" PRId64 "\ndisplay_name: " ENDPOINT "\n"
-				"scaling:\n  init_blocks: 1\n  min_blocks: 1\n  max_blocks: 1\n", f->url, f->state, f->o.workers);
-	int rc = make_dirs (dir, err) < 0 || write_file (dir, "config.yaml", text, err) < 0 ? -1 : 0;
-	free (dir);
-	free (text);
+	char *config = xasprintf ("%s/endpoints/" ENDPOINT "/config.yaml", f->home), *program = xasprintf ("%s/weft-endpoint", f->bin);
+	char *token = xasprintf ("%s/token", f->state);
+	const char *argv[] = { program, "configure", "--token-file", token, ENDPOINT, NULL };
+	int rc = 0;
+	loop_timer_stop (f->poll);
+	if (access (config, F_OK) == 0)
+		begin (f);
+	else
+		rc = spawn_capture (f->l, argv, NULL, READY_MS, 65536, on_configured, f, err);
+	free (config);
+	free (program);
+	free (token);
 	return rc;
 }
 
@@ -367,8 +399,6 @@ static int write_env (struct fabric *f, struct err *err)
 	free (text);
 	return rc;
 }
-
-static void begin (struct fabric *f);
 
 static void on_poll (void *arg)
 {
@@ -389,11 +419,12 @@ static void on_poll (void *arg)
 	}
 	p->was_ready = true;
 	tell (f, p->ready_text);
-	if (p->id == PART_FORWARDER && configure_endpoint (f, &err) < 0) {
-		finish (f, err.text);
+	f->at++;
+	if (f->at == PART_ENDPOINT) {
+		if (configure_endpoint (f, &err) < 0)
+			finish (f, err.text);
 		return;
 	}
-	f->at++;
 	if (f->at < PARTS) {
 		begin (f);
 		return;
