@@ -133,7 +133,7 @@ check-asan: deps
 	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 tests/run --build $(BUILD)/asan --asan $(CHECK_ARGS)
 check-tsan: deps
 	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/tsan SAN=thread
-	@TSAN_OPTIONS="halt_on_error=1 suppressions=$(CURDIR)/tests/tsan.supp" tests/run --build $(BUILD)/tsan --unit-only $(CHECK_ARGS)
+	@TSAN_OPTIONS="halt_on_error=1 history_size=7 suppressions=$(CURDIR)/tests/tsan.supp" tests/run --build $(BUILD)/tsan --unit-only $(CHECK_ARGS)
 fuzz: deps
 	@$(MAKE) --no-print-directory fuzzers BUILD=$(BUILD)
 	@tests/fuzz/run --build $(BUILD) --seconds $(FUZZ_SECONDS)
