@@ -58,7 +58,7 @@ struct agent {
 	int64_t phase_ms, drain_ms;
 	bool connected, registered, refused, address_known;
 	int64_t started_ns, connected_ns;
-	char error[512];
+	char error[700];
 	int rc;
 };
 

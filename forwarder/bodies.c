@@ -15,6 +15,7 @@ struct body {
 	struct bodies *owner;
 	struct id id;
 	bool here, failed_fetch;	/* neither: a GET is in flight */
+	bool missed;			/* the endpoint asked for it while it was being fetched */
 	uint64_t epoch;			/* of the session it was sent in last */
 	zmq_msg_t record;
 };
@@ -102,7 +103,10 @@ static void on_body (struct rds *r, struct redisReply *reply, const struct err *
 		b->cb (&id, false, "the record of its function in Redis is damaged; register it again", b->arg);
 		return;
 	}
-	zmq_msg_init_size (&f->record, reply->len);
+	if (zmq_msg_init_size (&f->record, reply->len) < 0) {
+		f->failed_fetch = true;
+		return;
+	}
 	memcpy (zmq_msg_data (&f->record), reply->str, reply->len);
 	f->here = true;
 	b->bytes += reply->len;
@@ -119,29 +123,52 @@ static void fetch (struct body *f)
 	rds_commandf (f->owner->r, on_body, f, "GET %s", key);
 }
 
-bool bodies_have (struct bodies *b, const struct id *function)
+static struct body *look_up (struct bodies *b, const struct id *function)
 {
 	struct body *f = map_get (b->all, function);
-	if (f)
-		return f->here;
-	f = xcalloc (1, sizeof (*f));
-	f->owner = b;
-	f->id = *function;
-	map_put (b->all, function, f);
-	fetch (f);
-	return false;
+	if (!f) {
+		f = xcalloc (1, sizeof (*f));
+		f->owner = b;
+		f->id = *function;
+		map_put (b->all, function, f);
+		fetch (f);
+	} else if (f->failed_fetch && rds_up (b->r)) {
+		fetch (f);
+	}
+	return f;
 }
 
-void bodies_send (struct bodies *b, struct link_peer *peer, const struct id *function, bool again)
+bool bodies_have (struct bodies *b, const struct id *function)
 {
-	struct body *f = map_get (b->all, function);
+	return look_up (b, function)->here;
+}
+
+static void send_body (struct body *f, struct link_peer *peer)
+{
 	zmq_msg_t copy;
-	if (!f || !f->here || (f->epoch == link_epoch (peer) && !again))
-		return;
 	zmq_msg_init (&copy);
 	zmq_msg_copy (&copy, &f->record);
 	link_send (peer, WIRE_FUNCTION, &copy);
 	f->epoch = link_epoch (peer);
+	f->missed = false;
+}
+
+bool bodies_send (struct bodies *b, struct link_peer *peer, const struct id *function)
+{
+	struct body *f = look_up (b, function);
+	if (f->here && (f->missed || f->epoch != link_epoch (peer)))
+		send_body (f, peer);
+	return f->here;
+}
+
+void bodies_missed (struct bodies *b, struct link_peer *peer, const struct id *function)
+{
+	struct body *f = map_get (b->all, function);
+	if (!f)
+		return;
+	f->missed = true;
+	if (f->here)
+		send_body (f, peer);
 }
 
 static int fetch_failed (const struct id *k, void *v, void *arg)

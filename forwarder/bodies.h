@@ -16,8 +16,11 @@ void bodies_destroy (struct bodies **b);
 /* True when it is here; else it is being fetched and cb will come (never from inside this call). While Redis is away the
  * fetch is repeated by bodies_redis_up. */
 bool bodies_have (struct bodies *b, const struct id *function);
-/* Send FUNCTION to the peer unless it has it in this session. `again`: it says that it lost it. */
-void bodies_send (struct bodies *b, struct link_peer *peer, const struct id *function, bool again);
+/* Send FUNCTION to the peer unless it has it in this session. False: not here, as bodies_have. */
+bool bodies_send (struct bodies *b, struct link_peer *peer, const struct id *function);
+/* The peer says that it lost it: sent again, now or with the next bodies_send. Ids that are not known here are ignored: an endpoint gets
+ * functions through tasks only, and a task that waits for one comes back. */
+void bodies_missed (struct bodies *b, struct link_peer *peer, const struct id *function);
 void bodies_redis_up (struct bodies *b);
 
 #endif

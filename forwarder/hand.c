@@ -5,7 +5,7 @@
 #include "common/map.h"
 #include "common/xmem.h"
 
-#define STATES (HAND_SENT + 1)
+#define STATES HAND_STATES
 
 struct hand {
 	struct map *tasks;
@@ -107,6 +107,10 @@ void hand_move (struct hand *h, struct hand_task *t, enum hand_state to)
 {
 	leave (h, t);
 	t->state = to;
+	if (to == HAND_ENDING) {
+		zmq_msg_close (&t->frame);
+		zmq_msg_init (&t->frame);
+	}
 	TAILQ_INSERT_TAIL (&h->lists[to], t, link);
 	h->counts[to]++;
 	if (to == HAND_SENT)
@@ -118,21 +122,27 @@ struct hand_task *hand_first (const struct hand *h, enum hand_state s)
 	return TAILQ_FIRST (&h->lists[s]);
 }
 
-void hand_resend_all (struct hand *h)
+void hand_make_ready (struct hand *h, enum hand_state from)
 {
 	struct hand_task *t;
-	TAILQ_FOREACH (t, &h->lists[HAND_SENT], link)
+	TAILQ_FOREACH (t, &h->lists[from], link)
 		t->state = HAND_READY;
-	TAILQ_CONCAT (&h->lists[HAND_SENT], &h->lists[HAND_READY], link);
-	TAILQ_CONCAT (&h->lists[HAND_READY], &h->lists[HAND_SENT], link);
-	h->counts[HAND_READY] += h->counts[HAND_SENT];
-	h->counts[HAND_SENT] = 0;
-	h->sent_bytes = 0;
+	TAILQ_CONCAT (&h->lists[from], &h->lists[HAND_READY], link);
+	TAILQ_CONCAT (&h->lists[HAND_READY], &h->lists[from], link);
+	h->counts[HAND_READY] += h->counts[from];
+	h->counts[from] = 0;
+	if (from == HAND_SENT)
+		h->sent_bytes = 0;
 }
 
 size_t hand_count (const struct hand *h)
 {
 	return map_size (h->tasks);
+}
+
+size_t hand_count_open (const struct hand *h)
+{
+	return map_size (h->tasks) - h->counts[HAND_ENDING];
 }
 
 size_t hand_count_in (const struct hand *h, enum hand_state s)

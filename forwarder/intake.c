@@ -12,6 +12,7 @@
 #define BLOCK_MS "20000"	/* a read that long without news is repeated: it shows that the connection lives */
 #define CLAIM_EVERY_MS 5000
 #define CLAIM_COUNT "500"
+#define AGAIN_MS 500		/* pause after Redis refused: no group (flushed), read-only, no disk */
 #define FINISH_BATCH 256
 #define FINISH_ENTRY 44
 
@@ -90,14 +91,17 @@ static void make_groups (struct intake *i)
 
 /* ---- new entries -------------------------------------------------------------------------------------------------- */
 
-/* A read failed for a reason other than the connection: most likely the stream is gone (flushed). */
+/* Redis may be away, may refuse for a while (READONLY, MISCONF, BUSY) or may have lost the group (flushed). The timer tries again, with
+ * a claim first: what this read was given and did not bring us is pending. */
 static void read_failed (struct intake *i, const struct err *err)
 {
-	if (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT)
-		return; /* on_reader_state comes */
-	log_warn (MOD, "reading the stream failed", "err=%s", err->text);
-	make_groups (i);
-	loop_timer_start (i->claim_timer, 500, false);
+	if (!i->started)
+		return;
+	if (err->code != ERR_UNAVAILABLE && err->code != ERR_TIMEOUT) {
+		log_warn (MOD, "reading the stream failed", "err=%s", err->text);
+		make_groups (i);
+	}
+	loop_timer_start (i->claim_timer, AGAIN_MS, false);
 }
 
 static void on_tasks (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -116,6 +120,8 @@ static void on_tasks (struct rds *r, struct redisReply *reply, const struct err 
 	es = entries_of (reply);
 	for (size_t k = 0; es && k < es->elements; k++)
 		take_task (i, es->element[k], false);
+	if (!es)
+		i->o.ops->on_empty (i->o.arg);
 	read_tasks (i);
 }
 
@@ -211,7 +217,7 @@ static void on_claimed_entry (struct rds *r, struct redisReply *reply, const str
 {
 	struct intake *i = arg;
 	(void)r;
-	if (err || reply->type != REDIS_REPLY_ARRAY)
+	if (err || !i->started || reply->type != REDIS_REPLY_ARRAY)
 		return; /* the next round takes it */
 	for (size_t k = 0; k < reply->elements; k++)
 		take_task (i, reply->element[k], true);
@@ -236,11 +242,15 @@ static void on_claimed (struct rds *r, struct redisReply *reply, const struct er
 	(void)r;
 	if (!err && rds_reply_error (reply, &e) < 0)
 		err = &e;
-	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) {
+	if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
+		     reply->element[1]->type != REDIS_REPLY_ARRAY)) {
+		err_set (&e, ERR_INTERNAL, FAULT_SITE, "XAUTOCLAIM: unexpected reply");
+		err = &e;
+	}
+	if (err) {
 		i->claiming = false;
-		if (err && err->code != ERR_UNAVAILABLE)
-			read_failed (i, err);
-		return; /* intake_redis_up or the timer starts over */
+		read_failed (i, err);
+		return;
 	}
 	ids = reply->element[1];
 	for (size_t k = 0; k < ids->elements; k++) {
@@ -258,7 +268,8 @@ static void on_claim_timer (void *arg)
 {
 	struct intake *i = arg;
 	if (i->started && !i->claiming && rds_up (i->cmd))
-		claim_from (i, "0-0");
+		claim_from (i, "0-0"); /* else intake_redis_up does it */
+	read_tasks (i);
 	read_control (i);
 }
 
@@ -273,7 +284,7 @@ static void flush_finished (void *arg)
 		i->nfinished = 0;
 		return;
 	}
-	while (at < i->nfinished) {
+	while (at < i->nfinished) { /* a failure leaves them pending, too */
 		size_t n = i->nfinished - at < FINISH_BATCH ? i->nfinished - at : FINISH_BATCH;
 		argv[0] = "XACK";
 		argv[1] = i->tasks_key;
@@ -321,6 +332,7 @@ struct intake *intake_create (struct loop *l, struct rds *commands, const struct
 	return i;
 }
 
+/* Called after the command connection's rds_destroy, which answered what was in flight to us. */
 void intake_destroy (struct intake **ip)
 {
 	struct intake *i = *ip;
@@ -354,6 +366,12 @@ void intake_redis_up (struct intake *i)
 	make_groups (i);
 	if (!i->claiming)
 		claim_from (i, "0-0");
+}
+
+void intake_stop (struct intake *i)
+{
+	if (i)
+		i->started = false;
 }
 
 void intake_wake (struct intake *i)

@@ -18,6 +18,8 @@ struct intake_ops {
 	/* A pending entry that is in hand needs no second read. entry is NUL-terminated. */
 	bool (*in_hand) (const char *entry, size_t n, void *arg);
 	void (*on_control) (const char *op, const struct id *task, void *arg);	/* task: zero unless op is "cancel" */
+	/* A read waited and brought nothing: every entry that was there when it began has been read. */
+	void (*on_empty) (void *arg);
 	/* All that was pending has been claimed (once, after the first start). */
 	void (*on_caught_up) (void *arg);
 };
@@ -33,6 +35,7 @@ struct intake *intake_create (struct loop *l, struct rds *commands, const struct
 void intake_destroy (struct intake **i);
 void intake_start (struct intake *i);		/* the lease is ours: claim, then read */
 void intake_redis_up (struct intake *i);	/* the command connection is back */
+void intake_stop (struct intake *i);		/* reads nothing more; may be NULL */
 void intake_wake (struct intake *i);		/* room may have grown */
 /* The entry's task has its result stored: acknowledge and delete, in batches. */
 void intake_finish (struct intake *i, const char *entry);

@@ -17,7 +17,7 @@
 #include "worker/launch.h"
 #include "worker/proctree.h"
 
-enum { PIPE_BYTES = 1 << 20, READ_BYTES = 1 << 16, READS_PER_WAKE = 16, SEGMENTS = 16, STUCK_MS = 5000, CAPTURE_FD = 5 };
+enum { PIPE_BYTES = 1 << 20, READ_BYTES = 1 << 16, READS_PER_WAKE = 16, SEGMENTS = 16, STUCK_MS = 5000 };
 
 /* Bytes to write: a copy (own) or a slice of somebody's (borrowed). */
 struct segment { struct buf own; const uint8_t *p; size_t n; };
@@ -36,7 +36,7 @@ struct child {
 	size_t first, count, done;	/* done: bytes of queue[first] that are written */
 	bool end_input, killed;
 	struct tail tails[2];
-	void *shared;			/* mapped, 2 * TAIL_SHARED_BYTES; NULL = none */
+	void *shared;			/* mapped, CHILD_SHARED_BYTES; NULL = none */
 	struct loop_timer *stuck;
 };
 
@@ -287,6 +287,14 @@ void child_shared_tails (struct child *c, struct buf *out, struct buf *errout)
 	tail_copy_shared ((const uint8_t *) c->shared + TAIL_SHARED_BYTES, errout);
 }
 
+bool child_shared_current (const struct child *c, struct id *task)
+{
+	if (!c->shared)
+		return false;
+	memcpy (task->b, (const uint8_t *) c->shared + CHILD_SHARED_CURRENT, ID_BYTES);
+	return !id_is_zero (task);
+}
+
 /* ---- life ----------------------------------------------------------------------------------------------------- */
 
 static void child_gone (struct child *c, int status, const struct rusage *ru)
@@ -349,7 +357,7 @@ pid_t child_pid (const struct child *c)
 
 static int capture_make (struct child *c, int *theirs, struct err *err)
 {
-	size_t n = 2 * TAIL_SHARED_BYTES;
+	size_t n = CHILD_SHARED_BYTES;
 	void *p;
 	int fd = memfd_create ("weft-capture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -382,7 +390,7 @@ static void child_free (struct child *c)
 		buf_fini (&c->queue[i].own);
 	buf_fini (&c->output);
 	if (c->shared)
-		munmap (c->shared, 2 * TAIL_SHARED_BYTES);
+		munmap (c->shared, CHILD_SHARED_BYTES);
 	loop_timer_destroy (&c->stuck);
 	free (c);
 }
@@ -437,7 +445,7 @@ static int open_all (struct child *c, const struct child_opts *o, struct fds *fd
 	if (o->capture) {
 		if (capture_make (c, &theirs, err) < 0)
 			return -1;
-		fds->v[fds->n++] = (struct spawn_fd){ theirs, CAPTURE_FD };
+		fds->v[fds->n++] = (struct spawn_fd){ theirs, CHILD_SHARED_FD };
 	}
 	return 0;
 }

@@ -10,6 +10,11 @@
 
 struct child;
 
+/* Memory shared with the process, SPEC.md section 7: tails of stdout and stderr, then the id of the task whose call has begun. */
+#define CHILD_SHARED_FD 5
+#define CHILD_SHARED_CURRENT (2 * TAIL_SHARED_BYTES)
+#define CHILD_SHARED_BYTES (CHILD_SHARED_CURRENT + ID_BYTES)
+
 struct child_ops {
 	/* More bytes from out_fd: consume what is understood. The child may be killed inside, not destroyed. */
 	void (*on_output) (struct child *c, struct buf *in, void *arg);
@@ -22,7 +27,7 @@ struct child_opts {
 	const char *const *env;		/* NULL = ours */
 	const char *cwd;
 	int in_fd, out_fd;		/* its descriptors of the two pipes: 3 and 4, or 0 and 1 */
-	bool capture;			/* hand it descriptor 5, SPEC.md section 7 */
+	bool capture;			/* hand it CHILD_SHARED_FD */
 	size_t max_output_bytes;	/* most that `in` may hold */
 };
 
@@ -45,5 +50,6 @@ void child_tails (struct child *c, struct buf *out, struct buf *errout);
 bool child_printed (struct child *c);		/* reads the pipes; is there anything in the tails (not the shared ones)? */
 void child_clear_tails (struct child *c);
 void child_shared_tails (struct child *c, struct buf *out, struct buf *errout);	/* of descriptor 5; appended */
+bool child_shared_current (const struct child *c, struct id *task);	/* false: not known */
 
 #endif

@@ -162,7 +162,20 @@ static void on_result (void *arg, const struct msg_runner_result *r, int32_t det
 	loop_defer_schedule (e->feed_soon);
 }
 
-/* inflight[0] had begun when its process ended. */
+static void call_again (struct engine *e, struct call *c)
+{
+	c->started_ns = 0;
+	c->reported = false;
+	TAILQ_INSERT_HEAD (&e->queue, c, link);
+}
+
+/* An earlier call left the process so that it could not take this one. */
+static bool had_not_begun (struct call *c, const struct runner_death *d)
+{
+	return d->ready && d->current && !id_eq (d->current, &c->t.task) && c->unbegun++ < UNBEGUN_MAX;
+}
+
+/* inflight[0] was with a runner whose process ended. */
 static void settle_death (struct engine *e, struct slot *s, struct call *c, const struct runner_death *d)
 {
 	struct buf out, errout;
@@ -170,6 +183,10 @@ static void settle_death (struct engine *e, struct slot *s, struct call *c, cons
 
 	if (c->settled) {
 		call_free (e, c);
+		return;
+	}
+	if (!v.status && had_not_begun (c, d)) {
+		call_again (e, c);
 		return;
 	}
 	buf_init (&out, 1 << 20);
@@ -189,9 +206,7 @@ static void settle_death (struct engine *e, struct slot *s, struct call *c, cons
 		e->oom_seen = proctree_oom_kills ();
 		if (c->kills++ < e->o.retries_on_kill) {
 			log_warn ("engine", "process of a call was killed by somebody: trying again", "times=%u", c->kills);
-			c->started_ns = 0;
-			c->reported = false;
-			TAILQ_INSERT_HEAD (&e->queue, c, link);
+			call_again (e, c);
 			goto out;
 		}
 		verdict_killed (&v, c->kills, e->oom_seen - c->oom_before, e->o.node);

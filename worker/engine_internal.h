@@ -35,6 +35,7 @@ enum {
 	SETTLED_GRACE_MS = 100,		/* a cancelled call may end by itself for so long */
 	SWEEP_MS = 20, SWEEPS_QUIET = 3, SWEEPS_MAX = 100,
 	READY_WAIT_MS = 3000,		/* then we dial without knowing the Python runtime */
+	UNBEGUN_MAX = 3,
 	FUNCTIONS_COUNT = 1024, FUNCTIONS_BYTES = 256 << 20,
 };
 
@@ -50,6 +51,7 @@ struct call {
 	uint32_t time_limit_ms, max_result_bytes;
 	uint64_t memory_limit;
 	unsigned kills;			/* SIGKILLs of others that it has lived through */
+	unsigned unbegun;		/* processes that died before they began it */
 	bool reported;			/* TASK_STATE running was sent */
 	bool settled;			/* its result is made; only the runner has not finished */
 	struct verdict verdict;		/* why we killed its runner */

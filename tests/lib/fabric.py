@@ -79,12 +79,12 @@ def role(argv):
 
 
 class Fabric:
-    def __init__(self, build, workers=2, processes=1, keep=False, env=None):
+    def __init__(self, build, workers=2, processes=1, keep=False, env=None, python="/usr/bin/python3"):
         self.build = os.path.abspath(build)
         self.bin = os.path.join(self.build, "bin")
         self.state = tempfile.mkdtemp(prefix="weft-t-")
         self.keep, self.proc, self.extra = keep, None, env or {}
-        self.args = ["--workers", str(workers), "--processes", str(processes)]
+        self.args = ["--workers", str(workers), "--processes", str(processes), "--endpoint-set", "python=" + python]
         self.url = self.token = self.endpoint = None
         self._conn = None
         atexit.register(self.stop)

@@ -147,6 +147,7 @@ static void on_end (struct child *c, int status, const struct rusage *ru, void *
 	struct framed *f = arg;
 	struct runner_death d = { .status = status, .ready = f->ready, .ru = ru };
 	char why[sizeof (f->why)];
+	struct id current;
 
 	if (c == f->retired) {
 		child_destroy (&f->retired);
@@ -154,6 +155,8 @@ static void on_end (struct child *c, int status, const struct rusage *ru, void *
 	}
 	snprintf (why, sizeof (why), "%s", f->why);
 	d.why = why[0] ? why : NULL;
+	if (child_shared_current (c, &current))
+		d.current = &current;
 	/* The tails are asked for in the callback; and it may start the next process, which needs our place. */
 	buf_clear (&f->out);
 	buf_clear (&f->errout);

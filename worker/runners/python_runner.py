@@ -26,6 +26,8 @@ MAX_FRAME = 192 << 20
 READ_BYTES = 1 << 16
 TAIL = 1 << 16                  # bytes of stdout, stderr and error that are kept
 RING = 8 + TAIL                 # u64 count of all bytes ever written in this call, then the ring
+CURRENT = 2 * RING              # then the id of the task whose call has begun
+SHARED = CURRENT + 16
 
 STATUS_SUCCESS, STATUS_FAILED = 1, 2
 FAULT_NONE, FAULT_USER, FAULT_SITE, FAULT_SELF = 0, 1, 2, 4
@@ -143,13 +145,13 @@ class CaptureBytes(io.RawIOBase):
 
 def capture_memory():
     try:
-        if os.fstat(FD_CAPTURE).st_size >= 2 * RING:
-            memory = mmap.mmap(FD_CAPTURE, 2 * RING)
+        if os.fstat(FD_CAPTURE).st_size >= SHARED:
+            memory = mmap.mmap(FD_CAPTURE, SHARED)
             os.close(FD_CAPTURE)
             return memory
     except (OSError, ValueError):
         pass
-    return mmap.mmap(-1, 2 * RING)
+    return mmap.mmap(-1, SHARED)
 
 
 # ---- globus_compute_sdk.sdk.shell_function, for images that do not have the package -----------------------------------
@@ -578,7 +580,7 @@ class Runner:
     def __init__(self):
         self.functions = {}
         self.pid = os.getpid()
-        memory = capture_memory()
+        memory = self.memory = capture_memory()
         self.out = Capture(memory, 0, 1, "<stdout>")
         self.errout = Capture(memory, RING, 2, "<stderr>")
         self.cwd = os.getcwd()
@@ -723,6 +725,7 @@ class Runner:
         return EXCEPTION, FAULT_USER, format_error(e)
 
     def before(self, task):
+        self.memory[CURRENT:SHARED] = task
         self.out.begin()
         self.errout.begin()
         h = binascii.hexlify(task)

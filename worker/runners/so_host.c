@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "common/xmem.h"
 #include "proto/msg_function.h"
 #include "proto/msg_runner.h"
+#include "worker/child.h"
 #include "worker/runners/so_host.h"
 #include "worker/runners/weft_function.h"
 #include "worker/text.h"
@@ -29,6 +31,7 @@ struct object {
 
 struct host {
 	const char *dir;
+	uint8_t *current;		/* in memory shared with the worker: the task whose call has begun */
 	struct map *objects;
 	struct buf in, frame;
 };
@@ -136,7 +139,7 @@ static void set_failed (struct msg_runner_result *r, int code, int fault, const 
 
 static void judge (struct msg_runner_result *r, int rc, struct output *o, uint32_t limit, char text[160])
 {
-	if (rc != 0) {
+	if (rc != 0 && !buf_failed (&o->result)) {
 		if (!o->error[0])
 			snprintf (o->error, sizeof (o->error), "the function returned %d", rc);
 		set_failed (r, ERR_TASK_EXCEPTION, FAULT_USER, o->error);
@@ -207,6 +210,8 @@ static int take_call (struct host *h, struct wire_str body)
 	if (msg_runner_call_decode (&c, body.p, body.n, &err) < 0)
 		return -1;
 	r.task = c.task;
+	if (h->current)
+		memcpy (h->current, c.task.b, ID_BYTES);
 	r.start_ns = clock_real_ns ();
 	getrusage (RUSAGE_SELF, &ru);
 	r.max_rss_bytes = (uint64_t) ru.ru_maxrss * 1024;
@@ -248,12 +253,21 @@ static int take_frames (struct host *h)
 	return n < 0 ? -1 : 0;
 }
 
+static uint8_t *map_current (void)
+{
+	void *p = mmap (NULL, CHILD_SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, CHILD_SHARED_FD, 0);
+
+	close (CHILD_SHARED_FD);
+	return p == MAP_FAILED ? NULL : (uint8_t *) p + CHILD_SHARED_CURRENT;
+}
+
 int so_host_main (int argc, char **argv)
 {
 	struct host h = { .dir = argc > 0 ? argv[0] : "." };
 	ssize_t n;
 
 	h.objects = map_create ();
+	h.current = map_current ();
 	buf_init (&h.in, (size_t) WIRE_MAX_RECORD + (2 << 20));
 	buf_init (&h.frame, (size_t) WIRE_MAX_RECORD + 16);
 	fcntl (RUNNER_FD_IN, F_SETFD, FD_CLOEXEC);

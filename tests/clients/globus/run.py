@@ -46,9 +46,7 @@ def main():
         if python is None:
             report.skip(spec, why)
             continue
-        f = Fabric(a.build, workers=2)
-        f.args += ["--endpoint-set", "python=" + python]
-        with f:
+        with Fabric(a.build, workers=2, python=python) as f:
             r = subprocess.run([python, os.path.join(HERE, "client_checks.py")], env=f.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                universal_newlines=True, timeout=300)
             for line in r.stdout.splitlines():
