@@ -1,0 +1,227 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every command of the weft CLI against a real fabric, with --json and without; up --detach, down, and what a restart keeps."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from e2e import Fabric, main, wait_for  # noqa: E402
+
+SOURCE = '''
+import time
+
+def add(a, b):
+    print("adding")
+    return a + b
+
+def fail():
+    raise ValueError("no such luck")
+
+def nap(s):
+    time.sleep(s)
+    return "slept"
+'''
+
+
+def make(build):
+    return Fabric(build, workers=2)
+
+
+def files(f):
+    path = os.path.join(f.state, "funcs.py")
+    with open(path, "w") as s:
+        s.write(SOURCE)
+    return path
+
+
+def weft_json(f, *args, **kw):
+    r = f.weft(*args, **kw)
+    return json.loads(r.stdout)
+
+
+def about(report, f):
+    r = f.weft("--version")
+    report.check("--version", r.stdout.startswith("weft "), r.stdout)
+    r = f.weft("--help")
+    report.check("--help lists the commands", all(c in r.stdout for c in ("up", "down", "env", "function register", "run", "submit", "trace")), r.stdout)
+    for c in (["up"], ["down"], ["env"], ["whoami"], ["function", "register"], ["function", "list"], ["function", "show"], ["function", "delete"],
+              ["run"], ["submit"], ["status"], ["result"], ["cancel"], ["tasks"], ["trace"], ["endpoint", "list"], ["endpoint", "show"]):
+        r = f.weft(*c, "--help", check=False)
+        report.check("%s --help" % " ".join(c), r.returncode == 0 and "weft " + c[0] in r.stdout, r.stdout + r.stderr)
+    r = f.weft("statsu", check=False)
+    report.check("a misspelt command: the nearest is suggested", r.returncode == 2 and "status" in r.stderr, r.stderr)
+    r = f.weft("run", "--nonsense", "x", check=False)
+    report.check("an unknown option is refused", r.returncode == 2 and "nonsense" in r.stderr, r.stderr)
+    for shell in ("bash", "zsh", "fish"):
+        r = f.weft("completion", shell, check=False)
+        report.check("completion %s" % shell, r.returncode == 0 and "submit" in r.stdout, r.stderr)
+    script = os.path.join(f.state, "complete.bash")
+    with open(script, "w") as s:
+        s.write(f.weft("completion", "bash").stdout)
+    r = subprocess.run(["bash", "-c", 'source "$1"; COMP_WORDS=(weft sub); COMP_CWORD=1; COMP_LINE="weft sub"; COMP_POINT=8; '
+                        'fn=$(complete -p weft | sed "s/.*-F \\([^ ]*\\).*/\\1/"); $fn weft sub weft; echo "${COMPREPLY[@]}"', "_", script],
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    report.check("bash completes a command", "submit" in r.stdout, r.stdout + r.stderr)
+
+
+def environment(report, f):
+    e = dict(line.split("=", 1) for line in f.weft("env", "--state", f.state).stdout.split())
+    report.check("env prints what a shell exports", e == {"WEFT_URL": f.url, "WEFT_TOKEN": f.token, "WEFT_ENDPOINT": f.endpoint}, e.keys())
+    report.check("env --json", weft_json(f, "env", "--state", f.state, "--json") == e)
+    r = f.weft("env", "--state", os.path.join(f.state, "nothing"), check=False)
+    report.check("env without a fabric says what to do", r.returncode == 1 and "weft up" in r.stderr, r.stderr)
+    me = weft_json(f, "whoami", "--json")
+    report.check("whoami --json", isinstance(me, dict) and me, me)
+    r = f.weft("whoami")
+    report.check("whoami", r.stdout.strip() != "", r.stdout)
+    env = dict(os.environ, WEFT_URL=f.url, WEFT_TOKEN="weft_wrong")
+    r = subprocess.run([os.path.join(f.bin, "weft"), "whoami"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    report.check("a wrong token: exit 1, HTTP 401", r.returncode == 1 and "401" in r.stderr, r.stderr)
+
+
+def endpoints(report, f):
+    e = weft_json(f, "endpoint", "list", "--json")
+    report.check("endpoint list --json", [x["uuid"] for x in e] == [f.endpoint] and e[0]["status"] == "online", e)
+    r = f.weft("endpoint", "list")
+    report.check("endpoint list", f.endpoint in r.stdout and "online" in r.stdout, r.stdout)
+    e = weft_json(f, "endpoint", "show", f.endpoint, "--json")
+    report.check("endpoint show --json", e["status"] == "online" and e["details"]["total_workers"] == 2, e)
+    r = f.weft("endpoint", "show", "local")
+    report.check("endpoint show by name", "online" in r.stdout, r.stdout)
+    r = f.weft("endpoint", "show", "elsewhere", check=False)
+    report.check("endpoint show of an unknown one", r.returncode == 1 and "elsewhere" in r.stderr, r.stderr)
+
+
+def functions(report, f):
+    path = files(f)
+    fid = f.weft("function", "register", path + "::add", "--description", "adds").stdout.strip()
+    report.check("function register prints an id", len(fid) == 36, fid)
+    j = weft_json(f, "function", "register", path + "::nap", "--json")
+    report.check("function register --json", len(j["function_uuid"]) == 36, j)
+    f.weft("function", "register", path + "::fail")
+    f.weft("function", "register", "--name", "upper", "--", "tr", "a-z", "A-Z")
+    names = [x["function_name"] for x in weft_json(f, "function", "list", "--json")]
+    report.check("function list --json, newest first", names == ["upper", "fail", "nap", "add"], names)
+    r = f.weft("function", "list")
+    report.check("function list", fid in r.stdout and "upper" in r.stdout, r.stdout)
+    j = weft_json(f, "function", "show", "add", "--json")
+    report.check("function show --json", j["function_uuid"] == fid and j["description"] == "adds" and "def add" in j["function_code"], j)
+    report.check("function show", fid in f.weft("function", "show", fid).stdout)
+    gone = f.weft("function", "register", path + "::add", "--name", "gone").stdout.strip()
+    weft_json(f, "function", "delete", "gone", "--json")
+    r = f.weft("function", "show", gone, check=False)
+    report.check("function delete", r.returncode == 1 and "404" in r.stderr, r.stderr)
+    r = f.weft("function", "register", os.path.join(f.state, "none.py") + "::x", check=False)
+    report.check("function register of a file that is not there", r.returncode == 1 and "none.py" in r.stderr, r.stderr)
+    r = f.weft("function", "register", path, check=False)
+    report.check("function register without an entry point", r.returncode == 1 and "::" in r.stderr, r.stderr)
+
+
+def running(report, f):
+    r = f.weft("run", "add", '{"args": [2, 3]}')
+    report.check("run prints the result", r.stdout == "5\n", r.stdout)
+    j = weft_json(f, "run", "add", '{"args": [2, 3]}', "--json")
+    (tid, doc), = j.items()
+    report.check("run --json", doc["status"] == "success" and doc["result"] == "5" and doc["stdout"] == "adding\n", doc)
+    r = f.weft("run", "fail", check=False)
+    report.check("run of a failing function: exit 3, the traceback", r.returncode == 3 and "no such luck" in r.stderr, r)
+    r = f.weft("run", "upper", "hello")
+    report.check("run of a command", r.stdout == "HELLO\n", r.stdout)
+    r = f.weft("run", "upper", "--input", "-", input="from stdin")
+    report.check("run --input -", r.stdout == "FROM STDIN\n", r.stdout)
+    path = os.path.join(f.state, "lines")
+    with open(path, "w") as s:
+        s.write("".join('{"args": [%d, 1]}\n' % i for i in range(50)))
+    r = f.weft("run", "add", "--map", path)
+    report.check("run --map: one task a line, in order", r.stdout.split() == [str(i + 1) for i in range(50)], r.stdout)
+    r = f.weft("run", "add", '{"args": [1, 1]}', "--repeat", "20")
+    report.check("run --repeat", r.stdout.split() == ["2"] * 20, r.stdout)
+    r = f.weft("run", "add", '{"args": [1, 2]}', "--trace")
+    report.check("run --trace shows the hops", "execution" in r.stdout and "us" in r.stdout, r.stdout)
+    r = f.weft("run", "nap", '{"args": [30]}', "--timeout", "500ms", check=False)
+    report.check("run --timeout: exit 4, the task goes on", r.returncode == 4 and "weft result" in r.stderr, r)
+    f.weft("cancel", r.stderr.split("weft result ")[1].split()[0])
+    r = f.weft("run", "nap", '{"args": [30]}', "--time-limit", "300ms", check=False)
+    report.check("run --time-limit", r.returncode == 3 and "time limit" in r.stderr.lower(), r)
+    tid2 = f.weft("submit", "add", '{"args": [4, 5]}').stdout.strip()
+    report.check("submit prints an id", len(tid2) == 36, tid2)
+    report.check("result waits", f.weft("result", tid2).stdout == "9\n")
+    j = weft_json(f, "result", tid2, "--json")
+    report.check("result --json", j[tid2]["result"] == "9", j)
+    j = weft_json(f, "submit", "add", '{"args": [4, 5]}', "--json")
+    report.check("submit --json", len(list(j["tasks"].values())[0]) == 1, j)
+    r = f.weft("status", tid2)
+    report.check("status", "success" in r.stdout and f.endpoint in r.stdout, r.stdout)
+    j = weft_json(f, "status", tid2, "--json")
+    report.check("status --json", j["task_id"] == tid2 and j["status"] == "success" and j["node"], j)
+    r = f.weft("trace", tid2)
+    report.check("trace", all(w in r.stdout for w in ("service", "forwarder", "manager", "worker")), r.stdout)
+    j = weft_json(f, "trace", tid2, "--json")
+    s = j["stamps"]
+    order = ["received", "queued", "forwarder_read", "forwarder_sent", "endpoint_received", "endpoint_sent", "manager_received", "manager_sent",
+             "worker_received", "execution_start", "execution_end", "worker_sent", "manager_result", "endpoint_result", "forwarder_result"]
+    report.check("trace --json has every stamp", not [k for k in order if k not in s], s)
+    report.check("the stamps are in order", all(s[a] <= s[b] for a, b in zip(order, order[1:]) if a in s and b in s), s)
+    tid3 = f.weft("submit", "nap", '{"args": [60]}').stdout.strip()
+    wait_for(lambda: weft_json(f, "status", tid3, "--json")["status"] == "running", 10, "running")
+    j = weft_json(f, "tasks", "--status", "running", "--json")
+    report.check("tasks --status", [t["task_id"] for t in j["tasks"]] == [tid3], j)
+    j = weft_json(f, "cancel", tid3, "--json")
+    report.check("cancel --json", j["status"] == "cancelled", j)
+    r = f.weft("result", tid3, check=False)
+    report.check("result of a cancelled task: exit 3", r.returncode == 3 and "cancelled" in r.stderr, r)
+    j = weft_json(f, "tasks", "--limit", "3", "--json")
+    report.check("tasks --limit, newest first", len(j["tasks"]) == 3 and j["tasks"][0]["task_id"] == tid3 and j["next_cursor"], j)
+    j2 = weft_json(f, "tasks", "--limit", "3", "--cursor", j["next_cursor"], "--json")
+    report.check("tasks --cursor goes on", len(j2["tasks"]) == 3 and not {t["task_id"] for t in j["tasks"]} & {t["task_id"] for t in j2["tasks"]}, j2)
+    r = f.weft("tasks", "--function", "fail")
+    report.check("tasks --function", r.stdout.count("failed") == 1, r.stdout)
+    r = f.weft("status", "00000000-0000-0000-0000-000000000001", check=False)
+    report.check("status of an unknown task: exit 1, HTTP 404", r.returncode == 1 and "404" in r.stderr, r)
+    r = f.weft("run", "nonesuch", check=False)
+    report.check("run of an unknown function names it", r.returncode == 1 and "nonesuch" in r.stderr, r)
+
+
+def detached(report, f):
+    """A fabric of its own, over a restart."""
+    state = tempfile.mkdtemp(prefix="weft-t-")
+    weft = os.path.join(f.bin, "weft")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
+
+    def cli(*args, timeout=90):
+        r = subprocess.run([weft] + list(args) + ["--state", state], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                           universal_newlines=True, timeout=timeout)
+        return r
+    up = ["up", "--detach", "--port", "0", "--workers", "1", "--parent-pid", str(os.getpid())]
+    try:
+        r = cli(*up)
+        report.check("up --detach returns when it is ready", r.returncode == 0 and "weft is up" in r.stdout, r)
+        r = cli(*up)
+        report.check("a second up says that one is running", r.returncode == 1 and "already" in r.stderr, r)
+        path = files(f)
+        cli("function", "register", path + "::add")
+        cli("function", "register", path + "::nap")
+        done = cli("submit", "add", '{"args": [20, 3]}').stdout.strip()
+        report.check("a task on it", cli("result", done).stdout == "23\n")
+        naps = cli("submit", "nap", '{"args": [1]}', "--repeat", "3").stdout.split()
+        queued = cli("submit", "add", '{"args": [20, 4]}', "--repeat", "20").stdout.split()
+        r = cli("down")
+        report.check("down", r.returncode == 0, r)
+        r = cli("down")
+        report.check("down again: nothing is running", r.returncode == 0 and "no fabric" in r.stdout, r)
+        r = cli(*up)
+        report.check("up again", r.returncode == 0, r)
+        r = cli("result", *(naps + queued))
+        report.check("what was queued runs after the restart", r.stdout.split() == ["slept"] * 3 + ["24"] * 20 or
+                     r.stdout.split() == ['"slept"'] * 3 + ["24"] * 20, r)
+        report.check("old results are kept", cli("result", done).stdout == "23\n")
+    finally:
+        cli("down")
+        shutil.rmtree(state, ignore_errors=True)
+
+
+main(__doc__, [about, environment, endpoints, functions, running, detached], make)

@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input over REST: each gets its documented error, nothing is half done, and the service stays as it was."""
+import json
+import os
+import sys
+import uuid
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from e2e import (Fabric, call, connection, gather, grown, main, ok, redis, register, second_user, sizes, submit, task)  # noqa: E402
+
+MIB = 1 << 20
+
+
+def make(build):
+    f = Fabric(build, workers=2)
+    return f
+
+
+def refused(report, name, reply, status, code=None):
+    body = reply[1]
+    good = reply[0] == status
+    if status != 422:
+        good = good and isinstance(body, dict) and body.get("status") == "Failed" and body.get("http_status_code") == status and \
+            bool(body.get("detail")) and body.get("reason") == body.get("detail") and (code is None or body.get("code") == code)
+    else:
+        good = good and isinstance(body, dict) and bool(body.get("detail"))
+    report.check("%s: %d%s" % (name, status, " " + code if code else ""), good, reply)
+
+
+def malformed(report, f):
+    path = "/v3/endpoints/%s/submit" % f.endpoint
+    fn = register(f, "def f(x): return x", "f")
+    for name, body in (("no JSON", b"this is not json"), ("cut JSON", b'{"tasks": {"'), ("an array", b"[]"), ("a number", b"17"), ("nothing", b""),
+                       ("a doubled key", b'{"tasks": {}, "tasks": {}}'), ("not UTF-8", b'{"tasks": "\xff\xfe"}'),
+                       ("deep nesting", b"[" * 100000), ("deep objects", b'{"a":' * 100000), ("junk after it", b"{} x")):
+        refused(report, "submit of " + name, f.http("POST", path, body), 400, "REQUEST_MALFORMED")
+    for name, body in (("no tasks", {}), ("tasks is a list", {"tasks": []}), ("tasks is null", {"tasks": None}), ("a function that is no UUID", {"tasks": {"x": ["1"]}}),
+                       ("payloads are no list", {"tasks": {fn: "1"}}), ("no payloads", {"tasks": {fn: []}}),
+                       ("an unknown limit", {"tasks": {fn: ["1"]}, "limits": {"colour": 1}}),
+                       ("a negative time limit", {"tasks": {fn: ["1"]}, "limits": {"time_limit_s": -1}}),
+                       ("a time limit in words", {"tasks": {fn: ["1"]}, "limits": {"time_limit_s": "long"}}),
+                       ("a group that is no UUID", {"tasks": {fn: ["1"]}, "task_group_id": 5})):
+        refused(report, "submit with " + name, f.http("POST", path, body), 422)
+    for name, body in (("no name", {"function_code": "x"}), ("no code", {"function_name": "x"}), ("code is a number", {"function_name": "x", "function_code": 5}),
+                       ("an unknown kind", {"function_name": "x", "function_code": "x", "kind": "cobol"}),
+                       ("python without entry", {"function_name": "x", "function_code": "x", "kind": "python"}),
+                       ("a command without argv", {"function_name": "x", "function_code": "ls -l", "kind": "command"}),
+                       ("a shared object that is not base64", {"function_name": "x", "function_code": "\x7fELF", "kind": "shared_object", "entry": "f"})):
+        refused(report, "register with " + name, f.http("POST", "/v3/functions", body), 422)
+    for name, value in (("words", "soon"), ("a negative number", "-1"), ("too much", "1e9"), ("not a number", "nan"), ("infinity", "inf")):
+        refused(report, "?wait= of " + name, f.http("GET", "/v3/tasks/%s?wait=%s" % (uuid.uuid4(), value)), 400, "REQUEST_MALFORMED")
+    refused(report, "?until= of nonsense", f.http("POST", "/v3/batch_status?wait=1&until=some", {"task_ids": []}), 400, "REQUEST_MALFORMED")
+    refused(report, "task_ids are no UUIDs", f.http("POST", "/v2/batch_status", {"task_ids": ["x", 5]}), 422)
+    refused(report, "an unknown path", f.http("GET", "/v9/nothing"), 404, "ROUTE_NOT_FOUND")
+    refused(report, "a wrong method", f.http("DELETE", "/v3/endpoints/%s/submit" % f.endpoint), 405, "METHOD_NOT_ALLOWED")
+    refused(report, "a path with a NUL", f.http("GET", "/v3/tasks/%00"), 400)
+    report.check("and a good task still runs", call(f, fn, "x")["result"] == '"x"')
+
+
+def unknown(report, f):
+    fn = register(f, "def f(x): return x", "f")
+    nobody = str(uuid.uuid4())
+    body = {"tasks": {fn: ["1"]}}
+    refused(report, "submit to an unknown endpoint", f.http("POST", "/v3/endpoints/%s/submit" % nobody, body), 404, "ENDPOINT_NOT_FOUND")
+    refused(report, "submit to no UUID", f.http("POST", "/v3/endpoints/here/submit", body), 400, "INVALID_UUID")
+    refused(report, "submit of an unknown function", f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {nobody: ["1"]}}), 404,
+            "FUNCTION_NOT_FOUND")
+    before = ok(f.http("GET", "/v3/tasks?limit=1000"))["tasks"]
+    refused(report, "one unknown function among good ones", f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {fn: ["1"], nobody: ["1"]}}),
+            404, "FUNCTION_NOT_FOUND")
+    report.check("nothing of it was stored", len(ok(f.http("GET", "/v3/tasks?limit=1000"))["tasks"]) == len(before))
+    for method, path, code in (("GET", "/v3/tasks/%s" % nobody, "TASK_NOT_FOUND"), ("GET", "/v2/tasks/%s" % nobody, "TASK_NOT_FOUND"),
+                               ("GET", "/v3/tasks/%s/trace" % nobody, "TASK_NOT_FOUND"), ("DELETE", "/v3/tasks/%s" % nobody, "TASK_NOT_FOUND"),
+                               ("GET", "/v2/functions/%s" % nobody, "FUNCTION_NOT_FOUND"), ("DELETE", "/v2/functions/%s" % nobody, "FUNCTION_NOT_FOUND"),
+                               ("GET", "/v2/endpoints/%s" % nobody, "ENDPOINT_NOT_FOUND"), ("GET", "/v2/endpoints/%s/status" % nobody, "ENDPOINT_NOT_FOUND"),
+                               ("DELETE", "/v2/endpoints/%s" % nobody, "ENDPOINT_NOT_FOUND")):
+        refused(report, "%s %s" % (method, path.replace(nobody, "unknown")), f.http(method, path), 404, code)
+    refused(report, "a task group that is not there", f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, dict(body, task_group_id=nobody)), 404,
+            "TASK_GROUP_NOT_FOUND")
+    r = ok(f.http("POST", "/v2/batch_status?wait=2", {"task_ids": [nobody]}))
+    report.check("batch_status of an unknown id says so at once", "nknown" in r["results"][nobody]["reason"], r)
+
+
+def strangers(report, f):
+    other = second_user(f)
+    fn = register(f, "def f(x): return x", "f")
+    public = register(f, "def f(x): return x", "f", public=True)
+    ids, _ = submit(f, fn, [{"args": [1]}], wait=20)
+    t = ids[0]
+    as_other = lambda *a: f.http(*a, token=other)  # noqa: E731
+    report.check("the other user is known", as_other("GET", "/v3/whoami")[0] == 200)
+    for method, path in (("GET", "/v3/tasks/" + t), ("GET", "/v2/tasks/" + t), ("GET", "/v3/tasks/%s/trace" % t), ("DELETE", "/v3/tasks/" + t)):
+        refused(report, "%s of another user's task" % method, as_other(method, path), 404, "TASK_NOT_FOUND")
+    r = ok(as_other("POST", "/v2/batch_status", {"task_ids": [t]}))
+    report.check("batch_status does not tell another user's task", "nknown" in r["results"][t]["reason"], r)
+    refused(report, "another user's function", as_other("GET", "/v2/functions/" + fn), 403, "FUNCTION_ACCESS_FORBIDDEN")
+    report.check("a public function may be read", as_other("GET", "/v2/functions/" + public)[0] == 200)
+    refused(report, "deleting another user's function", as_other("DELETE", "/v2/functions/" + public), 403, "FUNCTION_ACCESS_FORBIDDEN")
+    refused(report, "submitting to another user's endpoint", as_other("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {public: ["1"]}}), 403,
+            "ENDPOINT_ACCESS_FORBIDDEN")
+    refused(report, "status of another user's endpoint", as_other("GET", "/v2/endpoints/%s/status" % f.endpoint), 403, "ENDPOINT_ACCESS_FORBIDDEN")
+    refused(report, "deleting another user's endpoint", as_other("DELETE", "/v2/endpoints/" + f.endpoint), 403, "ENDPOINT_ACCESS_FORBIDDEN")
+    report.check("their list of tasks is empty", ok(as_other("GET", "/v3/tasks"))["tasks"] == [])
+    report.check("their list of functions is empty", ok(as_other("GET", "/v2/functions"))["functions"] == [])
+    report.check("the task is still its owner's", task(f, t)["result"] == "1")
+    c = connection(f)
+    for name, head, status, code in (("no token", {}, 401, "USER_UNAUTHENTICATED"), ("a wrong token", {"Authorization": "Bearer weft_x"}, 401, "INVALID_AUTH_TOKEN"),
+                                     ("another scheme", {"Authorization": "Digest x"}, 401, "INVALID_AUTH_TOKEN"),
+                                     ("an empty token", {"Authorization": "Bearer "}, 401, "INVALID_AUTH_TOKEN"),
+                                     ("an endless token", {"Authorization": "Bearer " + "x" * 8000}, 401, "INVALID_AUTH_TOKEN")):
+        c.request("GET", "/v3/whoami", headers=head)
+        r = c.getresponse()
+        refused(report, name, (r.status, json.loads(r.read())), status, code)
+    c.close()
+    reader = second_user(f, "reader", scopes=1)
+    refused(report, "a token that may only read registers", f.http("POST", "/v3/functions", {"function_name": "x", "function_code": "x"}, token=reader), 403,
+            "INSUFFICIENT_AUTH_SCOPE")
+
+
+def offline(report, f):
+    r = f.http("POST", "/v3/endpoints", {"endpoint_name": "asleep", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"})
+    ep = r[1].get("endpoint_id") if isinstance(r[1], dict) else None
+    report.check("an endpoint is registered that nobody runs", ep, r)
+    fn = register(f, "def f(x): return x", "f")
+    s = ok(f.http("GET", "/v2/endpoints/%s/status" % ep))
+    report.check("its status is offline", s["status"] == "offline", s)
+    ids, answer = submit(f, fn, [{"args": [1]}], wait=0.3, endpoint=ep)
+    d = task(f, ids[0])
+    report.check("a task for it is queued, and its status says for whom it waits", d["status"] == "waiting-for-ep", d)
+    d = ok(f.http("DELETE", "/v3/tasks/" + ids[0]))
+    report.check("it can be cancelled", d["status"] == "cancelled", d)
+
+
+def sizes_(report, f):
+    fn = register(f, "def f(x): return len(x)", "f")
+    out = register(f, "def f(n): return 'x' * n", "f")
+    whole = json.dumps({"args": ["x" * (10 * MIB - 40)]})
+    ids, a = submit(f, fn, [whole], wait=30)
+    d = a["results"].get(ids[0]) or task(f, ids[0], wait=20)
+    report.check("a payload of almost 10 MiB runs", d["status"] == "success" and d["result"] == str(10 * MIB - 40), str(d)[:500])
+    refused(report, "a payload over 10 MiB", f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {fn: ["1", "x" * (10 * MIB + 1)]}}), 413,
+            "TASK_PAYLOAD_TOO_LARGE")
+    d = call(f, out, 9 * MIB)
+    report.check("a result of 9 MiB comes back", d["status"] == "success" and len(d["result"]) == 9 * MIB + 2, d["status"])
+    d = call(f, out, 11 * MIB)
+    report.check("a result over 10 MiB: TASK_RESULT_TOO_LARGE, the sizes named", d["code"] == "TASK_RESULT_TOO_LARGE" and d["fault"] == "user" and
+                 str(10 * MIB) in d["exception"], str(d)[:600])
+    ids, a = submit(f, out, [{"args": [2000]}], wait=30, limits={"max_result_bytes": 1000})
+    d = a["results"][ids[0]]
+    report.check("a submission's own limit for results", d.get("code") == "TASK_RESULT_TOO_LARGE" and "1000" in d["exception"], d)
+    refused(report, "a function over 10 MiB", f.http("POST", "/v3/functions", {"function_name": "x", "function_code": "#" * (10 * MIB + 1)}), 413,
+            "FUNCTION_TOO_LARGE")
+    before = redis(f, "dbsize")
+    refused(report, "100,001 tasks", f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {fn: ["1"] * 100001}}), 413, "BATCH_RUN_TOO_LARGE")
+    report.check("nothing of it was stored", redis(f, "dbsize") == before)
+    refused(report, "100,001 ids in batch_status", f.http("POST", "/v2/batch_status", {"task_ids": [str(uuid.uuid4())] * 100001}), 422)
+    c = connection(f)
+    c.putrequest("POST", "/v3/endpoints/%s/submit" % f.endpoint)
+    c.putheader("Authorization", "Bearer " + f.token)
+    c.putheader("Content-Length", str(10 << 30))
+    c.endheaders()
+    r = c.getresponse()
+    refused(report, "a body of 10 GiB is refused from its header", (r.status, json.loads(r.read())), 413, "REQUEST_TOO_LARGE")
+    c.close()
+
+
+def functions_(report, f):
+    """Functions that cannot be decoded, and results that cannot be said."""
+    junk = ok(f.http("POST", "/v3/functions", {"function_name": "junk", "function_code": "this is no packed buffer"}))["function_uuid"]
+    pickled = ok(f.http("POST", "/v3/functions", {"function_name": "junk", "function_code": "24\n01\ngASVBQAAAAAAAACMAWEu\n"}))["function_uuid"]
+    syntax = register(f, "def f(x) return x", "f")
+    missing = register(f, "def g(x): return x", "f")
+    module = register(f, "import no_such_module_of_weft\ndef f(x): return x", "f")
+    raising = register(f, "1 / 0\ndef f(x): return x", "f")
+    lock = register(f, "import threading\ndef f(x): return threading.Lock()", "f")
+    deep = register(f, "def f(x):\n    a = []\n    for i in range(100000): a = [a]\n    return a", "f")
+    for name, fn, code, text in (("code that is no packed buffer", junk, "TASK_DECODE", ""), ("code that is no pickle", pickled, "TASK_DECODE", ""),
+                                 ("source with a syntax error", syntax, "TASK_DECODE", "SyntaxError"), ("source without the function", missing, "TASK_DECODE", "'f'"),
+                                 ("a module that is not there", module, "TASK_MODULE", "no_such_module_of_weft"),
+                                 ("source that raises when loaded", raising, "TASK_DECODE", "ZeroDivisionError"),
+                                 ("a result that cannot be serialised", lock, "TASK_ENCODE", "lock"), ("a result that is nested too deep", deep, "TASK_ENCODE", "")):
+        d = call(f, fn, 1)
+        report.check("%s: %s" % (name, code), d["status"] == "failed" and d.get("code") == code and d["fault"] == "user" and text in d["exception"], d)
+    fn = register(f, "def f(x): return x", "f")
+    ids, a = submit(f, fn, ["{not json"], wait=20)
+    d = a["results"][ids[0]]
+    report.check("a payload that cannot be decoded: TASK_DECODE", d.get("code") == "TASK_DECODE", d)
+    d = call(f, fn, 1, 2, 3)
+    report.check("wrong arguments: the function's own error", d.get("code") == "TASK_EXCEPTION" and "TypeError" in d["exception"], d)
+    odd = register(f, "def f(): return [chr(0), chr(0x1F600), '\\ud800', 10**400]", "f")
+    d = call(f, odd)
+    report.check("odd characters and numbers come back", d["status"] == "success" and json.loads(d["result"])[0] == "\0" and
+                 json.loads(d["result"])[1] == "\U0001F600", d)
+    none = ok(f.http("POST", "/v3/functions", {"function_name": "n", "kind": "command", "function_code": json.dumps({"argv": ["/no/such/program"]})}))["function_uuid"]
+    ids, a = submit(f, none, ["x"], wait=20)
+    d = a["results"][ids[0]]
+    report.check("a command that is not there names it", d["status"] == "failed" and "/no/such/program" in d["exception"], d)
+    so = ok(f.http("POST", "/v3/functions", {"function_name": "n", "kind": "shared_object", "entry": "f", "function_code": "AAAA"}))["function_uuid"]
+    ids, a = submit(f, so, ["x"], wait=20)
+    d = a["results"][ids[0]]
+    report.check("a shared object that is none: TASK_DECODE", d["status"] == "failed" and d.get("code") == "TASK_DECODE", d)
+
+
+def batch(report, f):
+    """The largest batch that is allowed, and that the service is as it was after all of this."""
+    fn = register(f, "def f(x): return x", "f")
+    ids, _ = submit(f, fn, ["%d" % i for i in range(3)], wait=20)
+    before = sizes(f)
+    ids, _ = submit(f, fn, ["7"] * 20000)
+    docs = gather(f, ids, 60)
+    report.check("20,000 tasks in one request all end", sum(d["status"] == "success" for d in docs.values()) == 20000)
+    report.check("processes did not grow beyond bounds", not grown(before, sizes(f), 300 * MIB), grown(before, sizes(f), 300 * MIB))
+
+
+main(__doc__, [malformed, unknown, strangers, offline, sizes_, functions_, batch], make)

@@ -1,0 +1,245 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Two supervisors of forwarders, as on two hosts: one is killed while tasks run, the other takes the endpoint over within the lease time,
+and no task is lost or stored twice."""
+import argparse
+import atexit
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from e2e import Report, descendants, gather, ok, processes, register, role, submit, wait_for  # noqa: E402
+
+LEASE_S = 1.0
+
+
+class Hosts:
+    """Redis, service, endpoint, and supervisors that come and go. Has what e2e's helpers ask of a fabric."""
+
+    def __init__(self, build):
+        self.bin = os.path.join(os.path.abspath(build), "bin")
+        self.state = tempfile.mkdtemp(prefix="weft-t-")
+        self.procs = {}
+        atexit.register(self.stop)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def file(self, name, text, mode=0o600):
+        path = os.path.join(self.state, name)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "w") as s:
+            s.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def spawn(self, name, *argv, **env):
+        with open(os.path.join(self.state, name + ".log"), "ab") as log:
+            e = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
+            self.procs[name] = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.state, env=dict(e, **env))
+        return self.procs[name]
+
+    def start(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        me, sock = str(os.getpid()), os.path.join(self.state, "redis.sock")
+        self.url = "http://127.0.0.1:%d" % port
+        self.redis_url = "unix://" + sock
+        self.spawn("redis", os.path.join(self.bin, "weft"), "__tie", me, "redis-server", "--port", "0", "--unixsocket", sock, "--dir", self.state, "--save", "")
+        wait_for(lambda: os.path.exists(sock), 10, "redis")
+        conf = self.file("service.yaml", "listen: 127.0.0.1:%d\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\nauth:\n  token_file: %s/token\n"
+                         % (port, self.redis_url, self.state, self.state))
+        self.spawn("service", os.path.join(self.bin, "weft"), "__tie", me, os.path.join(self.bin, "weft-service"), "run", "--config", conf)
+        wait_for(lambda: self.get("/readyz") == 200 and os.path.exists(self.state + "/token"), 20, "service")
+        with open(self.state + "/token") as t:
+            self.token = t.read().strip()
+        self.supervisor("host-a")
+        self.file("endpoints/ep/config.yaml", "service:\n  url: %s\n  token_file: %s/token\nworkers_per_node: 2\nscaling:\n  min_blocks: 1\n"
+                  % (self.url, self.state))
+        self.spawn("endpoint", os.path.join(self.bin, "weft"), "__tie", me, os.path.join(self.bin, "weft-endpoint"), "start", "ep", "--foreground", WEFT_HOME=self.state)
+
+        def online():
+            for e in ok(self.http("GET", "/v2/endpoints")):
+                self.endpoint = e["uuid"]
+                s = ok(self.http("GET", "/v2/endpoints/%s/status" % self.endpoint))
+                if s["status"] == "online" and s["details"]["total_workers"] == 2:
+                    return True
+            return False
+        wait_for(online, 30, "endpoint")
+
+    def supervisor(self, name):
+        return self.spawn(name, os.path.join(self.bin, "weft"), "__tie", str(os.getpid()), os.path.join(self.bin, "weft-forwarder"), "supervise",
+                          "--set", "redis.url=" + self.redis_url, "--set", "lease=%gs" % LEASE_S, "--set", "heartbeat.period=500ms")
+
+    def get(self, path):
+        try:
+            return self.http("GET", path)[0]
+        except OSError:
+            return 0
+
+    token = ""
+
+    def http(self, method, path, body=None, timeout=60, token=None):
+        c = http.client.HTTPConnection(self.url[len("http://"):], timeout=timeout)
+        try:
+            c.request(method, path, None if body is None else json.dumps(body), {"Authorization": "Bearer " + (token or self.token)})
+            r = c.getresponse()
+            text = r.read()
+        finally:
+            c.close()
+        try:
+            return r.status, json.loads(text)
+        except ValueError:
+            return r.status, text.decode("utf-8", "replace")
+
+    def serving(self):
+        """Name of the supervisor whose forwarder runs, or None."""
+        return [n for n, p in self.procs.items() if n.startswith("host") and p.poll() is None and
+                any(role(a) == "forwarder" for a in descendants(p.pid).values())]
+
+    def logs(self):
+        out = []
+        for name in sorted(os.listdir(self.state)):
+            if name.endswith(".log"):
+                with open(os.path.join(self.state, name), errors="replace") as s:
+                    out.append("== %s\n%s" % (name, s.read()[-3000:]))
+        return "\n".join(out)
+
+    def stop(self):
+        mine = {}
+        for name in ("endpoint", "host-a", "host-b", "host-c", "service", "redis"):
+            p = self.procs.get(name)
+            if p is None:
+                continue
+            mine.update(descendants(p.pid))
+            if p.poll() is None:
+                p.terminate()
+                try:
+                    p.wait(15)
+                except subprocess.TimeoutExpired:
+                    p.kill()
+                    p.wait()
+        self.procs = {}
+        live = processes()
+        for pid, argv in mine.items():
+            if pid in live and live[pid][1] == argv:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        shutil.rmtree(self.state, ignore_errors=True)
+
+
+SOURCE = '''
+import os, time
+def work(i, log, s=0.01):
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, b"%d\\n" % i)
+    os.close(fd)
+    time.sleep(s)
+    return i * 3
+'''
+
+
+def take_over(report, h, first, second, how):
+    log = os.path.join(h.state, "ran")
+    if os.path.exists(log):
+        os.unlink(log)
+    fn = register(h, SOURCE, "work")
+    total, ids, seen, errors = 600, [], {}, []
+    ids += submit(h, fn, [{"args": [i, log]} for i in range(total)])[0]
+    stop = threading.Event()
+
+    def watch():
+        """Every end state that is ever shown."""
+        while not stop.is_set():
+            try:
+                docs = ok(h.http("POST", "/v3/batch_status", {"task_ids": ids}))["results"]
+            except Exception as e:
+                errors.append(repr(e))
+                continue
+            for t, d in docs.items():
+                if d["status"] in ("success", "failed", "cancelled"):
+                    seen.setdefault(t, set()).add((d["status"], d.get("result"), d["completion_t"]))
+            stop.wait(0.1)
+    w = threading.Thread(target=watch)
+    w.start()
+    try:
+        wait_for(lambda: len(seen) > 50, 20, "some to end")
+        began = time.monotonic()
+        h.procs[first].send_signal(how)
+        more = submit(h, fn, [{"args": [total + i, log]} for i in range(100)])[0]
+        ids += more
+        wait_for(lambda: h.serving() == [second], 20, "%s serving" % second)
+        led = time.monotonic() - began
+        one, a = submit(h, fn, [{"args": [7, log]}], wait=30)
+        docs = gather(h, ids, 60)
+        done = time.monotonic() - began
+        report.check("%s: the other host serves within the lease time and one look more" % how.name, led < LEASE_S * 2 + 1, led)
+        report.check("%s: and tasks go on at once" % how.name, one[0] in a["results"] and a["results"][one[0]]["status"] == "success", a)
+        wrong = [(t, docs.get(t)) for i, t in enumerate(ids) if docs.get(t, {}).get("result") != str(i * 3)]
+        report.check("%s: no task is lost, each of %d has its result" % (how.name, len(ids)), not wrong, (len(wrong), wrong[:3]))
+        wait_for(lambda: len(seen) == len(ids), 5, "all seen")
+        stop.wait(0.3)
+        double = [s for s in seen.values() if len(s) > 1]
+        report.check("%s: none was stored twice" % how.name, not double, double[:3])
+        with open(log) as s:
+            ran = len(s.read().split())
+        print("# lead taken after %.2f s, all done after %.2f s, %d tasks run again" % (led, done, ran - len(ids) - 1))
+        report.check("%s: clients saw no error" % how.name, not errors, errors[:3])
+    finally:
+        stop.set()
+        w.join()
+
+
+def lease(report, h):
+    h.supervisor("host-b")
+    time.sleep(LEASE_S * 1.5)
+    report.check("with two supervisors one serves", h.serving() == ["host-a"], h.serving())
+
+
+def killed(report, h):
+    take_over(report, h, "host-a", "host-b", signal.SIGKILL)
+
+
+def stopped(report, h):
+    h.supervisor("host-c")
+    take_over(report, h, "host-b", "host-c", signal.SIGTERM)
+
+
+def deleted(report, h):
+    ok(h.http("DELETE", "/v2/endpoints/" + h.endpoint))
+    try:
+        gone = wait_for(lambda: not h.serving(), 10, "no forwarder")
+    except TimeoutError:
+        gone = False
+    report.check("a deleted endpoint has no forwarder", gone, h.serving())
+
+
+def run():
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("--build", default="build")
+    a = ap.parse_args()
+    report, h = Report(), Hosts(a.build)
+    try:
+        h.start()
+        for t in (lease, killed, stopped, deleted):
+            t(report, h)
+    except Exception:
+        report.check("failover", False, traceback.format_exc())
+    if report.failed:
+        print(h.logs())
+    h.stop()
+    report.end()
+
+
+run()

@@ -1,0 +1,204 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""N service processes on one port: replaced one by one while requests are open, killed while others serve, stopped in good order."""
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from e2e import Fabric, address, call, connection, gather, main, pids_of, register, submit, wait_for  # noqa: E402
+
+FN = {}
+
+
+def make(build):
+    return Fabric(build, workers=2, processes=3)
+
+
+def begin(report, f):
+    FN["echo"] = register(f, "import time\ndef echo(x, s=0):\n    time.sleep(s)\n    return x", "echo")
+    FN["more"] = [register(f, "def f(x): return x + %d" % i, "f") for i in range(3)]
+    report.check("three service processes and their master", len(pids_of(f, "service")) == 3 and len(pids_of(f, "service-master")) == 1, f.pids())
+    answers = set()
+    for i in range(40):         # a connection each: the kernel spreads them
+        c = connection(f)
+        c.request("POST", "/v3/endpoints/%s/submit?wait=10" % f.endpoint, json.dumps({"tasks": {FN["more"][i % 3]: ['{"args": [%d]}' % i]}}),
+                  {"Authorization": "Bearer " + f.token})
+        r = c.getresponse()
+        doc = list(json.loads(r.read())["results"].values())[0]
+        answers.add((r.status, doc["status"], int(doc.get("result", -1)) - i - i % 3))
+        c.close()
+    report.check("what one process registers all serve", answers == {(200, "success", 0)}, answers)
+
+
+class Load:
+    """Clients that submit and wait, each on a connection of its own. A connection that was closed between two requests is made anew, as
+    HTTP has it; every answer but 200 counts, and so does every request that got none."""
+
+    def __init__(self, f, n=8, fresh=False):
+        self.f, self.fresh, self.stop_, self.ok, self.bad, self.slept = f, fresh, False, 0, [], []
+        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(n)]
+        for t in self.threads:
+            t.start()
+
+    def run(self, i):
+        c = None
+        while not self.stop_:
+            try:
+                reused = c is not None
+                if c is None:
+                    c = connection(self.f, timeout=40)
+                s = 0.3 if i % 2 else 0
+                c.request("POST", "/v3/endpoints/%s/submit?wait=20" % self.f.endpoint, json.dumps({"tasks": {FN["echo"]: [json.dumps({"args": [i, s]})]}}),
+                          {"Authorization": "Bearer " + self.f.token})
+                r = c.getresponse()
+                body = json.loads(r.read())
+                if r.status != 200:
+                    self.bad.append((r.status, body))
+                else:
+                    doc = list(body["results"].values())
+                    if not doc or doc[0].get("result") != str(i):
+                        self.slept.append(body)
+                    self.ok += 1
+                if self.fresh or (r.headers.get("Connection") or "").lower() == "close":
+                    c.close()
+                    c = None
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as e:
+                c = None
+                if not reused:
+                    self.bad.append(repr(e))
+            except OSError as e:
+                c = None
+                self.bad.append(repr(e))
+
+    def end(self):
+        self.stop_ = True
+        for t in self.threads:
+            t.join(60)
+
+
+def long_wait(f, seconds, out):
+    c = connection(f, timeout=40)
+    try:
+        c.request("POST", "/v3/endpoints/%s/submit?wait=25" % f.endpoint, json.dumps({"tasks": {FN["echo"]: [json.dumps({"args": ["long", seconds]})]}}),
+                  {"Authorization": "Bearer " + f.token})
+        r = c.getresponse()
+        out.append((r.status, json.loads(r.read())))
+    except Exception as e:
+        out.append((0, repr(e)))
+    c.close()
+
+
+def restart(report, f):
+    master, = pids_of(f, "service-master")
+    before, long_ = set(pids_of(f, "service")), []
+    t = threading.Thread(target=long_wait, args=(f, 4, long_))
+    t.start()
+    load = Load(f)
+    wait_for(lambda: load.ok > 30, 20, "load")
+    began = time.monotonic()
+    os.kill(master, signal.SIGHUP)
+
+    def replaced():
+        return len(pids_of(f, "service")) == 3 and not before & set(pids_of(f, "service"))
+    wait_for(replaced, 40, "all processes replaced")
+    took = time.monotonic() - began
+    n = load.ok
+    wait_for(lambda: load.ok > n + 30, 20, "load on the new processes")
+    load.end()
+    t.join(40)
+    report.check("SIGHUP: all processes are new, the master is the same", replaced() and pids_of(f, "service-master") == [master])
+    report.check("no request failed meanwhile", not load.bad, (load.ok, load.bad[:3]))
+    report.check("and each had its result", not load.slept, load.slept[:2])
+    report.check("a request that had been waiting got its result", long_ and long_[0][0] == 200 and
+                 [d.get("result") for d in long_[0][1]["results"].values()] == ['"long"'], long_)
+    print("# replaced after %.1f s, %d requests" % (took, load.ok))
+
+
+def storm(report, f):
+    """New connections all the time, and three restarts in a row."""
+    master, = pids_of(f, "service-master")
+    load = Load(f, n=4, fresh=True)
+    for _ in range(3):
+        before = set(pids_of(f, "service"))
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: len(pids_of(f, "service")) == 3 and not before & set(pids_of(f, "service")), 40, "replaced")
+    load.end()
+    report.check("three restarts under new connections: no request failed", not load.bad and load.ok > 10, (load.ok, load.bad[:3]))
+
+
+def bad_config(report, f):
+    """A configuration that is no good is refused, and the old one stays."""
+    master, = pids_of(f, "service-master")
+    path = os.path.join(f.state, "service.yaml")
+    with open(path) as s:
+        good = s.read()
+    before = pids_of(f, "service")
+    try:
+        with open(path, "w") as s:
+            s.write(good + "no_such_key: 1\n")
+        log = os.path.join(f.state, "log", "service.log")
+        size = os.path.getsize(log)
+        os.kill(master, signal.SIGHUP)
+
+        def told():
+            with open(log) as s:
+                s.seek(size)
+                return "no_such_key" in s.read()
+        try:
+            report.check("SIGHUP with a bad configuration: the log names the key", wait_for(told, 10, "log"))
+        except TimeoutError as e:
+            report.check("SIGHUP with a bad configuration: the log names the key", False, e)
+        report.check("and the old processes serve on", pids_of(f, "service") == before and call(f, FN["echo"], 1)["status"] == "success")
+    finally:
+        with open(path, "w") as s:
+            s.write(good)
+
+
+def killed(report, f):
+    victims = pids_of(f, "service")
+    load = Load(f, n=6)
+    wait_for(lambda: load.ok > 20, 20, "load")
+    os.kill(victims[0], signal.SIGKILL)
+    n = load.ok
+    wait_for(lambda: load.ok > n + 30, 20, "load served by others")
+    wait_for(lambda: len(pids_of(f, "service")) == 3, 15, "a new process")
+    load.end()
+    report.check("a service process is killed: the others serve, and a new one comes", victims[0] not in pids_of(f, "service"))
+    # its own open requests break: that is what a client repeats, with its Idempotency-Key
+    lost = [b for b in load.bad if not isinstance(b, str)]
+    report.check("nobody got an error answer", not lost, lost[:3])
+    report.check("requests broke only on connections of the killed process", len(load.bad) <= 6, load.bad)
+
+
+def end(report, f):
+    """SIGTERM: what is open is finished, new connections are refused."""
+    out = []
+    t = threading.Thread(target=long_wait, args=(f, 2, out))
+    t.start()
+    wait_for(lambda: f.http("GET", "/v3/tasks?status=running")[1]["tasks"], 10, "it runs")
+    master, = pids_of(f, "service-master")
+    old = set(pids_of(f, "service"))
+    os.kill(master, signal.SIGTERM)
+    t.join(30)
+    report.check("SIGTERM: a waiting request is answered", out and out[0][0] == 200, out)
+    wait_for(lambda: not old & set(pids_of(f, "service")), 40, "old processes gone")
+    f._conn = None
+
+    def back():
+        try:
+            s = socket.create_connection(address(f), timeout=1)
+            s.close()
+            return call(f, FN["echo"], 2)["status"] == "success"
+        except (OSError, RuntimeError):
+            f._conn = None
+            return False
+    report.check("the fabric starts the service again", wait_for(back, 30, "service"))
+
+
+main(__doc__, [begin, restart, storm, bad_config, killed, end], make)

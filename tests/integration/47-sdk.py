@@ -1,0 +1,233 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The Python SDK: weft.Client and weft.Executor, with dill and without it."""
+import concurrent.futures
+import json
+import math
+import os
+import sys
+import threading
+import time
+import uuid
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from e2e import Fabric, main, wait_for  # noqa: E402
+
+import weft  # noqa: E402
+from weft import serialize  # noqa: E402
+
+try:
+    import dill
+except ImportError:
+    dill = None
+
+
+def square(x):
+    return x * x
+
+
+def nap(s, value=None):
+    import time
+    time.sleep(s)
+    return value
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def shout(text, times=1):
+    return text.upper() * times
+
+
+class NoDill:
+    """As on a machine without dill."""
+
+    def __enter__(self):
+        self.saved, serialize._dill = serialize._dill, lambda: None
+
+    def __exit__(self, *exc):
+        serialize._dill = self.saved
+
+
+def make(build):
+    return Fabric(build, workers=2)
+
+
+def executor(f, **kw):
+    return weft.Executor(f.endpoint, client=f.client(), **kw)
+
+
+def raises(kind, call):
+    try:
+        call()
+    except kind as e:
+        return e
+    return None
+
+
+def client(report, f):
+    c = f.client()
+    report.check("repr, version, whoami", f.url in repr(c) and c.version() and c.whoami())
+    with NoDill():
+        fid = c.register_function(shout, description="loud", time_limit_s=20)
+        report.check("run", c.run(f.endpoint, fid, "a", times=3) == "AAA")
+        doc = c.get_function(fid)
+        report.check("get_function", doc["kind"] == "python" and doc["entry"] == "shout" and doc["limits"]["time_limit_s"] == 20, doc)
+        ids, _ = c.submit(f.endpoint, fid, [json.dumps({"args": [x]}) for x in "abc"])
+        report.check("submit and result", [c.result(i, timeout=20) for i in ids] == ["A", "B", "C"])
+        report.check("tasks", [t["task_id"] for t in c.tasks(limit=3)["tasks"]] == ids[::-1])
+        report.check("tasks_status", all(d["status"] == "success" for d in c.tasks_status(ids).values()))
+        report.check("trace", "execution_end" in c.trace(ids[0])["stamps"])
+        n = c.register_function(nap)
+        ids, _ = c.submit(f.endpoint, n, ['{"args": [30]}'])
+        e = raises(weft.TaskPending, lambda: c.result(ids[0], timeout=0.3))
+        report.check("result with a timeout: TaskPending says where it is", e and e.status, e)
+        report.check("cancel", c.cancel(ids[0])["status"] == "cancelled" and raises(weft.TaskCancelled, lambda: c.result(ids[0], timeout=5)))
+        e = raises(weft.TaskFailed, lambda: c.run(f.endpoint, c.register_function(fail), "broken"))
+        report.check("TaskFailed has document and traceback", e and e.document["code"] == "TASK_EXCEPTION" and "ValueError: broken" in e.traceback, e)
+        long, quick = c.submit(f.endpoint, n, ['{"args": [20]}'])[0] + c.submit(f.endpoint, n, ['{"args": [0.2, 5]}'])[0]
+        began = time.monotonic()
+        docs = c.tasks_status([long, quick], wait=10, until="any")
+        report.check("until=any: answered with the first that ends, and only it", list(docs) == [quick] and time.monotonic() - began < 5, docs)
+        c.cancel(long)
+    up = c.register_command(["tr", "a-z", "A-Z"])
+    ids, _ = c.submit(f.endpoint, up, ["command"])
+    report.check("register_command", c.result(ids[0], kind="command") == "COMMAND")
+    key = str(uuid.uuid4())
+    a, _ = c.submit(f.endpoint, fid, ['"x"'], idempotency_key=key)
+    b, _ = c.submit(f.endpoint, fid, ['"x"'], idempotency_key=key)
+    report.check("a repeated submission makes no second task", a == b, (a, b))
+    c.delete_function(up)
+    report.check("NotFoundError", raises(weft.NotFoundError, lambda: c.get_function(up)))
+    report.check("AuthError", raises(weft.AuthError, lambda: weft.Client(f.url, "weft_wrong").whoami()))
+    report.check("ServiceError names the code", getattr(raises(weft.ServiceError, lambda: c.get_function("x")), "code", None) == "INVALID_UUID")
+    report.check("LimitError", raises(weft.LimitError, lambda: c.submit(f.endpoint, fid, ["x" * (11 << 20)])))
+    report.check("a URL that is none", raises(weft.WeftError, lambda: weft.Client("ftp://x", "t")))
+    report.check("endpoints and their status", c.endpoints() and c.endpoint_status(f.endpoint)["status"] == "online")
+
+
+def plain(report, f):
+    """Without dill: source text and JSON."""
+    with NoDill():
+        with executor(f) as ex:
+            report.check("submit", ex.submit(square, 12).result(20) == 144)
+            report.check("keyword arguments", ex.submit(shout, "x", times=2).result(20) == "XX")
+            report.check("map keeps the order", list(ex.map(square, range(200), timeout=30)) == [i * i for i in range(200)])
+            e = ex.submit(fail, "out").exception(20)
+            report.check("an exception is a TaskFailed with the traceback", isinstance(e, weft.TaskFailed) and "ValueError: out" in str(e), e)
+            report.check("a lambda says what to do", "dill" in str(ex.submit(lambda: 1).exception(20)))
+            report.check("a builtin says what to do", "dill" in str(ex.submit(math.sqrt, 4).exception(20)))
+            report.check("an argument that is no JSON belongs to its call alone", "JSON" in str(ex.submit(square, {1, 2}).exception(20)))
+            report.check("and others go on", ex.submit(square, 3).result(20) == 9)
+            fid = ex.client.register_function(square)
+            report.check("a function by its id", ex.submit(fid, 5).result(20) == 25)
+            report.check("an id that is unknown fails its call", isinstance(ex.submit(str(uuid.uuid4()), 1).exception(20), weft.NotFoundError))
+            one = ex.submit(square, 1)
+            report.check("a future knows its task", one.result(20) == 1 and ex.client.task(one.task_id)["status"] == "success")
+            report.check("a payload over the limit fails alone", isinstance([ex.submit(shout, "x" * (11 << 20)), ex.submit(shout, "y")][0].exception(40), weft.LimitError) and
+                         ex.submit(shout, "z").result(20) == "Z")
+        report.check("submit after shutdown", raises(RuntimeError, lambda: ex.submit(square, 1)))
+
+
+def many(report, f):
+    with NoDill():
+        with executor(f) as ex:
+            began = time.monotonic()
+            futures = [ex.submit(square, i) for i in range(2000)]
+            values = [x.result(60) for x in futures]
+            took = time.monotonic() - began
+            report.check("2,000 tasks", values == [i * i for i in range(2000)])
+            print("# 2,000 tasks in %.2f s" % took)
+            done = set()
+            for x in concurrent.futures.as_completed([ex.submit(square, i) for i in range(50)], timeout=30):
+                done.add(x.result())
+            report.check("as_completed", done == {i * i for i in range(50)})
+        report.check("its threads have ended", not [t for t in threading.enumerate() if t.name.startswith("weft-")])
+
+
+def prompt(report, f):
+    """Results of new tasks do not wait behind a poll for older ones, and nothing polls busily."""
+    with NoDill():
+        with executor(f) as ex:
+            ex.submit(square, 1).result(20)
+            slow = ex.submit(nap, 8, "slow")
+            wait_for(lambda: slow.task_id, 10, "accepted")
+            time.sleep(0.3)
+            worst, cpu = 0, time.process_time()
+            for i in range(30):
+                began = time.monotonic()
+                ex.submit(square, i).result(20)
+                worst = max(worst, time.monotonic() - began)
+            report.check("while one task runs 30 later ones come back at once", worst < 1, worst)
+            more = [ex.submit(nap, 0.05, i) for i in range(6)]      # more waves than watchers
+            for x in more:
+                wait_for(lambda: x.task_id, 10, "accepted")
+            report.check("also more waves than watchers", [x.result(10) for x in more] == list(range(6)) and not slow.done())
+            cpu = time.process_time()
+            time.sleep(1)
+            report.check("waiting costs nothing", time.process_time() - cpu < 0.3, time.process_time() - cpu)
+            report.check("the slow one comes too", slow.result(20) == "slow")
+
+
+def cancel(report, f):
+    with NoDill():
+        with executor(f) as ex:
+            running = [ex.submit(nap, 60) for _ in range(2)]
+            queued = [ex.submit(nap, 60) for _ in range(5)]
+            wait_for(lambda: all(x.task_id for x in running + queued), 10, "accepted")
+            wait_for(lambda: ex.client.task(running[0].task_id)["status"] == "running", 10, "running")
+            report.check("cancel of running and queued", all(x.cancel() for x in queued + running))
+            report.check("they are cancelled, here and there", all(x.cancelled() and x.done() for x in running + queued) and
+                         all(d["status"] == "cancelled" for d in ex.client.tasks_status([x.task_id for x in running + queued]).values()))
+            report.check("result raises CancelledError", raises(concurrent.futures.CancelledError, lambda: running[0].result(5)))
+            done = ex.submit(square, 4)
+            report.check("cancel of what has ended is False", done.result(20) == 16 and not done.cancel())
+            other = ex.submit(nap, 60)
+            wait_for(lambda: other.task_id, 10, "accepted")
+            ex.client.cancel(other.task_id)
+            report.check("cancelled by somebody else: the future says so", raises(concurrent.futures.CancelledError, lambda: other.result(10)))
+            report.check("wait sees cancelled futures", len(concurrent.futures.wait(running + queued, timeout=5).done) == 7)
+        ex = executor(f)
+        left = [ex.submit(nap, 60) for _ in range(10)]
+        wait_for(lambda: left[-1].task_id, 10, "accepted")
+        began = time.monotonic()
+        ex.shutdown(cancel_futures=True)
+        report.check("shutdown with cancel_futures", all(x.cancelled() for x in left) and time.monotonic() - began < 10)
+        with executor(f, time_limit_s=0.5) as ex:
+            e = ex.submit(nap, 30).exception(20)
+            report.check("the executor's time limit", isinstance(e, weft.TaskFailed) and e.document["code"] == "TASK_TIME_LIMIT", e)
+
+
+def two(report, f):
+    with NoDill():
+        with executor(f) as a, executor(f) as b:
+            fa, fb = [a.submit(square, i) for i in range(300)], [b.submit(shout, str(i)) for i in range(300)]
+            report.check("two executors do not mix", [x.result(30) for x in fa] == [i * i for i in range(300)] and [x.result(30) for x in fb] == [str(i) for i in range(300)])
+        with executor(f) as ex:
+            out, threads = {}, []
+            for k in range(8):
+                threads.append(threading.Thread(target=lambda k=k: out.update({k: [x.result(30) for x in [ex.submit(square, k * 100 + i) for i in range(50)]]})))
+                threads[-1].start()
+            for t in threads:
+                t.join()
+            report.check("one executor, eight threads", all(out[k] == [(k * 100 + i) ** 2 for i in range(50)] for k in range(8)))
+
+
+def with_dill(report, f):
+    if dill is None:
+        report.skip("with dill", "dill is not installed here")
+        return
+    factor = 7
+    with executor(f) as ex:
+        report.check("a closure", ex.submit(lambda x: x * factor, 6).result(30) == 42)
+        report.check("a builtin", ex.submit(math.sqrt, 16).result(30) == 4.0)
+        report.check("any object, both ways", ex.submit(lambda s: {len(s), "x"}, {1, 2, 3}).result(30) == {3, "x"})
+        report.check("map", list(ex.map(lambda x: x + factor, range(100), timeout=30)) == [i + 7 for i in range(100)])
+        e = ex.submit(fail, "dilled").exception(30)
+        report.check("an exception", isinstance(e, weft.TaskFailed) and "dilled" in str(e), e)
+        e = ex.submit(lambda: threading.Lock()).exception(30)
+        report.check("a result that cannot be pickled", isinstance(e, weft.TaskFailed) and e.document["code"] == "TASK_ENCODE", e)
+
+
+main(__doc__, [client, plain, many, prompt, cancel, two, with_dill], make)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the end-to-end tests share: their command line, functions and tasks over REST, a second user, sizes of processes."""
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import sqlite3
+import subprocess
+import sys
+import time
+import traceback
+import urllib.parse
+import uuid
+
+from fabric import Fabric, Report, descendants, processes, role, wait_for  # noqa: F401
+
+ENDED = ("success", "failed", "cancelled")
+
+
+def main(doc, tests, make=None):
+    """Run test functions (report, fabric) on one fabric; with make None they get the build directory instead."""
+    ap = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--build", default="build")
+    ap.add_argument("only", nargs="*", help="names of tests to run; default: all")
+    a = ap.parse_args()
+    report = Report()
+    f = make(a.build) if make else None
+    try:
+        if f:
+            f.start()
+        for t in tests:
+            if a.only and t.__name__ not in a.only:
+                continue
+            began = time.monotonic()
+            try:
+                t(report, f if f else a.build)
+            except Exception:
+                report.check(t.__name__, False, traceback.format_exc())
+            print("# %s: %.1f s" % (t.__name__, time.monotonic() - began))
+    except Exception:
+        report.check("the fabric", False, traceback.format_exc())
+    if f:
+        if report.failed:
+            print(f.logs())
+        left = f.stop()
+        report.check("everything ended when it was told to", not left, left)
+    report.end()
+
+
+def ok(reply, status=200):
+    """The body of an answer that must be a success."""
+    if reply[0] != status:
+        raise RuntimeError("HTTP %s: %s" % (reply[0], json.dumps(reply[1])[:1000]))
+    return reply[1]
+
+
+def register(f, source, entry, token=None, **more):
+    """Register Python source; returns the function's id."""
+    body = {"function_name": entry, "function_code": source, "kind": "python", "entry": entry}
+    body.update(more)
+    return ok(f.http("POST", "/v3/functions", body, token=token))["function_uuid"]
+
+
+def register_command(f, argv, **more):
+    return register(f, json.dumps({"argv": argv}), "command", kind="command", **more)
+
+
+def submit(f, function, payloads, wait=0, endpoint=None, token=None, **more):
+    """Returns (ids, answer). A payload that is no string travels as JSON text."""
+    body = {"tasks": {function: [p if isinstance(p, str) else json.dumps(p) for p in payloads]}}
+    body.update(more)
+    answer = ok(f.http("POST", "/v3/endpoints/%s/submit%s" % (endpoint or f.endpoint, "?wait=%g" % wait if wait else ""), body, token=token))
+    return answer["tasks"][function], answer
+
+
+def task(f, task_id, wait=0):
+    return ok(f.http("GET", "/v3/tasks/%s%s" % (task_id, "?wait=%g" % wait if wait else "")))
+
+
+def call(f, function, *args, wait=40, **more):
+    """Run one task to its end; returns its document."""
+    ids, answer = submit(f, function, [{"args": list(args)}], wait=wait, **more)
+    return answer.get("results", {}).get(ids[0]) or task(f, ids[0])
+
+
+def gather(f, ids, timeout=60):
+    """Documents of all these tasks once they have ended, or as they are when the time is over."""
+    docs, end = {}, time.monotonic() + timeout
+    while True:
+        open_ = [i for i in ids if i not in docs or docs[i]["status"] not in ENDED]
+        left = end - time.monotonic()
+        if not open_ or left <= 0:
+            return docs
+        docs.update(ok(f.http("POST", "/v3/batch_status?wait=%g" % min(left, 20), {"task_ids": open_}))["results"])
+
+
+def second_user(f, name="mallory", scopes=7):
+    """A token of another person, put into the registry as the service's own tool does."""
+    token = "weft_" + secrets.token_urlsafe(32)
+    db = sqlite3.connect(os.path.join(f.state, "registry.db"), timeout=20)
+    with db:
+        user = uuid.uuid4().bytes
+        db.execute("INSERT INTO users (id, name, created_ms) VALUES (?, ?, ?)", (user, name, int(time.time() * 1000)))
+        db.execute("INSERT INTO tokens (hash, id, user, scopes, label, created_ms, expires_ms) VALUES (?, ?, ?, ?, 'test', ?, 0)",
+                   (hashlib.sha256(token.encode()).digest(), uuid.uuid4().bytes, user, scopes, int(time.time() * 1000)))
+    db.close()
+    return token
+
+
+def connection(f, timeout=60):
+    u = urllib.parse.urlsplit(f.url)
+    return http.client.HTTPConnection(u.hostname, u.port, timeout=timeout)
+
+
+def address(f):
+    u = urllib.parse.urlsplit(f.url)
+    return u.hostname, u.port
+
+
+def rss(pid):
+    """Resident bytes, 0 when the process is gone."""
+    try:
+        with open("/proc/%d/statm" % pid) as s:
+            return int(s.read().split()[1]) * 4096
+    except OSError:
+        return 0
+
+
+def sizes(f):
+    """pid -> (role, resident bytes) of the fabric's own programs, runners left out."""
+    return {p: (r, rss(p)) for p, r in f.pids().items() if r in ("service", "service-master", "supervisor", "forwarder", "agent", "manager", "worker")}
+
+
+def grown(before, after, limit):
+    """Processes that are larger by more than limit, as a text; and those that are gone."""
+    out = []
+    for pid, (what, size) in before.items():
+        if pid not in after:
+            out.append("%s %d is gone" % (what, pid))
+        elif after[pid][1] - size > limit:
+            out.append("%s %d grew from %.1f to %.1f MiB" % (what, pid, size / 2**20, after[pid][1] / 2**20))
+    return out
+
+
+def redis(f, *args):
+    """redis-cli on the fabric's socket."""
+    r = subprocess.run(["redis-cli", "-s", os.path.join(f.state, "redis.sock")] + list(args), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       universal_newlines=True, timeout=20)
+    if r.returncode or r.stdout.startswith("ERR"):
+        raise RuntimeError("redis-cli %s: %s%s" % (" ".join(args), r.stdout, r.stderr))
+    return r.stdout.strip()
+
+
+def pids_of(f, what):
+    return sorted(p for p, r in f.pids().items() if r == what)
+
+
+def marked(mark):
+    """Processes that carry a word in their command line or environment."""
+    out = []
+    for pid in processes():
+        for name in ("cmdline", "environ"):
+            try:
+                with open("/proc/%d/%s" % (pid, name), "rb") as s:
+                    if mark.encode() in s.read() and pid != os.getpid():
+                        out.append(pid)
+                        break
+            except OSError:
+                pass
+    return out
