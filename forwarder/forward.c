@@ -9,10 +9,11 @@
 #include <zmq.h>
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/map.h"
 #include "common/xmem.h"
 #include "forwarder/bodies.h"
+#include "forwarder/cancels.h"
 #include "forwarder/done.h"
+#include "forwarder/expire.h"
 #include "forwarder/hand.h"
 #include "forwarder/intake.h"
 #include "forwarder/presence.h"
@@ -21,14 +22,16 @@
 #include "proto/msg_capacity.h"
 
 #define MOD "forward"
-#define EXPIRE_EVERY_MS 60000
-#define CANCELLED_MAX 1000000	/* ids of cancelled tasks remembered until they are read */
 #define SEEN_EVERY_MS 5000
+#define PREFETCH 8		/* large payloads fetched at a time */
+#define RETURNED_MIN_MS 100	/* pause before a task that was given back is sent again; doubles until something ends */
+#define RETURNED_MAX_MS 5000
+#define DELETED_IN_HAND 10000	/* tasks of a deleted endpoint being failed at a time */
 
 struct forward {
 	const struct config *conf;
 	struct id endpoint;
-	char ep[ID_TEXT], cancelled_key[LAYOUT_KEY_MAX], tasks_key[LAYOUT_KEY_MAX], hash_key[LAYOUT_KEY_MAX];
+	char ep[ID_TEXT], hash_key[LAYOUT_KEY_MAX];
 	struct loop *loop;
 	void *zctx;
 	char public_key[41], secret_key[41];
@@ -41,8 +44,10 @@ struct forward {
 	struct presence *presence;
 	struct link *link;
 	struct link_peer *peer;		/* the endpoint's session, or NULL */
-	struct map *cancelled;		/* ids to drop when they are read; value = any non-NULL */
-	struct loop_timer *expire;
+	struct cancels *cancels;
+	struct expire *expire;
+	struct loop_timer *later;	/* what waits a little: tasks that were given back, what Redis refused */
+	int64_t returned_ms;
 	struct loop_defer *pump;
 	uint32_t window_tasks;
 	uint64_t window_bytes;
@@ -59,37 +64,71 @@ static bool window_open (const struct forward *f, size_t bytes)
 	       (!sent || hand_sent_bytes (f->hand) + bytes <= f->window_bytes);
 }
 
+/* The copy that leaves. The frame stays for another session; ZeroMQ shares its bytes, so only the first copy may be stamped in
+ * place. A session of major 1 does not get the fields of major 2. */
+static void copy_frame (struct forward *f, struct hand_task *t, zmq_msg_t *out)
+{
+	int64_t now = clock_real_ns ();
+	if (link_peer_major (f->peer) < WIRE_MAJOR) {
+		struct msg_task m;
+		struct err err;
+		struct buf b;
+		msg_task_decode (&m, zmq_msg_data (&t->frame), zmq_msg_size (&t->frame), &err); /* our own */
+		m.stamps[STAMP_FORWARDER_SENT] = now;
+		buf_init (&b, WIRE_MAX_RECORD);
+		msg_task_encode (&b, &m, link_peer_major (f->peer));
+		link_msg_from_buf (out, &b);
+	} else if (t->sent_before) {
+		if (zmq_msg_init_size (out, zmq_msg_size (&t->frame)) < 0)
+			abort ();
+		memcpy (zmq_msg_data (out), zmq_msg_data (&t->frame), zmq_msg_size (&t->frame));
+		msg_task_stamp (zmq_msg_data (out), STAMP_FORWARDER_SENT, now);
+	} else {
+		msg_task_stamp (zmq_msg_data (&t->frame), STAMP_FORWARDER_SENT, now);
+		zmq_msg_init (out);
+		zmq_msg_copy (out, &t->frame);
+		t->sent_before = true;
+	}
+}
+
 static void send_task (struct forward *f, struct hand_task *t)
 {
 	zmq_msg_t out;
-	bodies_send (f->bodies, f->peer, &t->function, false);
-	zmq_msg_init (&out);
-	if (t->sent_before) { /* ZeroMQ may still hold the first copy: do not write into its bytes */
-		zmq_msg_init_size (&out, zmq_msg_size (&t->frame));
-		memcpy (zmq_msg_data (&out), zmq_msg_data (&t->frame), zmq_msg_size (&t->frame));
-		msg_task_stamp (zmq_msg_data (&out), STAMP_FORWARDER_SENT, clock_real_ns ());
-	} else {
-		msg_task_stamp (zmq_msg_data (&t->frame), STAMP_FORWARDER_SENT, clock_real_ns ());
-		zmq_msg_copy (&out, &t->frame);
-		t->sent_before = true;
-	}
+	copy_frame (f, t, &out);
 	link_send (f->peer, WIRE_TASK, &out);
 	hand_move (f->hand, t, HAND_SENT);
 }
 
 static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg);
 
-struct payload_wait { struct forward *f; struct id task; };
+/* A command about a task: it may be gone when the reply comes. */
+struct about { struct forward *f; struct id task; };
 
-static void fetch_payload (struct forward *f, struct hand_task *t)
+static struct about *about_task (struct forward *f, const struct hand_task *t)
 {
-	struct payload_wait *w = xcalloc (1, sizeof (*w));
-	char key[LAYOUT_KEY_MAX];
+	struct about *w = xcalloc (1, sizeof (*w));
 	w->f = f;
 	w->task = t->task;
-	hand_move (f->hand, t, HAND_PAYLOAD);
-	layout_key (key, "task", &t->task, "payload");
-	rds_commandf (f->r, on_payload, w, "GET %s", key);
+	return w;
+}
+
+/* The payloads of the next tasks to go, as far as the window lets them: memory stays within one window. Tasks behind them wait, so
+ * that the order is kept. */
+static void fetch_payloads (struct forward *f)
+{
+	size_t bytes = hand_sent_bytes (f->hand), n = 0;
+	struct hand_task *t = hand_first (f->hand, HAND_READY);
+	char key[LAYOUT_KEY_MAX];
+	for (; t && n < PREFETCH; t = TAILQ_NEXT (t, link), n++) {
+		bytes += t->bytes;
+		if (n && (bytes > f->window_bytes || hand_count_in (f->hand, HAND_SENT) + n >= f->window_tasks))
+			break;
+		if (!t->origin || t->fetching)
+			continue;
+		t->fetching = true;
+		layout_key (key, "task", &t->task, "payload");
+		rds_commandf (f->r, on_payload, about_task (f, t), "GET %s", key);
+	}
 }
 
 static void pump (void *arg)
@@ -98,25 +137,24 @@ static void pump (void *arg)
 	struct hand_task *t;
 	while ((t = hand_first (f->hand, HAND_READY)) && window_open (f, t->bytes)) {
 		if (t->origin) {
-			/* large: fetched only when it can go at once; one at a time keeps the memory to one window */
-			if (hand_count_in (f->hand, HAND_PAYLOAD) >= 8)
-				break;
-			fetch_payload (f, t);
-			continue;
+			fetch_payloads (f); /* on_payload goes on */
+			break;
 		}
+		if (!bodies_send (f->bodies, f->peer, &t->function))
+			break; /* on_body goes on */
 		send_task (f, t);
 	}
 	intake_wake (f->intake);
 }
 
-static void ready (struct forward *f, struct hand_task *t)
+static void try_later (struct forward *f, int64_t ms)
 {
-	hand_move (f->hand, t, bodies_have (f->bodies, &t->function) ? HAND_READY : HAND_FUNCTION);
-	loop_defer_schedule (f->pump);
+	if (!loop_timer_pending (f->later))
+		loop_timer_start (f->later, ms, false);
 }
 
-/* Put the record on the wire's form; payload.p may be NULL with a length: bytes are then written by the caller. */
-static void build_frame (struct hand_task *t, const struct layout_queued *q, const char *payload, size_t n, int64_t read_ns)
+/* 0, or -1: no memory. */
+static int build_frame (struct hand_task *t, const struct layout_queued *q, const char *payload, size_t n)
 {
 	struct msg_task m = { .task = q->task, .function = q->function, .time_limit_ms = q->time_limit_ms,
 			      .memory_limit_bytes = q->memory_limit_bytes, .max_result_bytes = q->max_result_bytes,
@@ -124,57 +162,84 @@ static void build_frame (struct hand_task *t, const struct layout_queued *q, con
 	struct buf b;
 	m.stamps[STAMP_RECEIVED] = q->received_ns;
 	m.stamps[STAMP_QUEUED] = q->queued_ns;
-	m.stamps[STAMP_FORWARDER_READ] = read_ns;
+	m.stamps[STAMP_FORWARDER_READ] = clock_real_ns ();
 	m.payload = wire_str (payload, n);
 	buf_init (&b, WIRE_MAX_RECORD);
 	msg_task_encode (&b, &m, WIRE_MAJOR);
-	zmq_msg_close (&t->frame);
+	if (buf_failed (&b) || b.len == 0) {
+		buf_fini (&b);
+		return -1;
+	}
 	link_msg_from_buf (&t->frame, &b);
+	free (t->origin);
+	t->origin = NULL;
+	return 0;
+}
+
+/* For when the frame cannot be made yet. */
+static int keep_origin (struct hand_task *t, const struct layout_queued *q)
+{
+	struct buf b;
+	if (t->origin)
+		return 0;
+	buf_init (&b, 0);
+	layout_queued_encode (&b, q);
+	if (buf_failed (&b)) {
+		buf_fini (&b);
+		return -1;
+	}
+	t->origin = b.data;
+	t->origin_bytes = b.len;
+	return 0;
+}
+
+/* No memory for it: it stays pending in the queue, a later claim takes it up. */
+static void put_back (struct forward *f, struct hand_task *t)
+{
+	log_error (MOD, "no memory for a task", "ep=%s bytes=%zu", f->ep, t->bytes);
+	hand_remove (f->hand, t);
 }
 
 /* A task that ends here, before the endpoint had it. */
 static void fail_task (struct forward *f, struct hand_task *t, enum err_code code, enum err_fault fault, const char *why)
 {
+	hand_move (f->hand, t, HAND_ENDING);
 	done_fail (f->done, &t->task, code, fault, why);
 }
 
 static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
-	struct payload_wait w = *(struct payload_wait *)arg;
+	struct about w = *(struct about *)arg;
 	struct forward *f = w.f;
-	struct hand_task *t;
+	struct hand_task *t = hand_get (f->hand, &w.task);
 	struct layout_queued q;
 	struct err e = { 0 };
 	free (arg);
 	(void)r;
-	if (!(t = hand_get (f->hand, &w.task)) || t->state != HAND_PAYLOAD)
+	if (!t || !t->fetching || t->state != HAND_READY)
 		return;
+	t->fetching = false;
 	if (err || rds_reply_error (reply, &e) < 0) {
-		hand_move (f->hand, t, HAND_READY); /* asked again when Redis is back */
-		return;
-	}
-	if (reply->type != REDIS_REPLY_STRING) {
-		fail_task (f, t, ERR_NOT_FOUND, FAULT_SELF, "its payload is not in Redis any more");
+		try_later (f, RETURNED_MIN_MS);
 		return;
 	}
 	layout_queued_decode (&q, t->origin, t->origin_bytes, &e); /* accepted before */
-	build_frame (t, &q, reply->str, reply->len, clock_real_ns ());
-	free (t->origin);
-	t->origin = NULL;
-	ready (f, t);
+	if (reply->type != REDIS_REPLY_STRING)
+		fail_task (f, t, ERR_NOT_FOUND, FAULT_SELF, "its payload is not in Redis any more");
+	else if (reply->len > WIRE_MAX_PAYLOAD)
+		fail_task (f, t, ERR_TOO_LARGE, FAULT_SELF, "its payload in Redis is over the protocol's limit");
+	else if (build_frame (t, &q, reply->str, reply->len) < 0)
+		put_back (f, t);
+	loop_defer_schedule (f->pump);
 }
 
 static void on_body (const struct id *function, bool found, const char *why, void *arg)
 {
 	struct forward *f = arg;
-	struct hand_task *t = hand_first (f->hand, HAND_FUNCTION), *next;
-	for (; t; t = next) {
+	struct hand_task *t = hand_first (f->hand, HAND_READY), *next;
+	for (; t && !found; t = next) {
 		next = TAILQ_NEXT (t, link);
-		if (!id_eq (&t->function, function))
-			continue;
-		if (found)
-			hand_move (f->hand, t, HAND_READY);
-		else
+		if (id_eq (&t->function, function))
 			fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, why);
 	}
 	loop_defer_schedule (f->pump);
@@ -185,10 +250,12 @@ static void on_body (const struct id *function, bool found, const char *why, voi
 static size_t room (void *arg)
 {
 	struct forward *f = arg;
-	size_t have = hand_count (f->hand);
+	size_t have = hand_count_open (f->hand);
+	if (f->stopping || f->paused)
+		return 0;
 	if (f->deleted)
-		return 1000;
-	if (!f->peer || f->stopping || link_congested (f->peer) || have >= f->window_tasks ||
+		return hand_count (f->hand) < DELETED_IN_HAND ? DELETED_IN_HAND - hand_count (f->hand) : 0;
+	if (!f->peer || !cancels_known (f->cancels) || link_congested (f->peer) || have >= f->window_tasks ||
 	    hand_sent_bytes (f->hand) >= f->window_bytes)
 		return 0;
 	return f->window_tasks - have;
@@ -201,40 +268,35 @@ static void drop_task (struct forward *f, struct hand_task *t)
 	hand_remove (f->hand, t);
 }
 
-static void forget_cancelled (struct forward *f, const struct id *task)
+static void admit (struct forward *f, struct hand_task *t, const struct layout_queued *q)
 {
-	if (!map_del (f->cancelled, task))
-		return;
-	rds_commandf (f->r, NULL, NULL, "SREM %s %b", f->cancelled_key, task->b, (size_t)ID_BYTES);
-}
-
-static void admit (struct forward *f, struct hand_task *t)
-{
-	struct layout_queued q;
-	struct err e;
 	if (f->deleted) {
 		fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
 		return;
 	}
-	if (map_get (f->cancelled, &t->task)) {
-		forget_cancelled (f, &t->task);
+	if (cancels_take (f->cancels, &t->task)) {
 		drop_task (f, t);
 		return;
 	}
-	layout_queued_decode (&q, t->origin, t->origin_bytes, &e);
-	if (!q.payload_apart) {
-		build_frame (t, &q, q.payload.p, q.payload.n, clock_real_ns ());
-		free (t->origin);
-		t->origin = NULL;
+	if (q->payload_bytes > (uint64_t)f->conf->max_payload_bytes) {
+		fail_task (f, t, ERR_TOO_LARGE, FAULT_USER, "its payload is larger than forwarders send");
+		return;
 	}
-	ready (f, t);
+	if ((q->payload_apart ? keep_origin (t, q) : build_frame (t, q, q->payload.p, q->payload.n)) < 0) {
+		put_back (f, t);
+		return;
+	}
+	bodies_have (f->bodies, &t->function); /* so that it is here by the time the task is sent */
+	hand_move (f->hand, t, HAND_READY);
+	loop_defer_schedule (f->pump);
 }
 
 static void on_state_checked (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
-	struct payload_wait w = *(struct payload_wait *)arg;
+	struct about w = *(struct about *)arg;
 	struct forward *f = w.f;
 	struct hand_task *t = hand_get (f->hand, &w.task);
+	struct layout_queued q;
 	struct err e = { 0 };
 	free (arg);
 	(void)r;
@@ -251,18 +313,19 @@ static void on_state_checked (struct rds *r, struct redisReply *reply, const str
 	if (msg_state_ended (reply->str[0] - '0')) {
 		if (reply->str[0] - '0' == STATE_CANCELLED && f->peer)
 			link_send_id (f->peer, WIRE_CANCEL, &t->task);
-		forget_cancelled (f, &t->task);
+		cancels_take (f->cancels, &t->task);
 		drop_task (f, t);
 		return;
 	}
-	admit (f, t);
+	layout_queued_decode (&q, t->origin, t->origin_bytes, &e); /* accepted before */
+	admit (f, t, &q);
 }
 
 static void on_task (const struct layout_queued *q, const char *entry, size_t entry_len, bool claimed, void *arg)
 {
 	struct forward *f = arg;
 	struct hand_task *t = hand_add (f->hand, &q->task, entry, entry_len);
-	struct buf b;
+	char key[LAYOUT_KEY_MAX];
 	if (!t) {
 		/* The same id in two entries: a submission repeated around a crash. The one in hand stands for both. */
 		t = hand_get (f->hand, &q->task);
@@ -272,20 +335,17 @@ static void on_task (const struct layout_queued *q, const char *entry, size_t en
 	}
 	t->function = q->function;
 	t->bytes = q->payload_bytes;
-	buf_init (&b, 0);
-	layout_queued_encode (&b, q);
-	t->origin = b.data;
-	t->origin_bytes = b.len;
-	if (claimed) { /* a dead forwarder had it: it may have ended */
-		struct payload_wait *w = xcalloc (1, sizeof (*w));
-		char key[LAYOUT_KEY_MAX];
-		w->f = f;
-		w->task = t->task;
-		layout_key (key, "task", &t->task, NULL);
-		rds_commandf (f->r, on_state_checked, w, "HGET %s s", key);
+	if (!claimed) {
+		admit (f, t, q);
 		return;
 	}
-	admit (f, t);
+	/* a dead forwarder had it: it may have ended */
+	if (keep_origin (t, q) < 0) {
+		put_back (f, t);
+		return;
+	}
+	layout_key (key, "task", &t->task, NULL);
+	rds_commandf (f->r, on_state_checked, about_task (f, t), "HGET %s s", key);
 }
 
 static bool in_hand (const char *entry, size_t n, void *arg)
@@ -294,37 +354,33 @@ static bool in_hand (const char *entry, size_t n, void *arg)
 	return hand_has_entry (f->hand, entry, n);
 }
 
-static void on_cancelled_set (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+static void cancel_task (const struct id *task, void *arg)
 {
 	struct forward *f = arg;
-	(void)r;
-	if (err || reply->type != REDIS_REPLY_ARRAY)
-		return;
-	for (size_t i = 0; i < reply->elements; i++) {
-		struct id id;
-		if (reply->element[i]->type != REDIS_REPLY_STRING || reply->element[i]->len != ID_BYTES)
-			continue;
-		memcpy (id.b, reply->element[i]->str, ID_BYTES);
-		map_put (f->cancelled, &id, f);
-	}
-}
-
-static void cancel_task (struct forward *f, const struct id *task)
-{
 	struct hand_task *t = hand_get (f->hand, task);
 	if (!t) {
-		if (map_size (f->cancelled) < CANCELLED_MAX)
-			map_put (f->cancelled, task, f);
+		cancels_remember (f->cancels, task);
 		return;
 	}
-	rds_commandf (f->r, NULL, NULL, "SREM %s %b", f->cancelled_key, task->b, (size_t)ID_BYTES);
+	cancels_forget (f->cancels, task);
 	if (t->state == HAND_SENT) { /* its result, whatever it is, ends it */
 		if (f->peer)
 			link_send_id (f->peer, WIRE_CANCEL, task);
-		t->cancelled = true;
-		return;
+	} else if (t->state != HAND_ENDING) {
+		drop_task (f, t);
 	}
-	drop_task (f, t);
+}
+
+static void on_cancels_known (void *arg)
+{
+	struct forward *f = arg;
+	loop_defer_schedule (f->pump);
+}
+
+static void load_cancels (struct forward *f)
+{
+	if (!cancels_known (f->cancels) && rds_up (f->r))
+		cancels_load (f->cancels, cancel_task, on_cancels_known, f);
 }
 
 static void on_key (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -360,24 +416,34 @@ static void send_drain (struct forward *f, bool start)
 	buf_fini (&b);
 }
 
-static void endpoint_deleted (struct forward *f)
+static void fail_all (struct forward *f, enum hand_state s)
 {
+	struct hand_task *t;
+	while ((t = hand_first (f->hand, s)))
+		fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
+}
+
+static void endpoint_deleted (void *arg)
+{
+	struct forward *f = arg;
+	if (f->deleted)
+		return;
 	log_info (MOD, "endpoint deleted; failing its tasks", "ep=%s in_hand=%zu", f->ep, hand_count (f->hand));
 	f->deleted = true;
 	if (f->peer)
 		link_peer_close (f->peer, ERR_NOT_FOUND, "this endpoint was deleted");
-	for (enum hand_state s = HAND_PAYLOAD; s <= HAND_SENT; s++)
-		for (struct hand_task *t = hand_first (f->hand, s); t; t = TAILQ_NEXT (t, link))
-			fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
-	intake_wake (f->intake);
-	loop_timer_start (f->expire, 1000, false);
+	fail_all (f, HAND_READY); /* those in HAND_CHECK follow when they are checked */
+	fail_all (f, HAND_RETURNED);
+	fail_all (f, HAND_SENT);
+	expire_deleted (f->expire);
+	loop_defer_schedule (f->pump);
 }
 
 static void on_control (const char *op, const struct id *task, void *arg)
 {
 	struct forward *f = arg;
 	if (!strcmp (op, "cancel"))
-		cancel_task (f, task);
+		cancel_task (task, f);
 	else if (!strcmp (op, "key"))
 		load_key (f);
 	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
@@ -392,50 +458,54 @@ static void on_caught_up (void *arg)
 {
 	struct forward *f = arg;
 	log_info (MOD, "caught up", "ep=%s taken_over=%zu", f->ep, hand_count (f->hand));
-	rds_commandf (f->r, on_cancelled_set, f, "SMEMBERS %s", f->cancelled_key);
+}
+
+static void on_empty (void *arg)
+{
+	struct forward *f = arg;
+	if (cancels_known (f->cancels))
+		cancels_forget_all (f->cancels);
 }
 
 static const struct intake_ops intake_ops = {
-	.room = room, .on_task = on_task, .in_hand = in_hand, .on_control = on_control, .on_caught_up = on_caught_up,
+	.room = room, .on_task = on_task, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty,
+	.on_caught_up = on_caught_up,
 };
 
 /* ---- tasks that nobody fetches ------------------------------------------------------------------------------------------ */
 
-static void on_oldest (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+static void on_expired (const struct layout_queued *q, const char *entry, size_t entry_len, void *arg)
 {
 	struct forward *f = arg;
-	(void)r;
-	if (err || reply->type != REDIS_REPLY_ARRAY)
-		return;
-	for (size_t i = 0; i < reply->elements; i++) {
-		const struct redisReply *e = reply->element[i], *kv;
-		struct layout_queued q;
-		struct err er;
-		if (e->type != REDIS_REPLY_ARRAY || e->elements != 2 || (kv = e->element[1])->type != REDIS_REPLY_ARRAY ||
-		    kv->elements < 2 || layout_queued_decode (&q, kv->element[1]->str, kv->element[1]->len, &er) < 0)
-			continue;
-		if (hand_get (f->hand, &q.task))
-			continue;
-		done_fail (f->done, &q.task, f->deleted ? ERR_NOT_FOUND : ERR_TASK_EXPIRED, FAULT_SITE,
-			   f->deleted ? "its endpoint was deleted" : "it waited for its endpoint longer than tasks are kept");
-		rds_commandf (f->r, NULL, NULL, "XDEL %s %s", f->tasks_key, e->element[0]->str);
-	}
+	struct hand_task *t = hand_add (f->hand, &q->task, entry, entry_len);
+	if (!t)
+		return; /* with the endpoint, or on its way */
+	t->function = q->function;
+	fail_task (f, t, ERR_TASK_EXPIRED, FAULT_SITE, "it waited for its endpoint longer than tasks are kept");
 }
 
-static void on_expire (void *arg)
+static bool idle (void *arg)
 {
 	struct forward *f = arg;
-	int64_t before = clock_real_ns () / 1000000 - f->conf->retention_ms;
-	loop_timer_start (f->expire, f->deleted ? 1000 : EXPIRE_EVERY_MS, false);
-	if (!rds_up (f->r))
-		return;
-	if (f->deleted) {
-		if (!hand_count (f->hand) && !done_pending_bytes (f->done))
-			forward_stop (f);
-		return;
-	}
-	rds_commandf (f->r, on_oldest, f, "XRANGE %s - %" PRId64 " COUNT 100", f->tasks_key, before);
+	return !hand_count (f->hand) && !done_pending_bytes (f->done);
 }
+
+static void on_drained (void *arg)
+{
+	struct forward *f = arg;
+	char keys[4][LAYOUT_KEY_MAX];
+	log_info (MOD, "no task of the deleted endpoint is left", "ep=%s", f->ep);
+	layout_key (keys[0], "ep", &f->endpoint, "tasks");
+	layout_key (keys[1], "ep", &f->endpoint, "control");
+	layout_key (keys[2], "ep", &f->endpoint, "cancelled");
+	layout_key (keys[3], "ep", &f->endpoint, NULL);
+	forward_stop (f);
+	rds_commandf (f->r, NULL, NULL, "UNLINK %s %s %s %s", keys[0], keys[1], keys[2], keys[3]);
+}
+
+static const struct expire_ops expire_ops = {
+	.on_expired = on_expired, .on_gone = endpoint_deleted, .idle = idle, .on_drained = on_drained,
+};
 
 /* ---- from the endpoint ------------------------------------------------------------------------------------------------ */
 
@@ -460,7 +530,8 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	f->window_bytes = 0;
 	log_info (MOD, "endpoint connected", "ep=%s name=%.*s slots=%u again=%zu", f->ep, (int)h->name.n, h->name.p, h->slots,
 		  hand_count_in (f->hand, HAND_SENT));
-	hand_resend_all (f->hand); /* the endpoint drops what it has already */
+	hand_make_ready (f->hand, HAND_RETURNED);
+	hand_make_ready (f->hand, HAND_SENT); /* the endpoint drops what it has already */
 	presence_connected (f->presence, h, link_epoch (peer));
 }
 
@@ -475,6 +546,25 @@ static void on_down (struct link_peer *peer, const char *why, void *arg)
 		presence_disconnected (f->presence);
 }
 
+static void take_result (struct forward *f, const struct msg_result *m, zmq_msg_t *rec, int64_t now)
+{
+	struct id task = m->task;
+	int state = msg_status_state (m->status);
+	bool too_large = m->result.n > (size_t)f->conf->max_result_bytes;
+	struct hand_task *t = hand_get (f->hand, &task);
+	if (t && t->state == HAND_ENDING)
+		return; /* sent again; the first one is acknowledged when it is stored */
+	if (t)
+		hand_move (f->hand, t, HAND_ENDING);
+	f->returned_ms = 0;
+	if (too_large && t) {
+		done_fail (f->done, &task, ERR_TOO_LARGE, FAULT_USER, "its result is larger than forwarders take");
+		return;
+	}
+	msg_result_stamp (zmq_msg_data (rec), STAMP_FORWARDER_RESULT, now);
+	done_store (f->done, &task, state, rec, !t);
+}
+
 static int take_results (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)
 {
 	struct msg_result m;
@@ -483,11 +573,8 @@ static int take_results (struct forward *f, zmq_msg_t *rec, size_t n, struct err
 			return -1;
 	int64_t now = clock_real_ns ();
 	for (size_t i = 0; i < n; i++) {
-		struct id task;
 		msg_result_decode (&m, zmq_msg_data (&rec[i]), zmq_msg_size (&rec[i]), err);
-		task = m.task;
-		msg_result_stamp (zmq_msg_data (&rec[i]), STAMP_FORWARDER_RESULT, now);
-		done_store (f->done, &task, msg_status_state (m.status), &rec[i]);
+		take_result (f, &m, &rec[i], now);
 	}
 	if (done_pending_bytes (f->done) > (size_t)f->conf->max_unstored_bytes && !f->paused) {
 		log_warn (MOD, "results cannot be stored; the endpoint keeps the rest", "ep=%s bytes=%zu", f->ep,
@@ -500,35 +587,53 @@ static int take_results (struct forward *f, zmq_msg_t *rec, size_t n, struct err
 
 static int take_states (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct msg_task_state s;
+	struct msg_task_state s;
+	for (size_t i = 0; i < n; i++)
 		if (msg_task_state_decode (&s, zmq_msg_data (&rec[i]), zmq_msg_size (&rec[i]), err) < 0)
 			return -1;
-		if (!msg_state_ended (s.state) && rds_up (f->r))
+	for (size_t i = 0; i < n && rds_up (f->r); i++) {
+		msg_task_state_decode (&s, zmq_msg_data (&rec[i]), zmq_msg_size (&rec[i]), err);
+		if (!msg_state_ended (s.state) && hand_get (f->hand, &s.task))
 			layout_progress_send (f->r, &s.task, s.state, NULL, NULL);
 	}
 	return 0;
 }
 
+/* Not at once: an endpoint that gives back all it gets would keep both sides busy with it. */
 static void on_returned (struct forward *f, const struct id *id)
 {
 	struct hand_task *t = hand_get (f->hand, id);
-	if (t && t->state == HAND_SENT)
-		hand_move (f->hand, t, HAND_READY);
+	if (!t || t->state != HAND_SENT)
+		return;
+	hand_move (f->hand, t, HAND_RETURNED);
+	if (loop_timer_pending (f->later))
+		return;
+	f->returned_ms = f->returned_ms ? f->returned_ms * 2 : RETURNED_MIN_MS;
+	if (f->returned_ms > RETURNED_MAX_MS)
+		f->returned_ms = RETURNED_MAX_MS;
+	try_later (f, f->returned_ms);
+}
+
+static void on_later (void *arg)
+{
+	struct forward *f = arg;
+	hand_make_ready (f->hand, HAND_RETURNED);
+	load_cancels (f);
+	loop_defer_schedule (f->pump);
 }
 
 static void on_function_missing (struct forward *f, const struct id *id)
 {
-	bodies_have (f->bodies, id);
-	bodies_send (f->bodies, f->peer, id, true);
+	bodies_missed (f->bodies, f->peer, id);
 }
 
 static int each_id (struct forward *f, zmq_msg_t *rec, size_t n, void (*cb) (struct forward *, const struct id *), struct err *err)
 {
+	for (size_t i = 0; i < n; i++)
+		if (msg_ids_count (zmq_msg_size (&rec[i])) < 0)
+			return err_set (err, ERR_INVALID, FAULT_PEER, "a list of ids has %zu bytes", zmq_msg_size (&rec[i]));
 	for (size_t i = 0; i < n; i++) {
 		long k = msg_ids_count (zmq_msg_size (&rec[i]));
-		if (k < 0)
-			return err_set (err, ERR_INVALID, FAULT_PEER, "a list of ids has %zu bytes", zmq_msg_size (&rec[i]));
 		for (long j = 0; j < k; j++) {
 			struct id id;
 			msg_ids_get (zmq_msg_data (&rec[i]), j, &id);
@@ -601,7 +706,9 @@ static void on_lease (void *arg)
 	struct forward *f = arg;
 	log_info (MOD, "serving", "ep=%s addr=%s", f->ep, link_address (f->link));
 	load_key (f);
+	load_cancels (f);
 	intake_start (f->intake);
+	expire_start (f->expire);
 }
 
 static void on_lease_lost (const char *why, void *arg)
@@ -610,6 +717,7 @@ static void on_lease_lost (const char *why, void *arg)
 	log_warn (MOD, "lease lost", "ep=%s why=%s", f->ep, why);
 	f->status = FORWARD_EXIT_LEASE;
 	f->stopping = true;
+	intake_stop (f->intake);
 	loop_stop (f->loop);
 }
 
@@ -628,6 +736,7 @@ static void on_redis (struct rds *r, bool up, const char *why, void *arg)
 	presence_redis_up (f->presence);
 	intake_redis_up (f->intake);
 	load_key (f);
+	load_cancels (f);
 	bodies_redis_up (f->bodies);
 	done_redis_up (f->done);
 	loop_defer_schedule (f->pump);
@@ -664,8 +773,6 @@ static char *dial_address (const struct forward *f)
 static void name_keys (struct forward *f)
 {
 	id_text (&f->endpoint, f->ep);
-	layout_key (f->cancelled_key, "ep", &f->endpoint, "cancelled");
-	layout_key (f->tasks_key, "ep", &f->endpoint, "tasks");
 	layout_key (f->hash_key, "ep", &f->endpoint, NULL);
 }
 
@@ -687,9 +794,8 @@ struct forward *forward_create (struct loop *l, const struct config *c, const st
 	id_new (&me);
 	io.consumer = id_text (&me, consumer);
 	f->hand = hand_create ();
-	f->cancelled = map_create ();
 	f->pump = loop_defer_create (l, pump, f);
-	f->expire = loop_timer_create (l, on_expire, f);
+	f->later = loop_timer_create (l, on_later, f);
 	f->zctx = zmq_ctx_new ();
 	if (!f->zctx || zmq_curve_keypair (f->public_key, f->secret_key) < 0) {
 		err_errno (err, "making a CURVE key pair");
@@ -698,14 +804,15 @@ struct forward *forward_create (struct loop *l, const struct config *c, const st
 	if (listen_on (f, err) < 0 || !(f->r = rds_create (l, &ro, err)))
 		goto fail;
 	f->bodies = bodies_create (f->r, (size_t)c->function_cache_bytes, on_body, f);
-	f->done = done_create (l, f->r, c->retention_ms, on_done, f);
+	f->cancels = cancels_create (f->r, endpoint);
+	f->expire = expire_create (l, f->r, endpoint, c->retention_ms, &expire_ops, f);
+	f->done = done_create (l, f->r, endpoint, c->retention_ms, on_done, f);
 	if (!(f->intake = intake_create (l, f->r, &io, err)))
 		goto fail;
 	f->presence = presence_create (l, f->r, &po);
 	address = dial_address (f);
 	presence_listening (f->presence, address, f->public_key);
 	free (address);
-	loop_timer_start (f->expire, EXPIRE_EVERY_MS, false);
 	return f;
 fail:
 	forward_destroy (&f);
@@ -726,6 +833,7 @@ void forward_stop (struct forward *f)
 	if (f->stopping)
 		return;
 	f->stopping = true;
+	intake_stop (f->intake);
 	if (f->peer)
 		link_peer_close (f->peer, ERR_UNAVAILABLE, "the forwarder is stopping");
 	presence_leave (f->presence, on_left, f);
@@ -744,14 +852,16 @@ void forward_destroy (struct forward **fp)
 	f->stopping = true;
 	link_destroy (&f->link, 200);
 	f->peer = NULL;
-	intake_destroy (&f->intake);
+	intake_stop (f->intake);
 	rds_destroy (&f->r); /* answers what is in flight: the others must still be there */
+	intake_destroy (&f->intake);
 	presence_destroy (&f->presence);
 	done_destroy (&f->done);
 	bodies_destroy (&f->bodies);
 	hand_destroy (&f->hand);
-	map_destroy (&f->cancelled);
-	loop_timer_destroy (&f->expire);
+	cancels_destroy (&f->cancels);
+	expire_destroy (&f->expire);
+	loop_timer_destroy (&f->later);
 	loop_defer_destroy (&f->pump);
 	if (f->zctx)
 		zmq_ctx_term (f->zctx);

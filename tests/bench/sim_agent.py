@@ -113,7 +113,7 @@ class Rig:
         with open(os.path.join(directory, "config.yaml"), "w") as f:
             f.write(CONFIG % {"url": s.url, "token": token})
         with open(os.path.join(self.home, "agent.log"), "w") as log:
-            self.agent = self.spawn(endpoint, "start", "sim", "--foreground", "--parent-pid", str(os.getpid()), env=env, stdout=log, stderr=log)
+            self.agent = self.spawn("setpriv", "--pdeathsig", "TERM", endpoint, "start", "sim", "--foreground", env=env, stdout=log, stderr=log)
         if not s.asked.wait(20):
             raise RuntimeError("the agent does not register:\n" + self.log())
         s.register(s.wanted)
@@ -150,6 +150,9 @@ class Rig:
             return int(next(line for line in f if line.startswith("VmRSS")).split()[1]) / 1024
 
     def stop(self):
+        if self.service and self.service.forwarder:     # first: it takes the end of the session for a failure
+            self.service.forwarder.kill()
+            self.service.forwarder.wait()
         for p in reversed(self.procs):
             p.terminate()
             try:
@@ -160,9 +163,6 @@ class Rig:
         if self.service:
             self.service.shutdown()
             self.service.server_close()
-            if self.service.forwarder:
-                self.service.forwarder.kill()
-                self.service.forwarder.wait()
         shutil.rmtree(self.home, ignore_errors=True)
 
 

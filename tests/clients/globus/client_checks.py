@@ -3,6 +3,7 @@
 
 The SDK knows only fixed service addresses; its clients are pointed at ours by their base_url attributes, no SDK file is changed.
 """
+import inspect
 import os
 import sys
 import time
@@ -27,6 +28,9 @@ def check(name, ok, why=""):
 class Manager:
     """What SDK 2.x asks for a token: its login_manager interface."""
 
+    def __init__(self, token):
+        self.token = token
+
     def ensure_logged_in(self):
         return True
 
@@ -38,7 +42,7 @@ class Manager:
 
     def get_web_client(self, *, base_url=None, **_):
         from globus_compute_sdk.sdk.web_client import WebClient
-        return WebClient(base_url=URL, authorizer=globus_sdk.AccessTokenAuthorizer(TOKEN))
+        return WebClient(base_url=URL, authorizer=globus_sdk.AccessTokenAuthorizer(self.token))
 
     def get_identity_resource_name(self):
         return ""
@@ -46,12 +50,10 @@ class Manager:
 
 def make_client(token=TOKEN):
     auth = globus_sdk.AccessTokenAuthorizer(token)
-    try:
+    if "authorizer" in inspect.signature(Client.__init__).parameters:
         c = Client(local_compute_services=True, authorizer=auth, do_version_check=False)
-    except TypeError:
-        c = Client(login_manager=Manager(), do_version_check=False)
-    if getattr(c, "authorizer", None) is None and not hasattr(c, "_compute_web_client"):
-        c = Client(login_manager=Manager(), do_version_check=False)
+    else:
+        c = Client(login_manager=Manager(token), do_version_check=False)
     for holder in ("_compute_web_client",):
         web = getattr(c, holder, None)
         if web is not None:
