@@ -75,6 +75,7 @@ int admin_token_create (void *opts, int argc, char **argv)
 	if (!(r = open_registry (o)))
 		return 1;
 	token = auth_new_token (hash);
+	id_new (&id);
 	if (registry_user_find (r, o->user, &u, &err) < 0) {
 		status = complain (&err);
 		if (err.code == ERR_NOT_FOUND)

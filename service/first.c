@@ -52,6 +52,7 @@ int first_start (const struct config *c, struct err *err)
 	}
 	/* The file first: a user without a token that anyone knows would be of no use. */
 	token = auth_new_token (hash);
+	id_new (&id);
 	if (write_secret (c->token_file, token, err) < 0 || registry_user_add (r, c->user, &u, err) < 0 ||
 	    registry_token_add (r, &u.id, hash, SCOPE_ALL, "first start", 0, &id, err) < 0)
 		goto out;

@@ -138,6 +138,7 @@ void api_oauth_token (struct call *c)
 	g->user = u.id;
 	g->scopes = t.scopes;
 	g->token = auth_new_token (g->hash);
+	id_new (&g->id);
 	if (form_field (body, "scope", g->scope, sizeof (g->scope)) < 0)
 		strcpy (g->scope, SCOPE_DEFAULT);
 	c->who.user = u.id;

@@ -72,9 +72,8 @@ int registry_users (struct registry *r, struct reg_user **out, size_t *n, struct
 }
 
 int registry_token_add (struct registry *r, const struct id *user, const uint8_t hash[REG_HASH_BYTES], uint32_t scopes, const char *label,
-			int64_t expires_ms, struct id *id, struct err *err)
+			int64_t expires_ms, const struct id *id, struct err *err)
 {
-	id_new (id);
 	return sql_run (r, false, "adding a token", err,
 			"INSERT INTO tokens (hash, id, user, scopes, label, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?, ?, ?)", "bdditii", hash,
 			(size_t) REG_HASH_BYTES, id, user, (int64_t) scopes, label ? label : "", sql_now_ms (), expires_ms);

@@ -35,9 +35,9 @@ int registry_user_find (struct registry *r, const char *name_or_id, struct reg_u
 int registry_users (struct registry *r, struct reg_user **out, size_t *n, struct err *err);
 /* name: NUL-terminated text of 1..64 characters: letters, digits and . _ @ + - */
 bool registry_name_ok (const char *name);
-/* expires_ms 0 = never. */
+/* id: of the token, made by the caller (ids are made on one thread). expires_ms 0 = never. */
 int registry_token_add (struct registry *r, const struct id *user, const uint8_t hash[REG_HASH_BYTES], uint32_t scopes, const char *label,
-			int64_t expires_ms, struct id *id, struct err *err);
+			int64_t expires_ms, const struct id *id, struct err *err);
 /* Expired tokens are not found. */
 int registry_token_find (struct registry *r, const uint8_t hash[REG_HASH_BYTES], struct reg_token *out, struct err *err);
 int registry_tokens (struct registry *r, const struct id *user, struct reg_token **out, size_t *n, struct err *err); /* user NULL: all */
