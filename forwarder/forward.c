@@ -761,13 +761,13 @@ static int listen_on (struct forward *f, struct err *err)
 	}
 }
 
-/* What endpoints dial: our host name in place of the address that we listen on. */
+/* What endpoints dial: the configured name, with the port that was bound. */
 static char *dial_address (const struct forward *f)
 {
 	const char *port = strrchr (link_address (f->link), ':');
-	if (!f->conf->advertise_host)
-		return xstrdup (link_address (f->link));
-	return xasprintf ("tcp://%s%s", f->conf->advertise_host, port ? port : "");
+	const char *host = f->conf->advertise_host ? f->conf->advertise_host : f->conf->listen_host;
+	bool v6 = strchr (host, ':') && host[0] != '[';
+	return xasprintf (v6 ? "tcp://[%s]%s" : "tcp://%s%s", host, port ? port : "");
 }
 
 static void name_keys (struct forward *f)
