@@ -82,7 +82,8 @@ void engine_feed (void *arg)
 			break;
 		TAILQ_REMOVE (&e->queue, c, link);
 		if (!s) {
-			err_set (&err, ERR_TASK_RUNNER, FAULT_SITE, "node %s has no runner for functions of kind %d", e->o.node, c->fn->fn.kind);
+			err_set (&err, ERR_TASK_RUNNER, FAULT_SITE, "node %s has no runner for functions of kind %d", e->o.node,
+				 c->fn->fn.kind);
 			refuse (e, c, &err);
 		} else if (give (e, c, s) == 0) {
 			given = true;

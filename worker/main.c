@@ -41,7 +41,8 @@ static int parse_retries (const struct options *o, struct worker *w, struct err 
 	if (o->retries_on_kill)
 		n = strtol (o->retries_on_kill, &end, 10);
 	if (o->retries_on_kill && (end == o->retries_on_kill || *end || n < 0 || n > RETRIES_MAX))
-		return err_set (err, ERR_INVALID, FAULT_USER, "--retries-on-kill: expected 0..%d, got '%s'", RETRIES_MAX, o->retries_on_kill);
+		return err_set (err, ERR_INVALID, FAULT_USER, "--retries-on-kill: expected 0..%d, got '%s'", RETRIES_MAX,
+				o->retries_on_kill);
 	w->retries_on_kill = (unsigned) n;
 	return 0;
 }
@@ -151,7 +152,8 @@ static const struct cli_opt options[] = {
 };
 
 static const struct cli_cmd cmds[] = {
-	{ "", "[OPTIONS]", "Call functions for a manager, one at a time.\nStarted by weft-manager.", options, sizeof (struct options), 0, 0, run },
+	{ "", "[OPTIONS]", "Call functions for a manager, one at a time.\nStarted by weft-manager.", options,
+	  sizeof (struct options), 0, 0, run },
 	{ .name = NULL },
 };
 

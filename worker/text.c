@@ -132,7 +132,7 @@ int text_unbase64 (struct buf *out, const char *p, size_t n)
 		}
 	}
 	have %= 4;
-	if (have == 1 || (pads && have + pads != 4))
+	if (have == 1 || (pads && (have == 0 || have + pads != 4)))
 		return -1;
 	if (have == 2)
 		buf_char (out, (char) (v >> 4 & 255));

@@ -28,7 +28,8 @@ void verdict_time_limit (struct verdict *v, int64_t limit_ms, const char *node)
 	char limit[32];
 
 	fail (v, 0);
-	err_set (&v->err, ERR_TASK_TIME_LIMIT, FAULT_USER, "exceeded its time limit of %s on node %s", text_duration (limit_ms, limit), node);
+	err_set (&v->err, ERR_TASK_TIME_LIMIT, FAULT_USER, "exceeded its time limit of %s on node %s", text_duration (limit_ms, limit),
+		 node);
 }
 
 void verdict_memory_limit (struct verdict *v, uint64_t limit, uint64_t used, const char *node)
@@ -38,7 +39,8 @@ void verdict_memory_limit (struct verdict *v, uint64_t limit, uint64_t used, con
 	fail (v, 0);
 	if (used)
 		snprintf (use, sizeof (use), ": it used %s", text_size (used, u));
-	err_set (&v->err, ERR_TASK_MEMORY_LIMIT, FAULT_USER, "exceeded its memory limit of %s on node %s%s", text_size (limit, l), node, use);
+	err_set (&v->err, ERR_TASK_MEMORY_LIMIT, FAULT_USER, "exceeded its memory limit of %s on node %s%s", text_size (limit, l), node,
+		 use);
 }
 
 void verdict_error (struct verdict *v, const struct err *err)

@@ -291,7 +291,7 @@ int framed_create (void **self, const struct runner_host *h, const char *name, c
 	f->h = h;
 	f->name = name;
 	f->cwd = xasprintf ("%s/work-%s", h->dir, name);
-	for (i = 0; argv[i] && i < ARGS_MAX; i++)
+	for (i = 0; i < ARGS_MAX && argv[i]; i++)
 		f->argv[i] = xstrdup (argv[i]);
 	f->sent = map_create ();
 	f->start_timer = loop_timer_create (h->loop, on_start_timeout, f);

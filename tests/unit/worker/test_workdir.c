@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Work directories: emptied whatever functions left there, and nothing beside. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "worker/workdir.h"
+
+static char base[64];
+
+static char *at (const char *name)
+{
+	static char path[4][300];
+	static int i;
+
+	i = (i + 1) % 4;
+	snprintf (path[i], sizeof (path[i]), "%s/%s", base, name);
+	return path[i];
+}
+
+static int set_up (void **state)
+{
+	(void) state;
+	strcpy (base, "/tmp/weft-test-workdir-XXXXXX");
+	return mkdtemp (base) ? 0 : -1;
+}
+
+static int tear_down (void **state)
+{
+	(void) state;
+	workdir_empty (base, NULL);
+	return rmdir (base);
+}
+
+static void test_empty_takes_all_and_follows_no_link (void **state)
+{
+	struct err err;
+
+	(void) state;
+	assert_int_equal (workdir_make (at ("w/a/b/c"), &err), 0);
+	assert_int_equal (workdir_make (at ("keep"), &err), 0);
+	assert_int_equal (workdir_file (at ("keep/f"), "x", 1, 0600, &err), 0);
+	assert_int_equal (workdir_file (at ("w/a/f"), "x", 1, 0400, &err), 0);
+	assert_int_equal (symlink (at ("keep"), at ("w/link")), 0);
+	assert_int_equal (symlink ("/nonexistent", at ("w/a/dangling")), 0);
+	assert_int_equal (mkfifo (at ("w/fifo"), 0600), 0);
+	assert_int_equal (chmod (at ("w/a/b"), 0), 0);
+	assert_int_equal (chmod (at ("w"), 0500), 0);
+	assert_int_equal (workdir_empty (at ("w"), &err), 0);
+	assert_int_equal (rmdir (at ("w")), 0);
+	assert_int_equal (access (at ("keep/f"), F_OK), 0);
+	assert_int_equal (workdir_empty (at ("new"), &err), 0);
+	assert_int_equal (access (at ("new"), F_OK), 0);
+}
+
+static void test_empty_refuses_a_link (void **state)
+{
+	struct err err;
+
+	(void) state;
+	assert_int_equal (workdir_make (at ("target"), &err), 0);
+	assert_int_equal (symlink (at ("target"), at ("w")), 0);
+	assert_int_equal (workdir_empty (at ("w"), &err), -1);
+}
+
+static void test_file_replaces_whole (void **state)
+{
+	struct err err;
+	struct stat st;
+	char text[8] = "";
+	int fd;
+
+	(void) state;
+	assert_int_equal (workdir_file (at ("f"), "first", 5, 0600, &err), 0);
+	assert_int_equal (workdir_file (at ("f"), "two", 3, 0700, &err), 0);
+	assert_true ((fd = open (at ("f"), O_RDONLY)) >= 0);
+	assert_int_equal (read (fd, text, sizeof (text)), 3);
+	close (fd);
+	assert_string_equal (text, "two");
+	assert_int_equal (stat (at ("f"), &st), 0);
+	assert_int_equal (st.st_mode & 0777, 0700);
+	assert_int_equal (workdir_file (at ("none/f"), "x", 1, 0600, &err), -1);
+	assert_non_null (strstr (err.text, "none/f"));
+}
+
+int main (void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown (test_empty_takes_all_and_follows_no_link, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_empty_refuses_a_link, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_file_replaces_whole, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests (tests, NULL, NULL);
+}
