@@ -92,7 +92,7 @@ static json_t *payloads (const struct opts *o, int argc, char **argv, struct err
 		}
 		json_array_append_new (list, s);
 	} else
-		json_array_append_new (list, json_string (argc > 1 ? argv[1] : "{}"));
+		json_array_append_new (list, json_string (argc > 1 ? argv[1] : ""));
 	for (int64_t i = 1, k = (int64_t)json_array_size (list); i < o->repeat; i++)
 		for (int64_t j = 0; j < k; j++)
 			json_array_append (list, json_array_get (list, (size_t)j));
@@ -448,7 +448,7 @@ const struct cli_cmd cmds_task[] = {
 	{ "run", "[OPTIONS] FUNCTION [PAYLOAD]",
 	  "Submit and wait: prints the result. Exit status 3 when the task failed, 4 when the time to wait was over.\n"
 	  "FUNCTION is an id or a name. PAYLOAD is sent as it is: JSON for Python functions ({\"args\": [...], \"kwargs\": {...}}, or a\n"
-	  "single value), standard input for commands.\n"
+	  "single value), standard input for commands. Without it: no arguments, empty input.\n"
 	  "\n"
 	  "  weft run add '{\"args\": [1, 2]}'\n"
 	  "  weft run predict --map images.jsonl --timeout 5m",
