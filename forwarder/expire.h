@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tasks that nobody fetches: those that waited longer than tasks are kept, and the queue of a deleted endpoint. */
+#ifndef FORWARDER_EXPIRE_H
+#define FORWARDER_EXPIRE_H
+#include <stdbool.h>
+#include "common/rds.h"
+#include "proto/layout.h"
+
+struct expire;
+struct expire_ops {
+	/* An entry, queued longer than retention_ms ago. */
+	void (*on_expired) (const struct layout_queued *q, const char *entry, size_t entry_len, void *arg);
+	/* The endpoint is not registered any more (its word "deleted" was lost). Once. */
+	void (*on_gone) (void *arg);
+	/* After expire_deleted: is nothing in hand? */
+	bool (*idle) (void *arg);
+	/* After expire_deleted: the queue is empty. Once. */
+	void (*on_drained) (void *arg);
+};
+
+struct expire *expire_create (struct loop *l, struct rds *r, const struct id *endpoint, int64_t retention_ms,
+			      const struct expire_ops *ops, void *arg);
+void expire_destroy (struct expire **e);
+void expire_start (struct expire *e);		/* the lease is ours */
+void expire_deleted (struct expire *e);		/* watch for the end of the queue instead */
+
+#endif
