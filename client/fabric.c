@@ -110,7 +110,7 @@ static int free_port (struct err *err)
 static int write_configs (struct fabric *f, int64_t port, struct err *err)
 {
 	char *redis = xasprintf ("port 0\nunixsocket %s/redis.sock\nunixsocketperm 600\ndir %s/redis\nsave \"\"\nappendonly yes\n"
-				 "appendfsync everysec\nmaxmemory-policy noeviction\nhash-max-listpack-value 1024\n"
+				 "appendfsync everysec\nmaxmemory-policy noeviction\nhash-max-listpack-value 1024\nstream-node-max-bytes 16384\n"
 				 "daemonize no\nloglevel notice\n", f->state, f->state);
 	char *service = xasprintf ("listen: 127.0.0.1:%" PRId64 "\nworkers: %" PRId64 "\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\n"
 				   "auth:\n  token_file: %s/token\n", port, f->o.service_processes, f->redis_url, f->state, f->state);
