@@ -174,6 +174,7 @@ void engine_stop (struct engine *e)
 		return;
 	give_back_all (e);
 	e->stopping = true;
+	engine_kill_running (e);	/* before the BYE: the manager may hand its task out at once */
 	if (e->peer)
 		link_peer_close (e->peer, ERR_NONE, "worker is stopping");
 	loop_stop (e->loop);

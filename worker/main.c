@@ -160,7 +160,8 @@ static const struct cli_cmd cmds[] = {
 int main (int argc, char **argv)
 {
 	static const struct cli_prog prog = {
-		.name = "weft-worker", .help = "Runs the functions of tasks: Python, commands and shared objects, each in a process of its own.",
+		.name = "weft-worker",
+		.help = "Runs the functions of tasks: Python, commands and shared objects, each in a process of its own.",
 		.cmds = cmds,
 	};
 

@@ -123,6 +123,11 @@ class Manager:
         self.sock.close()
         self.ctx.term()
         self.log.close()
+        with open(self.dir + "/log") as f:
+            text = f.read()
+        if not kind and ("Sanitizer" in text or "runtime error" in text):
+            shutil.rmtree(self.dir, ignore_errors=True)
+            raise AssertionError("a sanitizer's report:\n" + text[-4000:])
         if kind and not issubclass(kind, Skip):
             with open(self.dir + "/log") as f:
                 sys.stdout.write("".join("# " + line for line in f.read().splitlines(True)[-40:]))
