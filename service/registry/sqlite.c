@@ -274,10 +274,14 @@ static int migrate (struct registry *r, struct err *err)
 }
 
 /* Tokens' hashes and function code are inside: nobody else may read it. SQLite gives -wal and -shm the same mode. */
+/* A file that is there is not even opened: closing a descriptor of it would drop the locks that this process's other connections
+ * hold, and the next program to close the database would take itself for the last and remove the WAL under them. */
 static int make_file (const char *path, struct err *err)
 {
-	int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
+	if (fd < 0 && errno == EEXIST)
+		return 0;
 	if (fd < 0)
 		return err_errno (err, "registry: opening %s", path);
 	close (fd);
