@@ -149,6 +149,12 @@ class Rig:
         with open("/proc/%d/status" % self.agent.pid) as f:
             return int(next(line for line in f if line.startswith("VmRSS")).split()[1]) / 1024
 
+    def cpu_s(self):
+        """Of all its threads."""
+        with open("/proc/%d/stat" % self.agent.pid) as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self):
         if self.service and self.service.forwarder:     # first: it takes the end of the session for a failure
             self.service.forwarder.kill()
@@ -175,7 +181,9 @@ def measure(build, managers, tasks):
     try:
         rig.start()
         rig.run(tasks // 10)            # warm
-        return rig.run(tasks), rig.rss_mb()
+        cpu = rig.cpu_s()
+        rate = rig.run(tasks)
+        return rate, (rig.cpu_s() - cpu) / tasks * 1e6, rig.rss_mb()
     finally:
         rig.stop()
 
@@ -198,19 +206,24 @@ def main():
     signal.signal(signal.SIGALRM, late)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     build = os.path.abspath(a.build)
-    low, high, rss = [], [], []
+    low, high, low_cpu, high_cpu, rss = [], [], [], [], []
     for _ in range(rounds):
-        low.append(measure(build, few, tasks)[0])
-        rate, mb = measure(build, many, tasks)
-        high.append(rate)
+        for managers, rates, cpus in ((few, low, low_cpu), (many, high, high_cpu)):
+            rate, cpu, mb = measure(build, managers, tasks)
+            rates.append(rate)
+            cpus.append(cpu)
         rss.append(mb)
     note = "%d tasks, none lost or doubled" % tasks
     for entry in ({"name": "agent_slots_%d_tasks_per_s" % (few * SLOTS), "unit": "1/s", "runs": low, "note": note},
                   {"name": name + "_tasks_per_s", "unit": "1/s", "runs": high, "note": note},
-                  {"name": "agent_slots_ratio", "unit": "x", "runs": [h / l for h, l in zip(high, low)]},
+                  {"name": "agent_slots_ratio", "unit": "x", "runs": [h / l for h, l in zip(high, low)],
+                   "note": "all three share the machine: the simulated managers' own cost is in it"},
+                  {"name": "agent_slots_%d_cpu_us_per_task" % (few * SLOTS), "unit": "us", "runs": low_cpu, "note": "the agent alone"},
+                  {"name": name + "_cpu_us_per_task", "unit": "us", "runs": high_cpu, "note": "the agent alone"},
                   {"name": "agent_rss_%d_mb" % (many * SLOTS), "unit": "MB", "runs": rss, "note": "after the tasks"}):
         print(json.dumps(entry))
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
