@@ -1,0 +1,978 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""weft-forwarder between a private redis-server and a scripted endpoint (python3-zmq, tests/lib/wire.py): order, window, redelivery, leases,
+versions, keys, Redis away and full, cancel, deletion, large payloads, malformed messages."""
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+try:
+    import zmq
+    import wire
+    if not shutil.which("redis-server"):
+        raise ImportError("no redis-server")
+except ImportError as e:
+    print("skip - forwarder: %s" % e)
+    print("0 passed, 0 failed, 1 skipped")
+    sys.exit(0)
+
+BUILD = None
+TESTS = []
+KINDS = {v: k for k, v in wire.TYPES.items()}
+
+
+def test(f):
+    TESTS.append(f)
+    return f
+
+
+def wait(cond, seconds, what):
+    end = time.monotonic() + seconds
+    while True:
+        v = cond()
+        if v:
+            return v
+        if time.monotonic() > end:
+            raise AssertionError("%s: not within %g s" % (what, seconds))
+        time.sleep(0.01)
+
+
+class RedisError(Exception):
+    pass
+
+
+class Redis:
+    """redis-server on a unix socket, and a client of it (RESP2)."""
+
+    def __init__(self, tmp):
+        self.tmp, self.path, self.p, self.s = tmp, os.path.join(tmp, "redis.sock"), None, None
+        self.start()
+
+    def start(self):
+        self.p = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", self.path, "--dir", self.tmp, "--save", "",
+                                   "--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning"],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.s = None
+
+        def ready():
+            try:
+                return self("PING") == b"PONG"
+            except (OSError, RedisError):
+                self.s = None
+                return False
+        wait(ready, 10, "redis-server")
+
+    def kill(self):
+        self.p.kill()
+        self.p.wait()
+        if self.s:
+            self.s.close()
+        self.s = None
+
+    def __call__(self, *args):
+        if not self.s:
+            self.s = socket.socket(socket.AF_UNIX)
+            self.s.settimeout(10)
+            self.s.connect(self.path)
+            self.f = self.s.makefile("rb")
+        out = [b"*%d\r\n" % len(args)]
+        for a in args:
+            a = a if isinstance(a, bytes) else str(a).encode()
+            out.append(b"$%d\r\n%s\r\n" % (len(a), a))
+        self.s.sendall(b"".join(out))
+        return self.reply()
+
+    def reply(self):
+        line = self.f.readline()
+        if not line:
+            raise OSError("redis closed the connection")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            raise RedisError(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if rest == b"-1" else self.f.read(int(rest) + 2)[:-2]
+        return None if rest == b"-1" else [self.reply() for _ in range(int(rest))]
+
+
+class Endpoint:
+    """Plays the endpoint: a DEALER with CURVE. Acknowledges nothing by itself."""
+
+    def __init__(self, rig, window=1000, majors=(1, 2), key=None, ident=None, up=True, window_bytes=1 << 30):
+        self.rig, self.window, self.window_bytes, self.majors = rig, window, window_bytes, majors
+        self.key, self.id, self.instance = key or rig.key, ident or rig.id, uuid.uuid4().int & (2 ** 63 - 1)
+        self.sock, self.epoch, self.major, self.seq = None, 0, 2, 0
+        self.tasks, self.acks, self.functions, self.log, self.cancels, self.reject, self.bye = [], [], {}, [], [], None, None
+        self.dial()
+        if up:
+            self.until(lambda: self.epoch, 10, "WELCOME")
+            self.capacity()
+
+    def dial(self):
+        if self.sock:
+            self.sock.close(0)
+        h = self.rig.wait_addr()
+        self.addr = h[b"addr"]
+        s = self.sock = self.rig.ctx.socket(zmq.DEALER)
+        s.setsockopt(zmq.LINGER, 0)
+        s.curve_publickey, s.curve_secretkey = self.key
+        s.curve_serverkey = h[b"fwd_key"]
+        s.connect(self.addr.decode())
+        self.epoch, self.reject, self.bye, self.hello_at = 0, None, None, 0
+
+    def redial(self, seconds=10):
+        self.dial()
+        self.until(lambda: self.epoch, seconds, "WELCOME again")
+        self.capacity()
+
+    def say_hello(self):
+        self.hello_at = time.monotonic()
+        self.raw(wire.message("HELLO", [wire.encode("HELLO", {
+            "role": 1, "min_major": self.majors[0], "max_major": self.majors[1], "id": self.id, "instance": self.instance, "slots": 4,
+            "name": "node", "version": "test", "runtime": "{}"}, 1)], major=self.majors[1]))
+
+    def raw(self, frames):
+        self.sock.send_multipart(frames)
+
+    def send(self, kind, records):
+        self.seq += 1
+        self.raw(wire.message(kind, records, self.seq, self.epoch, self.major))
+
+    def capacity(self, window=None):
+        if window is not None:
+            self.window = window
+        self.send("CAPACITY", [wire.encode("CAPACITY", {"window_tasks": self.window, "window_bytes": self.window_bytes, "slots": 4,
+                                                       "free_slots": 4, "time_left_s": 0xffffffff})])
+
+    def results(self, ids, **fields):
+        r = dict({"status": 1, "result": b"done"}, **fields)
+        self.send("RESULT", [wire.encode("RESULT", dict(r, task=i), self.major) for i in ids])
+
+    def pump(self, ms=20):
+        if not self.epoch and not self.reject and time.monotonic() - self.hello_at > 1:
+            self.say_hello()
+        if not self.sock.poll(ms):
+            return
+        while self.sock.poll(0):
+            self.take(self.sock.recv_multipart())
+
+    def take(self, frames):
+        head = wire.decode_header(frames[0])
+        kind = KINDS[head["type"]]
+        if kind == "WELCOME":
+            w = wire.decode("WELCOME", frames[1])
+            self.epoch, self.major = w["epoch"], w["major"]
+            return
+        if kind in ("REJECT", "BYE"):
+            setattr(self, kind.lower(), wire.decode(kind, frames[1]))
+            return
+        assert head["epoch"] == self.epoch, (kind, head)
+        head, recs = wire.decode_message(frames)
+        for i, r in enumerate(recs):
+            if kind == "TASK":
+                self.log.append(("task", r["task"]))
+                r["fixed"] = int.from_bytes(frames[1 + i][:2], "little")
+                self.tasks.append(r)
+            elif kind == "FUNCTION":
+                self.log.append(("function", r["id"]))
+                self.functions[r["id"]] = r
+            elif kind == "RESULT_ACK":
+                # the promise: acknowledged only after it is stored
+                if self.rig.check_acks:
+                    s = self.rig.redis("HGET", self.rig.tkey(r), "s")
+                    assert s is None or s >= b"5", "acknowledged, but state is %r" % s
+                self.acks.append(r)
+            elif kind == "CANCEL":
+                self.cancels.append(r)
+
+    def until(self, cond, seconds, what):
+        end = time.monotonic() + seconds
+        while not cond():
+            if time.monotonic() > end:
+                raise AssertionError("%s: not within %g s" % (what, seconds))
+            self.pump()
+
+    def calm(self, ms=300):
+        end = time.monotonic() + ms / 1000
+        while time.monotonic() < end:
+            self.pump()
+
+    def ids(self):
+        return [t["task"] for t in self.tasks]
+
+    def got(self, n, seconds=10):
+        self.until(lambda: len(self.tasks) >= n, seconds, "%d tasks (have %d)" % (n, len(self.tasks)))
+
+    def close(self):
+        self.sock.close(0)
+
+
+class Rig:
+    def __init__(self, mode="run", sets=(), register=True, start=True):
+        self.tmp = tempfile.mkdtemp(prefix="weft-t-")
+        self.redis = Redis(self.tmp)
+        self.ctx = zmq.Context()
+        self.key = zmq.curve_keypair()
+        self.id, self.fn = str(uuid.uuid4()), str(uuid.uuid4())
+        self.sets, self.procs, self.check_acks = list(sets), [], True
+        self.log = open(os.path.join(self.tmp, "log"), "w+")
+        self.ends = []
+        if register:
+            self.redis("HSET", self.ekey(), "key", self.key[0], "owner", str(uuid.uuid4()), "name", "ep")
+            self.redis("SADD", "weft:eps", self.id)
+        self.function(self.fn)
+        if start:
+            self.start(mode)
+
+    def __enter__(self):
+        return self
+
+    def start(self, mode="run"):
+        args = [os.path.join(BUILD, "bin", "weft-forwarder"), mode, "--set", "redis.url=unix://" + self.redis.path, "--set", "lease=1s",
+                "--set", "heartbeat.period=500ms", "--set", "heartbeat.threshold=5s", "--parent-pid", str(os.getpid())]
+        for s in self.sets:
+            args += ["--set", s]
+        if mode == "run":
+            args += ["--endpoint", self.id]
+        p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=self.log)
+        self.procs.append(p)
+        return p
+
+    def __exit__(self, kind, value, tb):
+        bad = None
+        for e in self.ends:
+            e.close()
+        for p in self.procs:
+            if p.poll() is None:
+                p.send_signal(signal.SIGCONT)
+                p.terminate()
+        for p in self.procs:
+            try:
+                p.wait(15)
+            except subprocess.TimeoutExpired:
+                bad = "did not end on SIGTERM"
+                p.kill()
+                p.wait()
+        self.redis.kill()
+        self.ctx.term()
+        self.log.seek(0)
+        text = self.log.read()
+        if "Sanitizer" in text or "runtime error:" in text:
+            bad = "sanitizer report"
+        if kind or bad:
+            sys.stderr.write("".join("    " + x + "\n" for x in text.split("\n")[-60 if not bad else -200:]))
+        self.log.close()
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        if bad and not kind:
+            raise AssertionError(bad)
+
+    def endpoint(self, *a, **k):
+        e = Endpoint(self, *a, **k)
+        self.ends.append(e)
+        return e
+
+    # ---- what the service writes
+
+    def ekey(self, suffix=None):
+        return "weft:ep:{%s}%s" % (self.id, ":" + suffix if suffix else "")
+
+    @staticmethod
+    def tkey(task, suffix=None):
+        return "weft:task:{%s}%s" % (task, ":" + suffix if suffix else "")
+
+    def function(self, fn):
+        self.redis("SET", "weft:fn:{%s}" % fn, wire.encode("FUNCTION", {"kind": 2, "id": fn, "code": "def f(): pass", "entry": "f"}))
+
+    def submit(self, n=1, payload=b"{}", fn=None, apart=None, endpoint=None, entry="*"):
+        out = []
+        for _ in range(n):
+            task = str(uuid.uuid4())
+            big = len(payload) > 16384 if apart is None else apart
+            self.redis("HSET", self.tkey(task), "m", wire.encode_meta(
+                {"owner": self.id, "function": fn or self.fn, "endpoint": endpoint or self.id, "group": task,
+                 "payload_bytes": len(payload), "payload_apart": big}), "s", "1")
+            if big:
+                self.redis("SET", self.tkey(task, "payload"), payload)
+            if not endpoint:
+                self.redis("XADD", self.ekey("tasks"), entry, "t", wire.encode_queued(
+                    {"task": task, "function": fn or self.fn, "payload": payload, "payload_apart": big,
+                     "payload_bytes": len(payload), "received_ns": time.time_ns(), "queued_ns": time.time_ns()}))
+            out.append(task)
+        return out
+
+    def cancel(self, task):
+        rec = wire.encode("RESULT", {"status": 3, "fault": 1, "task": task, "error": "cancelled"})
+        self.redis("HSET", self.tkey(task), "s", "7", "r", rec)
+        self.redis("SADD", self.ekey("cancelled"), wire.id_bytes(task))
+        self.redis("XADD", self.ekey("control"), "*", "c", "cancel", "t", wire.id_bytes(task))
+
+    def state(self, task):
+        return self.redis("HGET", self.tkey(task), "s")
+
+    def result(self, task):
+        return wire.decode("RESULT", self.redis("HGET", self.tkey(task), "r"))
+
+    def queued(self):
+        return self.redis("XLEN", self.ekey("tasks"))
+
+    def hash(self):
+        h = self.redis("HGETALL", self.ekey())
+        return dict(zip(h[::2], h[1::2]))
+
+    def wait_addr(self, other_than=None, seconds=10):
+        def look():
+            h = self.hash()
+            return h if b"addr" in h and h[b"addr"] != other_than and self.redis("EXISTS", self.ekey("lease")) else None
+        return wait(look, seconds, "address of the forwarder")
+
+    def child(self, sup):
+        def look():
+            for p in os.listdir("/proc"):
+                try:
+                    if p.isdigit() and int(open("/proc/%s/stat" % p).read().rsplit(")", 1)[1].split()[1]) == sup.pid and \
+                            open("/proc/%s/stat" % p).read().rsplit(")", 1)[1].split()[0] not in "ZX":
+                        return int(p)
+                except OSError:
+                    pass
+        return wait(look, 10, "a child of the supervisor")
+
+
+def all_ended(g, tasks, seconds=10, e=None):
+    def look():
+        if e:
+            e.pump()
+        return all((g.state(t) or b"5") >= b"5" for t in tasks) and g.queued() == 0
+    wait(look, seconds, "all tasks ended and the queue empty")
+
+
+# ---- delivery ----------------------------------------------------------------------------------------------------
+
+@test
+def order_and_function_first():
+    with Rig() as g:
+        sent = g.submit(300)
+        e = g.endpoint()
+        e.got(300)
+        assert e.ids() == sent
+        assert e.log[0] == ("function", g.fn) and [k for k, _ in e.log].count("function") == 1
+        t = e.tasks[0]
+        assert t["payload"] == b"{}" and 0 < t["stamps"][0] <= t["stamps"][1] <= t["stamps"][2] <= t["stamps"][3]
+        h = g.hash()
+        assert h[b"up"] == b"1" and int(h[b"seen"]) > 0 and b'"slots"' in h[b"cap"], h
+        other = str(uuid.uuid4())
+        g.function(other)
+        more = g.submit(3, fn=other) + g.submit(3)
+        e.got(306)
+        assert e.ids()[300:] == more
+        assert e.log.index(("function", other)) < e.log.index(("task", more[0]))
+
+
+@test
+def window_is_respected():
+    with Rig() as g:
+        sent = g.submit(50)
+        e = g.endpoint(window=7)
+        e.got(7)
+        e.calm()
+        assert len(e.tasks) == 7, len(e.tasks)
+        e.results(sent[:3])
+        e.got(10)
+        e.calm()
+        assert len(e.tasks) == 10 and e.ids() == sent[:10]
+        assert g.queued() == 47
+        e.capacity(50)
+        e.got(50)
+
+
+@test
+def window_bytes_are_respected():
+    with Rig() as g:
+        sent = g.submit(12, payload=b"x" * 100000)
+        e = g.endpoint(window_bytes=350000)
+        e.got(3)
+        e.calm()
+        assert len(e.tasks) == 3, len(e.tasks)
+        for i in range(12):
+            e.got(i + 1)
+            e.results([e.tasks[i]["task"]])
+        assert e.ids() == sent
+
+
+@test
+def results_are_stored_acknowledged_removed():
+    with Rig() as g:
+        sent = g.submit(20)
+        e = g.endpoint()
+        e.got(20)
+        e.results(sent, result=b"42")
+        e.until(lambda: len(e.acks) == 20, 10, "20 acknowledgements")
+        assert sorted(e.acks) == sorted(sent)
+        all_ended(g, sent)
+        r = g.result(sent[3])
+        assert g.state(sent[3]) == b"5" and r["result"] == b"42" and r["stamps"][14] > 0
+        assert 0 < g.redis("PTTL", g.tkey(sent[3])) <= 14 * 86400000
+        assert g.redis("XPENDING", g.ekey("tasks"), "forwarder")[0] == 0
+
+
+@test
+def duplicate_result_is_ignored():
+    with Rig() as g:
+        t = g.submit(1)[0]
+        e = g.endpoint()
+        e.got(1)
+        e.results([t], result=b"first")
+        e.until(lambda: e.acks, 10, "acknowledgement")
+        e.results([t, t], result=b"second")
+        e.until(lambda: len(e.acks) >= 2, 10, "acknowledgement of the duplicate")
+        assert g.result(t)["result"] == b"first"
+
+
+@test
+def result_of_a_foreign_task_is_refused():
+    with Rig() as g:
+        t = g.submit(1, endpoint=str(uuid.uuid4()))[0]
+        e = g.endpoint()
+        e.results([t])
+        e.send("TASK_STATE", [wire.encode("TASK_STATE", {"state": 4, "task": t})])
+        g.check_acks = False
+        e.until(lambda: e.acks, 10, "acknowledgement")
+        assert g.state(t) == b"1"
+
+
+@test
+def states_are_raised():
+    with Rig() as g:
+        t = g.submit(1)[0]
+        e = g.endpoint()
+        e.got(1)
+        e.send("TASK_STATE", [wire.encode("TASK_STATE", {"state": 4, "task": t, "time_ns": 1})])
+        wait(lambda: g.state(t) == b"4", 5, "state 4")
+
+
+@test
+def reconnect_sends_again():
+    with Rig() as g:
+        sent = g.submit(10)
+        e = g.endpoint(window=5)
+        e.got(5)
+        e.results(sent[:2])
+        e.until(lambda: len(e.acks) == 2 and len(e.tasks) == 7, 10, "two ended, two more")
+        e.tasks.clear()
+        e.log.clear()
+        e.redial()
+        e.got(5)
+        assert e.ids() == sent[2:7], "in hand first, in order"
+        assert e.log[0] == ("function", g.fn), "functions anew in each session"
+        e.results(e.ids())
+        e.got(8)
+        assert e.ids()[5:] == sent[7:]
+        e.results(sent[7:])
+        all_ended(g, sent, e=e)
+
+
+@test
+def returned_tasks_are_not_sent_in_a_loop():
+    with Rig() as g:
+        t = g.submit(1)[0]
+        e = g.endpoint()
+        end, times = time.monotonic() + 2, 0
+        while time.monotonic() < end:
+            e.pump()
+            if e.tasks:
+                e.tasks.clear()
+                times += 1
+                e.send("TASK_RETURN", [wire.encode_ids([t])])
+        assert 2 <= times <= 8, times
+        e.got(1)
+        e.results([t])
+        all_ended(g, [t], e=e)
+
+
+@test
+def missed_function_is_sent_again():
+    with Rig() as g:
+        g.submit(1)
+        e = g.endpoint()
+        e.got(1)
+        e.log.clear()
+        e.send("FUNCTION_MISSING", [wire.encode_ids([g.fn, str(uuid.uuid4())])])
+        e.until(lambda: ("function", g.fn) in e.log, 5, "the function again")
+
+
+@test
+def unknown_function_fails_the_task():
+    with Rig() as g:
+        a = g.submit(1, fn=str(uuid.uuid4()))[0]
+        b = g.submit(1)[0]
+        e = g.endpoint()
+        e.got(1)
+        assert e.ids() == [b]
+        wait(lambda: g.state(a) == b"6", 5, "the task to fail")
+        assert b"function" in g.result(a)["error"]
+
+
+@test
+def large_payload():
+    with Rig() as g:
+        body = os.urandom(1 << 20)
+        a, b, c = g.submit(1, payload=body)[0], g.submit(1)[0], g.submit(1, payload=body[::-1])[0]
+        e = g.endpoint()
+        e.got(3)
+        assert e.ids() == [a, b, c] and e.tasks[0]["payload"] == body and e.tasks[2]["payload"] == body[::-1]
+        gone = g.submit(1, payload=body)[0]
+        e.capacity(0)
+        e.calm(100)
+        g.redis("DEL", g.tkey(gone, "payload"))
+        g.redis("DEL", g.tkey(a, "payload"))
+        e.redial()
+        e.window = 1000
+        e.capacity()
+        e.got(6)
+        assert e.tasks[3]["payload"] == body, "kept in hand for the next session"
+        e.results([a, b, c], result=b"r" * (1 << 20))
+        all_ended(g, [a, b, c], e=e)
+        assert len(g.result(a)["result"]) == 1 << 20
+        assert g.redis("EXISTS", g.tkey(c, "payload")) == 0
+
+
+@test
+def large_backlog_stays_in_redis():
+    with Rig(sets=["log.level=warn"]) as g:
+        n = 20000
+        rec = wire.QUEUED.size
+        task = [str(uuid.uuid4())]
+        q = wire.encode_queued({"task": task[0], "function": g.fn, "payload": b"x" * 1000})
+        g.redis("EVAL", """local q = ARGV[1]
+            for i = 1, tonumber (ARGV[2]) do
+                local id = string.sub (q, 5, 8) .. string.char (math.floor (i / 65536) % 256, math.floor (i / 256) % 256, i % 256) .. string.sub (q, 12, 20)
+                redis.call ('XADD', KEYS[1], '*', 't', string.sub (q, 1, 4) .. id .. string.sub (q, 21))
+            end""", 1, g.ekey("tasks"), q, n)
+        assert rec and g.queued() == n
+        e = g.endpoint(window=100)
+        e.got(100)
+        e.calm(200)
+        assert len(e.tasks) == 100
+        assert g.redis("XPENDING", g.ekey("tasks"), "forwarder")[0] <= 100 + 256
+        g.check_acks = False
+        done = 0
+        begin = time.monotonic()
+        while done < n:
+            e.got(done + 1)
+            ids = e.ids()[done:]
+            e.results(ids)
+            done += len(ids)
+        assert len(set(e.ids())) == n
+        wait(lambda: (e.pump(), g.queued() == 0)[1], 20, "an empty queue")
+        print("    %d tasks through a window of 100 in %.1f s" % (n, time.monotonic() - begin))
+
+
+# ---- forwarders that die -----------------------------------------------------------------------------------------
+
+@test
+def killed_under_supervise():
+    with Rig(mode="supervise") as g:
+        sent = g.submit(10)
+        e = g.endpoint(window=6)
+        e.got(6)
+        e.results(sent[:2])
+        e.until(lambda: len(e.acks) == 2, 10, "two acknowledgements")
+        old, addr = g.child(g.procs[0]), e.addr
+        os.kill(old, signal.SIGKILL)
+        g.wait_addr(addr)
+        e.tasks.clear()
+        e.redial()
+        e.got(6)
+        e.calm(200)
+        assert sorted(e.ids()) == sorted(sent[2:8]), (e.ids(), sent)
+        # ended while nobody served: a result of the old session counts
+        e.results(sent[2:])
+        all_ended(g, sent, e=e)
+
+
+@test
+def ended_while_dead_is_not_sent_again():
+    with Rig() as g:
+        sent = g.submit(3)
+        e = g.endpoint()
+        e.got(3)
+        g.procs[0].kill()
+        g.procs[0].wait()
+        g.cancel(sent[1])
+        e.tasks.clear()
+        g.redis("HDEL", g.ekey(), "addr")
+        g.start()
+        e.redial()
+        e.got(2)
+        e.calm(200)
+        assert sorted(e.ids()) == sorted([sent[0], sent[2]])
+        assert g.redis("XLEN", g.ekey("tasks")) == 2
+
+
+@test
+def unacknowledged_results_of_a_dead_forwarder():
+    with Rig() as g:
+        sent = g.submit(3)
+        e = g.endpoint()
+        e.got(3)
+        g.procs[0].kill()
+        g.procs[0].wait()
+        g.redis("HDEL", g.ekey(), "addr")
+        g.start()
+        e.dial()
+        e.until(lambda: e.epoch, 10, "WELCOME")
+        e.results(sent)          # the spool, before CAPACITY
+        e.until(lambda: len(e.acks) >= 3, 10, "acknowledgements")
+        all_ended(g, sent, e=e)
+
+
+@test
+def two_supervisors():
+    with Rig(mode="supervise") as g:
+        first = g.procs[0]
+        e = g.endpoint()
+        second = g.start("supervise")
+        sent = g.submit(5)
+        e.got(5)
+        child = g.child(first)
+        addr = e.addr
+        first.kill()
+        first.wait()
+        begin = time.monotonic()
+        g.wait_addr(addr, 5)
+        e.tasks.clear()
+        e.redial()
+        took = time.monotonic() - begin
+        e.got(5)
+        assert took < 2.0 + (2.0 if "asan" in BUILD else 0.5), "served again after %.2f s" % took
+        wait(lambda: not os.path.exists("/proc/%d" % child) or open("/proc/%d/stat" % child).read().split(") ")[1][0] == "Z", 5,
+             "the end of the first one's child")
+        e.results(sent)
+        all_ended(g, sent, e=e)
+        assert second.poll() is None
+
+
+@test
+def paused_zombie_gives_way():
+    with Rig() as g:
+        zombie = g.procs[0]
+        a = g.endpoint()
+        t = g.submit(1)[0]
+        a.got(1)
+        addr = a.addr
+        zombie.send_signal(signal.SIGSTOP)
+        g.start()
+        h = g.wait_addr(addr, 10)
+        late = g.submit(1)[0]        # Redis may hand this one to the zombie's blocking read
+        zombie.send_signal(signal.SIGCONT)
+        assert zombie.wait(10) == 3
+        assert g.hash()[b"addr"] == h[b"addr"], "the zombie wrote its address"
+        a.tasks.clear()
+        a.redial()
+        a.until(lambda: {t, late} <= set(a.ids()), 15, "both tasks")
+        a.results([t, late])
+        all_ended(g, [t, late], e=a)
+
+
+# ---- who may come in ---------------------------------------------------------------------------------------------
+
+@test
+def wrong_key_is_refused():
+    with Rig() as g:
+        e = g.endpoint(key=zmq.curve_keypair(), up=False)
+        e.calm(1500)
+        assert not e.epoch
+        g.endpoint()
+
+
+@test
+def wrong_id_is_refused():
+    with Rig() as g:
+        e = g.endpoint(ident=str(uuid.uuid4()), up=False)
+        e.until(lambda: e.reject, 5, "REJECT")
+        assert e.reject["code"] == 3 or b"serves endpoint" in e.reject["text"], e.reject
+        assert not e.epoch
+
+
+@test
+def new_key_ends_the_session():
+    with Rig() as g:
+        e = g.endpoint()
+        key = zmq.curve_keypair()
+        g.redis("HSET", g.ekey(), "key", key[0])
+        g.redis("XADD", g.ekey("control"), "*", "c", "key")
+        e.until(lambda: e.bye, 5, "BYE")
+        g.endpoint(key=key)
+
+
+@test
+def versions():
+    for majors, want in (((1, 1), 1), ((1, 2), 2), ((2, 3), 2)):
+        with Rig() as g:
+            t = g.submit(1)[0]
+            e = g.endpoint(majors=majors)
+            assert e.major == want
+            e.got(1)
+            assert e.tasks[0]["fixed"] == (108 if want == 1 else 124), e.tasks[0]["fixed"]
+            e.results([t])
+            all_ended(g, [t], e=e)
+    with Rig() as g:
+        e = g.endpoint(majors=(3, 3), up=False)
+        e.until(lambda: e.reject, 5, "REJECT")
+        assert b"3 to 3" in e.reject["text"] and b"1 to 2" in e.reject["text"], e.reject
+
+
+@test
+def garbage():
+    with Rig() as g:
+        e = g.endpoint()
+        head = wire.message("HEARTBEAT", [], 0, e.epoch)[0]
+        bad = [[b""], [b"x" * 24], [head[:-1]], [head, b"extra"], [os.urandom(24), os.urandom(100)],
+               wire.message("RESULT", [b""], 0, e.epoch), wire.message("RESULT", [os.urandom(300)], 0, e.epoch),
+               wire.message("TASK_RETURN", [b"123"], 0, e.epoch), wire.message("CAPACITY", [b"12"], 0, e.epoch),
+               wire.message("TASK_STATE", [os.urandom(28)], 0, e.epoch), wire.message("TASK", [b""], 0, e.epoch)]
+        for m in bad:
+            e.raw(m)
+        t = g.submit(2)
+        e.got(2)
+        # one bad record: nothing of the message takes effect
+        e.send("RESULT", [wire.encode("RESULT", {"status": 1, "task": t[0]}), b"junk"])
+        e.calm(200)
+        assert g.state(t[0]) == b"1"
+        for _ in range(20):
+            e.raw([os.urandom(24)])
+        e.until(lambda: e.reject or e.bye, 5, "the end of the session")
+        e.tasks.clear()
+        e.redial()
+        e.got(2)
+        e.results(t)
+        all_ended(g, t, e=e)
+        g.redis("XADD", g.ekey("tasks"), "*", "t", "nonsense")
+        g.redis("XADD", g.ekey("tasks"), "*", "other", "nonsense")
+        g.redis("XADD", g.ekey("control"), "*", "c", "nonsense")
+        wait(lambda: (e.pump(), g.queued() == 0)[1], 5, "unreadable entries dropped")
+        assert g.procs[0].poll() is None
+
+
+# ---- Redis -------------------------------------------------------------------------------------------------------
+
+@test
+def redis_killed_while_results_come():
+    with Rig() as g:
+        g.check_acks = False
+        sent = g.submit(400)
+        e = g.endpoint()
+        e.got(400)
+        e.results(sent[:100])
+        g.redis.kill()
+        e.results(sent[100:250])
+        e.calm(500)
+        before = set(e.acks)
+        g.redis.start()
+        for t in before:
+            assert g.state(t) == b"5", "acknowledged and lost"
+        e.results(sent[250:])
+        e.until(lambda: set(e.acks) >= set(sent), 20, "all acknowledged")
+        all_ended(g, sent)
+        more = g.submit(10)
+        e.until(lambda: set(more) <= set(e.ids()), 10, "new tasks after the restart")
+        e.results(more)
+        all_ended(g, more, e=e)
+
+
+@test
+def redis_full():
+    with Rig() as g:
+        sent = g.submit(50)
+        e = g.endpoint()
+        e.got(50)
+        g.redis("CONFIG", "SET", "maxmemory", "1")
+        e.results(sent)
+        e.calm(700)
+        assert not e.acks and g.state(sent[0]) == b"1"
+        g.redis("CONFIG", "SET", "maxmemory", "0")
+        e.until(lambda: len(e.acks) == 50, 10, "all acknowledged")
+        all_ended(g, sent)
+
+
+@test
+def redis_flushed():
+    with Rig() as g:
+        e = g.endpoint()
+        g.redis("FLUSHALL")
+        g.redis("HSET", g.ekey(), "key", g.key[0])
+        g.redis("SADD", "weft:eps", g.id)
+        g.function(g.fn)
+        t = g.submit(1)[0]
+        e.got(1, 15)
+        e.results([t])
+        all_ended(g, [t], e=e)
+
+
+@test
+def redis_refuses_writes_for_a_while():
+    with Rig() as g:
+        e = g.endpoint()
+        g.redis("CONFIG", "SET", "min-replicas-to-write", "1")
+        e.calm(700)
+        g.redis("CONFIG", "SET", "min-replicas-to-write", "0")
+        t = g.submit(1)[0]
+        e.got(1)
+        e.results([t])
+        all_ended(g, [t], e=e)
+
+
+# ---- ends --------------------------------------------------------------------------------------------------------
+
+@test
+def cancel():
+    with Rig() as g:
+        sent = g.submit(4)
+        g.cancel(sent[1])                    # queued, nobody is connected
+        e = g.endpoint(window=2)
+        e.got(2)
+        assert e.ids() == [sent[0], sent[2]]
+        g.cancel(sent[3])                    # queued or in hand, window closed
+        g.cancel(sent[0])                    # sent
+        e.until(lambda: e.cancels == [sent[0]], 5, "CANCEL")
+        e.results([sent[0]], status=3)
+        e.results([sent[2]])
+        all_ended(g, sent, e=e)
+        e.calm(200)
+        assert e.ids() == [sent[0], sent[2]]
+        assert [g.state(t) for t in sent] == [b"7", b"7", b"5", b"7"]
+        wait(lambda: g.redis("SCARD", g.ekey("cancelled")) == 0, 5, "nothing remembered")
+
+
+@test
+def cancelled_while_no_forwarder_ran():
+    with Rig(start=False) as g:
+        sent = g.submit(300)
+        for t in sent[::2]:
+            g.cancel(t)
+        g.start()
+        e = g.endpoint()
+        e.got(150)
+        e.calm(200)
+        assert e.ids() == sent[1::2]
+
+
+@test
+def expired():
+    with Rig(sets=["retention=60s"], start=False) as g:
+        old = int(time.time() * 1000) - 61000
+        a = [g.submit(1, entry="%d-%d" % (old, i))[0] for i in range(600)]
+        b = g.submit(1)[0]
+        g.start()
+        wait(lambda: all(g.state(t) == b"6" for t in a), 10, "expired tasks to fail")
+        wait(lambda: g.queued() == 1, 5, "their entries to go")
+        assert b"longer than" in g.result(a[0])["error"]
+        e = g.endpoint()
+        e.got(1)
+        assert e.ids() == [b]
+
+
+def delete(g, word=True):
+    if word:
+        g.redis("XADD", g.ekey("control"), "*", "c", "deleted")
+    g.redis("SREM", "weft:eps", g.id)
+    g.redis("HDEL", g.ekey(), "key", "owner", "name")
+    g.redis("PUBLISH", "weft:eps:changed", g.id)
+
+
+@test
+def deleted_endpoint():
+    with Rig(mode="supervise") as g:
+        sent = g.submit(2000)
+        e = g.endpoint(window=10)
+        e.got(10)
+        pid = g.child(g.procs[0])
+        delete(g)
+        e.until(lambda: e.bye, 10, "BYE")
+        wait(lambda: all(g.state(t) == b"6" for t in sent), 20, "all tasks failed")
+        assert b"deleted" in g.result(sent[-1])["error"]
+        wait(lambda: not os.path.exists("/proc/%d" % pid), 10, "the end of the forwarder")
+        wait(lambda: not g.redis("KEYS", "weft:ep:*"), 5, "no keys left")
+        assert g.procs[0].poll() is None
+
+
+@test
+def deleted_endpoint_forwarder_killed_and_word_lost():
+    with Rig(mode="supervise") as g:
+        sent = g.submit(100)
+        g.wait_addr()
+        pid = g.child(g.procs[0])
+        os.kill(pid, signal.SIGSTOP)
+        delete(g, word=False)
+        os.kill(pid, signal.SIGKILL)
+        wait(lambda: all(g.state(t) == b"6" for t in sent), 30, "all tasks failed")
+        wait(lambda: not g.redis("KEYS", "weft:ep:*"), 10, "no keys left")
+
+
+@test
+def stops_gracefully():
+    with Rig() as g:
+        e = g.endpoint()
+        g.procs[0].terminate()
+        e.until(lambda: e.bye, 5, "BYE")
+        assert g.procs[0].wait(5) == 0
+        assert g.hash()[b"up"] == b"0" and not g.redis("EXISTS", g.ekey("lease"))
+
+
+@test
+def idle_costs_little():
+    with Rig() as g:
+        e = g.endpoint()
+        e.calm(500)
+
+        def cpu():
+            v = open("/proc/%d/stat" % g.procs[0].pid).read().rsplit(")", 1)[1].split()
+            return (int(v[11]) + int(v[12])) / os.sysconf("SC_CLK_TCK")
+        a = cpu()
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            e.send("HEARTBEAT", [])
+            e.calm(500)
+        used = (cpu() - a) / 4
+        print("    idle: %.2f %% of a core" % (used * 100))
+        assert used < (0.05 if "asan" in BUILD else 0.0125), used
+
+
+def main():
+    global BUILD
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default=os.path.join(ROOT, "build"))
+    ap.add_argument("--only", help="run the tests whose name contains this")
+    args = ap.parse_args()
+    BUILD = os.path.abspath(args.build)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    passed = failed = 0
+    for t in TESTS:
+        if args.only and args.only not in t.__name__:
+            continue
+        try:
+            t()
+            passed += 1
+            print("ok - %s" % t.__name__, flush=True)
+        except Exception as e:
+            failed += 1
+            traceback.print_exc()
+            print("not ok - %s: %s" % (t.__name__, e), flush=True)
+    print("%d passed, %d failed, 0 skipped" % (passed, failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
