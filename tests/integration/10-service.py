@@ -1,0 +1,751 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""weft-service with a real Redis; the forwarder's part is played here."""
+import argparse
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import uuid
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+from service_helpers import ROOT, Forwarder, Place, Redis, Report, Service, wait_for  # noqa: E402
+
+arg = argparse.ArgumentParser()
+arg.add_argument("--build", default="build")
+arg = arg.parse_args()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+r = Report()
+check = r.check
+place = Place()
+redis = Redis(place.path).start()
+svc = Service(arg.build, place.path, redis.url, limits__payload_bytes="1MiB", limits__function_bytes="64KiB", limits__queue_tasks=3000,
+              limits__batch_tasks=2000, limits__body_bytes="16MiB", drain_grace="5s", endpoint__lock="300ms", registry__cache="0s")
+svc.start(config=os.path.join(ROOT, "config", "service.yaml"))
+raw = redis.client()
+KEY = "0123456789" * 4
+
+
+def is_uuid(s):
+    try:
+        return str(uuid.UUID(s)) == s
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+def error(name, a, status, code):
+    j = a.json if isinstance(a.json, dict) else {}
+    ok = (a.status == status and j.get("status") == "Failed" and j.get("code") == code and j.get("error_args") == [] and
+          j.get("http_status_code") == status and j.get("reason") == j.get("detail") and bool(j.get("detail")) and
+          a.headers.get("Content-Type") == "application/json")
+    if status == 422 and isinstance(j.get("detail"), list):
+        ok = ok and all(set(p) == {"loc", "msg", "type"} for p in j["detail"])
+    else:
+        ok = ok and isinstance(j.get("detail"), str)
+    if status in (429, 503):
+        ok = ok and int(a.headers.get("Retry-After", 0)) > 0
+    return check(name, ok, a)
+
+
+def tasks_in_redis():
+    return len(raw("KEYS", "weft:task:*"))
+
+
+def function(code="410\n01\nx", token="own", **more):
+    a = svc.post("/v3/functions", dict({"function_name": "f", "function_code": code, "meta": {"python_version": "3.11.2"}}, **more), token=token)
+    assert a.status == 200, a
+    return a.json["function_uuid"]
+
+
+def endpoint(name="ep", token="own", **more):
+    a = svc.post("/v3/endpoints", dict({"endpoint_name": name, "metadata": {"hostname": "h1"}, "weft": {"public_key": KEY}}, **more), token=token)
+    assert a.status == 200, a
+    return a.json["endpoint_id"]
+
+
+def submit(ep, tasks, query="", token="own", headers=None, **more):
+    return svc.post("/v3/endpoints/%s/submit%s" % (ep, query), dict({"tasks": tasks, "create_queue": False}, **more), token=token, headers=headers)
+
+
+added = svc.command("user", "add", "bob")
+bob = svc.command("token", "create", "--user", "bob").stdout.strip()
+
+
+def commands():
+    check("user add", added.returncode == 0 and is_uuid(added.stdout.split()[0]), added)
+    check("user add twice is refused", "exists" in svc.command("user", "add", "bob").stderr)
+    check("user list", {"bob", "local"} <= set(svc.command("user", "list").stdout.split()))
+    check("token file is private", os.stat(svc.sets["auth.token_file"]).st_mode & 0o777 == 0o600)
+    check("print-config is config/service.yaml",
+          svc.command("print-config", sets=False).stdout == open(os.path.join(ROOT, "config/service.yaml")).read())
+    check("check-config", svc.command("check-config").returncode == 0)
+    bad = subprocess.run([svc.bin, "check-config", "--set", "listen=0.0.0.0:5000"], stderr=subprocess.PIPE, universal_newlines=True)
+    check("listening to the world is refused and explained", bad.returncode == 1 and "allow_plain_http" in bad.stderr, bad)
+    bad = subprocess.run([svc.bin, "check-config", "--set", "wrkers=2"], stderr=subprocess.PIPE, universal_newlines=True)
+    check("an unknown key is refused", bad.returncode == 1 and "workers" in bad.stderr, bad)
+    check("unknown token user", "user add" in svc.command("token", "create", "--user", "nobody").stderr)
+    taken = Service(arg.build, place.path, redis.url)
+    taken.sets["listen"] = svc.sets["listen"]
+    out = subprocess.run([svc.bin, "run", *taken.set_args()], stderr=subprocess.PIPE, universal_newlines=True, timeout=20)
+    check("a port in use is told", out.returncode == 1 and "in use" in out.stderr, out.stderr)
+
+
+def meta():
+    a = svc.get("/v2/version", token=None)
+    check("version is a string", a.status == 200 and isinstance(a.json, str), a)
+    a = svc.get("/v2/version?service=all", token=None)
+    check("version of all", {"api", "min_sdk_version", "min_ep_version", "git_sha", "container_service"} == set(a.json), a)
+    check("HEAD of version", svc.request("HEAD", "/v2/version", token=None).status == 200)
+    check("healthz, readyz", svc.get("/healthz", token=None).status == 200 and svc.get("/readyz", token=None).status == 200)
+    check("authenticate", svc.get("/v2/authenticate").json == "OK")
+    who = svc.get("/v3/whoami").json
+    check("whoami", who["name"] == "local" and is_uuid(who["user_id"]) and who["scopes"] == "all", who)
+    m = svc.get("/metrics", token=None).text
+    check("metrics", "weft_service_redis_up 1" in m and 'weft_service_requests_total{route="version",status="2xx"}' in m, m[:500])
+    error("AMQP is not offered", svc.get("/v2/get_amqp_result_connection_url"), 501, "NOT_IMPLEMENTED")
+
+
+def authentication():
+    error("no token", svc.get("/v3/whoami", token=None), 401, "USER_UNAUTHENTICATED")
+    error("unknown token", svc.get("/v3/whoami", token="wrong"), 401, "INVALID_AUTH_TOKEN")
+    error("not a bearer token", svc.get("/v3/whoami", headers={"Authorization": "Basic x"}), 401, "INVALID_AUTH_TOKEN")
+    ro = svc.command("token", "create", "--user", "bob", "--scopes", "read").stdout.strip()
+    check("a read token reads", svc.get("/v3/whoami", token=ro).json["scopes"] == "read")
+    error("a read token does not register", svc.post("/v3/functions", {}, token=ro), 403, "INSUFFICIENT_AUTH_SCOPE")
+    error("a read token does not submit", submit(str(uuid.uuid4()), {}, token=ro), 403, "INSUFFICIENT_AUTH_SCOPE")
+    ids = [line.split()[0] for line in svc.command("token", "list", "--user", "bob").stdout.splitlines() if " read " in line]
+    check("token list", len(ids) == 1, ids)
+    check("token revoke", svc.command("token", "revoke", ids[0]).returncode == 0)
+    wait_for(lambda: svc.get("/v3/whoami", token=ro).status == 401, 7, "the revoked token ends")
+    check("a revoked token ends within its cache time", True)
+    check("tokens are not in the registry's file", svc.token.encode() not in open(svc.sets["registry.path"], "rb").read())
+    form = urllib.parse.urlencode({"grant_type": "client_credentials", "scope": "https://auth.globus.org/scopes/x/all"})
+    basic = {"Authorization": "Basic " + base64.b64encode(("bob:" + bob).encode()).decode(), "Content-Type": "application/x-www-form-urlencoded"}
+    a = svc.post("/v2/oauth2/token", form, token=None, headers=basic)
+    check("token route", a.status == 200 and a.json["scope"] == "https://auth.globus.org/scopes/x/all" and a.json["expires_in"] == 172800 and
+          a.json["token_type"] == "Bearer" and a.json["resource_server"] == "funcx_service" and a.json["other_tokens"] == [], a)
+    check("the token that it gave", svc.get("/v3/whoami", token=a.json["access_token"]).json["name"] == "bob")
+    wrong = {"Authorization": "Basic " + base64.b64encode(("local:" + bob).encode()).decode()}
+    a = svc.post("/v2/oauth2/token", form, token=None, headers=wrong)
+    check("someone else's secret", a.status == 401 and a.json["error"] == "invalid_client" and a.json["code"] == "INVALID_AUTH_TOKEN", a)
+    check("other grants", svc.post("/v2/oauth2/token", "grant_type=password", token=None).status == 400)
+
+
+def routes():
+    error("unknown path", svc.get("/v9/x"), 404, "ROUTE_NOT_FOUND")
+    a = svc.put("/v2/version", {}, token=None)
+    error("wrong method", a, 405, "METHOD_NOT_ALLOWED")
+    check("Allow header", a.headers.get("Allow") == "GET", a.headers)
+    error("bad id in a path", svc.get("/v2/tasks/nonsense"), 400, "INVALID_UUID")
+    error("no body", svc.post("/v3/functions"), 400, "REQUEST_MALFORMED")
+    error("bad JSON", svc.post("/v3/functions", "{"), 400, "REQUEST_MALFORMED")
+    error("duplicate keys", svc.post("/v3/functions", '{"function_name":"a","function_name":"b"}'), 400, "REQUEST_MALFORMED")
+    error("an array for an object", svc.post("/v3/functions", "[]"), 400, "REQUEST_MALFORMED")
+    error("body over the limit", svc.post("/v3/functions", b"x" * (17 << 20)), 413, "REQUEST_TOO_LARGE")
+    text = open(os.path.join(ROOT, "service", "route.c")).read()
+    table = text[text.index("route_table[] = {"):]
+    served = set()
+    for m, p in re.findall(r"\{ HTTP_(\w+), ([^,]+),", table):
+        p = re.sub(r"V([23])E", r'"/v\1/endpoints/{endpoint}"', p)
+        served.add((m.lower(), "".join(re.findall(r'"([^"]*)"', p))))
+    doc = svc.get("/openapi.json", token=None).json
+    told = {(m, p) for p, ms in doc["paths"].items() for m in ms}
+    check("openapi.json lists what is served, no more, no less", served == told and len(served) > 40, served ^ told)
+    ids = [o["operationId"] for ms in doc["paths"].values() for o in ms.values()]
+    check("its operation ids are unique", len(ids) == len(set(ids)))
+    bad = [k for k in re.findall(r'"#/components/(\w+/\w+)"', json.dumps(doc)) if k.split("/")[1] not in doc["components"][k.split("/")[0]]]
+    check("its references resolve", not bad, bad)
+    wrong = []
+    for m, p in sorted(told):
+        a = svc.request(m.upper(), re.sub(r"\{\w+\}", str(uuid.uuid4()), p), None if m == "get" else {}, token=None)
+        if (a.status != 401) == bool(doc["paths"][p][m]["security"]) and p != "/v2/oauth2/token":
+            wrong.append((m, p, a.status))
+    check("every route asks for a token, but for those said not to", not wrong, wrong)
+
+
+def functions():
+    a = svc.post("/v3/functions", {"function_name": 5, "kind": "cobol", "limits": {"x": 1}, "public": "yes", "shared_with": ["nobody"]})
+    error("many problems at once", a, 422, "SEMANTICALLY_INVALID")
+    check("each is named", {p["loc"][1] for p in a.json["detail"]} >= {"function_name", "function_code", "kind", "limits", "public", "shared_with"}, a)
+    f = function(description="d", limits={"time_limit_s": 2.5, "memory_limit_bytes": 1 << 20})
+    doc = svc.get("/v2/functions/" + f).json
+    check("function document", doc["function_uuid"] == f and doc["function_code"] == "410\n01\nx" and doc["description"] == "d" and doc["kind"] == "globus" and
+          doc["metadata"] == {"python_version": "3.11.2"} and doc["limits"] == {"time_limit_s": 2.5, "memory_limit_bytes": 1 << 20}, doc)
+    check("function record in Redis", raw("GET", "weft:fn:{%s}" % f) is not None)
+    py = function("def g(x):\n return x", kind="python", entry="g")
+    check("kind python", svc.get("/v2/functions/" + py).json["entry"] == "g")
+    error("kind python without entry", svc.post("/v3/functions", {"function_name": "f", "function_code": "x", "kind": "python"}), 422, "SEMANTICALLY_INVALID")
+    function('{"argv": ["/bin/echo"]}', kind="command")
+    error("a command that is none", svc.post("/v3/functions", {"function_name": "f", "function_code": "{}", "kind": "command"}), 422, "SEMANTICALLY_INVALID")
+    error("too much code", svc.post("/v3/functions", {"function_name": "f", "function_code": "x" * 70000}), 413, "FUNCTION_TOO_LARGE")
+    old = svc.post("/v2/functions", {"function_name": "f", "function_code": "c", "metadata": {"sdk_version": "2.22"}, "container_uuid": None, "entry_point": "e"})
+    check("registering as old SDKs do", old.status == 200 and svc.get("/v2/functions/" + old.json["function_uuid"]).json["entry"] == "e", old)
+    error("unknown function", svc.get("/v2/functions/%s" % uuid.uuid4()), 404, "FUNCTION_NOT_FOUND")
+    error("someone else's function", svc.get("/v2/functions/" + f, token=bob), 403, "FUNCTION_ACCESS_FORBIDDEN")
+    check("a public function", svc.get("/v2/functions/" + function(public=True), token=bob).status == 200)
+    shared = function(shared_with=["bob"])
+    check("a shared function", svc.get("/v2/functions/" + shared, token=bob).status == 200)
+    error("deleting someone else's", svc.delete("/v2/functions/" + shared, token=bob), 403, "FUNCTION_ACCESS_FORBIDDEN")
+    check("delete", svc.delete("/v2/functions/" + shared).json == {"result": 302})
+    error("deleting it again", svc.delete("/v2/functions/" + shared), 404, "FUNCTION_NOT_FOUND")
+    seen, cursor = [], ""
+    while True:
+        page = svc.get("/v2/functions?limit=2" + cursor).json
+        seen += [x["function_uuid"] for x in page["functions"]]
+        if not page["next_cursor"]:
+            break
+        cursor = "&cursor=" + page["next_cursor"]
+    check("list with cursor: all, once, newest first", f in seen and py in seen and shared not in seen and seen == sorted(set(seen), reverse=True), seen)
+    check("others' lists are theirs", svc.get("/v2/functions", token=bob).json["functions"] == [])
+    error("bad cursor", svc.get("/v2/functions?cursor=x"), 400, "INVALID_UUID")
+    error("bad limit", svc.get("/v2/functions?limit=0"), 400, "REQUEST_MALFORMED")
+
+
+def endpoints():
+    sub = redis.client()
+    sub("SUBSCRIBE", "weft:eps:changed")
+    a = svc.post("/v3/endpoints", {"endpoint_name": "e1", "display_name": "E one", "version": "4.1", "public": False,
+                                   "metadata": {"hostname": "h1", "ip_address": "10.0.0.1", "local_user": "u"}, "weft": {"public_key": KEY, "slots": 4}})
+    e = a.json.get("endpoint_id")
+    check("register", a.status == 200 and is_uuid(e) and {"task_queue_info", "result_queue_info", "heartbeat_queue_info"} <= set(a.json), a)
+    h = raw("HGETALL", "weft:ep:{%s}" % e)
+    h = dict(zip(h[::2], h[1::2]))
+    check("in Redis: key, owner, name", h.get(b"key") == KEY.encode() and h.get(b"name") == b"e1" and is_uuid(h[b"owner"].decode()), h)
+    check("in the set of endpoints, and announced", raw("SISMEMBER", "weft:eps", e) == 1 and sub.read()[2] == e.encode())
+    doc = svc.get("/v2/endpoints/" + e).json
+    want = {"uuid", "name", "display_name", "multi_user", "high_assurance", "public", "endpoint_config", "user_config_template", "user_config_schema",
+            "description", "hostname", "local_user", "ip_address", "endpoint_version", "sdk_version", "python_version", "subscription_uuid",
+            "subscription_admin_verified"}
+    check("metadata", want <= set(doc) and doc["hostname"] == "h1" and doc["display_name"] == "E one" and doc["endpoint_version"] == "4.1", doc)
+    error("bad key", svc.post("/v3/endpoints", {"endpoint_name": "e", "weft": {"public_key": "short"}}), 422, "SEMANTICALLY_INVALID")
+    error("no name", svc.post("/v3/endpoints", {}), 422, "SEMANTICALLY_INVALID")
+    check("status offline", svc.get("/v2/endpoints/%s/status" % e).json["status"] == "offline")
+    began = time.monotonic()
+    a = svc.get("/v3/endpoints/%s/forwarder?wait=0.3" % e)
+    error("no forwarder yet", a, 503, "SERVICE_UNAVAILABLE")
+    check("it waited", 0.25 < time.monotonic() - began < 3)
+    got = []
+    t = threading.Thread(target=lambda: got.append(svc.get("/v3/endpoints/%s/forwarder?wait=10" % e)))
+    t.start()
+    fw = Forwarder(redis, e)
+    t.join()
+    check("the forwarder is found", got[0].json == {"address": "tcp://127.0.0.1:1234", "server_key": "k" * 40, "heartbeat_ms": 2000}, got)
+    error("someone else's forwarder", svc.get("/v3/endpoints/%s/forwarder" % e, token=bob), 403, "ENDPOINT_ACCESS_FORBIDDEN")
+    st = svc.get("/v2/endpoints/%s/status" % e).json
+    check("status online", st["status"] == "online" and st["details"]["total_workers"] == 4 and st["details"]["idle_workers"] == 3 and
+          {"pending_tasks", "outstanding_tasks", "managers"} <= set(st["details"]), st)
+    raw("HSET", "weft:ep:{%s}" % e, "seen", int(time.time() * 1000) - 60000)
+    check("a silent one is offline", svc.get("/v2/endpoints/%s/status" % e).json["status"] == "offline")
+    raw("HSET", "weft:ep:{%s}" % e, "cap", "not json", "seen", int(time.time() * 1000))
+    check("damaged capacity does no harm", svc.get("/v2/endpoints/%s/status" % e).json["status"] == "online")
+    lst = svc.get("/v2/endpoints").json
+    check("list of v2", [x for x in lst if x["uuid"] == e and x["name"] == "e1" and x["display_name"] == "E one" and is_uuid(x["owner"])], lst)
+    check("list of v3 with state", [x for x in svc.get("/v3/endpoints").json["endpoints"] if x["uuid"] == e and x["status"] in ("online", "offline")])
+    check("another user's list", svc.get("/v2/endpoints?role=any", token=bob).json == [])
+    error("bad role", svc.get("/v2/endpoints?role=boss"), 400, "REQUEST_MALFORMED")
+    for m, p in (("GET", ""), ("GET", "/status")):
+        error("someone else's endpoint: %s%s" % (m, p), svc.request(m, "/v2/endpoints/%s%s" % (e, p), token=bob), 403, "ENDPOINT_ACCESS_FORBIDDEN")
+    for m, p in (("DELETE", "/v2/endpoints/%s"), ("POST", "/v3/endpoints/%s/lock"), ("POST", "/v2/endpoints/%s/lock")):
+        error("someone else's endpoint: %s %s" % (m, p), svc.request(m, p % e, {} if m == "POST" else None, token=bob), 403, "ENDPOINT_ACCESS_FORBIDDEN")
+    error("someone else's endpoint: PUT", svc.put("/v3/endpoints/" + e, {"endpoint_name": "x"}, token=bob), 403, "ENDPOINT_ACCESS_FORBIDDEN")
+    error("unknown endpoint", svc.get("/v2/endpoints/%s" % uuid.uuid4()), 404, "ENDPOINT_NOT_FOUND")
+    error("updating an unknown one", svc.put("/v3/endpoints/%s" % uuid.uuid4(), {"endpoint_name": "x"}), 404, "ENDPOINT_NOT_FOUND")
+
+    def controls():
+        return [dict(zip(f[::2], f[1::2])) for _, f in raw("XRANGE", "weft:ep:{%s}:control" % e, "-", "+")]
+    a = svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2", "shared_with": ["bob"], "metadata": {}})
+    check("update", a.status == 200 and a.json["endpoint_id"] == e and svc.get("/v2/endpoints/" + e).json["name"] == "e2", a)
+    check("no key message for the same key", not controls())
+    svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2", "weft": {"public_key": "9" * 40}})
+    check("a new key is told to the forwarder", controls()[-1] == {b"c": b"key"} and raw("HGET", "weft:ep:{%s}" % e, "key") == b"9" * 40)
+    check("shared now", svc.get("/v2/endpoints/" + e, token=bob).status == 200 and
+          [x["uuid"] for x in svc.get("/v2/endpoints?role=any", token=bob).json] == [e])
+    error("immutable flags", svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2", "multi_user": True}), 409, "RESOURCE_CONFLICT")
+    a = svc.post("/v3/endpoints/%s/lock" % e)
+    check("lock", a.json["endpoint_id"] == e and a.json["lock_expiration_timestamp"] > time.time() - 5, a)
+    error("locked", svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2"}), 423, "RESOURCE_LOCKED")
+    a = wait_for(lambda: svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2"}).status == 200, 5)
+    check("the lock ends", [c[b"c"] for c in controls()][-2:] == [b"drain", b"undrain"], controls())
+    check("lock as of v2", isinstance(svc.post("/v2/endpoints/%s/lock" % e, {}).json["lock_expiration_timestamp"], str))
+    f, g = function(), function()
+    a = svc.get("/v3/endpoints/%s/allowed_functions" % e).json
+    check("unrestricted", a["endpoint_id"] == e and a["restricted"] is False and a["functions"] == [], a)
+    check("whitelist add", svc.post("/v2/endpoints/%s/whitelist" % e, {"func": [f]}).status == 200 and
+          svc.get("/v2/endpoints/%s/whitelist" % e).json["functions"] == [f])
+    error("a function that is not allowed", submit(e, {g: ["x"]}), 403, "FUNCTION_NOT_PERMITTED")
+    check("an allowed one", submit(e, {f: ["x"]}).status == 200)
+    svc.delete("/v2/endpoints/%s/whitelist/%s" % (e, f))
+    a = svc.get("/v3/endpoints/%s/allowed_functions" % e).json
+    check("whitelist remove", a["restricted"] is True and a["functions"] == [], a)
+    old = str(uuid.uuid4())
+    a = svc.post("/v2/endpoints", {"endpoint_uuid": old, "endpoint_name": "old", "version": "2.2"})
+    check("registering as old agents do", a.json["endpoint_id"] == old and svc.post("/v2/endpoints", {"endpoint_uuid": old, "endpoint_name": "old2"}).status == 200)
+    error("with someone else's id", svc.post("/v2/endpoints", {"endpoint_uuid": old, "endpoint_name": "x"}, token=bob), 403, "ENDPOINT_ALREADY_REGISTERED")
+    fw.stop()
+    check("delete", svc.delete("/v3/endpoints/" + e).json == {"result": 302})
+    check("gone from Redis, and told", raw("SISMEMBER", "weft:eps", e) == 0 and controls()[-1] == {b"c": b"deleted"})
+    error("submitting to it", submit(e, {f: ["x"]}), 404, "ENDPOINT_NOT_FOUND")
+
+
+def submitting():
+    f, g, e = function(), function(), endpoint()
+    before = tasks_in_redis()
+    for name, a, status, code in (
+            ("unknown endpoint", submit(str(uuid.uuid4()), {f: ["x"]}), 404, "ENDPOINT_NOT_FOUND"),
+            ("unknown function", submit(e, {f: ["x"], str(uuid.uuid4()): ["x"]}), 404, "FUNCTION_NOT_FOUND"),
+            ("someone else's endpoint", submit(e, {f: ["x"]}, token=bob), 403, "ENDPOINT_ACCESS_FORBIDDEN"),
+            ("no tasks", submit(e, {}), 422, "SEMANTICALLY_INVALID"),
+            ("tasks of the wrong form", submit(e, {f: "x"}), 422, "SEMANTICALLY_INVALID"),
+            ("a key that is no id", submit(e, {"x": ["x"]}), 422, "SEMANTICALLY_INVALID"),
+            ("bad limits", submit(e, {f: ["x"]}, limits={"time_limit_s": "1"}), 422, "SEMANTICALLY_INVALID"),
+            ("bad wait", submit(e, {f: ["x"]}, "?wait=never"), 400, "REQUEST_MALFORMED"),
+            ("too long a wait", submit(e, {f: ["x"]}, "?wait=301"), 400, "REQUEST_MALFORMED"),
+            ("payload over the limit", submit(e, {f: ["x", "y" * (1 << 20) + "z"]}), 413, "TASK_PAYLOAD_TOO_LARGE"),
+            ("too many tasks", submit(e, {f: ["x"] * 2001}), 413, "BATCH_RUN_TOO_LARGE"),
+            ("unknown group", submit(e, {f: ["x"]}, task_group_id=str(uuid.uuid4())), 404, "TASK_GROUP_NOT_FOUND")):
+        error("submit: " + name, a, status, code)
+    public = endpoint("public", public=True)
+    error("submit: someone else's function", submit(public, {f: ["x"]}, token=bob), 403, "FUNCTION_ACCESS_FORBIDDEN")
+    check("nothing rejected left a trace", tasks_in_redis() == before)
+    key = f.upper()
+    a = submit(e, {key: ["one", {"a": [1, 2.5, "ü"]}], g: ["three"]}, limits={"time_limit_s": 1.5, "memory_limit_bytes": 4096, "max_result_bytes": 99})
+    check("submit", a.status == 200 and set(a.json) == {"request_id", "task_group_id", "endpoint_id", "tasks"} and a.json["endpoint_id"] == e and
+          is_uuid(a.json["request_id"]) and is_uuid(a.json["task_group_id"]), a)
+    check("keys are echoed as they came, in order", list(a.json["tasks"]) == [key, g] and [len(v) for v in a.json["tasks"].values()] == [2, 1], a)
+    group = a.json["task_group_id"]
+    fw = Forwarder(redis, e, lambda t: None)
+    wait_for(lambda: len(fw.seen) == 3)
+    t = fw.seen
+    check("queue records", [x["payload"] for x in t] == [b"one", '{"a":[1,2.5,"ü"]}'.encode(), b"three"] and [x["payload_is_json"] for x in t] == [False, True, False] and
+          [x["function"] for x in t] == [f, f, g] and t[0]["time_limit_ms"] == 1500 and t[0]["memory_limit_bytes"] == 4096 and
+          t[0]["max_result_bytes"] == 99 and 0 < t[0]["received_ns"] <= t[0]["queued_ns"], t)
+    ids = [i for v in a.json["tasks"].values() for i in v]
+    doc = svc.get("/v2/tasks/" + ids[0]).json
+    check("pending document", doc == {"task_id": ids[0], "status": "received"}, doc)
+    error("someone else's task", svc.get("/v2/tasks/" + ids[0], token=bob), 404, "TASK_NOT_FOUND")
+    error("someone else's trace", svc.get("/v3/tasks/%s/trace" % ids[0], token=bob), 404, "TASK_NOT_FOUND")
+    error("unknown task", svc.get("/v2/tasks/%s" % uuid.uuid4()), 404, "TASK_NOT_FOUND")
+    raw("HSET", "weft:task:{%s}" % ids[1], "s", "4")
+    check("running", svc.get("/v2/tasks/" + ids[1]).json["status"] == "running")
+    grp = svc.get("/v2/taskgroup/" + group).json
+    check("task group", grp["taskgroup_id"] == group and [x["id"] for x in grp["tasks"]] == ids and grp["create_websockets_queue"] is False and
+          all("created_at" in x for x in grp["tasks"]), grp)
+    error("someone else's group", svc.get("/v2/taskgroup/" + group, token=bob), 403, "TASK_GROUP_ACCESS_FORBIDDEN")
+    error("submitting into it", submit(public, {function(public=True): ["x"]}, task_group_id=group, token=bob), 403, "TASK_GROUP_ACCESS_FORBIDDEN")
+    more = submit(e, {f: ["later"]}, task_group_id=group)
+    check("into one's own group", more.json["task_group_id"] == group and len(svc.get("/v2/taskgroup/" + group).json["tasks"]) == 4, more)
+    lone = submit(e, {f: ["alone"]}).json
+    lid = lone["tasks"][f][0]
+    check("a lone task is its own group, without a key", lone["task_group_id"] == lid and raw("EXISTS", "weft:group:{%s}" % lid) == 0 and
+          [x["id"] for x in svc.get("/v2/taskgroup/" + lid).json["tasks"]] == [lid])
+    more = submit(e, {f: ["joins"]}, task_group_id=lid).json
+    check("others may join it", [x["id"] for x in svc.get("/v2/taskgroup/" + lid).json["tasks"]] == [lid] + more["tasks"][f] or
+          set(x["id"] for x in svc.get("/v2/taskgroup/" + lid).json["tasks"]) == {lid, more["tasks"][f][0]})
+    e2 = endpoint("second")
+    old = svc.post("/v2/submit", {"tasks": [[f, e2, "a"], [g, e, "b"], [f, e2, "c"]], "create_websocket_queue": False})
+    check("submit as of v2", old.status == 200 and is_uuid(old.json["task_group_id"]) and [x["status"] for x in old.json["results"]] == ["Success"] * 3, old)
+    fw2 = Forwarder(redis, e2, lambda t: None)
+    wait_for(lambda: len(fw2.seen) == 2)
+    check("in the caller's order", [x["task"] for x in fw2.seen] == [old.json["results"][0]["task_uuid"], old.json["results"][2]["task_uuid"]])
+    error("v2: a bad triple", svc.post("/v2/submit", {"tasks": [[f, e2]]}), 422, "SEMANTICALLY_INVALID")
+    big = "B" * 200000
+    a = submit(e2, {f: [big]}).json
+    wait_for(lambda: len(fw2.seen) == 3)
+    check("a large payload stands apart", fw2.seen[2]["payload_apart"] and fw2.seen[2]["payload"] == big.encode() and
+          raw("EXISTS", "weft:task:{%s}:payload" % a["tasks"][f][0]) == 1)
+    fw.stop()
+    fw2.stop()
+
+
+def waiting():
+    f, e = function(), endpoint()
+    runtime = json.dumps({"os": "Linux", "python_version": "3.11.2", "dill_version": "0.3.9"})
+
+    def handle(t):
+        p = t["payload"]
+        if p == b"never":
+            return None
+        if p == b"slow":
+            time.sleep(0.3)
+        if p == b"fail":
+            return {"status": 2, "fault": 1, "code": 20, "error": "Traceback: no", "stdout": "so", "stderr": "se", "node": "n1", "detail": 0}
+        if p == b"big":
+            return {"status": 1, "result": b"R" * 300000}
+        return {"status": 1, "result": p, "runtime": runtime}
+    fw = Forwarder(redis, e, handle)
+    a = submit(e, {f: ["quick"]}, "?wait=10")
+    i = a.json["tasks"][f][0]
+    doc = a.json["results"].get(i, {})
+    check("submit and wait", a.status == 200 and doc["status"] == "success" and doc["result"] == "quick" and doc["task_id"] == i and
+          doc["function_id"] == f and doc["endpoint_id"] == e, a)
+    check("completion_t is text", isinstance(doc["completion_t"], str) and abs(float(doc["completion_t"]) - time.time()) < 60)
+    a = submit(e, {f: ["traced"]}, "?wait=10&trace=1").json
+    st = list(a["results"].values())[0]["stamps"]
+    check("service_result is stamped for a waiting caller", st["received"] <= st["queued"] <= st["forwarder_read"] <= st["service_result"], st)
+    a = submit(e, {f: ["a", "b", "never"]}, "?wait=0.5").json
+    check("those that ended in time", sorted(d["result"] for d in a["results"].values()) == ["a", "b"], a)
+    t0 = time.monotonic()
+    a = submit(e, {f: ["slow", "slow"]}, "?wait=10").json
+    check("waits for all, and no longer", len(a["results"]) == 2 and 0.5 < time.monotonic() - t0 < 5)
+    a = submit(e, {f: ["big"]}, "?wait=10").json
+    check("a result too large for the channel", len(list(a["results"].values())[0]["result"]) == 300000)
+    i = submit(e, {f: ["fail"]}, "?wait=10").json["tasks"][f][0]
+    doc = svc.get("/v2/tasks/" + i).json
+    check("failed document", doc["status"] == "failed" and doc["exception"] == "Traceback: no" and "result" not in doc and "completion_t" in doc, doc)
+    doc = svc.get("/v3/tasks/" + i).json
+    check("v3 document", doc["stdout"] == "so" and doc["stderr"] == "se" and doc["node"] == "n1" and doc["fault"] == "user" and doc["code"] == "TASK_EXCEPTION" and
+          doc["task_group_id"] == i and "submitted" in doc, doc)
+    i = submit(e, {f: ["slow"]}).json["tasks"][f][0]
+    doc = svc.get("/v2/tasks/%s?wait=10" % i).json
+    check("waiting for a task later", doc["status"] == "success" and doc["details"]["python_version"] == "3.11.2" and
+          set(doc["details"]["task_transitions"]) == {"execution-start", "execution-end"}, doc)
+    check("again at once", svc.get("/v2/tasks/%s?wait=10" % i).json == doc)
+    t = svc.get("/v3/tasks/%s/trace" % i).json
+    check("trace", t["task_id"] == i and t["spans"][0]["from"] == "received" and t["total_us"] > 200000 and
+          abs(sum(s["us"] for s in t["spans"]) - t["total_us"]) < 1 and all(s["process"] for s in t["spans"]), t)
+    t0 = time.monotonic()
+    i = submit(e, {f: ["never"]}).json["tasks"][f][0]
+    doc = svc.get("/v2/tasks/%s?wait=0.4" % i).json
+    check("the time is over", doc["status"] == "received" and 0.35 < time.monotonic() - t0 < 5, doc)
+    ids = [submit(e, {f: [p]}).json["tasks"][f][0] for p in ("x", "slow", "y")]
+    unknown = str(uuid.uuid4())
+    a = svc.post("/v2/batch_status?wait=10", {"task_ids": ids + [unknown]}).json
+    check("batch status, waiting", a["response"] == "batch" and [a["results"][k]["status"] for k in ids] == ["success"] * 3, a)
+    check("unknown ids in it", a["results"][unknown]["status"] == "Failed" and a["results"][unknown]["reason"] == "Unknown task id")
+    a = svc.post("/v2/batch_status", {"task_ids": ids}, token=bob).json["results"]
+    check("someone else's look unknown", {d["status"] for d in a.values()} == {"Failed"}, a)
+    a = svc.post("/v3/batch_status", {"task_ids": ids}).json["results"]
+    check("batch status of v3", all(d["function_id"] == f for d in a.values()))
+    a = svc.post("/v3/batch_status?wait=10&until=any", {"task_ids": [i, ids[0]]}).json["results"]
+    check("until any", list(a) == [ids[0]], a)
+    check("an empty batch", svc.post("/v2/batch_status", {"task_ids": []}).json == {"response": "batch", "results": {}})
+    error("bad ids", svc.post("/v2/batch_status", {"task_ids": ["x"]}), 422, "SEMANTICALLY_INVALID")
+    others = [threading.Thread(target=lambda: got.append(svc.get("/v2/tasks/%s?wait=10" % slow).json["status"])) for _ in range(8)]
+    got, slow = [], submit(e, {f: ["slow"]}).json["tasks"][f][0]
+    [t.start() for t in others]
+    [t.join() for t in others]
+    check("many wait for one task", got == ["success"] * 8, got)
+    import socket
+    s = socket.create_connection(("127.0.0.1", svc.port))
+    s.sendall(("GET /v2/tasks/%s?wait=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % (i, svc.token)).encode())
+
+    def waiters():
+        return int(float(re.search(r"^weft_service_waiters (\S+)", svc.get("/metrics", token=None).text, re.M).group(1)))
+    wait_for(lambda: waiters() == 1)
+    s.close()
+    wait_for(lambda: waiters() == 0, 5, "the waiter goes with its client")
+    check("a client that leaves does not wait on", True)
+    fw.online(up=0)
+    time.sleep(1.1)  # what is known of the endpoint is remembered for a second
+    check("waiting for its endpoint", svc.get("/v2/tasks/" + i).json["status"] == "waiting-for-ep")
+    fw.stop()
+
+
+def cancelling():
+    f, e = function(), endpoint()
+    fw = Forwarder(redis, e, lambda t: None)
+    i = submit(e, {f: ["x" * 20000]}).json["tasks"][f][0]
+    wait_for(lambda: len(fw.seen) == 1)
+    error("someone else's", svc.delete("/v3/tasks/" + i, token=bob), 404, "TASK_NOT_FOUND")
+    error("unknown", svc.delete("/v3/tasks/%s" % uuid.uuid4()), 404, "TASK_NOT_FOUND")
+    got = []
+    t = threading.Thread(target=lambda: got.append(svc.get("/v2/tasks/%s?wait=10" % i).json))
+    t.start()
+    wait_for(lambda: raw("HGET", "weft:task:{%s}" % i, "w"))
+    a = svc.delete("/v3/tasks/" + i)
+    check("cancel", a.status == 200 and a.json["status"] == "cancelled" and a.json["task_id"] == i, a)
+    t.join()
+    check("who waits is woken", got[0]["status"] == "failed" and got[0]["reason"], got)
+    check("again: the same", svc.delete("/v2/tasks/" + i).json["status"] == "failed")
+    check("as of v2: failed with a reason", svc.get("/v2/tasks/" + i).json.get("reason"))
+    tid = uuid.UUID(i).bytes
+    c = [dict(zip(x[::2], x[1::2])) for _, x in raw("XRANGE", "weft:ep:{%s}:control" % e, "-", "+")]
+    check("the forwarder is told, once", raw("SISMEMBER", "weft:ep:{%s}:cancelled" % e, tid) == 1 and c == [{b"c": b"cancel", b"t": tid}], c)
+    check("its payload is gone", raw("EXISTS", "weft:task:{%s}:payload" % i) == 0)
+    check("a result that comes later does not count", fw.store(raw, fw.seen[0], {"status": 1, "result": b"late"}) == 0)
+    j = submit(e, {f: ["y"]}).json["tasks"][f][0]
+    wait_for(lambda: len(fw.seen) == 2)
+    fw.store(raw, fw.seen[1], {"status": 1, "result": b"done"})
+    check("what has ended stays", svc.delete("/v3/tasks/" + j).json["status"] == "success")
+    fw.stop()
+
+
+def listing():
+    f, g, e, e2 = function(), function(), endpoint(), endpoint("other")
+    tok = svc.command("token", "create", "--user", "bob").stdout.strip()
+    before = svc.get("/v3/tasks?limit=1000", token=tok).json
+    check("bob has none", before == {"tasks": [], "next_cursor": None}, before)
+    fb, eb = function(token=bob), endpoint("bobs", token=bob)
+    ids = []
+    for n in (1, 700, 3):
+        ids += submit(eb, {fb: ["x"] * n}, token=bob).json["tasks"][fb]
+    seen, cursor, pages = [], "", 0
+    while True:
+        page = svc.get("/v3/tasks?limit=250" + cursor, token=bob).json
+        seen += [t["task_id"] for t in page["tasks"]]
+        pages += 1
+        if not page["next_cursor"] or pages > 20:
+            break
+        cursor = "&cursor=" + page["next_cursor"]
+    check("list with cursor: all, once, newest first", seen == ids[::-1], (len(seen), pages))
+    mine = submit(e, {f: ["a"], g: ["b"]}).json
+    submit(e2, {f: ["c"]})
+    svc.delete("/v3/tasks/" + mine["tasks"][f][0])
+
+    def listed(q):
+        return [t["task_id"] for t in svc.get("/v3/tasks?" + q).json["tasks"]]
+    check("by endpoint", set(listed("endpoint=" + e)) == {mine["tasks"][f][0], mine["tasks"][g][0]})
+    check("by function", listed("function=" + g) == mine["tasks"][g])
+    check("by group", len(listed("group=" + mine["task_group_id"])) == 2)
+    check("by status", listed("status=cancelled&endpoint=" + e) == mine["tasks"][f] and listed("status=pending&endpoint=" + e) == mine["tasks"][g])
+    t = svc.get("/v3/tasks?limit=1").json["tasks"][0]
+    check("an entry", {"task_id", "status", "function_id", "endpoint_id", "task_group_id", "submitted"} <= set(t), t)
+    error("bad status", svc.get("/v3/tasks?status=lost"), 400, "REQUEST_MALFORMED")
+    for c in ("x", "1-1", "1-1.", "-.1", "%2B.1", "1-1.99999999999999999999"):
+        error("bad cursor " + c, svc.get("/v3/tasks?cursor=" + c), 400, "REQUEST_MALFORMED")
+
+
+def batches():
+    f, e = function(), endpoint()
+    fw = Forwarder(redis, e)
+    a = submit(e, {f: ["p%d" % i for i in range(1000)]}, "?wait=30").json
+    ids = a["tasks"][f]
+    check("a batch of 1,000, waited for", len(set(ids)) == 1000 and len(a["results"]) == 1000 and
+          all(a["results"][ids[i]]["result"] == "p%d" % i for i in range(1000)))
+    check("in order", [t["task"] for t in fw.seen] == ids)
+    st = svc.post("/v2/batch_status", {"task_ids": ids}).json["results"]
+    check("its batch status", len(st) == 1000 and {d["status"] for d in st.values()} == {"success"})
+    check("its group", [x["id"] for x in svc.get("/v2/taskgroup/" + a["task_group_id"]).json["tasks"]] == ids)
+    fw.stop()
+    full = endpoint("full")
+    keys = tasks_in_redis()
+    check("filling a queue", submit(full, {f: ["x"] * 2000}).status == 200)
+    error("no room for so many", submit(full, {f: ["x"] * 1500}), 429, "ENDPOINT_QUEUE_FULL")
+    check("nothing of them is left", raw("XLEN", "weft:ep:{%s}:tasks" % full) == 2000 and tasks_in_redis() == keys + 2000)
+    check("room for the rest", submit(full, {f: ["x"] * 1000}).status == 200)
+    error("full", submit(full, {f: ["x"]}), 429, "ENDPOINT_QUEUE_FULL")
+    error("full, and waiting", submit(full, {f: ["z" * 20000]}, "?wait=5"), 429, "ENDPOINT_QUEUE_FULL")
+    check("no payload is left either", tasks_in_redis() == keys + 3000)
+    raw("DEL", "weft:ep:{%s}:tasks" % full)
+
+
+def idempotency():
+    f, e = function(), endpoint()
+    h = {"Idempotency-Key": "key-1"}
+    a = submit(e, {f: ["x"]}, headers=h)
+    b = submit(e, {f: ["x"]}, headers=h)
+    check("the first answer again", a.status == 200 and b.json == a.json and b.headers.get("Idempotent-Replayed") == "true", (a, b))
+    check("and one task", raw("XLEN", "weft:ep:{%s}:tasks" % e) == 1)
+    error("the key with another request", submit(e, {f: ["y"]}, headers=h), 422, "SEMANTICALLY_INVALID")
+    fb, eb = function(token=bob), endpoint("b", token=bob)
+    check("another user's key is another", submit(eb, {fb: ["x"]}, token=bob, headers=h).status == 200)
+    error("too long a key", submit(e, {f: ["x"]}, headers={"Idempotency-Key": "k" * 129}), 400, "REQUEST_MALFORMED")
+    h = {"Idempotency-Key": "key-2"}
+    raw("CONFIG", "SET", "maxmemory", "1")
+    first = submit(e, {f: ["x"]}, headers=h)
+    raw("CONFIG", "SET", "maxmemory", "0")
+    error("a request that fails", first, 503, "STORAGE_FULL")
+    check("may be repeated", submit(e, {f: ["x"]}, headers=h).status == 200)
+    fw = Forwarder(redis, e)
+    a = submit(e, {f: ["w"]}, "?wait=10", headers={"Idempotency-Key": "key-3"}).json
+    check("together with waiting", len(a["results"]) == 1, a)
+    got = []
+    ts = [threading.Thread(target=lambda: got.append(submit(e, {f: ["par"]}, headers={"Idempotency-Key": "key-4"}))) for _ in range(8)]
+    [t.start() for t in ts]
+    [t.join() for t in ts]
+    good = [x.json["tasks"][f][0] for x in got if x.status == 200]
+    check("at once: one task, the others get its answer or a conflict", good and len(set(good)) == 1 and {x.status for x in got} <= {200, 409}, got)
+    fw.stop()
+
+
+def redis_trouble():
+    f, e = function(), endpoint()
+    warm = submit(e, {f: ["warm"]})
+    before = tasks_in_redis()
+    raw("CONFIG", "SET", "maxmemory", "1")
+    for q in ("", "?wait=5"):
+        error("Redis is full%s" % q, submit(e, {f: ["x", "y" * 20000]}, q), 503, "STORAGE_FULL")
+    check("reading goes on", svc.get("/v2/tasks/" + warm.json["tasks"][f][0]).status == 200)
+    raw("CONFIG", "SET", "maxmemory", "0")
+    check("nothing was stored", tasks_in_redis() == before)
+    check("and again", submit(e, {f: ["x"]}).status == 200)
+    pending = warm.json["tasks"][f][0]
+    got = []
+    t = threading.Thread(target=lambda: got.append(submit(e, {f: ["during"]}, "?wait=2")))
+    t.start()
+    wait_for(lambda: any(b"during" in x for _, fl in raw("XREVRANGE", "weft:ep:{%s}:tasks" % e, "+", "-", "COUNT", 5) for x in fl))
+    redis.stop()
+    wait_for(lambda: svc.get("/readyz", token=None).status == 503, 10, "readyz says so")
+    for name, a in (("submit", submit(e, {f: ["x"]})), ("submit, waiting", submit(e, {f: ["x"]}, "?wait=5")), ("task", svc.get("/v2/tasks/" + pending)),
+                    ("batch status", svc.post("/v2/batch_status", {"task_ids": [pending]})), ("list", svc.get("/v3/tasks")),
+                    ("group", svc.get("/v2/taskgroup/" + pending)), ("register endpoint", svc.post("/v3/endpoints", {"endpoint_name": "x"})),
+                    ("endpoint status", svc.get("/v2/endpoints/%s/status" % e)), ("cancel", svc.delete("/v2/tasks/" + pending))):
+        error("Redis is away: " + name, a, 503, "SERVICE_UNAVAILABLE")
+    check("readyz has a reason", "Redis" in svc.get("/readyz", token=None).json["detail"])
+    check("healthz stays", svc.get("/healthz", token=None).status == 200)
+    check("what needs no Redis goes on", svc.get("/v2/functions/" + f).status == 200)
+    g = svc.post("/v3/functions", {"function_name": "g", "function_code": "c"})
+    check("registering a function too", g.status == 200, g)
+    t.join()
+    check("a stored task is never a 5xx, though waiting failed", got[0].status == 200 and got[0].json["results"] == {}, got)
+    redis.start()
+    wait_for(lambda: svc.get("/readyz", token=None).status == 200, 20, "ready again")
+    global raw_after
+    globals()["raw"] = redis.client()
+    a = submit(e, {g.json["function_uuid"]: ["x"]})
+    check("Redis is back", a.status == 200 and raw("EXISTS", "weft:fn:{%s}" % g.json["function_uuid"]) == 1, a)
+    fw = Forwarder(redis, e)
+    i = svc.get("/v2/tasks/%s?wait=10" % pending).json
+    check("tasks went through it", i["status"] == "success", i)
+    fw.stop()
+    # emptied: what the registry knows comes back by itself
+    raw("FLUSHALL")
+    redis.stop()
+    redis.start()
+    globals()["raw"] = redis.client()
+    wait_for(lambda: raw("SISMEMBER", "weft:eps", e) == 1, 20, "endpoints are put back")
+    check("an emptied Redis is filled from the registry", raw("HGET", "weft:ep:{%s}" % e, "key") == KEY.encode())
+    fw = Forwarder(redis, e)
+    a = wait_for(lambda: (lambda x: x if x.status == 200 else None)(submit(e, {f: ["again"]}, "?wait=10")), 10)
+    check("functions too", len(a.json["results"]) == 1 and raw("EXISTS", "weft:fn:{%s}" % f) == 1, a)
+    fw.stop()
+
+
+def redis_cut():
+    """Connections cut at awkward moments."""
+    f, e = function(), endpoint()
+    hold = threading.Event()
+    fw = Forwarder(redis, e, lambda t: (hold.wait(10), {"status": 1, "result": t["payload"]})[1])
+    got = []
+    t = threading.Thread(target=lambda: got.append(submit(e, {f: ["held"]}, "?wait=10")))
+    t.start()
+    wait_for(lambda: fw.seen)
+    raw("CLIENT", "KILL", "TYPE", "pubsub")
+    raw("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") if False else None
+    hold.set()
+    t.join()
+    check("the channel is cut while one waits: no lost wake-up", len(got[0].json["results"]) == 1, got)
+    # Redis stands still while tasks are being stored, and the connection is cut before it answers
+    redis.proc.send_signal(signal.SIGSTOP)
+    got = []
+    t = threading.Thread(target=lambda: got.append(submit(e, {f: ["doubt"]}, "?wait=10")))
+    t.start()
+    time.sleep(0.3)  # the command is on its way; nothing can be asked of a stopped Redis
+    redis.proc.send_signal(signal.SIGCONT)
+    t.join()
+    check("a Redis that stood still", got[0].status == 200 and len(got[0].json["results"]) == 1, got)
+    statuses, stop = [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            a = submit(e, {f: ["n%d" % len(statuses)]}, "?wait=10")
+            statuses.append((a.status, len((a.json or {}).get("results", {}))))
+    ts = [threading.Thread(target=load) for _ in range(4)]
+    [x.start() for x in ts]
+    ours = raw("CLIENT", "ID")
+    for _ in range(12):
+        time.sleep(0.1)  # the pace of the trouble
+        for line in raw("CLIENT", "LIST").decode().splitlines():
+            c = dict(p.split("=", 1) for p in line.split() if "=" in p)
+            if int(c["id"]) != ours and "xreadgroup" not in c["cmd"] and "evalsha" in c["cmd"] or "subscribe" in c["cmd"]:
+                raw("CLIENT", "KILL", "ID", c["id"])
+    stop.set()
+    [x.join() for x in ts]
+    bad = [s for s in statuses if s[0] not in (200, 503) or (s[0] == 200 and s[1] != 1)]
+    check("connections cut under load: each answer is right", not bad and sum(s[0] == 200 for s in statuses) > 20, (bad[:5], len(statuses)))
+    stored = [x["payload"] for x in fw.seen if x["payload"].startswith(b"n")]
+    check("and no task twice", len({x["task"] for x in fw.seen}) == len(fw.seen) and len(stored) >= sum(s[0] == 200 for s in statuses))
+    fw.stop()
+
+
+def audit():
+    import sqlite3
+    time.sleep(0.3)  # written a few times a second
+    db = sqlite3.connect(svc.sets["registry.path"])
+    actions = {x for (x,) in db.execute("SELECT DISTINCT action FROM audit")}
+    db.close()
+    want = {"function.register", "function.delete", "endpoint.register", "endpoint.update", "endpoint.lock", "endpoint.delete", "endpoint.allow",
+            "endpoint.disallow", "task.submit", "task.cancel", "token.grant"}
+    check("the audit log has each kind of change", want <= actions, want - actions)
+
+
+def rate():
+    p = Place()
+    s = Service(arg.build, p.path, redis.url, limits__requests_per_s=5, limits__request_burst=3)
+    s.start()
+    codes = [s.get("/v3/whoami") for _ in range(6)]
+    check("rate limit", [a.status for a in codes[:3]] == [200] * 3 and 429 in [a.status for a in codes], codes)
+    error("its answer", [a for a in codes if a.status == 429][0], 429, "RATE_LIMITED")
+    check("SIGTERM ends it", s.stop() == 0)
+
+
+def processes():
+    p = Place()
+    s = Service(arg.build, p.path, redis.url, workers=2, drain_grace="5s")
+    s.start()
+    a = s.post("/v3/functions", {"function_name": "f", "function_code": "c"})
+    f = a.json["function_uuid"]
+    e = s.post("/v3/endpoints", {"endpoint_name": "e"}).json["endpoint_id"]
+
+    def children():
+        out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(s.proc.pid)], stdout=subprocess.PIPE, universal_newlines=True).stdout.split()
+        return {int(x) for x in out}
+    wait_for(lambda: len(children()) == 2)
+    first = children()
+    os.kill(min(first), signal.SIGKILL)
+    wait_for(lambda: len(children()) == 2 and children() != first, 10, "a dead worker is replaced")
+    check("a dead worker is replaced", True)
+    bad, done, stop = [], [0], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            try:
+                x = s.get("/v3/whoami")
+            except OSError as ex:
+                x = ex
+            if getattr(x, "status", 0) != 200:
+                bad.append(x)
+            done[0] += 1
+    wait_for(lambda: s.log().count("msg=serving") >= 3, 10)
+    ts = [threading.Thread(target=load) for _ in range(3)]
+    [t.start() for t in ts]
+    got = []
+    slow = threading.Thread(target=lambda: got.append(s.post("/v3/endpoints/%s/submit?wait=1.5" % e, {"tasks": {f: ["x"]}})))
+    slow.start()
+    time.sleep(0.2)  # some load before, some after
+    old = children()
+    s.proc.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(children()) == 2 and not children() & old, 20, "all workers are new")
+    stop.set()
+    [t.join() for t in ts]
+    slow.join()
+    check("SIGHUP replaces the workers", True)
+    check("a request in hand is finished", got[0].status == 200, got)
+    check("and no request is refused meanwhile", len(bad) <= 0.02 * done[0] and done[0] > 20, (len(bad), done[0], bad[:3]))
+    kids = children()
+    s.proc.kill()
+    s.proc.wait()
+    wait_for(lambda: not any(os.path.exists("/proc/%d" % k) and "Z" not in open("/proc/%d/stat" % k).read().split(")")[1].split()[0] for k in kids), 5,
+             "the workers go with their master")
+    check("a killed master takes its workers with it", True)
+    s.start()
+    check("and starts again, with what it knew", s.get("/v2/functions/" + f).status == 200)
+    check("SIGTERM ends it", s.stop() == 0)
+    check("nobody is left", not children())
+
+
+for section in (commands, meta, authentication, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
+                redis_cut, audit, rate, processes):
+    r.guard(section)
+check("the service ends when asked to", svc.stop() == 0)
+log = svc.log()
+check("no worker died", "worker died" not in log, [line for line in log.splitlines() if "worker died" in line][:3])
+check("no token in the log", svc.token not in log and bob not in log)
+redis.stop()
+r.end()
