@@ -98,7 +98,8 @@ int service_error (int status, const char *body, size_t n, const char *url, cons
 		else if (status >= 400 && status < 500 && status != 429 && status != 408 && status != 423)
 			code = ERR_INVALID;
 		err_set (err, code, FAULT_PEER, "the service at %s %s (HTTP %d)%s%.200s", url,
-			 status == 401 ? "refused the token" : status == 403 ? "does not permit it" : "refused", status,
+			 status == 401 ? "refused the token" : status == 403 ? "does not permit it"
+			 : status >= 500 || status == 429 ? "cannot do it now" : "refused", status,
 			 reason ? ": " : "", reason ? reason : "");
 	}
 	json_decref (j);
@@ -309,10 +310,10 @@ struct service *service_create (struct loop *l, const struct service_opts *o, st
 		service_destroy (&s);
 		return NULL;
 	}
-	/* ids are the service's: at another one this endpoint is new */
+	/* Another address may be another service, or the same one that has moved, with our queue: it knows our id or not (404). */
 	if (s->who.known && *s->who.service_url && strcmp (s->who.service_url, s->url) != 0) {
-		log_warn ("service", "another service than before, registering anew", "before=%s now=%s", s->who.service_url, s->url);
-		memset (&s->who, 0, sizeof (s->who));
+		log_warn ("service", "another address of the service than before", "before=%s now=%s", s->who.service_url, s->url);
+		*s->who.address = *s->who.server_key = 0;
 	}
 	return s;
 }
