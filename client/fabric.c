@@ -93,11 +93,31 @@ static int sub_dir (const char *dir, const char *name, struct err *err)
 	return rc;
 }
 
-static int free_port (struct err *err)
+/* The port of the last run, so that what people have exported stays right; 0 when there was none. */
+static int last_port (const char *state)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
+	char *path = xasprintf ("%s/env", state), *text = conf_read_secret (path, 16384, NULL);
+	const char *at = text ? strstr (text, "WEFT_URL=http://127.0.0.1:") : NULL;
+	int port = at ? atoi (at + strlen ("WEFT_URL=http://127.0.0.1:")) : 0;
+	free (path);
+	free (text);
+	return port > 0 && port < 65536 ? port : 0;
+}
+
+/* wanted, when it is free, else any. */
+static int free_port (int wanted, struct err *err)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons ((uint16_t)wanted), .sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
 	socklen_t n = sizeof (a);
-	int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), port = -1;
+	int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), port = -1, one = 1;
+	if (fd >= 0 && wanted && (setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof (one)) < 0 || bind (fd, (struct sockaddr *)&a, n) < 0)) {
+		close (fd);
+		return free_port (0, err);
+	}
+	if (wanted && fd >= 0) {
+		close (fd);
+		return wanted;
+	}
 	if (fd < 0 || bind (fd, (struct sockaddr *)&a, n) < 0 || getsockname (fd, (struct sockaddr *)&a, &n) < 0)
 		err_errno (err, "looking for a free port");
 	else
@@ -497,7 +517,7 @@ struct fabric *fabric_create (struct loop *l, const struct fabric_opts *o, struc
 	if (make_dirs (f->state, err) < 0 || sub_dir (f->state, "redis", err) < 0 || sub_dir (f->state, "log", err) < 0 ||
 	    take_lock (f, err) < 0 || !(f->bin = own_directory (err)))
 		goto fail;
-	if (!port && (port = free_port (err)) < 0)
+	if (!port && (port = free_port (last_port (f->state), err)) < 0)
 		goto fail;
 	f->url = xasprintf ("http://127.0.0.1:%" PRId64, port);
 	f->redis_url = xasprintf ("unix://%s/redis.sock", f->state);
