@@ -3,6 +3,8 @@
 """Bad input over REST: each gets its documented error, nothing is half done, and the service stays as it was."""
 import json
 import os
+import sqlite3
+import subprocess
 import sys
 import uuid
 
@@ -113,6 +115,19 @@ def strangers(report, f):
         r = c.getresponse()
         refused(report, name, (r.status, json.loads(r.read())), status, code)
     c.close()
+    for name in ("ann", "ben"):     # the tool beside a running service: what each run of it adds is seen, and what the service adds stays
+        tool = [os.path.join(f.bin, "weft-service")]
+        conf = ["--config", os.path.join(f.state, "service.yaml")]
+        subprocess.run(tool + ["user", "add"] + conf + [name], check=True, stdout=subprocess.DEVNULL)
+        token = subprocess.run(tool + ["token", "create"] + conf + ["--user", name, "--scopes", "read,register"], check=True, stdout=subprocess.PIPE,
+                               universal_newlines=True).stdout.split()[-1]
+        report.check("a token that the tool makes for %s works at once" % name, f.http("GET", "/v3/whoami", token=token)[0] == 200)
+        mine = register(f, "def f(x): return x", "f", token=token)
+        subprocess.run(tool + ["token", "list"] + conf, check=True, stdout=subprocess.DEVNULL)
+        report.check("what %s registers is kept" % name, ok(f.http("GET", "/v2/functions", token=token))["functions"][0]["function_uuid"] == mine)
+        db = sqlite3.connect(os.path.join(f.state, "registry.db"), timeout=20)
+        report.check("and is in the registry for %s" % name, db.execute("SELECT count(*) FROM functions WHERE id = ?", (uuid.UUID(mine).bytes,)).fetchone() == (1,))
+        db.close()
     reader = second_user(f, "reader", scopes=1)
     refused(report, "a token that may only read registers", f.http("POST", "/v3/functions", {"function_name": "x", "function_code": "x"}, token=reader), 403,
             "INSUFFICIENT_AUTH_SCOPE")

@@ -239,7 +239,7 @@ def crashes(report, f):
     for kind, word in (("interrupt", "KeyboardInterrupt"), ("deep", "RecursionError")):
         failed(report, word, call(f, fn(f, "raise_"), kind), "TASK_EXCEPTION", word)
     call(f, fn(f, "surroundings"))
-    ids, _ = submit(f, fn(f, "clean"), ["{}"] * 8, wait=15)
+    ids, _ = submit(f, fn(f, "clean"), [{"args": []}] * 8, wait=15)
     docs = gather(f, ids)
     report.check("environment, directory and stdout are those of before", all(d["result"] == "[null,true,true]" for d in docs.values()), docs)
     alive(report, f, before, "crashes")

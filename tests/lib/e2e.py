@@ -42,7 +42,7 @@ def main(doc, tests, make=None):
     except Exception:
         report.check("the fabric", False, traceback.format_exc())
     if f:
-        if report.failed:
+        if report.failed and f.proc:
             print(f.logs())
         left = f.stop()
         report.check("everything ended when it was told to", not left, left)
