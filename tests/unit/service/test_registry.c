@@ -306,6 +306,27 @@ static void test_two_connections (void **state)
 	registry_close (&mine);
 }
 
+/* A connection opened and closed beside others must not cost them their locks: another process would then remove the log that they
+ * write to, and each side would go on with a database of its own. */
+static void test_locks_survive_other_connections (void **state)
+{
+	struct registry *second;
+	struct reg_user u;
+	char wal[160], cmd[400];
+
+	(void) state;
+	assert_int_equal (registry_open (&second, path, 1000, &err), 0);
+	snprintf (wal, sizeof (wal), "%s-wal", path);
+	assert_int_equal (access (wal, F_OK), 0);
+	snprintf (cmd, sizeof (cmd), "/usr/bin/python3 -c \"import sqlite3; c = sqlite3.connect ('%s'); c.execute ('UPDATE users SET name = name'); "
+		  "c.commit (); c.close ()\"", path);
+	assert_int_equal (system (cmd), 0);
+	assert_int_equal (access (wal, F_OK), 0);
+	assert_int_equal (registry_user_add (second, "erik", &u, &err), 0);
+	assert_int_equal (registry_user_find (r, "erik", &u, &err), 0);
+	registry_close (&second);
+}
+
 /* While another process holds the write lock a change fails as "unavailable" after its time, and readers go on. */
 static void test_busy (void **state)
 {
@@ -332,6 +353,7 @@ int main (void)
 	const struct CMUnitTest tests[] = {
 		T (test_file_is_private), T (test_opens_again), T (test_newer_tables_are_refused), T (test_not_a_database), T (test_users),
 		T (test_tokens), T (test_functions), T (test_endpoints), T (test_audit), T (test_two_connections), T (test_busy),
+		T (test_locks_survive_other_connections),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);
 }
