@@ -170,8 +170,8 @@ static void begin_end (struct agent *a, int64_t drain_ms)
 	if (a->blocks)
 		blocks_run (a->blocks, false);
 	dispatch_drain (a->dispatch, true);
+	/* not at once: the control socket has to answer first */
 	loop_timer_start (a->ending, END_TICK_MS, true);
-	on_ending (a);
 }
 
 static void on_signal (int signo, void *arg)

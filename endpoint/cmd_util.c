@@ -97,7 +97,7 @@ int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms,
 	}
 	reply = control_call (p->control, "stop", json_pack ("{s:I}", "drain_ms", (json_int_t) grace_ms), 5000, &err);
 	json_decref (reply);
-	if (!reply && pid > 1)
+	if (!reply && err.code == ERR_UNAVAILABLE && pid > 1)
 		kill (pid, SIGTERM);
 	if (!wait_gone (p, grace_ms + timeout_ms)) {
 		if (pid > 1)

@@ -1,0 +1,845 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""weft-endpoint, the agent and its commands, between a scripted service and forwarder and the real weft-manager and weft-worker."""
+import argparse
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import uuid
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+try:
+    import zmq
+except ImportError as e:
+    print("skip - endpoint: %s" % e)
+    print("0 passed, 0 failed, 1 skipped")
+    sys.exit(0)
+import wire  # noqa: E402
+
+BUILD = None
+TESTS = []
+TOKEN = "token-of-the-test"
+KIND_PYTHON = 2
+
+
+class Skip(Exception):
+    pass
+
+
+def test(f):
+    TESTS.append(f)
+    return f
+
+
+def alive(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# ---- the other side ---------------------------------------------------------------------------------------------
+
+
+class Service:
+    """POST and PUT /v3/endpoints, DELETE, GET .../forwarder, as weft-service answers them."""
+
+    def __init__(self):
+        self.calls, self.endpoints, self.forwarder, self.deleted = [], {}, None, []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *a):
+                pass
+
+            def answer(self, status, doc):
+                body = json.dumps(doc).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def handle_any(self):
+                n = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(n)) if n else None
+                outer.calls.append((self.command, self.path, body))
+                if self.path.startswith("/v2/version"):
+                    return self.answer(200, {"api": "0.1.0"})
+                if self.headers.get("Authorization") != "Bearer " + TOKEN:
+                    return self.answer(401, {"status": "Failed", "code": 1, "reason": "unknown token"})
+                parts = self.path.split("?")[0].strip("/").split("/")
+                if self.command == "POST" and parts == ["v3", "endpoints"]:
+                    ep = str(uuid.uuid4())
+                    outer.endpoints[ep] = body
+                    return self.answer(200, {"endpoint_id": ep})
+                if len(parts) < 3 or parts[2] not in outer.endpoints:
+                    return self.answer(404, {"reason": "no such endpoint"})
+                if self.command == "PUT":
+                    outer.endpoints[parts[2]] = body
+                    return self.answer(200, {"endpoint_id": parts[2]})
+                if self.command == "DELETE":
+                    outer.deleted.append(parts[2])
+                    del outer.endpoints[parts[2]]
+                    return self.answer(200, {"result": 302})
+                if self.command == "GET" and parts[3:] == ["forwarder"]:
+                    if outer.forwarder is None:
+                        return self.answer(503, {"reason": "no forwarder serves the endpoint yet"})
+                    return self.answer(200, {"address": outer.forwarder.address, "server_key": outer.forwarder.named_key,
+                                             "heartbeat_ms": 500})
+                return self.answer(404, {"reason": "no such route"})
+
+            do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_any
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = "http://127.0.0.1:%d" % self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Forwarder:
+    """The listener that the endpoint dials. A thread owns the sockets; the test talks to it through a list of calls."""
+
+    def __init__(self, service, majors=(1, 2), ack=True, allow=True, port=None):
+        self.ctx = zmq.Context()
+        self.service, self.majors, self.ack, self.allow, self.answer = service, majors, ack, allow, True
+        self.public, self.secret = (k.decode() for k in zmq.curve_keypair())
+        self.named_key = self.public
+        self.zap = self.ctx.socket(zmq.REP)
+        self.zap.bind("inproc://zeromq.zap.01")
+        self.sock = self.ctx.socket(zmq.ROUTER)
+        self.sock.linger = 200
+        self.sock.zap_domain = b"weft"
+        self.sock.curve_server = True
+        self.sock.curve_publickey, self.sock.curve_secretkey = self.public.encode(), self.secret.encode()
+        self.sock.bind("tcp://127.0.0.1:%s" % (port or "*"))
+        self.address = self.sock.last_endpoint.decode().rstrip("\0")
+        self.rid, self.epoch, self.major, self.hello, self.sessions = None, 0, 0, None, 0
+        self.results, self.copies, self.frames, self.returned, self.missing, self.states = {}, [], [], [], [], []
+        self.capacity, self.byes, self.functions, self.seen_keys = None, [], {}, []
+        self.todo, self.lock, self.running = [], threading.Lock(), True
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def close(self):
+        self.running = False
+        self.thread.join(5)
+        self.sock.close()
+        self.zap.close()
+        self.ctx.term()
+
+    def call(self, f, *a):
+        done = threading.Event()
+        with self.lock:
+            self.todo.append((f, a, done))
+        assert done.wait(5), "the forwarder's thread hangs"
+
+    def run(self):
+        poller = zmq.Poller()
+        poller.register(self.zap, zmq.POLLIN)
+        poller.register(self.sock, zmq.POLLIN)
+        beat = 0
+        while self.running:
+            ready = dict(poller.poll(10))
+            if self.zap in ready:
+                self.judge(self.zap.recv_multipart())
+            if self.sock in ready:
+                self.take(self.sock.recv_multipart())
+            with self.lock:
+                todo, self.todo = self.todo, []
+            for f, a, done in todo:
+                f(*a)
+                done.set()
+            if self.rid and self.epoch and time.time() - beat > 0.2:
+                beat = time.time()
+                self.send("HEARTBEAT")
+
+    def judge(self, m):
+        version, seq, domain, addr, ident, mechanism, key = m[:7]
+        text = zmq.utils.z85.encode(key).decode()
+        self.seen_keys.append(text)
+        known = [e["weft"]["public_key"] for e in self.service.endpoints.values()]
+        status = b"200" if self.allow and text in known else b"400"
+        self.zap.send_multipart([version, seq, status, b"", b"", b""])
+
+    def send(self, kind, *records, epoch=None):
+        self.sock.send_multipart([self.rid] + wire.message(kind, list(records), epoch=self.epoch if epoch is None else epoch,
+                                                           major=self.major or 2))
+
+    def take(self, frames):
+        rid, head, records = frames[0], wire.decode_header(frames[1]), frames[2:]
+        kind = wire.NAMES.get(head["type"])
+        assert head["count"] == len(records)
+        if kind == "HELLO":
+            return self.take_hello(rid, records[0])
+        if rid != self.rid:
+            return
+        if kind == "RESULT":
+            ids = []
+            for r in records:
+                d = wire.decode("RESULT", r)
+                (self.copies if d["task"] in self.results else self.frames).append(r)
+                self.results.setdefault(d["task"], d)
+                ids.append(d["task"])
+            if self.ack:
+                self.send("RESULT_ACK", wire.encode_ids(ids))
+        elif kind == "CAPACITY":
+            self.capacity = wire.decode("CAPACITY", records[0])
+        elif kind == "BYE":
+            self.byes.append(records[0])
+            self.rid = None
+        elif kind == "TASK_RETURN":
+            self.returned += [i for r in records for i in wire.decode_ids(r)]
+        elif kind == "FUNCTION_MISSING":
+            for i in [i for r in records for i in wire.decode_ids(r)]:
+                self.missing.append(i)
+                if i in self.functions and self.answer:
+                    self.send("FUNCTION", self.functions[i])
+        elif kind == "TASK_STATE":
+            self.states += [wire.decode("TASK_STATE", r) for r in records]
+
+    def take_hello(self, rid, record):
+        self.hello = wire.decode("HELLO", record)
+        self.rid = rid
+        self.major = min(self.majors[1], self.hello["max_major"])
+        if self.major < max(self.majors[0], self.hello["min_major"]):
+            self.sock.send_multipart([rid] + wire.message("REJECT", [wire.encode("REJECT", {"code": 13, "text": "no common version"})]))
+            return
+        self.epoch = int.from_bytes(os.urandom(7), "little") + 1
+        self.sessions += 1
+        self.sock.send_multipart([rid] + wire.message("WELCOME", [wire.encode("WELCOME", {
+            "major": self.major, "epoch": self.epoch, "heartbeat_ms": 300, "threshold_ms": 3000, "max_payload_bytes": 10 << 20,
+            "max_result_bytes": 10 << 20, "name": "forwarder", "pid": os.getpid()}, self.major)], epoch=self.epoch, major=self.major))
+
+    def function(self, source, entry="f"):
+        fn = str(uuid.uuid4())
+        self.functions[fn] = wire.encode("FUNCTION", {"kind": KIND_PYTHON, "id": fn, "code": source, "entry": entry})
+        self.call(lambda: self.send("FUNCTION", self.functions[fn]))
+        return fn
+
+    def submit(self, fn, payloads, ids=None):
+        ids = ids or [str(uuid.uuid4()) for _ in payloads]
+        records = [wire.encode("TASK", {"task": i, "function": fn, "payload": p, "stamps": [1] * 4}, self.major)
+                   for i, p in zip(ids, payloads)]
+        for at in range(0, len(records), 1000):
+            self.call(lambda part=records[at:at + 1000]: self.send("TASK", *part))
+        return ids
+
+    def cancel(self, ids):
+        self.call(lambda: self.send("CANCEL", wire.encode_ids(ids)))
+
+
+class Bed:
+    """A service, a forwarder, a home directory, and the commands."""
+
+    def __init__(self, **forwarder):
+        self.dir = tempfile.mkdtemp(prefix="weft-ep-test-")
+        self.home = os.path.join(self.dir, "home")
+        os.mkdir(self.home)
+        self.token = os.path.join(self.dir, "token")
+        self.write_token(TOKEN)
+        self.service = Service()
+        self.forwarder = self.service.forwarder = Forwarder(self.service, **forwarder)
+        self.name = "t"
+
+    def write_token(self, text):
+        with open(os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+            f.write(text + "\n")
+
+    def new_forwarder(self, **kw):
+        self.forwarder.close()
+        self.forwarder = self.service.forwarder = Forwarder(self.service, **kw)
+        return self.forwarder
+
+    @property
+    def ep(self):
+        return os.path.join(self.home, "endpoints", self.name)
+
+    def run(self, *args, timeout=60, env=None):
+        e = dict(os.environ, WEFT_HOME=self.home)
+        e.pop("WEFT_TOKEN", None)
+        e.pop("WEFT_URL", None)
+        e.update(env or {})
+        p = subprocess.run([os.path.join(BUILD, "bin", "weft-endpoint"), *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, timeout=timeout, env=e, text=True)
+        p.all = p.stdout + p.stderr
+        return p
+
+    def ok(self, *args, **kw):
+        p = self.run(*args, **kw)
+        assert p.returncode == 0, "%s: status %d: %s%s" % (" ".join(args), p.returncode, p.stdout, p.stderr)
+        return p
+
+    def configure(self, *more, workers=2):
+        self.ok("configure", "--url", self.service.url, "--token-file", self.token, "--workers", str(workers), *more, self.name)
+
+    def start(self, *sets, **kw):
+        args = []
+        for s in sets:
+            args += ["--set", s]
+        return self.ok("start", *args, self.name, **kw)
+
+    def status(self):
+        return json.loads(self.run("status", "--json", self.name).stdout)
+
+    def pid(self):
+        return self.status()["pid"]
+
+    def wait(self, what, condition, timeout=30):
+        end = time.time() + timeout
+        while not condition():
+            if time.time() > end:
+                raise AssertionError("timed out: " + what)
+            time.sleep(0.02)
+
+    def results(self, ids, timeout=60):
+        f = self.forwarder
+        self.wait("%d results, have %d" % (len(ids), len(f.results)), lambda: all(i in f.results for i in ids), timeout)
+        return [f.results[i] for i in ids]
+
+    def pids(self):
+        """The agent and all below it."""
+        with contextlib.suppress(OSError, ValueError):
+            with open(os.path.join(self.ep, "run", "pid")) as f:
+                pid = int(f.read())
+            with open("/proc/%d/environ" % pid) as f:
+                if self.home in f.read():
+                    return [pid]
+        return []
+
+    def log(self):
+        out = ""
+        logs = os.path.join(self.ep, "logs")
+        for n in sorted(os.listdir(logs)) if os.path.isdir(logs) else []:
+            with open(os.path.join(logs, n), errors="replace") as f:
+                out += "==> %s\n%s" % (n, f.read()[-6000:])
+        return out
+
+    def close(self):
+        for n in os.listdir(os.path.join(self.home, "endpoints")) if os.path.isdir(os.path.join(self.home, "endpoints")) else []:
+            self.name = n
+            with contextlib.suppress(Exception):
+                self.run("stop", "--timeout", "5s", n, timeout=30)
+            for pid in self.pids():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        self.forwarder.close()
+        self.service.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def need_workers():
+    for p in ("weft-manager", "weft-worker"):
+        if not os.access(os.path.join(BUILD, "bin", p), os.X_OK):
+            raise Skip("%s is not built" % p)
+
+
+ECHO = b"def f(x):\n    return x\n"
+SLOW = b"import time\ndef f(s):\n    time.sleep(s)\n    return s\n"
+
+
+# ---- commands ---------------------------------------------------------------------------------------------------
+
+
+@test
+def configure_makes_a_private_directory(b):
+    b.configure()
+    assert os.stat(b.ep).st_mode & 0o777 == 0o700
+    assert os.stat(os.path.join(b.ep, "endpoint.key")).st_mode & 0o777 == 0o600
+    assert os.stat(os.path.join(b.ep, "config.yaml")).st_mode & 0o777 == 0o600
+    assert b.run("configure", b.name).returncode == 1, "an endpoint is not overwritten"
+    assert "valid" in b.ok("check-config", b.name).stdout
+    assert b.run("configure", "../x").returncode != 0
+    with open(os.path.join(b.ep, "config.yaml"), "a") as f:
+        f.write("nonsense: 1\n")
+    p = b.run("check-config", b.name)
+    assert p.returncode == 1 and "nonsense" in p.stderr, p.all
+
+
+@test
+def example_configuration_is_the_table(b):
+    with open(os.path.join(ROOT, "config", "endpoint.yaml")) as f:
+        assert f.read() == b.ok("configure", "--print-config").stdout, "config/endpoint.yaml is not what --print-config prints"
+
+
+@test
+def commands_say_what_is_wrong(b):
+    p = b.run("start", "nobody")
+    assert p.returncode == 1 and "configure nobody" in p.stderr, p.all
+    p = b.run("strat")
+    assert p.returncode == 2 and "start" in p.stderr, p.all
+    b.configure()
+    assert "not running" in b.ok("stop", b.name).stdout
+    assert b.run("status", b.name).returncode == 3
+    assert "stopped" in b.ok("list").stdout
+    out = b.ok("render", b.name).stdout
+    assert "weft-manager --connect ipc://" in out and "--workers 2" in out, out
+
+
+@test
+def start_connects_and_is_idempotent(b):
+    b.configure()
+    out = b.start("scaling.init_blocks=0").stdout
+    assert "connected" in out, out
+    st = b.status()
+    assert st["connected"] and st["state"] == "connected" and st["endpoint_id"] in b.service.endpoints, st
+    ep = b.service.endpoints[st["endpoint_id"]]
+    assert ep["endpoint_name"] == b.name and len(ep["weft"]["public_key"]) == 40 and ep["metadata"]["hostname"], ep
+    assert b.forwarder.hello["role"] == 1 and b.forwarder.hello["id"] == st["endpoint_id"]
+    p = b.ok("start", b.name)
+    assert "already running" in p.stdout, p.all
+    assert b.forwarder.sessions == 1
+    b.wait("CAPACITY", lambda: b.forwarder.capacity and b.forwarder.capacity["window_tasks"] >= 1024)
+    assert "connected" in b.ok("list").stdout
+    assert "starting" in b.ok("logs", "-n", "100", b.name).stdout
+    with open(os.path.join(b.ep, "run", "status.json")) as f:
+        assert json.load(f)["endpoint_id"] == st["endpoint_id"]
+    pid = st["pid"]
+    assert "stopped" in b.ok("stop", b.name).stdout
+    assert not alive(pid) and b.forwarder.byes, "BYE is said"
+    # the same id again, by PUT
+    b.start("scaling.init_blocks=0")
+    assert b.status()["endpoint_id"] == st["endpoint_id"] and len(b.service.endpoints) == 1
+    assert any(c[0] == "PUT" for c in b.service.calls)
+    b.ok("restart", "--set", "scaling.init_blocks=0", b.name)
+    assert b.status()["connected"]
+
+
+@test
+def start_fails_in_one_sentence(b):
+    b.configure()
+    b.write_token("wrong")
+    p = b.run("start", b.name)
+    assert p.returncode == 1 and "refused the token" in p.stderr, p.all
+    assert not b.pids() or not alive(b.pids()[0]), "a start that failed leaves nothing running"
+    b.write_token(TOKEN)
+    # no forwarder
+    b.service.forwarder = None
+    p = b.run("start", "--timeout", "1s", b.name)
+    assert p.returncode == 1 and "no forwarder" in p.stderr, p.all
+    # a key that the forwarder does not know
+    b.service.forwarder = b.forwarder
+    b.forwarder.allow = False
+    p = b.run("start", "--timeout", "20s", b.name)
+    assert p.returncode == 1 and "key" in p.stderr, p.all
+    b.forwarder.allow = True
+    # another server key than the forwarder has
+    b.forwarder.named_key = zmq.curve_keypair()[0].decode()
+    p = b.run("start", "--timeout", "4s", b.name)
+    assert p.returncode == 1 and "forwarder" in p.stderr, p.all
+    b.forwarder.named_key = b.forwarder.public
+    b.start("scaling.init_blocks=0")
+    b.ok("stop", b.name)
+    # no service: and then the last known forwarder is dialled all the same
+    b.service.close()
+    b.start("scaling.init_blocks=0")
+    b.ok("stop", b.name)
+
+
+@test
+def service_unreachable(b):
+    b.configure()
+    p = b.run("start", "--set", "service.url=http://127.0.0.1:9", "--timeout", "1s", b.name)
+    assert p.returncode == 1 and "cannot be reached" in p.stderr, p.all
+
+
+@test
+def unknown_endpoint_is_registered_anew(b):
+    b.configure()
+    b.start("scaling.init_blocks=0")
+    first = b.status()["endpoint_id"]
+    b.ok("stop", b.name)
+    b.service.endpoints.clear()
+    b.start("scaling.init_blocks=0")
+    assert b.status()["endpoint_id"] != first and b.status()["connected"]
+
+
+@test
+def doctor_checks(b):
+    b.configure()
+    p = b.run("doctor", "--json", b.name)
+    checks = {c["check"]: c["level"] for c in json.loads(p.stdout)}
+    assert checks["service"] == "ok" and checks["token"] == "ok" and checks["key"] == "ok" and checks["clock"] == "ok", checks
+    assert checks["registered"] == "warn" and checks["agent"] == "warn", checks
+    b.start("scaling.init_blocks=0")
+    checks = {c["check"]: c["level"] for c in json.loads(b.run("doctor", "--json", b.name).stdout)}
+    assert checks["registered"] == "ok" and checks["forwarder"] == "ok" and checks["agent"] == "ok", checks
+    os.chmod(b.ep, 0o755)
+    p = b.run("doctor", b.name)
+    assert p.returncode == 1 and "fail" in p.stdout and "chmod 700" in p.stdout, p.all
+
+
+@test
+def delete_deregisters(b):
+    b.configure()
+    b.start("scaling.init_blocks=0")
+    st = b.status()
+    assert b.run("delete", b.name).returncode == 1, "asks first"
+    b.ok("delete", "--yes", b.name)
+    assert st["endpoint_id"] in b.service.deleted and not os.path.exists(b.ep) and not alive(st["pid"])
+
+
+@test
+def delete_needs_force_without_service(b):
+    b.configure()
+    b.ok("register", b.name)
+    b.service.close()
+    assert b.run("delete", "--yes", b.name).returncode == 1 and os.path.exists(b.ep)
+    b.ok("delete", "--yes", "--force", b.name)
+    assert not os.path.exists(b.ep)
+
+
+# ---- tasks ------------------------------------------------------------------------------------------------------
+
+
+@test
+def runs_tasks(b):
+    need_workers()
+    b.configure()
+    b.start()
+    f = b.forwarder
+    fn = f.function(ECHO)
+    ids = f.submit(fn, [b'"hello %d"' % i for i in range(500)])
+    for i, r in enumerate(b.results(ids)):
+        assert r["status"] == 1 and r["result"] == b'"hello %d"' % i, r
+        stamps = r["stamps"]
+        assert 0 < stamps[4] <= stamps[5] <= stamps[6] <= stamps[9] <= stamps[10] <= stamps[13], stamps
+    b.wait("the spool is empty", lambda: b.status()["spool"]["results"] == 0)
+    st = b.status()
+    assert st["tasks"]["done"] == 500 and st["slots"]["total"] == 2 and st["blocks"]["up"] == 1, st
+
+
+@test
+def works_over_tcp_with_keys(b):
+    need_workers()
+    b.configure()
+    b.start("manager_transport=tcp")
+    fn = b.forwarder.function(ECHO)
+    for r in b.results(b.forwarder.submit(fn, [b"1", b"2", b"3"])):
+        assert r["status"] == 1, r
+    assert os.stat(os.path.join(b.ep, "run", "manager.key")).st_mode & 0o777 == 0o600
+
+
+@test
+def long_paths_work(b):
+    need_workers()
+    b.name = "n" * 64
+    b.configure()
+    b.start()
+    fn = b.forwarder.function(ECHO)
+    assert b.results(b.forwarder.submit(fn, [b"1"]))[0]["status"] == 1
+    with open(os.path.join(b.ep, "run", "short")) as f:
+        short = f.read()
+    b.ok("stop", b.name)
+    assert not os.path.exists(short)
+
+
+@test
+def duplicates_are_dropped_and_results_sent_again(b):
+    need_workers()
+    b.configure()
+    b.start()
+    f = b.forwarder
+    f.ack = False
+    fn = f.function(SLOW)
+    ids = f.submit(fn, [b"0.5", b"0.5"])
+    f.submit(fn, [b"0.5", b"0.5"], ids)
+    b.results(ids)
+    assert b.status()["tasks"]["duplicates"] == 2 and not f.copies
+    f.submit(fn, [b"0.5", b"0.5"], ids)      # done, not acknowledged: sent again, not run again
+    b.wait("copies", lambda: len(f.copies) == 2)
+    assert f.copies[0] in f.frames, "the same bytes"
+    st = b.status()
+    assert st["tasks"]["duplicates"] == 4 and st["spool"]["results"] == 2, st
+
+
+@test
+def function_is_asked_for(b):
+    need_workers()
+    b.configure()
+    b.start()
+    f = b.forwarder
+    fn = str(uuid.uuid4())
+    f.answer = False
+    f.functions[fn] = wire.encode("FUNCTION", {"kind": KIND_PYTHON, "id": fn, "code": ECHO, "entry": "f"})
+    ids = f.submit(fn, [b"7", b"8"])
+    b.wait("FUNCTION_MISSING", lambda: fn in f.missing)
+    assert b.status()["queue"]["held"] == 2
+    f.answer = True
+    assert [r["result"] for r in b.results(ids)] == [b"7", b"8"]
+
+
+@test
+def allowed_functions_are_enforced(b):
+    b.configure()
+    b.start("scaling.init_blocks=0", "allowed_functions=[%s]" % uuid.uuid4())
+    f = b.forwarder
+    r = b.results(f.submit(f.function(ECHO), [b"1"]))[0]
+    assert r["status"] == 2 and r["fault"] == 1 and b"allowed_functions" in r["error"], r
+
+
+@test
+def cancel_queued_and_running(b):
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    fn = f.function(SLOW)
+    ids = f.submit(fn, [b"60"] * 30)
+    b.wait("one runs", lambda: any(s["state"] == 4 for s in f.states))
+    f.cancel(ids)
+    assert {r["status"] for r in b.results(ids, 30)} == {3}
+
+
+@test
+def manager_killed_tasks_run_again(b):
+    need_workers()
+    b.configure()
+    b.start()
+    f = b.forwarder
+    fn = f.function(SLOW)
+    ids = f.submit(fn, [b"1"] * 6)
+    b.wait("a manager with tasks", lambda: any(m["tasks"] for m in b.status()["managers"]))
+    m = b.status()["managers"][0]
+    os.kill(m["pid"], signal.SIGKILL)
+    rs = b.results(ids, 60)
+    assert {r["status"] for r in rs} == {1} and max(r["attempt"] for r in rs) >= 1, rs
+    st = b.status()
+    assert st["blocks"]["failed"] == 1 and st["managers"][0]["pid"] != m["pid"], st
+
+
+@test
+def lost_too_often_fails_and_names_the_cause(b):
+    need_workers()
+    b.configure(workers=1)
+    b.start("retries_on_loss=1")
+    f = b.forwarder
+    ids = f.submit(f.function(SLOW), [b"60"])
+    killed = set()
+    while ids[0] not in f.results and len(killed) < 4:
+        b.wait("a manager with the task", lambda: ids[0] in f.results or any(
+            m["tasks"] and m["pid"] not in killed for m in b.status()["managers"]), 30)
+        for m in b.status()["managers"]:
+            if m["tasks"] and m["pid"] not in killed:
+                os.kill(m["pid"], signal.SIGKILL)
+                killed.add(m["pid"])
+    r = b.results(ids)[0]
+    assert len(killed) == 2 and r["status"] == 2 and r["code"] == 28 and r["fault"] == 2, (killed, r)
+    assert b"block b" in r["error"] and b"signal 9" in r["error"], r["error"]
+
+
+@test
+def agent_killed_results_are_sent_again(b):
+    need_workers()
+    b.configure()
+    b.start()
+    f = b.forwarder
+    f.ack = False
+    fn = f.function(ECHO)
+    ids = f.submit(fn, [b"%d" % i for i in range(50)])
+    b.results(ids)
+    slow = f.submit(f.function(SLOW), [b"60"])
+    b.wait("it runs", lambda: any(m["tasks"] for m in b.status()["managers"]))
+    st = b.status()
+    os.kill(st["pid"], signal.SIGKILL)
+    b.wait("the agent is dead", lambda: not alive(st["pid"]))
+    b.wait("managers die with the agent", lambda: not any(alive(m["pid"]) for m in st["managers"]), 10)
+    assert b.run("status", b.name).returncode == 3
+    first = f.frames[:]
+    f.results.clear()
+    f.frames.clear()
+    f.ack = True
+    b.start()
+    assert {r["result"] for r in b.results(ids)} == {b"%d" % i for i in range(50)}
+    assert sorted(f.frames) == sorted(first), "the same results, byte for byte"
+    b.wait("acknowledged", lambda: b.status()["spool"]["results"] == 0)
+    # what ran when it was killed is the forwarder's to send again
+    f.function(SLOW)
+    again = f.submit(list(f.functions)[-1], [b"0.1"], slow)
+    assert b.results(again)[0]["status"] == 1
+
+
+@test
+def forwarder_restarts_elsewhere(b):
+    need_workers()
+    b.configure()
+    b.start()
+    f = b.forwarder
+    f.ack = False
+    ids = f.submit(f.function(SLOW), [b"2", b"2"])
+    b.wait("they run", lambda: any(s["state"] == 4 for s in f.states))
+    g = b.new_forwarder()       # another port, another key: the service is asked again
+    b.wait("a new session", lambda: g.sessions == 1, 30)
+    assert {r["status"] for r in b.results(ids)} == {1}
+
+
+@test
+def older_forwarder(b):
+    need_workers()
+    b.new_forwarder(majors=(1, 1))
+    b.configure()
+    b.start()
+    f = b.forwarder
+    assert f.major == 1
+    ids = f.submit(f.function(ECHO), [b"1", b"2"])
+    assert {r["status"] for r in b.results(ids)} == {1}
+    assert all(int.from_bytes(r[:2], "little") == 176 for r in f.frames), "fields of major 2 are not sent"
+
+
+@test
+def newer_forwarder(b):
+    need_workers()
+    b.new_forwarder(majors=(2, 3))
+    b.configure()
+    b.start()
+    f = b.forwarder
+    assert f.major == 2
+    assert {r["status"] for r in b.results(f.submit(f.function(ECHO), [b"1", b"2"]))} == {1}
+
+
+@test
+def no_common_version(b):
+    b.new_forwarder(majors=(3, 4))
+    b.configure()
+    p = b.run("start", "--timeout", "5s", b.name)
+    assert p.returncode == 1 and "version" in p.stderr, p.all
+
+
+@test
+def drain_gives_back(b):
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    ids = f.submit(f.function(SLOW), [b"1.5"] * 40)
+    b.wait("one runs", lambda: any(s["state"] == 4 for s in f.states))
+    b.ok("drain", b.name)
+    b.wait("all but what runs come back", lambda: len(set(f.returned)) + len(f.results) == 40, 30)
+    assert 1 <= len(f.results) <= 3, len(f.results)
+    assert f.capacity["window_tasks"] == 0
+    assert f.submit(list(f.functions)[0], [b"0"], [ids[-1]]) and b.status()["state"] == "drained"
+    b.ok("undrain", b.name)
+    more = f.submit(list(f.functions)[0], [b"0"] * 3)
+    assert {r["status"] for r in b.results(more)} == {1}
+
+
+@test
+def stop_gives_back_and_keeps_results(b):
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    fn = f.function(SLOW)
+    ids = f.submit(fn, [b"60"] * 20)
+    b.wait("one runs", lambda: any(s["state"] == 4 for s in f.states))
+    st = b.status()
+    b.ok("stop", b.name)
+    assert not any(alive(m["pid"]) for m in st["managers"]) and not alive(st["pid"])
+    assert len(set(f.returned)) >= 15, len(set(f.returned))
+    assert set(f.returned) <= set(ids)
+
+
+@test
+def blocks_scale_with_load(b):
+    need_workers()
+    b.configure(workers=1)
+    b.start("scaling.init_blocks=0", "scaling.max_blocks=3", "scaling.idle_timeout=1s", "scaling.period=200ms")
+    f = b.forwarder
+    assert b.status()["blocks"]["active"] == 0
+    begin = time.time()
+    b.results(f.submit(f.function(ECHO), [b"1"]))
+    assert time.time() - begin < 5
+    ids = f.submit(f.function(SLOW), [b"1.5"] * 8)
+    b.wait("three blocks", lambda: b.status()["blocks"]["up"] == 3, 20)
+    b.results(ids)
+    b.wait("idle blocks are released", lambda: b.status()["blocks"]["list"] == [], 30)
+    assert b.status()["blocks"]["failed"] == 0
+
+
+@test
+def failing_blocks_are_explained(b):
+    b.configure()
+    bad = os.path.join(b.dir, "weft-manager")
+    with open(bad, "w") as f:
+        f.write("#!/bin/sh\necho no module for this machine >&2\nexit 7\n")
+    os.chmod(bad, 0o755)
+    b.start("manager_bin=" + bad)
+    b.wait("two failures", lambda: b.status()["blocks"]["failed"] >= 2, 20)
+    error = b.status()["blocks"]["error"]
+    assert "exit status 7" in error and "no module for this machine" in error, error
+
+
+@test
+def disk_full_is_survived(b):
+    """Files cannot grow over 64 KiB: like a full disk to the spool."""
+    need_workers()
+    b.configure()
+    import resource
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, old[1]))
+    try:
+        b.start("spool.max_unspooled_bytes=64KiB", "spool.segment_bytes=1MiB")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    f = b.forwarder
+    f.ack = False
+    fn = f.function(b"def f(n):\n    return 'x' * n\n")
+    ids = f.submit(fn, [b"40000"] * 8)
+    assert {r["status"] for r in b.results(ids)} == {1}, "results are forwarded all the same"
+    b.wait("it is seen", lambda: b.status()["spool"]["full"] and b.status()["spool"]["unspooled"] > 0)
+    b.wait("no more tasks", lambda: f.capacity["window_tasks"] == 0)
+    f.ack = True
+    f.call(lambda: f.send("RESULT_ACK", wire.encode_ids(ids)))
+    b.wait("it recovers", lambda: not b.status()["spool"]["full"] and f.capacity["window_tasks"] > 0)
+
+
+def main():
+    global BUILD
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", required=True)
+    ap.add_argument("only", nargs="*")
+    a = ap.parse_args()
+    BUILD = os.path.abspath(a.build)
+    passed = failed = skipped = 0
+    for t in TESTS:
+        if a.only and t.__name__ not in a.only:
+            continue
+        bed = Bed()
+        try:
+            t(bed)
+            print("ok - %s" % t.__name__, flush=True)
+            passed += 1
+        except Skip as e:
+            print("skip - %s: %s" % (t.__name__, e), flush=True)
+            skipped += 1
+        except Exception:
+            failed += 1
+            print("not ok - %s" % t.__name__, flush=True)
+            traceback.print_exc(file=sys.stdout)
+            print(bed.log()[-8000:], flush=True)
+        finally:
+            bed.close()
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
