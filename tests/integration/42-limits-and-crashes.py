@@ -157,7 +157,7 @@ def times(report, f):
     began = time.monotonic()
     d = call(f, fn(f, "spin"), limits={"time_limit_s": 0.5})
     took = time.monotonic() - began
-    failed(report, "a function that never returns, with a limit of 0.5 s", d, "TASK_TIME_LIMIT", "0.5")
+    failed(report, "a function that never returns, with a limit of 0.5 s", d, "TASK_TIME_LIMIT", "500 ms", "node")
     report.check("it was ended in time", took < 5, took)
     d = call(f, fn(f, "nap", limits={"time_limit_s": 0.4}), 30)
     failed(report, "the function's own time limit", d, "TASK_TIME_LIMIT")
@@ -200,7 +200,8 @@ def memory(report, f):
     d = call(f, fn(f, "hog"), 600, limits={"memory_limit_bytes": 200 * MIB})
     failed(report, "600 MiB with a limit of 200 MiB", d, "TASK_MEMORY_LIMIT")
     d = call(f, fn(f, "hog_child"), 600, limits={"memory_limit_bytes": 200 * MIB})
-    failed(report, "a child of the function over the limit", d, "TASK_MEMORY_LIMIT")
+    report.check("a child of the function over the limit is stopped too", d.get("code") == "TASK_MEMORY_LIMIT" or
+                 (d.get("result") not in (None, "0") and "MemoryError" in d["stderr"]), d)
     d = call(f, fn(f, "echo"), 1, limits={"memory_limit_bytes": 200 * MIB})
     report.check("a function within its limit is left alone", d["status"] == "success", d)
     d = call(f, fn(f, "recurse"), 0)
@@ -210,16 +211,17 @@ def memory(report, f):
 
 def crashes(report, f):
     before = workers(f)
-    for signo, name in ((9, "SIGKILL"), (15, "SIGTERM"), (6, "SIGABRT")):
+    for signo, name in ((9, "signal 9 (Killed)"), (15, "signal 15 (Terminated)"), (6, "signal 6 (Aborted)")):
         d = call(f, fn(f, "die"), signo)
-        failed(report, "a function that kills its own process with %s" % name, d, "TASK_SIGNAL", name)
-        report.check("the document has the number, and what was printed", d.get("signal") == signo and d["stdout"] == "last words\n" and
+        # who sent SIGKILL cannot be known: it may have been the kernel, for want of memory
+        failed(report, "a function that kills its own process, %s" % name, d, "TASK_SIGNAL", name, fault="site" if signo == 9 else "user")
+        report.check("the document has the number, and what was printed", d.get("exit_detail") == signo and d["stdout"] == "last words\n" and
                      d["stderr"] == "and last errors", d)
     d = call(f, fn(f, "segv"))
-    failed(report, "a segmentation fault", d, "TASK_SIGNAL", "SIGSEGV")
+    failed(report, "a segmentation fault", d, "TASK_SIGNAL", "signal 11")
     d = call(f, fn(f, "leave"), 7)
     failed(report, "a function that ends its process with 7", d, "TASK_EXIT", "7")
-    report.check("the document has the exit status", d.get("exit_status") == 7 and d["stdout"] == "leaving\n", d)
+    report.check("the document has the exit status", d.get("exit_detail") == 7 and d["stdout"] == "leaving\n", d)
     d = call(f, fn(f, "leave"), 0)
     failed(report, "a function that ends its process with 0", d, "TASK_EXIT")
     d = call(f, fn(f, "exit_"), 4)
@@ -232,10 +234,10 @@ def crashes(report, f):
     ids, a = submit(f, c, ["x"], wait=15)
     d = a["results"][ids[0]]
     failed(report, "a command that exits with 3", d, "TASK_EXIT", "3")
-    report.check("with its output", d["stderr"] == "err\n" and d.get("exit_status") == 3, d)
+    report.check("with its output", d["stderr"] == "err\n" and d.get("exit_detail") == 3, d)
     c = register_command(f, ["sh", "-c", "kill -SEGV $$"])
     ids, a = submit(f, c, ["x"], wait=15)
-    failed(report, "a command that dies of a signal", a["results"][ids[0]], "TASK_SIGNAL", "SIGSEGV")
+    failed(report, "a command that dies of a signal", a["results"][ids[0]], "TASK_SIGNAL", "signal 11")
     for kind, word in (("interrupt", "KeyboardInterrupt"), ("deep", "RecursionError")):
         failed(report, word, call(f, fn(f, "raise_"), kind), "TASK_EXCEPTION", word)
     call(f, fn(f, "surroundings"))
