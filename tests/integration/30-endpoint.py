@@ -20,6 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 try:
     import zmq
+    import zmq.utils.z85
 except ImportError as e:
     print("skip - endpoint: %s" % e)
     print("0 passed, 0 failed, 1 skipped")

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "endpoint/queue.h"
+
+static struct id id_of (uint32_t n)
+{
+	struct id id = { { 0 } };
+
+	memcpy (id.b, &n, sizeof (n));
+	return id;
+}
+
+static struct queue_task *add (struct queue *q, uint32_t n)
+{
+	struct id task = id_of (n), fn = id_of (999);
+	struct queue_task *t;
+	zmq_msg_t m;
+
+	zmq_msg_init_size (&m, 200);
+	t = queue_add (q, &task, &fn, &m, 100, 1);
+	zmq_msg_close (&m);
+	return t;
+}
+
+static uint32_t number (const struct queue_task *t)
+{
+	uint32_t n;
+
+	memcpy (&n, t->id.b, sizeof (n));
+	return n;
+}
+
+static void test_fifo_and_dedup (void **state)
+{
+	struct queue *q = queue_create ();
+	struct queue_list mine = { 0 };
+
+	(void) state;
+	for (uint32_t i = 1; i <= 5; i++)
+		assert_non_null (add (q, i));
+	assert_null (add (q, 3));
+	assert_int_equal (queue_size (q), 5);
+	assert_int_equal (queue_bytes (q), 500);
+	for (uint32_t i = 1; i <= 5; i++) {
+		struct queue_task *t = queue_front (q);
+		assert_int_equal (number (t), i);
+		queue_take (q, t, q, &mine, 2);
+	}
+	assert_null (queue_front (q));
+	assert_null (add (q, 3));	/* also while it is out */
+	assert_int_equal (queue_out (q), 5);
+	assert_int_equal (mine.n, 5);
+	queue_drop (q, mine.head, &mine);
+	assert_non_null (add (q, 1));
+	queue_destroy (&q);
+}
+
+static void test_lost_tasks_keep_their_order_at_the_front (void **state)
+{
+	struct queue *q = queue_create ();
+	struct queue_list mine = { 0 };
+
+	(void) state;
+	for (uint32_t i = 1; i <= 6; i++)
+		add (q, i);
+	for (int i = 0; i < 3; i++)
+		queue_take (q, queue_front (q), q, &mine, 2);
+	while (mine.tail)
+		queue_put_back (q, mine.tail, &mine, true, 3);
+	for (uint32_t i = 1; i <= 6; i++) {
+		assert_int_equal (number (queue_front (q)), i);
+		queue_drop (q, queue_front (q), NULL);
+	}
+	assert_int_equal (queue_size (q), 0);
+	assert_int_equal (queue_bytes (q), 0);
+	queue_destroy (&q);
+}
+
+static void test_held_tasks_come_back_in_order (void **state)
+{
+	struct queue *q = queue_create ();
+
+	(void) state;
+	for (uint32_t i = 1; i <= 4; i++)
+		add (q, i);
+	queue_hold (q, queue_front (q), 100, 2);
+	queue_hold (q, queue_front (q), 100, 2);
+	assert_int_equal (queue_held (q)->n, 2);
+	assert_int_equal (number (queue_front (q)), 3);
+	queue_release_held (q, 3);
+	for (uint32_t i = 1; i <= 4; i++) {
+		assert_int_equal (number (queue_front (q)), i);
+		queue_drop (q, queue_front (q), NULL);
+	}
+	queue_destroy (&q);
+}
+
+static void test_the_first_hold_sets_the_deadline (void **state)
+{
+	struct queue *q = queue_create ();
+	struct queue_task *t = add (q, 1);
+
+	(void) state;
+	queue_hold (q, t, 100, 2);
+	queue_release_held (q, 50);
+	queue_hold (q, t, 150, 50);
+	assert_int_equal (t->deadline_ms, 100);
+	queue_destroy (&q);
+}
+
+int main (void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test (test_fifo_and_dedup),
+		cmocka_unit_test (test_lost_tasks_keep_their_order_at_the_front),
+		cmocka_unit_test (test_held_tasks_come_back_in_order),
+		cmocka_unit_test (test_the_first_hold_sets_the_deadline),
+	};
+
+	return cmocka_run_group_tests (tests, NULL, NULL);
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "common/clock.h"
+#include "common/xmem.h"
+#include "endpoint/blocks.h"
+
+/* ---- the decision ------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *what;
+	struct scale_limits l;
+	struct scale_input in;
+	int64_t want;
+} table[] = {
+	/*                        init min max slots par idle       tasks blocks idle started */
+	{ "init blocks at start", { 2, 0, 5, 4, 1.0, 0 }, { 0, 0, 0, false }, 2 },
+	{ "not again",            { 2, 0, 5, 4, 1.0, 0 }, { 0, 0, 0, true }, 0 },
+	{ "min blocks are kept",  { 0, 2, 5, 4, 1.0, 0 }, { 0, 1, 0, true }, 1 },
+	{ "one task, no block",   { 0, 0, 5, 4, 1.0, 0 }, { 1, 0, 0, true }, 1 },
+	{ "a slot a task",        { 0, 0, 5, 4, 1.0, 0 }, { 9, 1, 0, true }, 2 },
+	{ "half a slot a task",   { 0, 0, 5, 4, 0.5, 0 }, { 9, 1, 0, true }, 1 },
+	{ "parallelism 0",        { 0, 0, 5, 4, 0.0, 0 }, { 1000, 1, 0, true }, 0 },
+	{ "parallelism 0, none",  { 0, 0, 5, 4, 0.0, 0 }, { 1000, 0, 0, true }, 1 },
+	{ "max blocks",           { 0, 0, 5, 4, 1.0, 0 }, { 1000, 2, 0, true }, 3 },
+	{ "at the maximum",       { 0, 0, 5, 4, 1.0, 0 }, { 1000, 5, 0, true }, 0 },
+	{ "init over max",        { 9, 0, 5, 4, 1.0, 0 }, { 0, 0, 0, false }, 5 },
+	{ "idle ones go",         { 0, 0, 5, 4, 1.0, 0 }, { 0, 3, 3, true }, -3 },
+	{ "down to min",          { 0, 1, 5, 4, 1.0, 0 }, { 0, 3, 3, true }, -2 },
+	{ "only the idle ones",   { 0, 0, 5, 4, 1.0, 0 }, { 4, 3, 1, true }, -1 },
+	{ "needed ones stay",     { 0, 0, 5, 4, 1.0, 0 }, { 12, 3, 1, true }, 0 },
+	{ "nothing to do",        { 0, 0, 5, 4, 1.0, 0 }, { 0, 0, 0, true }, 0 },
+	{ "enough are starting",  { 0, 0, 5, 4, 1.0, 0 }, { 8, 2, 0, true }, 0 },
+};
+
+static void test_decisions (void **state)
+{
+	(void) state;
+	for (size_t i = 0; i < sizeof (table) / sizeof (table[0]); i++) {
+		int64_t got = scale_decide (&table[i].l, &table[i].in);
+		if (got != table[i].want)
+			fail_msg ("%s: %d instead of %d", table[i].what, (int) got, (int) table[i].want);
+	}
+}
+
+/* ---- blocks, with a provider that does as it is told, and a clock that is set ------------------------------- */
+
+struct fake { struct provider_env env; };
+static struct {
+	struct fake *self;
+	char ids[64][16];
+	int submitted, cancelled, lost, polled;
+	bool refuse;
+	char why[300];
+	int64_t tasks, idle_ms;
+	int64_t now_ms;
+} w;
+
+static void *fake_create (const struct provider_env *env, struct err *err)
+{
+	(void) err;
+	w.self = xcalloc (1, sizeof (*w.self));
+	w.self->env = *env;
+	return w.self;
+}
+
+static void fake_destroy (void *self)
+{
+	free (self);
+}
+
+static int fake_submit (void *self, const struct provider_block *b, struct err *err)
+{
+	struct fake *f = self;
+
+	if (w.refuse)
+		return err_set (err, ERR_UNAVAILABLE, FAULT_SITE, "the queue is closed");
+	assert_string_equal (b->argv[0][0], "run");
+	snprintf (w.ids[w.submitted++], 16, "%s", b->id);
+	f->env.on_block (b->id, PROVIDER_PENDING, false, "", f->env.arg);
+	return 0;
+}
+
+static void fake_poll (void *self)
+{
+	(void) self;
+	w.polled++;
+}
+
+static void fake_cancel (void *self, const char *id, int64_t grace_ms)
+{
+	struct fake *f = self;
+
+	(void) grace_ms;
+	w.cancelled++;
+	f->env.on_block (id, PROVIDER_ENDED, false, "", f->env.arg);
+}
+
+static const struct provider fake = {
+	.name = "fake", .create = fake_create, .destroy = fake_destroy, .submit = fake_submit, .poll = fake_poll, .cancel = fake_cancel,
+};
+
+static char **argv_of (const char *block, unsigned node, unsigned nodes, void *arg)
+{
+	char **v = xcalloc (3, sizeof (*v));
+
+	(void) node;
+	(void) nodes;
+	(void) arg;
+	v[0] = xstrdup ("run");
+	v[1] = xstrdup (block);
+	return v;
+}
+
+static int64_t tasks_of (void *arg)
+{
+	(void) arg;
+	return w.tasks;
+}
+
+static int64_t idle_of (const char *block, void *arg)
+{
+	(void) block;
+	(void) arg;
+	return w.idle_ms;
+}
+
+static void releasing (const char *block, void *arg)
+{
+	(void) block;
+	(void) arg;
+}
+
+static void lost (const char *block, const char *why, void *arg)
+{
+	(void) block;
+	(void) arg;
+	w.lost++;
+	snprintf (w.why, sizeof (w.why), "%s", why);
+}
+
+static const struct blocks_ops ops = { .argv = argv_of, .tasks = tasks_of, .idle_ms = idle_of, .releasing = releasing, .lost = lost };
+
+static void stop_loop (void *arg)
+{
+	loop_stop (arg);
+}
+
+static void run_for (struct loop *l, int64_t ms)
+{
+	struct loop_timer *t = loop_timer_create (l, stop_loop, l);
+
+	loop_timer_start (t, ms, false);
+	loop_run (l);
+	loop_timer_destroy (&t);
+}
+
+static void at (int64_t ms)
+{
+	w.now_ms = ms;
+	clock_set_for_test (ms * 1000000, 1);
+}
+
+static struct blocks *make (struct loop **l, struct blocks_opts o)
+{
+	struct blocks *b;
+	struct err err;
+
+	memset (&w, 0, sizeof (w));
+	at (1000000);
+	w.idle_ms = -1;
+	*l = loop_create (&err);
+	o.provider = &fake;
+	o.log_dir = "/nonexistent";
+	o.nodes = 1;
+	o.ops = &ops;
+	if (!o.period_ms)
+		o.period_ms = 3600000;	/* only pokes and our own calls */
+	if (!o.max_failures_per_hour)
+		o.max_failures_per_hour = 100;
+	if (!o.connect_timeout_ms)
+		o.connect_timeout_ms = 60000;
+	b = blocks_create (*l, &o, &err);
+	assert_non_null (b);
+	return b;
+}
+
+static void unmake (struct loop **l, struct blocks **b)
+{
+	clock_set_for_test (-1, -1);
+	blocks_destroy (b);
+	loop_destroy (l);
+}
+
+static void tell (int i, enum provider_state s, bool failed, const char *text)
+{
+	w.self->env.on_block (w.ids[i], s, failed, text, w.self->env.arg);
+}
+
+static void test_waiting_tasks_start_a_block_at_once (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .limits = { .max_blocks = 3, .slots_per_block = 1, .parallelism = 1 } });
+
+	(void) state;
+	blocks_run (b, true);
+	assert_int_equal (w.submitted, 0);
+	w.tasks = 5;
+	blocks_poke (b);
+	run_for (l, 20);
+	assert_int_equal (w.submitted, 3);
+	blocks_poke (b);
+	run_for (l, 20);
+	assert_int_equal (w.submitted, 3);
+	unmake (&l, &b);
+}
+
+static void test_idle_block_is_released (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10,
+		.limits = { .init_blocks = 1, .max_blocks = 3, .slots_per_block = 1, .parallelism = 1, .idle_timeout_ms = 5000 } });
+	struct blocks_stats st;
+
+	(void) state;
+	blocks_run (b, true);
+	tell (0, PROVIDER_RUNNING, false, "");
+	blocks_manager_up (b, w.ids[0]);
+	w.idle_ms = 4999;
+	run_for (l, 50);
+	assert_int_equal (w.cancelled, 0);
+	w.idle_ms = 5000;
+	run_for (l, 50);
+	assert_int_equal (w.cancelled, 1);
+	assert_int_equal (w.lost, 1);
+	blocks_stats (b, &st);
+	assert_int_equal (st.failed, 0);
+	assert_int_equal (st.active, 0);
+	assert_int_equal (w.submitted, 1);
+	assert_true (w.polled > 1);
+	unmake (&l, &b);
+}
+
+static void test_failed_block_waits_longer_each_time (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .limits = { .max_blocks = 1, .slots_per_block = 1, .parallelism = 1 } });
+	struct blocks_stats st;
+	int64_t waits[4];
+
+	(void) state;
+	w.tasks = 1;
+	blocks_run (b, true);
+	for (int i = 0; i < 4; i++) {
+		int64_t from = w.now_ms;
+		assert_int_equal (w.submitted, i + 1);
+		tell (i, PROVIDER_RUNNING, false, "");
+		tell (i, PROVIDER_ENDED, true, "exit status 7");
+		while (w.submitted == i + 1) {
+			at (w.now_ms + 50);
+			blocks_poke (b);
+			run_for (l, 1);
+			assert_true (w.now_ms - from < 120000);
+		}
+		waits[i] = w.now_ms - from;
+	}
+	assert_true (waits[0] >= 200 && waits[0] <= 900);
+	assert_true (waits[3] > 2 * waits[0]);
+	blocks_stats (b, &st);
+	assert_int_equal (st.failed, 4);
+	assert_non_null (strstr (st.error, "exit status 7"));
+	assert_string_equal (w.why, "exit status 7");
+	unmake (&l, &b);
+}
+
+static void test_failure_budget (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .max_failures_per_hour = 3,
+		.limits = { .max_blocks = 1, .slots_per_block = 1, .parallelism = 1 } });
+	struct blocks_stats st;
+
+	(void) state;
+	w.tasks = 1;
+	w.refuse = true;
+	blocks_run (b, true);
+	for (int i = 0; i < 20; i++) {
+		at (w.now_ms + 61000);
+		blocks_poke (b);
+		run_for (l, 1);
+	}
+	blocks_stats (b, &st);
+	assert_int_equal (st.failed, 3);
+	assert_non_null (strstr (st.error, "the queue is closed"));
+	assert_non_null (strstr (st.error, "max_failures_per_hour"));
+	at (w.now_ms + 3600 * 1000);
+	w.refuse = false;
+	blocks_poke (b);
+	run_for (l, 1);
+	assert_int_equal (w.submitted, 1);
+	unmake (&l, &b);
+}
+
+static void test_block_that_never_connects_is_given_up (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10, .connect_timeout_ms = 5000,
+		.limits = { .init_blocks = 1, .max_blocks = 1, .slots_per_block = 1, .parallelism = 1 } });
+	struct blocks_stats st;
+
+	(void) state;
+	blocks_run (b, true);
+	tell (0, PROVIDER_RUNNING, false, "");
+	at (w.now_ms + 4999);
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 0);
+	at (w.now_ms + 1);
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 1);
+	blocks_stats (b, &st);
+	assert_int_equal (st.failed, 1);
+	assert_non_null (strstr (st.error, "did not connect"));
+	unmake (&l, &b);
+}
+
+static void test_stop_all (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){
+		.limits = { .init_blocks = 4, .max_blocks = 4, .slots_per_block = 1, .parallelism = 1 } });
+
+	(void) state;
+	w.tasks = 10;
+	blocks_run (b, true);
+	assert_int_equal (w.submitted, 4);
+	blocks_stop_all (b, 10);
+	run_for (l, 10);
+	assert_int_equal (w.cancelled, 4);
+	assert_int_equal (blocks_count (b), 0);
+	assert_int_equal (w.submitted, 4);
+	unmake (&l, &b);
+}
+
+int main (void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test (test_decisions),
+		cmocka_unit_test (test_waiting_tasks_start_a_block_at_once),
+		cmocka_unit_test (test_idle_block_is_released),
+		cmocka_unit_test (test_failed_block_waits_longer_each_time),
+		cmocka_unit_test (test_failure_budget),
+		cmocka_unit_test (test_block_that_never_connects_is_given_up),
+		cmocka_unit_test (test_stop_all),
+	};
+
+	return cmocka_run_group_tests (tests, NULL, NULL);
+}
