@@ -63,6 +63,7 @@ class Hosts:
         with open(self.state + "/token") as t:
             self.token = t.read().strip()
         self.supervisor("host-a")
+        subprocess.run([os.path.join(self.bin, "weft-endpoint"), "configure", "ep"], check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, WEFT_HOME=self.state))
         self.file("endpoints/ep/config.yaml", "service:\n  url: %s\n  token_file: %s/token\nworkers_per_node: 2\nscaling:\n  min_blocks: 1\n"
                   % (self.url, self.state))
         self.spawn("endpoint", os.path.join(self.bin, "weft"), "__tie", me, os.path.join(self.bin, "weft-endpoint"), "start", "ep", "--foreground", WEFT_HOME=self.state)

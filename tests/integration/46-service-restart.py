@@ -134,6 +134,7 @@ def storm(report, f):
 
 def bad_config(report, f):
     """A configuration that is no good is refused, and the old one stays."""
+    f._conn = None              # its process is gone
     master, = pids_of(f, "service-master")
     path = os.path.join(f.state, "service.yaml")
     with open(path) as s:
@@ -161,6 +162,7 @@ def bad_config(report, f):
 
 
 def killed(report, f):
+    f._conn = None
     victims = pids_of(f, "service")
     load = Load(f, n=6)
     wait_for(lambda: load.ok > 20, 20, "load")

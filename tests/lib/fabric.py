@@ -60,7 +60,7 @@ def role(argv):
     """What a process of the fabric is, by its command line."""
     if not argv:
         return "?"
-    base = os.path.basename(argv[0])
+    base = os.path.basename(argv[0].split(" ")[0])      # redis-server writes all of its title into the first one
     if base.startswith("redis-server"):
         return "redis"
     if base == "weft-service":
