@@ -42,7 +42,7 @@ struct worker {
 	bool ready, retiring;
 };
 
-struct slot { unsigned failures; struct loop_timer *again; };
+struct slot { struct master *m; int number; unsigned failures; struct loop_timer *again; };
 
 struct master {
 	struct loop *loop;
@@ -52,8 +52,8 @@ struct master {
 	char exe[4096], *address;
 	int hold_fd;
 	struct worker *workers;
-	struct slot *slots;
-	int nslots;
+	struct slot *slots[256];	/* as many as workers may be configured */
+	int nslots, made;		/* in use; ever made */
 	bool stopping;
 };
 
@@ -87,7 +87,7 @@ static void on_ready (evutil_socket_t fd, short what, void *arg)
 	close_ready (w);
 	if (!w->ready)
 		return; /* it died: its exit tells */
-	w->m->slots[w->slot].failures = 0;
+	w->m->slots[w->slot]->failures = 0;
 	for (struct worker *o = w->m->workers; o; o = o->next)
 		if (o != w && o->slot == w->slot)
 			retire (o);
@@ -103,10 +103,10 @@ static bool slot_served (const struct master *m, int slot)
 
 static void again (void *arg)
 {
-	struct worker *key = arg; /* only slot and m are used */
+	struct slot *s = arg;
 
-	if (!key->m->stopping && key->slot < key->m->nslots && !slot_served (key->m, key->slot))
-		start_worker (key->m, key->slot);
+	if (!s->m->stopping && s->number < s->m->nslots && !slot_served (s->m, s->number))
+		start_worker (s->m, s->number);
 }
 
 static void on_exit_of (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
@@ -136,8 +136,8 @@ static void on_exit_of (struct spawn *s, pid_t pid, int status, const struct rus
 	}
 	if (slot >= m->nslots || slot_served (m, slot))
 		return;
-	m->slots[slot].failures = young && !wanted ? m->slots[slot].failures + 1 : 0;
-	loop_timer_start (m->slots[slot].again, wanted ? 0 : clock_backoff_ms (m->slots[slot].failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
+	m->slots[slot]->failures = young && !wanted ? m->slots[slot]->failures + 1 : 0;
+	loop_timer_start (m->slots[slot]->again, wanted ? 0 : clock_backoff_ms (m->slots[slot]->failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
 }
 
 static struct spawn *spawn_worker (struct worker *w, int fd, struct err *err)
@@ -195,17 +195,14 @@ static void start_worker (struct master *m, int slot)
 fail:
 	close_ready (w);
 	free (w);
-	loop_timer_start (m->slots[slot].again, clock_backoff_ms (++m->slots[slot].failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
+	loop_timer_start (m->slots[slot]->again, clock_backoff_ms (++m->slots[slot]->failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
 }
 
 static void set_slots (struct master *m, int n)
 {
-	m->slots = xrealloc (m->slots, (size_t) (n > m->nslots ? n : m->nslots) * sizeof (*m->slots));
-	for (int i = m->nslots; i < n; i++) {
-		struct worker *key = xcalloc (1, sizeof (*key)); /* lives as long as the timer: to the end */
-		key->m = m;
-		key->slot = i;
-		m->slots[i] = (struct slot) { 0, loop_timer_create (m->loop, again, key) };
+	for (; m->made < n; m->made++) {
+		struct slot *s = m->slots[m->made] = xcalloc (1, sizeof (*s));
+		*s = (struct slot) { m, m->made, 0, loop_timer_create (m->loop, again, s) };
 	}
 	m->nslots = n;
 }
@@ -239,10 +236,7 @@ static void on_hup (int signo, void *arg)
 			retire (w);
 	config_free (&m->config);
 	m->config = fresh;
-	if (fresh.workers > m->nslots)
-		set_slots (m, (int) fresh.workers);
-	else
-		m->nslots = (int) fresh.workers;
+	set_slots (m, (int) fresh.workers);
 	for (int i = 0; i < m->nslots; i++)
 		start_worker (m, i);
 }
@@ -300,6 +294,19 @@ static int master_up (struct master *m, struct err *err)
 	return 0;
 }
 
+static void master_down (struct master *m)
+{
+	for (int i = 0; i < m->made; i++) {
+		loop_timer_destroy (&m->slots[i]->again);
+		free (m->slots[i]);
+	}
+	loop_destroy (&m->loop);
+	if (m->hold_fd >= 0)
+		close (m->hold_fd);
+	config_free (&m->config);
+	free (m->address);
+}
+
 int master_run (const char *path, const struct cli_strings *sets)
 {
 	struct master m = { .path = path, .sets = sets, .hold_fd = -1 };
@@ -318,11 +325,8 @@ int master_run (const char *path, const struct cli_strings *sets)
 		log_info (MOD, "stopped", NULL);
 		status = 0;
 	}
-	if (m.hold_fd >= 0)
-		close (m.hold_fd);
-	config_free (&m.config);
-	free (m.address);
-	return status; /* loop, timers and slots live to the end of the process */
+	master_down (&m);
+	return status;
 }
 
 static void on_worker_stop (int signo, void *arg)

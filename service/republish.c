@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/republish.h"
+#include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include "common/log.h"
 
@@ -20,24 +21,47 @@ void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb,
 	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
 }
 
-void republish_control (struct app *a, const struct id *endpoint, const char *what)
+void republish_control (struct app *a, const struct id *endpoint, const char *what, rds_f *cb, void *arg)
 {
 	char key[LAYOUT_KEY_MAX];
 
 	layout_key (key, "ep", endpoint, "control");
-	rds_commandf (a->redis, NULL, NULL, "XADD %s MAXLEN ~ " CONTROL_MAX " * c %s", key, what);
+	rds_commandf (a->redis, cb, arg, "XADD %s MAXLEN ~ " CONTROL_MAX " * c %s", key, what);
 }
 
-void republish_deleted (struct app *a, const struct id *endpoint)
+void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)
 {
 	char key[LAYOUT_KEY_MAX], id[ID_TEXT];
 
 	id_text (endpoint, id);
-	republish_control (a, endpoint, "deleted");
+	republish_control (a, endpoint, "deleted", NULL, NULL);
 	layout_key (key, "ep", endpoint, NULL);
 	rds_commandf (a->redis, NULL, NULL, "SREM weft:eps %s", id);
 	rds_commandf (a->redis, NULL, NULL, "HDEL %s key owner name", key);
-	rds_commandf (a->redis, NULL, NULL, "PUBLISH weft:eps:changed %s", id);
+	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
+}
+
+static void on_members (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct app *a = arg;
+	struct reg_endpoint e;
+	struct id id;
+	struct err why;
+
+	(void) r;
+	if (err || reply->type != REDIS_REPLY_ARRAY)
+		return;
+	for (size_t i = 0; i < reply->elements; i++) {
+		const struct redisReply *m = reply->element[i];
+		if (m->type != REDIS_REPLY_STRING || id_parse (&id, m->str, m->len) < 0)
+			continue;
+		if (registry_endpoint_get (a->registry, &id, &e, &why) == 0)
+			reg_endpoint_fini (&e);
+		else if (why.code == ERR_NOT_FOUND) {
+			log_info (MOD, "a deleted endpoint is taken from Redis", "ep=%s", m->str);
+			republish_deleted (a, &id, NULL, NULL);
+		}
+	}
 }
 
 void republish_all (struct app *a)
@@ -60,4 +84,5 @@ void republish_all (struct app *a)
 		free (rows);
 		total += n;
 	} while (n == PAGE);
+	rds_commandf (a->redis, on_members, a, "SMEMBERS weft:eps");
 }

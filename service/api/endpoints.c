@@ -119,23 +119,39 @@ static void announce (struct change *x)
 	struct app *a = x->c->app;
 
 	if (x->key_changed)
-		republish_control (a, &x->e.id, "key");
+		republish_control (a, &x->e.id, "key", NULL, NULL);
 	if (x->was_locked)
-		republish_control (a, &x->e.id, "undrain");
+		republish_control (a, &x->e.id, "undrain", NULL, NULL);
 	republish_endpoint (a, &x->e, on_announced, x);
 }
 
-static void answer_lock (struct change *x)
+/* From here on Redis has been told, or is away and will be set right when it returns. */
+static void on_told_deleted (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
+	struct change *x = arg;
+
+	(void) r;
+	(void) reply;
+	(void) err;
+	call_json (x->c, json_pack ("{s:i}", "result", 302));
+	change_free (x);
+}
+
+static void on_told_lock (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct change *x = arg;
 	char t[ID_TEXT], when[32];
 
-	republish_control (x->c->app, &x->e.id, "drain");
+	(void) r;
+	(void) reply;
+	(void) err;
 	if (x->v2)
 		call_json (x->c, json_pack ("{s:s, s:s}", "endpoint_id", id_text (&x->e.id, t), "lock_expiration_timestamp",
 					    clock_iso (x->until_ms * 1000000, when)));
 	else
 		call_json (x->c, json_pack ("{s:s, s:f}", "endpoint_id", id_text (&x->e.id, t), "lock_expiration_timestamp",
 					    (double) x->until_ms / 1000));
+	change_free (x);
 }
 
 static void change_done (void *arg)
@@ -158,12 +174,11 @@ static void change_done (void *arg)
 		announce (x);
 		return;
 	case OP_LOCK:
-		answer_lock (x);
-		break;
+		republish_control (c->app, &x->e.id, "drain", on_told_lock, x);
+		return;
 	case OP_DELETE:
-		republish_deleted (c->app, &x->e.id);
-		call_json (c, json_pack ("{s:i}", "result", 302));
-		break;
+		republish_deleted (c->app, &x->e.id, on_told_deleted, x);
+		return;
 	case OP_ALLOW:
 	case OP_DISALLOW:
 		call_json (c, json_pack ("{s:s}", "status", "Success"));

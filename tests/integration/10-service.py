@@ -606,6 +606,7 @@ def redis_trouble():
     i = svc.get("/v2/tasks/%s?wait=10" % pending).json
     check("tasks went through it", i["status"] == "success", i)
     fw.stop()
+    ghost = str(uuid.uuid4())
     # emptied: what the registry knows comes back by itself
     raw("FLUSHALL")
     redis.stop()
@@ -613,6 +614,10 @@ def redis_trouble():
     globals()["raw"] = redis.client()
     wait_for(lambda: raw("SISMEMBER", "weft:eps", e) == 1, 20, "endpoints are put back")
     check("an emptied Redis is filled from the registry", raw("HGET", "weft:ep:{%s}" % e, "key") == KEY.encode())
+    raw("SADD", "weft:eps", ghost)
+    raw("CLIENT", "KILL", "TYPE", "normal")
+    wait_for(lambda: raw("SISMEMBER", "weft:eps", ghost) == 0, 20, "endpoints that are none are taken away")
+    check("a deletion that Redis missed is made good", True)
     fw = Forwarder(redis, e)
     a = wait_for(lambda: (lambda x: x if x.status == 200 else None)(submit(e, {f: ["again"]}, "?wait=10")), 10)
     check("functions too", len(a.json["results"]) == 1 and raw("EXISTS", "weft:fn:{%s}" % f) == 1, a)
@@ -739,6 +744,8 @@ def processes():
     check("and starts again, with what it knew", s.get("/v2/functions/" + f).status == 200)
     check("SIGTERM ends it", s.stop() == 0)
     check("nobody is left", not children())
+    bad = [line for line in s.log().splitlines() if "Sanitizer" in line or "worker retired" in line and 'status="exit status 0"' not in line]
+    check("its workers end well", not bad, bad[:5])
 
 
 for section in (commands, meta, authentication, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
@@ -747,6 +754,8 @@ for section in (commands, meta, authentication, routes, functions, endpoints, su
 check("the service ends when asked to", svc.stop() == 0)
 log = svc.log()
 check("no worker died", "worker died" not in log, [line for line in log.splitlines() if "worker died" in line][:3])
+bad = [line for line in log.splitlines() if re.search("Sanitizer|runtime error", line) or "worker retired" in line and 'status="exit status 0"' not in line]
+check("workers end well", not bad, bad[:5])
 check("no token in the log", svc.token not in log and bob not in log)
 redis.stop()
 r.end()
