@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "forwarder/forward_internal.h"
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/xmem.h"
+#include "forwarder/forward.h"
+
+#define MOD "forward"
+#define DELETED_IN_HAND 10000	/* tasks of a deleted endpoint being failed at a time */
+
+/* ---- from Redis ------------------------------------------------------------------------------------------------------ */
+
+static size_t room (void *arg)
+{
+	struct forward *f = arg;
+	size_t have = hand_count_open (f->hand);
+	if (f->stopping || f->paused)
+		return 0;
+	if (f->deleted)
+		return hand_count (f->hand) < DELETED_IN_HAND ? DELETED_IN_HAND - hand_count (f->hand) : 0;
+	if (!f->peer || !cancels_known (f->cancels) || link_congested (f->peer) || have >= f->window_tasks ||
+	    hand_sent_bytes (f->hand) >= f->window_bytes)
+		return 0;
+	return f->window_tasks - have;
+}
+
+/* The end of a task that must not run: nothing to store, its entry goes. */
+void forward_drop_task (struct forward *f, struct hand_task *t)
+{
+	intake_finish (f->intake, t->entry);
+	hand_remove (f->hand, t);
+}
+
+static void admit (struct forward *f, struct hand_task *t, const struct layout_queued *q)
+{
+	if (f->deleted) {
+		forward_fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
+		return;
+	}
+	if (cancels_take (f->cancels, &t->task)) {
+		forward_drop_task (f, t);
+		return;
+	}
+	if (q->payload_bytes > (uint64_t)f->conf->max_payload_bytes) {
+		forward_fail_task (f, t, ERR_TOO_LARGE, FAULT_USER, "its payload is larger than forwarders send");
+		return;
+	}
+	if ((q->payload_apart ? forward_keep_origin (t, q) : forward_build_frame (t, q, q->payload.p, q->payload.n)) < 0) {
+		forward_put_back (f, t);
+		return;
+	}
+	bodies_have (f->bodies, &t->function); /* so that it is here by the time the task is sent */
+	hand_move (f->hand, t, HAND_READY);
+	loop_defer_schedule (f->pump);
+}
+
+static void on_state_checked (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct about w = *(struct about *)arg;
+	struct forward *f = w.f;
+	struct hand_task *t = hand_get (f->hand, &w.task);
+	struct layout_queued q;
+	struct err e = { 0 };
+	free (arg);
+	(void)r;
+	if (!t || t->state != HAND_CHECK)
+		return;
+	if (err || rds_reply_error (reply, &e) < 0) {
+		hand_remove (f->hand, t); /* it stays pending; the next claim takes it up */
+		return;
+	}
+	if (reply->type != REDIS_REPLY_STRING) { /* expired: nobody waits for it */
+		forward_drop_task (f, t);
+		return;
+	}
+	if (msg_state_ended (reply->str[0] - '0')) {
+		if (reply->str[0] - '0' == STATE_CANCELLED && f->peer)
+			link_send_id (f->peer, WIRE_CANCEL, &t->task);
+		cancels_take (f->cancels, &t->task);
+		forward_drop_task (f, t);
+		return;
+	}
+	layout_queued_decode (&q, t->origin, t->origin_bytes, &e); /* accepted before */
+	admit (f, t, &q);
+}
+
+static void on_task (const struct layout_queued *q, const char *entry, size_t entry_len, bool claimed, void *arg)
+{
+	struct forward *f = arg;
+	struct hand_task *t = hand_add (f->hand, &q->task, entry, entry_len);
+	char key[LAYOUT_KEY_MAX];
+	if (!t) {
+		/* The same id in two entries: a submission repeated around a crash. The one in hand stands for both. */
+		t = hand_get (f->hand, &q->task);
+		if (t && strcmp (t->entry, entry))
+			intake_finish (f->intake, entry);
+		return;
+	}
+	t->function = q->function;
+	t->bytes = q->payload_bytes;
+	if (!claimed) {
+		admit (f, t, q);
+		return;
+	}
+	/* a dead forwarder had it: it may have ended */
+	if (forward_keep_origin (t, q) < 0) {
+		forward_put_back (f, t);
+		return;
+	}
+	layout_key (key, "task", &t->task, NULL);
+	rds_commandf (f->r, on_state_checked, forward_about_task (f, t), "HGET %s s", key);
+}
+
+static bool in_hand (const char *entry, size_t n, void *arg)
+{
+	struct forward *f = arg;
+	return hand_has_entry (f->hand, entry, n);
+}
+
+static void cancel_task (const struct id *task, void *arg)
+{
+	struct forward *f = arg;
+	struct hand_task *t = hand_get (f->hand, task);
+	if (!t) {
+		cancels_remember (f->cancels, task);
+		return;
+	}
+	cancels_forget (f->cancels, task);
+	if (t->state == HAND_SENT) { /* its result, whatever it is, ends it */
+		if (f->peer)
+			link_send_id (f->peer, WIRE_CANCEL, task);
+	} else if (t->state != HAND_ENDING) {
+		forward_drop_task (f, t);
+	}
+}
+
+static void on_cancels_known (void *arg)
+{
+	struct forward *f = arg;
+	loop_defer_schedule (f->pump);
+}
+
+void forward_load_cancels (struct forward *f)
+{
+	if (!cancels_known (f->cancels) && rds_up (f->r))
+		cancels_load (f->cancels, cancel_task, on_cancels_known, f);
+}
+
+static void on_key (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct forward *f = arg;
+	struct err e = { 0 };
+	const char *keys[1] = { f->allowed_key };
+	(void)r;
+	if (err || reply->type != REDIS_REPLY_STRING || reply->len != 40) {
+		if (!err)
+			log_warn (MOD, "the endpoint has no key registered; nobody can connect", "ep=%s", f->ep);
+		return;
+	}
+	memcpy (f->allowed_key, reply->str, 40);
+	if (link_allow_keys (f->link, keys, 1, &e) < 0)
+		log_err (LOG_ERROR, MOD, "registered key not usable", &e);
+}
+
+void forward_load_key (struct forward *f)
+{
+	rds_commandf (f->r, on_key, f, "HGET %s key", f->hash_key);
+}
+
+static void send_drain (struct forward *f, bool start)
+{
+	struct msg_drain d = { .start = start, .grace_ms = 60000 };
+	struct buf b;
+	if (!f->peer)
+		return;
+	buf_init (&b, 0);
+	msg_drain_encode (&b, &d);
+	link_send_bytes (f->peer, WIRE_DRAIN, b.data, b.len);
+	buf_fini (&b);
+}
+
+static void fail_all (struct forward *f, enum hand_state s)
+{
+	struct hand_task *t;
+	while ((t = hand_first (f->hand, s)))
+		forward_fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
+}
+
+static void endpoint_deleted (void *arg)
+{
+	struct forward *f = arg;
+	if (f->deleted)
+		return;
+	log_info (MOD, "endpoint deleted; failing its tasks", "ep=%s in_hand=%zu", f->ep, hand_count (f->hand));
+	f->deleted = true;
+	if (f->peer)
+		link_peer_close (f->peer, ERR_NOT_FOUND, "this endpoint was deleted");
+	fail_all (f, HAND_READY); /* those in HAND_CHECK follow when they are checked */
+	fail_all (f, HAND_RETURNED);
+	fail_all (f, HAND_SENT);
+	expire_deleted (f->expire);
+	loop_defer_schedule (f->pump);
+}
+
+static void on_control (const char *op, const struct id *task, void *arg)
+{
+	struct forward *f = arg;
+	if (!strcmp (op, "cancel"))
+		cancel_task (task, f);
+	else if (!strcmp (op, "key"))
+		forward_load_key (f);
+	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
+		send_drain (f, op[0] == 'd');
+	else if (!strcmp (op, "deleted"))
+		endpoint_deleted (f);
+	else
+		log_warn (MOD, "unknown control ignored", "op=%s", op);
+}
+
+static void on_caught_up (void *arg)
+{
+	struct forward *f = arg;
+	log_info (MOD, "caught up", "ep=%s taken_over=%zu", f->ep, hand_count (f->hand));
+}
+
+static void on_empty (void *arg)
+{
+	struct forward *f = arg;
+	if (cancels_known (f->cancels))
+		cancels_forget_all (f->cancels);
+}
+
+const struct intake_ops forward_intake_ops = {
+	.room = room, .on_task = on_task, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty,
+	.on_caught_up = on_caught_up,
+};
+
+/* ---- tasks that nobody fetches ------------------------------------------------------------------------------------------ */
+
+static void on_expired (const struct layout_queued *q, const char *entry, size_t entry_len, void *arg)
+{
+	struct forward *f = arg;
+	struct hand_task *t = hand_add (f->hand, &q->task, entry, entry_len);
+	if (!t)
+		return; /* with the endpoint, or on its way */
+	t->function = q->function;
+	forward_fail_task (f, t, ERR_TASK_EXPIRED, FAULT_SITE, "it waited for its endpoint longer than tasks are kept");
+}
+
+static bool idle (void *arg)
+{
+	struct forward *f = arg;
+	return !hand_count (f->hand) && !done_pending_bytes (f->done);
+}
+
+static void on_drained (void *arg)
+{
+	struct forward *f = arg;
+	char keys[4][LAYOUT_KEY_MAX];
+	log_info (MOD, "no task of the deleted endpoint is left", "ep=%s", f->ep);
+	layout_key (keys[0], "ep", &f->endpoint, "tasks");
+	layout_key (keys[1], "ep", &f->endpoint, "control");
+	layout_key (keys[2], "ep", &f->endpoint, "cancelled");
+	layout_key (keys[3], "ep", &f->endpoint, NULL);
+	forward_stop (f);
+	rds_commandf (f->r, NULL, NULL, "UNLINK %s %s %s %s", keys[0], keys[1], keys[2], keys[3]);
+}
+
+const struct expire_ops forward_expire_ops = {
+	.on_expired = on_expired, .on_gone = endpoint_deleted, .idle = idle, .on_drained = on_drained,
+};
