@@ -329,10 +329,14 @@ int master_run (const char *path, const struct cli_strings *sets)
 	return status;
 }
 
+/* ---- the worker ------------------------------------------------------------------------------------------------- */
+
 static void on_worker_stop (int signo, void *arg)
 {
+	struct app **a = arg;
+
 	(void) signo;
-	app_drain (arg);
+	app_drain (*a); /* the loop runs only with an app */
 }
 
 static void on_worker_hup (int signo, void *arg)
@@ -345,38 +349,41 @@ static void on_worker_hup (int signo, void *arg)
 		log_err (LOG_ERROR, MOD, "log not reopened", &err);
 }
 
+/* Signals before the port: whoever may be connected to us must not be cut off. */
+static int worker_up (struct loop *l, const struct config *c, int index, const char *address, struct app **a, struct err *err)
+{
+	if (loop_signal (l, SIGTERM, on_worker_stop, a, err) < 0 || loop_signal (l, SIGINT, on_worker_stop, a, err) < 0 ||
+	    loop_signal (l, SIGHUP, on_worker_hup, NULL, err) < 0 || !(*a = app_create (l, c, index, address, err)))
+		return -1;
+	if (write (READY_FD, "+", 1) != 1)
+		log_warn (MOD, "the master does not listen", NULL);
+	close (READY_FD);
+	return 0;
+}
+
 int worker_run (int argc, char **argv)
 {
-	const char *const *sets;
 	struct config c;
 	struct loop *l = NULL;
 	struct app *a = NULL;
 	struct err err;
-	int index;
+	int status = 1;
 
 	if (argc < 4)
 		return 2;
 	spawn_tie_to_parent ((pid_t) atoi (argv[1]));
-	index = atoi (argv[0]);
-	sets = (const char *const *) argv + 4; /* argv ends with NULL */
-	if (load (argv[3][0] ? argv[3] : NULL, sets, &c) < 0)
+	if (load (argv[3][0] ? argv[3] : NULL, (const char *const *) argv + 4, &c) < 0) /* argv ends with NULL */
 		return 1;
 	signal (SIGPIPE, SIG_IGN);
 	if (log_open ("weft-service", c.log_file, (enum log_level) c.log_level, &err) < 0 || !(l = loop_create (&err)) ||
-	    !(a = app_create (l, &c, index, argv[2], &err)) || loop_signal (l, SIGTERM, on_worker_stop, a, &err) < 0 ||
-	    loop_signal (l, SIGINT, on_worker_stop, a, &err) < 0 || loop_signal (l, SIGHUP, on_worker_hup, a, &err) < 0) {
+	    worker_up (l, &c, atoi (argv[0]), argv[2], &a, &err) < 0)
 		log_err (LOG_ERROR, MOD, "worker not started", &err);
-		app_destroy (&a);
-		loop_destroy (&l);
-		config_free (&c);
-		return 1;
+	else {
+		loop_run (l);
+		status = 0;
 	}
-	if (write (READY_FD, "+", 1) != 1)
-		log_warn (MOD, "the master does not listen", NULL);
-	close (READY_FD);
-	loop_run (l);
 	app_destroy (&a);
 	loop_destroy (&l);
 	config_free (&c);
-	return 0;
+	return status;
 }

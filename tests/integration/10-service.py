@@ -740,7 +740,9 @@ def processes():
     wait_for(lambda: not any(os.path.exists("/proc/%d" % k) and "Z" not in open("/proc/%d/stat" % k).read().split(")")[1].split()[0] for k in kids), 5,
              "the workers go with their master")
     check("a killed master takes its workers with it", True)
+    served = s.log().count("msg=serving")
     s.start()
+    wait_for(lambda: s.log().count("msg=serving") == served + 2)
     check("and starts again, with what it knew", s.get("/v2/functions/" + f).status == 200)
     check("SIGTERM ends it", s.stop() == 0)
     check("nobody is left", not children())
