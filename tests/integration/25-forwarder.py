@@ -582,6 +582,8 @@ def large_backlog_stays_in_redis():
         assert len(set(e.ids())) == n
         wait(lambda: (e.pump(), g.queued() == 0)[1], 20, "an empty queue")
         print("    %d tasks through a window of 100 in %.1f s" % (n, time.monotonic() - begin))
+        peak = [int(line.split()[1]) for line in open("/proc/%d/status" % g.procs[0].pid) if line.startswith("VmHWM")][0]
+        assert "asan" in BUILD or peak < 40000, "%d KiB for a window of 100" % peak
 
 
 # ---- forwarders that die -----------------------------------------------------------------------------------------
