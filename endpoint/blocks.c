@@ -92,6 +92,7 @@ static void count_failure (struct blocks *b, const char *id, const char *why)
 	b->failures[b->failures_at] = now ? now : 1;
 	b->failures_at = (b->failures_at + 1) % (size_t) b->o.max_failures_per_hour;
 	b->nfailed++;
+	b->started = false;
 	b->not_before_ms = now + clock_backoff_ms (b->attempt, BACKOFF_BASE_MS, BACKOFF_CAP_MS);
 	if (b->attempt < 20)
 		b->attempt++;
@@ -260,6 +261,17 @@ static void give_up_silent (struct blocks *b)
 		}
 }
 
+/* init_blocks are wanted until so many were up: one that fails before, or is lost later, is replaced even when no task waits. */
+static void note_started (struct blocks *b)
+{
+	int64_t up = 0;
+
+	for (struct block *k = b->list; k; k = k->next)
+		up += k->state == BLOCK_UP;
+	if (up >= b->o.limits.init_blocks || up >= b->o.limits.max_blocks)
+		b->started = true;
+}
+
 static void strategy (struct blocks *b)
 {
 	struct scale_input in;
@@ -273,9 +285,7 @@ static void strategy (struct blocks *b)
 		start_some (b, n);
 	else if (n < 0)
 		release_some (b, -n);
-	look (b, &in);
-	if (in.blocks >= b->o.limits.init_blocks || in.blocks >= b->o.limits.max_blocks)
-		b->started = true;
+	note_started (b);
 }
 
 static void on_tick (void *arg)
