@@ -2,7 +2,6 @@
 /* The SQLite side: opening, migrations, prepared statements. WAL, so that readers and the one writer do not wait for each other;
  * synchronous=NORMAL: a power cut may lose the last moments' registrations but never damages the file. */
 #include <errno.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
