@@ -88,12 +88,20 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BASE)
 	@mkdir -p $(@D)
 	@$(LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
-# Fuzzers: clang's libFuzzer over the sources named in the file's own line "fuzz-sources: a.c b.c".
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(COMMON) $(PROTO)
+GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/registry/migrations/*.sql service/openapi.json \
+         worker/runners/*.py client/completion/*))
+
+# Fuzzers: clang's libFuzzer over common and proto, and what the file's own line "fuzz-sources: a.c b.c" names.
+FUZZ_CC = clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+FUZZ_OBJ = $(patsubst %.c,$(BUILD)/fuzz-obj/%.o,$(COMMON) $(PROTO))
+$(BUILD)/fuzz-obj/%.o: %.c
+	@mkdir -p $(@D)
+	@$(FUZZ_CC) -fsanitize=fuzzer-no-link,address,undefined -c -o $@ $<
+$(FUZZ_OBJ): | $(GEN)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
-	@clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -fsanitize=fuzzer,address,undefined \
-	  $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -o $@ $< $$(sed -n 's/.*fuzz-sources: *//p' $<) $(COMMON) $(PROTO) $(LIBS)
+	@$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $< $$(sed -n 's/.*fuzz-sources: *//p' $<) $(FUZZ_OBJ) $(LIBS)
 
 # Text files compiled into the programs: proto/lua/x.lua -> gen/proto/lua/x.lua.inc, a C string literal body
 $(BUILD)/gen/%.inc: %
@@ -105,8 +113,6 @@ $(BUILD)/obj/%.o: %.c
 	@echo "  CC      $<"
 	@$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/registry/migrations/*.sql service/openapi.json \
-         worker/runners/*.py client/completion/*))
 $(call obj,$(PROTO) $(SERVICE) $(WORKER) $(CLIENT)): | $(GEN)
 $(FUZZERS): | $(GEN)
 
