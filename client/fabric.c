@@ -131,6 +131,9 @@ static int write_configs (struct fabric *f, int64_t port, struct err *err)
 {
 	char *redis = xasprintf ("port 0\nunixsocket %s/redis.sock\nunixsocketperm 600\ndir %s/redis\nsave \"\"\nappendonly yes\n"
 				 "appendfsync everysec\nmaxmemory-policy noeviction\nhash-max-listpack-value 1024\nstream-node-max-bytes 16384\n"
+				 /* Payloads pass through: a rewrite copies what lives now, so it pays only after much has gone by, and compressing
+				  * what is deleted a moment later costs more than the disk that it saves. */
+				 "rdbcompression no\nauto-aof-rewrite-percentage 100\nauto-aof-rewrite-min-size 512mb\n"
 				 "daemonize no\nloglevel notice\n", f->state, f->state);
 	char *service = xasprintf ("listen: 127.0.0.1:%" PRId64 "\nworkers: %" PRId64 "\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\n"
 				   "auth:\n  token_file: %s/token\n", port, f->o.service_processes, f->redis_url, f->state, f->state);
