@@ -733,7 +733,7 @@ def processes():
     slow.join()
     check("SIGHUP replaces the workers", True)
     check("a request in hand is finished", got[0].status == 200, got)
-    check("and no request is refused meanwhile", len(bad) <= 0.02 * done[0] and done[0] > 20, (len(bad), done[0], bad[:3]))
+    check("and no request is refused meanwhile", not bad and done[0] > 20, (len(bad), done[0], bad[:3]))
     kids = children()
     s.proc.kill()
     s.proc.wait()
