@@ -183,14 +183,17 @@ void rds_watch_arm (struct rds *r)
  * keep an entry for each PING. */
 static void watch_subscribed (struct rds *r)
 {
-	int64_t idle_ms = clock_now_ms () - r->sub_seen_ms;
+	int64_t now = clock_now_ms (), idle_ms = now - r->sub_seen_ms;
+	bool asked = r->sub_asked_ms > r->sub_seen_ms;
 
-	if (idle_ms >= 2 * r->timeout_ms || (r->state == RDS_HELLO && idle_ms >= r->timeout_ms)) {
+	if (r->state == RDS_HELLO ? idle_ms >= r->timeout_ms : asked && now - r->sub_asked_ms >= r->timeout_ms) {
 		rds_conn_drop (r, "no answer to SUBSCRIBE");
 		return;
 	}
-	if (r->state == RDS_UP && idle_ms >= r->timeout_ms)
+	if (r->state == RDS_UP && !asked && idle_ms >= r->timeout_ms) {	/* however late this tick comes, it is asked first */
+		r->sub_asked_ms = now;
 		rds_conn_subscribe (r, SLIST_FIRST (&r->subs));
+	}
 	rds_watch_arm (r);
 }
 

@@ -82,6 +82,7 @@ struct rds {
 	int64_t unblocked_at_ms; /* when the last blocking command was answered */
 	SLIST_HEAD (, rds_sub) subs;
 	int64_t sub_seen_ms;	/* when a subscribed connection last said something */
+	int64_t sub_asked_ms;	/* when it was last asked for a sign of life */
 	struct rds_script **loaded; /* owned; scripts sent in full on this connection */
 	size_t nloaded;
 };
