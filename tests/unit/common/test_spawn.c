@@ -310,6 +310,14 @@ static void test_capture (void **state)
 	assert_non_null (strstr (e.text, "No such file"));
 }
 
+static void stop_when_childless (void *arg)
+{
+	siginfo_t si;
+	(void) arg;
+	if (waitid (P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == -1 && errno == ECHILD)
+		loop_stop (loop);
+}
+
 /* In a process of its own: being a subreaper cannot be undone. */
 static int subreaper_case (void)
 {
@@ -337,6 +345,11 @@ static int subreaper_case (void)
 		return 14;
 	spawn_stop (s, 0);
 	loop_run (loop);
+	/* what was killed above takes a moment to die; the loop collects it */
+	struct loop_timer *look = loop_timer_create (loop, stop_when_childless, NULL);
+	loop_timer_start (look, 5, true);
+	loop_run (loop); /* alarm () bounds it */
+	loop_timer_destroy (&look);
 	loop_destroy (&loop);
 	if (waitpid (-1, NULL, WNOHANG) != -1 || errno != ECHILD)
 		return 15;
