@@ -9,12 +9,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
 	HOUR_MS = 3600 * 1000,
 	BACKOFF_BASE_MS = 500,
 	BACKOFF_CAP_MS = 60000,
 	STEADY_MS = 30000,	/* a block that was up for so long clears the back-off */
+	LOGS_KEPT = 100,	/* of the latest blocks */
 	TAIL_BYTES = 600,	/* of a lost block's log in the error */
 };
 
@@ -156,6 +158,16 @@ static void argv_free (char ***argv, unsigned n)
 	free (argv);
 }
 
+/* Ids begin anew with each run, so what an earlier run left under this one goes too. */
+static void remove_logs (struct blocks *b, uint64_t number)
+{
+	for (unsigned i = 0; i < b->o.nodes; i++) {
+		char *path = xasprintf ("%s/block-b%" PRIu64 "-%u.log", b->log_dir, number, i);
+		unlink (path);
+		free (path);
+	}
+}
+
 static int start_block (struct blocks *b)
 {
 	struct block *k = xcalloc (1, sizeof (*k));
@@ -165,6 +177,9 @@ static int start_block (struct blocks *b)
 	int rc;
 
 	snprintf (k->id, sizeof (k->id), "b%" PRIu64, ++b->number);
+	remove_logs (b, b->number);
+	if (b->number > LOGS_KEPT)
+		remove_logs (b, b->number - LOGS_KEPT);
 	k->state = BLOCK_PENDING;
 	k->since_ms = k->created_ms = clock_now_ms ();
 	k->next = b->list;

@@ -7,7 +7,7 @@
 #include "endpoint/config.h"
 #include "endpoint/paths.h"
 
-struct cmd_configure { const char *url, *token_file, *display_name; bool print_config; int64_t workers; };
+struct cmd_configure { const char *url, *token_file, *display_name; int64_t workers; };
 struct cmd_start { bool foreground, no_wait; int64_t timeout_ms; struct cli_strings set; };
 struct cmd_stop { int64_t grace_ms, timeout_ms; };
 struct cmd_restart { struct cmd_stop stop; struct cmd_start start; };
@@ -30,6 +30,7 @@ int cmd_doctor (void *opts, int argc, char **argv);
 int cmd_render (void *opts, int argc, char **argv);
 int cmd_register (void *opts, int argc, char **argv);
 int cmd_check (void *opts, int argc, char **argv);
+int cmd_print_config (void *opts, int argc, char **argv);
 
 /* What they share. Failures are printed and give the exit status 1. */
 int cmd_fail (const struct err *err);

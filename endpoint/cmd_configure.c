@@ -111,10 +111,6 @@ int cmd_configure (void *opts, int argc, char **argv)
 	struct config *c = NULL;
 	int rc = 1;
 
-	if (o->print_config) {
-		conf_print_example (config_table (), TITLE, stdout);
-		return 0;
-	}
 	if (paths_init (&p, argc > 0 ? argv[0] : NULL, &err) < 0)
 		return cmd_fail (&err);
 	if (paths_exist (&p)) {
@@ -134,6 +130,15 @@ int cmd_configure (void *opts, int argc, char **argv)
 	free (text);
 	paths_fini (&p);
 	return rc;
+}
+
+int cmd_print_config (void *opts, int argc, char **argv)
+{
+	(void) opts;
+	(void) argc;
+	(void) argv;
+	conf_print_example (config_table (), TITLE, stdout);
+	return 0;
 }
 
 int cmd_check (void *opts, int argc, char **argv)

@@ -732,8 +732,11 @@ void dispatch_block_releasing (struct dispatch *d, const char *block)
 void dispatch_block_lost (struct dispatch *d, const char *block, const char *why)
 {
 	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m; m = m->next)
-		if (strcmp (m->block, block) == 0)
+		if (strcmp (m->block, block) == 0) {
+			m->draining = true;	/* its end comes from the loop: nothing more until then */
+			set_closed (d, m);
 			managers_close (m, why);
+		}
 }
 
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block)

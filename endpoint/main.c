@@ -13,7 +13,6 @@ static const struct cli_opt configure_opts[] = {
 	OPT (cmd_configure, "token-file", 't', CLI_STRING, token_file, "FILE", 0, 0, "file with your token, readable by you only (default: WEFT_TOKEN at start)"),
 	OPT (cmd_configure, "display-name", 'd', CLI_STRING, display_name, "NAME", 0, 0, "what the service shows (default: the endpoint's name)"),
 	OPT (cmd_configure, "workers", 'w', CLI_INT, workers, "N", 1, 4096, "tasks a node runs at once (default: its cores)"),
-	OPT (cmd_configure, "print-config", 0, CLI_FLAG, print_config, NULL, 0, 0, "print the commented example configuration, make nothing"),
 	CLI_END
 };
 static const struct cli_opt start_opts[] = {
@@ -80,6 +79,7 @@ static const struct cli_cmd cmds[] = {
 	{ "doctor", "[OPTIONS] [NAME]", "Check everything that an endpoint needs, and say what to do.", doctor_opts,
 	  sizeof (struct cmd_doctor), 0, 1, cmd_doctor },
 	{ "check-config", "[NAME]", "Check the configuration; each problem with file, line and key.", no_opts, 0, 0, 1, cmd_check },
+	{ "print-config", "", "Print a commented example configuration.", no_opts, 0, 0, 0, cmd_print_config },
 	{ "render", "[NAME]", "Print what a block would run, without running it.", no_opts, 0, 0, 1, cmd_render },
 	{ "register", "[NAME]", "Register with the service without starting; also tells it a new name or key.", no_opts, 0, 0, 1, cmd_register },
 	{ "delete", "[OPTIONS] [NAME]", "Stop an endpoint, deregister it, remove its directory.", delete_opts, sizeof (struct cmd_delete), 0, 1,

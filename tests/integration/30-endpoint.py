@@ -379,7 +379,7 @@ def configure_makes_a_private_directory(b):
 @test
 def example_configuration_is_the_table(b):
     with open(os.path.join(ROOT, "config", "endpoint.yaml")) as f:
-        assert f.read() == b.ok("configure", "--print-config").stdout, "config/endpoint.yaml is not what --print-config prints"
+        assert f.read() == b.ok("print-config").stdout, "config/endpoint.yaml is not what print-config prints"
 
 
 @test
