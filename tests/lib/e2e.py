@@ -44,9 +44,28 @@ def main(doc, tests, make=None):
     if f:
         if report.failed and f.proc:
             print(f.logs())
+        keep, f.keep = f.keep, True
         left = f.stop()
         report.check("everything ended when it was told to", not left, left)
+        complaints = sanitizer_lines(f.state)
+        if complaints:
+            report.check("no sanitizer has complained", False, "\n".join(complaints[:40]))
+        f.keep = keep
+        f.stop()
     report.end()
+
+
+def sanitizer_lines(folder):
+    """What programs that were built with sanitizers have written into the logs."""
+    out = []
+    for d, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".log"):
+                with open(os.path.join(d, name), errors="replace") as s:
+                    for line in s:
+                        if "runtime error:" in line or "Sanitizer" in line or (out and line.startswith("    #")):
+                            out.append("%s: %s" % (name, line.rstrip()))
+    return out
 
 
 def ok(reply, status=200):
