@@ -47,7 +47,7 @@ static int register_now (const struct paths *p, const struct config *c, struct i
 	char id[ID_TEXT], *base = base_url (c), *url, *body, *out = NULL;
 	const char *text;
 	json_t *j = NULL;
-	int status, rc;
+	int status = 0, rc;
 	size_t n;
 
 	if (keys_read (&keys, p->key, err) < 0 || identity_load (who, p->identity, err) < 0) {
@@ -57,10 +57,14 @@ static int register_now (const struct paths *p, const struct config *c, struct i
 	body = service_registration (c->display_name && *c->display_name ? c->display_name : p->name, keys.public_key,
 				     &c->allowed_functions);
 	explicit_bzero (&keys, sizeof (keys));
-	if (strcmp (who->service_url, base) != 0)
-		who->known = false;
 	url = who->known ? xasprintf ("%s/v3/endpoints/%s", base, id_text (&who->id, id)) : xasprintf ("%s/v3/endpoints", base);
 	rc = call (c, who->known ? "PUT" : "POST", url, body, &status, &out, &n, err);
+	if (rc < 0 && status == 404 && who->known) {	/* another service than before, or one that forgot us */
+		free (url);
+		free (out);
+		url = xasprintf ("%s/v3/endpoints", base);
+		rc = call (c, "POST", url, body, &status, &out, &n, err);
+	}
 	if (rc == 0) {
 		j = json_loadb (out, n, 0, NULL);
 		text = json_string_value (json_object_get (j, "endpoint_id"));
