@@ -3,13 +3,14 @@
 """Bad input over REST: each gets its documented error, nothing is half done, and the service stays as it was."""
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import (Fabric, call, connection, gather, grown, main, ok, redis, register, second_user, sizes, submit, task)  # noqa: E402
+from e2e import (Fabric, call, connection, gather, grown, main, ok, pids_of, redis, register, second_user, sizes, submit, task, wait_for)  # noqa: E402
 
 MIB = 1 << 20
 
@@ -228,4 +229,28 @@ def batch(report, f):
     report.check("processes did not grow beyond bounds", not grown(before, sizes(f), 300 * MIB), grown(before, sizes(f), 300 * MIB))
 
 
-main(__doc__, [malformed, unknown, strangers, offline, sizes_, functions_, batch], make)
+def configured(report, f):
+    """The limits are the configuration's."""
+    fn = register(f, "def f(x): return x", "f")
+    with open(os.path.join(f.state, "service.yaml"), "a") as s:
+        s.write("limits:\n  payload_bytes: 1000\n  batch_tasks: 10\n  function_bytes: 2000\n  body_bytes: 100KiB\n  queue_tasks: 50\n")
+    os.kill(pids_of(f, "service-master")[0], signal.SIGHUP)
+    path = "/v3/endpoints/%s/submit" % f.endpoint
+
+    def tried(body, path=path):
+        f._conn = None          # the process that served it may be the old one
+        return f.http("POST", path, body)
+    wait_for(lambda: tried({"tasks": {fn: ["x" * 1001]}})[0] == 413, 20, "the new limits")
+    refused(report, "a configured payload limit", tried({"tasks": {fn: ["x" * 1001]}}), 413, "TASK_PAYLOAD_TOO_LARGE")
+    refused(report, "a configured batch limit", tried({"tasks": {fn: ["1"] * 11}}), 413, "BATCH_RUN_TOO_LARGE")
+    refused(report, "a configured function limit", tried({"function_name": "x", "function_code": "#" * 2001}, "/v3/functions"), 413, "FUNCTION_TOO_LARGE")
+    refused(report, "a configured body limit", tried("x" * 102401), 413, "REQUEST_TOO_LARGE")
+    asleep = [e["uuid"] for e in ok(f.http("GET", "/v2/endpoints")) if e["uuid"] != f.endpoint][0]
+    replies = [tried({"tasks": {fn: ["1"] * 10}}, "/v3/endpoints/%s/submit" % asleep) for _ in range(6)]
+    # the task that was cancelled may stand in the queue still
+    report.check("a configured queue limit: up to 50 are taken", [r[0] for r in replies[:4]] == [200] * 4, [r[0] for r in replies])
+    refused(report, "and no more", replies[5], 429, "ENDPOINT_QUEUE_FULL")
+    report.check("what is within them runs", call(f, fn, 1)["status"] == "success")
+
+
+main(__doc__, [malformed, unknown, strangers, offline, sizes_, functions_, batch, configured], make)
