@@ -823,6 +823,7 @@ def main():
     ap.add_argument("only", nargs="*")
     a = ap.parse_args()
     BUILD = os.path.abspath(a.build)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # a runner's time limit: what was started is stopped too
     passed = failed = skipped = 0
     for t in TESTS:
         if a.only and t.__name__ not in a.only:
