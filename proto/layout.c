@@ -75,8 +75,6 @@ void layout_meta_encode (struct buf *b, const struct layout_meta *m)
 	wire_wid (&w, &m->group);
 	wire_w64 (&w, (uint64_t) m->submitted_ns);
 	wire_w32 (&w, m->payload_bytes);
-	wire_w32 (&w, m->time_limit_ms);
-	wire_w64 (&w, 0);
 	wire_record_add (b, fixed, sizeof (fixed), NULL, 0);
 }
 
@@ -95,7 +93,6 @@ int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct e
 	wire_get_id (&r, &m->group);
 	m->submitted_ns = wire_get_i64 (&r);
 	m->payload_bytes = wire_get_u32 (&r);
-	m->time_limit_ms = wire_get_u32 (&r);
 	if (m->payload_bytes > WIRE_MAX_PAYLOAD)
 		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "meta: payload of %u bytes, at most %u", m->payload_bytes,
 				WIRE_MAX_PAYLOAD);

@@ -16,10 +16,10 @@ size_t layout_key (char key[LAYOUT_KEY_MAX], const char *kind, const struct id *
 struct layout_meta {
 	struct id owner, function, endpoint, group;
 	int64_t submitted_ns;
-	uint32_t payload_bytes, time_limit_ms;
+	uint32_t payload_bytes;
 	bool payload_apart;
 };
-#define LAYOUT_META_BYTES 90
+#define LAYOUT_META_BYTES 78	/* with the state, a listpack of 96 bytes: one allocation class */
 void layout_meta_encode (struct buf *b, const struct layout_meta *m);
 int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct err *err);
 

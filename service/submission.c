@@ -372,7 +372,7 @@ static void encode (struct op *o, const struct submission_task *t, int64_t now, 
 {
 	bool apart = t->payload_bytes > QUEUE_INLINE_MAX;
 	struct layout_meta m = { .owner = o->owner, .function = t->function, .endpoint = t->endpoint, .group = o->s.group,
-				 .submitted_ns = o->received_ns, .payload_bytes = t->payload_bytes, .time_limit_ms = o->s.limits.time_limit_ms,
+				 .submitted_ns = o->received_ns, .payload_bytes = t->payload_bytes,
 				 .payload_apart = apart };
 	struct layout_queued q = { .task = t->task, .function = t->function, .received_ns = o->received_ns, .queued_ns = now,
 				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,

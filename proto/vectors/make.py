@@ -429,15 +429,15 @@ def layout():
     f = Family("layout")
     k = "META"
 
-    def meta(version=1, flags=0, n=12, tail=0):
-        return (u8(version) + u8(flags) + uid(OWNER) + uid(FUNC) + uid(PEER) + uid(GROUP) + i64(STAMPS[0]) + u32(n) + u32(30000) + u64(tail))
+    def meta(version=1, flags=0, n=12):
+        return (u8(version) + u8(flags) + uid(OWNER) + uid(FUNC) + uid(PEER) + uid(GROUP) + i64(STAMPS[0]) + u32(n))
 
     def mfields(apart=False, n=12):
         return {"owner": OWNER, "function": FUNC, "endpoint": PEER, "group": GROUP, "submitted_ns": STAMPS[0], "payload_bytes": n,
-                "time_limit_ms": 30000, "payload_apart": apart}
+                "payload_apart": apart}
     f.good("plain", k, meta(), mfields())
     f.good("payload apart", k, meta(flags=1, n=MIB), mfields(True, MIB))
-    f.good("last bytes and flags unknown to us", k, meta(flags=0x80, tail=1), mfields(), canonical=False)
+    f.good("flags unknown to us", k, meta(flags=0x80), mfields(), canonical=False)
     f.bad("empty", k, b"")
     f.bad("a byte shorter", k, meta()[:-1])
     f.bad("a byte longer", k, meta() + b"\0")

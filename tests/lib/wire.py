@@ -333,25 +333,25 @@ def decode_start(body):
 
 # ---- Redis (section 8) ----
 
-META = struct.Struct("<BB16s16s16s16sqII8s")
+META = struct.Struct("<BB16s16s16s16sqI")
 QUEUED = struct.Struct("<BBH16s16sqqIQII")
 
 
 def encode_meta(d):
     return META.pack(1, 1 if d.get("payload_apart") else 0, id_bytes(d["owner"]), id_bytes(d["function"]), id_bytes(d["endpoint"]),
-                     id_bytes(d["group"]), d.get("submitted_ns", 0), d.get("payload_bytes", 0), d.get("time_limit_ms", 0), bytes(8))
+                     id_bytes(d["group"]), d.get("submitted_ns", 0), d.get("payload_bytes", 0))
 
 
 def decode_meta(raw):
     if len(raw) != META.size:
         raise Malformed("INVALID", "meta")
-    version, flags, owner, function, endpoint, group, submitted, payload, limit, _ = META.unpack(raw)
+    version, flags, owner, function, endpoint, group, submitted, payload = META.unpack(raw)
     if version != 1:
         raise Malformed("INVALID", "meta version")
     if payload > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
     return {"owner": id_text(owner), "function": id_text(function), "endpoint": id_text(endpoint), "group": id_text(group),
-            "submitted_ns": submitted, "payload_bytes": payload, "time_limit_ms": limit, "payload_apart": bool(flags & 1)}
+            "submitted_ns": submitted, "payload_bytes": payload, "payload_apart": bool(flags & 1)}
 
 
 def encode_queued(d):

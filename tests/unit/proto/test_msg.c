@@ -301,7 +301,7 @@ static void meta_e (struct buf *b, const union any *u, int major) { (void) major
 static void meta_f (json_t *j, const union any *u)
 {
 	const struct layout_meta *m = &u->meta;
-	ID (owner), ID (function), ID (endpoint), ID (group), INT (submitted_ns), INT (payload_bytes), INT (time_limit_ms);
+	ID (owner), ID (function), ID (endpoint), ID (group), INT (submitted_ns), INT (payload_bytes);
 	BOOL (payload_apart);
 }
 static int queued_d (union any *u, const void *p, size_t n, struct err *e) { return layout_queued_decode (&u->queued, p, n, e); }
