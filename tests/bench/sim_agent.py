@@ -83,7 +83,7 @@ scaling:
   min_blocks: 0
   max_blocks: 1
 queue:
-  max_tasks: 262144
+  max_tasks: 131072
 """
 
 
