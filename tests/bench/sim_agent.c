@@ -110,7 +110,8 @@ static const struct link_ops manager_ops = {
 static int run_managers (struct loop *loop, char **arg)
 {
 	struct link_opts o = { .name = "sim", .ops = &manager_ops,
-			       .hello = { .role = ROLE_MANAGER, .name = WIRE_STR ("sim"), .version = WIRE_STR ("0"), .block = WIRE_STR ("sim") } };
+			       .hello = { .role = ROLE_MANAGER, .name = WIRE_STR ("sim"), .version = WIRE_STR ("0"),
+					  .block = WIRE_STR ("sim") } };
 	unsigned long n = strtoul (arg[1], NULL, 10);
 	void *zctx = context ();
 	struct err err = { 0 };
