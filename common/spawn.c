@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/loop_internal.h"
+#include "common/spawn_tied.h"
 #include "common/xmem.h"
 
 #include <dirent.h>
@@ -115,10 +116,10 @@ static bool named (const struct spawn_opts *o, int to)
 	return false;
 }
 
-/* Each source is copied above all targets first: targets may overlap sources in any order. */
-static int plan_fds (struct plan *p, const struct spawn_opts *o, struct err *err)
+/* Each source is copied above all targets first: targets may overlap sources in any order. Returns the highest target. */
+static int plan_copies (struct plan *p, const struct spawn_opts *o, struct err *err)
 {
-	int top = 2, rc = 0;
+	int top = 2;
 
 	if (o->nfds > SPAWN_FDS_MAX)
 		return err_set (err, ERR_LIMIT, FAULT_SELF, "more than %d descriptors for a child", SPAWN_FDS_MAX);
@@ -135,6 +136,13 @@ static int plan_fds (struct plan *p, const struct spawn_opts *o, struct err *err
 			return err_errno (err, "handing descriptor %d to a child", o->fds[i].from);
 		p->tmp[p->ntmp++] = fd;
 	}
+	return top;
+}
+
+static int plan_fds (struct plan *p, const struct spawn_opts *o, int top, struct err *err)
+{
+	int rc = 0;
+
 	if (!named (o, 0))
 		rc = posix_spawn_file_actions_addopen (&p->fa, 0, "/dev/null", O_RDONLY, 0);
 	for (size_t i = 0; rc == 0 && i < o->nfds; i++)
@@ -179,15 +187,21 @@ static int start (const struct spawn_opts *o, pid_t *pid, struct err *err)
 {
 	struct plan p = { .ntmp = 0 };
 	char *const *env = o->env ? (char *const *) o->env : environ;
-	int rc = -1, e;
+	int rc = -1, top, e;
 
+	if ((top = plan_copies (&p, o, err)) < 0)
+		goto out;
+	if (o->tied) {
+		rc = spawn_tied_start (o, p.tmp, top, env, pid, err);
+		goto out;
+	}
 	if ((e = posix_spawn_file_actions_init (&p.fa)) != 0 || (p.fa_made = true, false) ||
 	    (e = posix_spawnattr_init (&p.attr)) != 0 || (p.attr_made = true, false)) {
 		errno = e;
 		err_errno (err, "starting %s", o->argv[0]);
 		goto out;
 	}
-	if (plan_fds (&p, o, err) < 0 || plan_attr (&p, o, err) < 0)
+	if (plan_fds (&p, o, top, err) < 0 || plan_attr (&p, o, err) < 0)
 		goto out;
 	if ((e = posix_spawnp (pid, o->argv[0], &p.fa, &p.attr, (char *const *) o->argv, env)) != 0) {
 		errno = e;
@@ -395,6 +409,22 @@ static bool group_is_known (pid_t pgid)
 		return true;
 	LIST_FOREACH (s, &table, link)
 		if (s->leads_group && !s->reaped && s->pid == pgid)
+			return true;
+	return false;
+}
+
+bool spawn_has_strays (void)
+{
+	static pid_t pids[STRAY_PIDS_MAX];
+	char self[32];
+	size_t n;
+
+	snprintf (self, sizeof (self), "/proc/self/task/%d/children", (int) getpid ());
+	if (!subreaper || access (self, R_OK) != 0)
+		return true;	/* they would not be among our children, or those cannot be listed */
+	n = children (pids, STRAY_PIDS_MAX);
+	for (size_t i = 0; i < n; i++)
+		if (!find (pids[i]))
 			return true;
 	return false;
 }

@@ -22,7 +22,11 @@ struct spawn_opts {
 	size_t nfds;
 	bool same_group;		/* stay in our process group */
 	bool new_session;		/* setsid */
+	/* The last step before code of others: dies when the thread that started it does, leaves no core file, umask 077. When the
+	 * program cannot be run, its standard error says so ("cannot run 'x': why") and it ends with SPAWN_CANNOT_RUN. */
+	bool tied;
 };
+#define SPAWN_CANNOT_RUN 127
 
 /* status: as from waitpid. Called once, from the loop; the spawn is destroyed after it returns. */
 typedef void spawn_exit_f (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg);
@@ -37,6 +41,7 @@ void spawn_stop (struct spawn *s, int64_t grace_ms);
 int spawn_become_subreaper (struct err *err);
 /* Kill every live child of ours that this module did not start, with its process group; returns how many. */
 int spawn_kill_strays (void);
+bool spawn_has_strays (void);				/* dead ones too; true when nobody can tell */
 /* In the child: die with SIGKILL when parent_pid dies, also when it is dead already. */
 void spawn_tie_to_parent (pid_t parent_pid);
 /* Wait status as words: "exit status 3", "killed by signal 9 (Killed)". out has 64 bytes; returns out. */

@@ -14,7 +14,6 @@
 #include "common/spawn.h"
 #include "common/xmem.h"
 #include "worker/child.h"
-#include "worker/launch.h"
 #include "worker/proctree.h"
 
 enum { PIPE_BYTES = 1 << 20, READ_BYTES = 1 << 16, READS_PER_WAKE = 16, SEGMENTS = 16, STUCK_MS = 5000 };
@@ -464,9 +463,8 @@ static void watch_all (struct child *c)
 struct child *child_start (struct loop *l, const struct child_opts *o, const struct child_ops *ops, void *arg, struct err *err)
 {
 	struct child *c = xcalloc (1, sizeof (*c));
-	struct spawn_opts so = { .env = o->env, .cwd = o->cwd, .new_session = true };
+	struct spawn_opts so = { .env = o->env, .cwd = o->cwd, .new_session = true, .tied = true };
 	struct fds fds = { .n = 0 };
-	const char **argv = launch_argv (o->argv);
 	size_t i;
 
 	c->loop = l;
@@ -480,14 +478,13 @@ struct child *child_start (struct loop *l, const struct child_opts *o, const str
 	tail_init (&c->tails[1]);
 	c->stuck = loop_timer_create (l, on_stuck, c);
 	if (open_all (c, o, &fds, err) == 0) {
-		so.argv = argv;
+		so.argv = o->argv;
 		so.fds = fds.v;
 		so.nfds = fds.n;
 		c->spawn = spawn_start (l, &so, on_exit_status, c, err);
 	}
 	for (i = 0; i < fds.n; i++)
 		close (fds.v[i].from);
-	free (argv);
 	if (!c->spawn) {
 		child_free (c);
 		return NULL;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process that runs code of users: started through `weft-worker launch` in a session of its own, fed through one pipe, read
+/* A process that runs code of users: started in a session of its own, tied to our life (spawn.h), fed through one pipe, read
  * through another, its standard output and error kept as tails. Nothing it does blocks or grows the worker. */
 #ifndef WORKER_CHILD_H
 #define WORKER_CHILD_H

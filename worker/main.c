@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weft-worker: the engine inside each container, or on a bare node. Its two hidden commands are the last step before code of users
- * (launch.c) and the process that loads shared objects (runners/so_host.c). */
+/* weft-worker: the engine inside each container, or on a bare node. Its hidden command is the process that loads shared objects
+ * (runners/so_host.c). */
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -14,7 +14,6 @@
 #include "common/log.h"
 #include "common/spawn.h"
 #include "worker/engine.h"
-#include "worker/launch.h"
 #include "worker/runners/so_host.h"
 #include "worker/workdir.h"
 
@@ -165,8 +164,6 @@ int main (int argc, char **argv)
 		.cmds = cmds,
 	};
 
-	if (argc > 1 && strcmp (argv[1], "launch") == 0)
-		return launch_main (argc - 2, argv + 2);
 	if (argc > 1 && strcmp (argv[1], "so-runner") == 0)
 		return so_host_main (argc - 2, argv + 2);
 	return cli_main (&prog, argc, argv);

@@ -738,7 +738,6 @@ def command_line(m):
     assert run().returncode == 2
     assert run("--connect", "ipc:///x", "--dir", m.dir + "/y", "--worker-id", "nope").returncode == 2
     assert run("--connect", "ipc:///x", "--dir", m.dir + "/y", "--retries-on-kill", "-1").returncode == 2
-    assert run("launch").returncode == 2
 
 
 def main():

@@ -12,7 +12,6 @@
 #include "common/spawn.h"
 #include "common/xmem.h"
 #include "worker/child.h"
-#include "worker/launch.h"
 #include "worker/proctree.h"
 #include "worker/runners/runner.h"
 #include "worker/text.h"
@@ -186,7 +185,7 @@ static void tell_failure (struct command *m, struct msg_runner_result *r, int st
 	char text[300];
 	size_t skip = m->errout.len > ERROR_TAIL ? m->errout.len - ERROR_TAIL : 0;
 
-	if (status == LAUNCH_CANNOT_RUN && m->errout.len > 12 && memcmp (m->errout.data, "cannot run '", 12) == 0)
+	if (status == SPAWN_CANNOT_RUN && m->errout.len > 12 && memcmp (m->errout.data, "cannot run '", 12) == 0)
 		snprintf (text, sizeof (text), "on node %s: ", m->h->node);
 	else
 		snprintf (text, sizeof (text), "the command ended with exit status %d on node %s%s", status, m->h->node,
@@ -250,7 +249,8 @@ static void on_end (struct child *c, int status, const struct rusage *ru, void *
 	bool killed = child_killed (c);
 
 	gather (m, c);
-	proctree_kill (child_pid (c));		/* what it left in the background */
+	if (spawn_has_strays ())
+		proctree_kill (child_pid (c));	/* what it left in the background */
 	child_destroy (&m->child);
 	if (killed || !WIFEXITED (status)) {
 		if (m->too_large)

@@ -1,15 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The runner of shared objects: `weft-worker so-runner`, see so_host.c and weft_function.h. */
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include "common/xmem.h"
-#include "worker/launch.h"
 #include "worker/runners/framed.h"
 #include "worker/workdir.h"
+
+/* Path of this program. */
+static const char *self_path (void)
+{
+	static char path[4096];
+	ssize_t n;
+
+	if (path[0])
+		return path;
+	n = readlink ("/proc/self/exe", path, sizeof (path) - 1);
+	path[n > 0 ? n : 0] = 0;
+	/* replaced while we run (an upgrade): the link still leads to what we are */
+	if (n <= 0 || access (path, X_OK) != 0)
+		strcpy (path, "/proc/self/exe");
+	return path;
+}
 
 static int create (void **self, const struct runner_host *h, struct err *err)
 {
 	char *dir = xasprintf ("%s/functions", h->dir);
-	const char *argv[] = { launch_self (), "so-runner", dir, NULL };
+	const char *argv[] = { self_path (), "so-runner", dir, NULL };
 	int rc = workdir_make (dir, err);
 
 	if (rc == 0)
