@@ -10,7 +10,8 @@
 
 static const struct cli_opt configure_opts[] = {
 	OPT (cmd_configure, "url", 'u', CLI_STRING, url, "URL", 0, 0, "address of weft-service (default: WEFT_URL, else http://127.0.0.1:5000)"),
-	OPT (cmd_configure, "token-file", 't', CLI_STRING, token_file, "FILE", 0, 0, "file with your token, readable by you only (default: WEFT_TOKEN at start)"),
+	OPT (cmd_configure, "token-file", 't', CLI_STRING, token_file, "FILE", 0, 0,
+	     "file with your token, readable by you only (default: WEFT_TOKEN at start)"),
 	OPT (cmd_configure, "display-name", 'd', CLI_STRING, display_name, "NAME", 0, 0, "what the service shows (default: the endpoint's name)"),
 	OPT (cmd_configure, "workers", 'w', CLI_INT, workers, "N", 1, 4096, "tasks a node runs at once (default: its cores)"),
 	CLI_END
