@@ -144,6 +144,9 @@ static void test_crc_is_the_one_of_zlib (void **state)
 	for (size_t i = 0; i < sizeof (big); i++)
 		big[i] = (uint8_t) i;
 	assert_int_equal (crc_of (big, sizeof (big)), 0x74e3fb41u);
+	assert_int_equal (crc_of_plain (big, sizeof (big)), 0x74e3fb41u);
+	for (size_t n = 0; n < 400; n++)	/* all lengths around the steps of 8 and 64, at all alignments */
+		assert_int_equal (crc_of (big + n % 16, n), crc_of_plain (big + n % 16, n));
 }
 
 static void test_order_rewind_and_ack (void **state)
