@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "common/log.h"
 #include "common/map.h"
 #include "common/xmem.h"
@@ -18,6 +19,7 @@ struct framed {
 	const struct runner_host *h;	/* borrowed */
 	const char *name;		/* borrowed, static */
 	char *argv[ARGS_MAX + 1], *cwd;
+	const char *const *env;		/* borrowed */
 	struct child *child, *retired;	/* retired: killed between calls, not reaped yet */
 	struct map *sent;		/* functions that the process has */
 	size_t sent_bytes;
@@ -174,18 +176,40 @@ static void on_start_timeout (void *arg)
 	misbehaves (arg, "it was not ready within 60 s");
 }
 
+/* Ours and f->env; NULL when there is nothing to add. Owned by the caller, its strings are borrowed. */
+static const char **full_env (const struct framed *f)
+{
+	const char **out;
+	size_t n = 0, more = 0;
+
+	if (!f->env)
+		return NULL;
+	while (environ[n])
+		n++;
+	while (f->env[more])
+		more++;
+	out = xcalloc (n + more + 1, sizeof (*out));
+	memcpy (out, f->env, more * sizeof (*out));
+	memcpy (out + more, environ, n * sizeof (*out));
+	return out;
+}
+
 int framed_start (void *self, struct err *err)
 {
 	struct framed *f = self;
 	struct child_opts o = { .argv = (const char *const *) f->argv, .cwd = f->cwd, .in_fd = RUNNER_FD_IN, .out_fd = RUNNER_FD_OUT,
 				.capture = true, .max_output_bytes = (size_t) WIRE_MAX_RECORD + (1 << 20) };
+	const char **env;
 
 	if (f->child)
 		return 0;
 	if (workdir_empty (f->cwd, err) < 0)
 		return -1;
 	forget_process (f);
-	if (!(f->child = child_start (f->h->loop, &o, &child_ops, f, err)))
+	o.env = env = full_env (f);
+	f->child = child_start (f->h->loop, &o, &child_ops, f, err);
+	free (env);
+	if (!f->child)
 		return -1;
 	loop_timer_start (f->start_timer, START_TIMEOUT_MS, false);
 	log_debug ("runner", "started", "runner=%s child=%d", f->name, (int) child_pid (f->child));
@@ -283,13 +307,15 @@ void framed_tails (void *self, struct buf *out, struct buf *errout)
 	}
 }
 
-int framed_create (void **self, const struct runner_host *h, const char *name, const char *const *argv, struct err *err)
+int framed_create (void **self, const struct runner_host *h, const char *name, const char *const *argv, const char *const *env,
+		   struct err *err)
 {
 	struct framed *f = xcalloc (1, sizeof (*f));
 	size_t i;
 
 	f->h = h;
 	f->name = name;
+	f->env = env;
 	f->cwd = xasprintf ("%s/work-%s", h->dir, name);
 	for (i = 0; i < ARGS_MAX && argv[i]; i++)
 		f->argv[i] = xstrdup (argv[i]);

@@ -24,6 +24,7 @@ import types
 FD_IN, FD_OUT, FD_CAPTURE = 3, 4, 5
 MAX_FRAME = 192 << 20
 READ_BYTES = 1 << 16
+LARGE = 1 << 15
 TAIL = 1 << 16                  # bytes of stdout, stderr and error that are kept
 RING = 8 + TAIL                 # u64 count of all bytes ever written in this call, then the ring
 CURRENT = 2 * RING              # then the id of the task whose call has begun
@@ -43,6 +44,7 @@ COUNT = struct.Struct("<Q")
 START = struct.Struct("<IB16sq")
 
 VERSION = "%d.%d.%d" % sys.version_info[:3]
+MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")    # set by the worker, see python.c
 NODE = os.environ.get("WEFT_NODE") or os.uname()[1]
 
 now_ns = getattr(time, "time_ns", None) or (lambda: int(time.time() * 1e9))
@@ -584,6 +586,9 @@ class Runner:
         self.out = Capture(memory, 0, 1, "<stdout>")
         self.errout = Capture(memory, RING, 2, "<stderr>")
         self.cwd = os.getcwd()
+        if os.environ.pop("WEFT_MALLOC", None):     # was for this process; not for those that functions start
+            for name in MALLOC:
+                os.environ.pop(name, None)
         self.environ = getattr(os.environ, "_data", None)
         if not isinstance(self.environ, dict):
             self.environ = None
@@ -604,7 +609,16 @@ class Runner:
     # -- the two pipes
 
     def send(self, *parts):
-        data = b"".join(parts)
+        """The large part, a result, is not copied into a frame of its own: the pipe takes a MiB at once."""
+        if sum(map(len, parts)) > LARGE:
+            parts = [p for p in parts if p]
+            sent = os.writev(FD_OUT, parts)
+            while parts and sent >= len(parts[0]):
+                sent -= len(parts.pop(0))
+            if not parts:
+                return
+            parts[0] = memoryview(parts[0])[sent:]
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
         sent = os.write(FD_OUT, data)
         if sent < len(data):
             view = memoryview(data)

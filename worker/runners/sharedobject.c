@@ -30,7 +30,7 @@ static int create (void **self, const struct runner_host *h, struct err *err)
 	int rc = workdir_make (dir, err);
 
 	if (rc == 0)
-		rc = framed_create (self, h, "shared_object", argv, err);
+		rc = framed_create (self, h, "shared_object", argv, NULL, err);
 	free (dir);
 	return rc;
 }
