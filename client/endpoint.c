@@ -14,6 +14,10 @@ static void print_members (const json_t *o)
 	const char *key;
 	json_t *v;
 	json_object_foreach ((json_t *)o, key, v) {
+		if (json_is_object (v)) { /* the figures of `details`: a line each */
+			print_members (v);
+			continue;
+		}
 		char *text = json_is_string (v) ? xstrdup (json_string_value (v)) : json_dumps (v, JSON_ENCODE_ANY);
 		if (!json_is_null (v))
 			printf ("%-20s %s\n", key, text ? text : "");

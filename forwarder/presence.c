@@ -12,7 +12,7 @@
 #include "proto/layout.h"
 
 #define MOD "presence"
-#define CAPACITY_DEBOUNCE_MS 500
+#define CAPACITY_DEBOUNCE_MS 100	/* figures that people look at are that old at most; ten writes a second at most */
 
 struct presence {
 	struct rds *r;
