@@ -17,6 +17,7 @@
 #define DONE_FIXED 17
 #define GROUP_HEADER 24
 #define NUMBER_TEXT 24
+#define STORE_HEAD 24		/* of a RESULT record: what store.lua looks at */
 #define SUBMIT_KEYS 3	/* before the task hashes */
 #define SUBMIT_ARGS 7	/* before the pairs of the tasks */
 
@@ -231,20 +232,34 @@ void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f
 	rds_script (r, &layout_submit, cb, arg, (int) (SUBMIT_KEYS + s->ntasks), a.n, argv, len);
 }
 
+static void on_placed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	(void) r;
+	(void) reply;
+	(void) err;
+	(void) arg;
+}
+
 void layout_store_send (struct rds *r, const struct id *task, int state, struct wire_str record, int64_t retention_ms,
 			rds_f *cb, void *arg)
 {
-	const char *argv[6];
-	size_t len[6];
-	char keys[2][LAYOUT_KEY_MAX], digit[1], retention[NUMBER_TEXT], inline_max[NUMBER_TEXT];
+	const char *argv[7];
+	size_t len[7];
+	char keys[2][LAYOUT_KEY_MAX], digit[1], retention[NUMBER_TEXT], inline_max[NUMBER_TEXT], size[NUMBER_TEXT];
+	bool apart = record.n > DONE_INLINE_MAX;
 	struct args a = { argv, len, 0 };
 
 	arg_bytes (&a, keys[0], layout_key (keys[0], "task", task, NULL));
 	arg_bytes (&a, keys[1], layout_key (keys[1], "task", task, "payload"));
 	arg_digit (&a, digit, state);
-	arg_bytes (&a, record.p, record.n);
+	arg_bytes (&a, record.p, apart ? STORE_HEAD : record.n);
 	arg_number (&a, retention, retention_ms);
 	arg_number (&a, inline_max, DONE_INLINE_MAX);
+	if (apart) {
+		/* Around the script: see its head. When this one fails, the script says so. */
+		rds_commandf (r, on_placed, NULL, "HSETNX %b r %b", keys[0], len[0], record.p, record.n);
+		arg_number (&a, size, (int64_t) record.n);
+	}
 	rds_script (r, &layout_store, cb, arg, 2, a.n, argv, len);
 }
 

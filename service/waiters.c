@@ -177,6 +177,17 @@ static void look_up (struct waiters *ws, const struct id *task)
 	layout_wait_send (ws->cmd, task, ws->instance, on_lookup, k);
 }
 
+/* It has ended: no need to register, and a large record is not to go through a script. */
+static void fetch (struct waiters *ws, const struct id *task)
+{
+	struct lookup *k = xcalloc (1, sizeof (*k));
+	char key[LAYOUT_KEY_MAX];
+
+	*k = (struct lookup) { ws, *task };
+	layout_key (key, "task", task, NULL);
+	rds_commandf (ws->cmd, on_lookup, k, "HMGET %s m s r", key);
+}
+
 static int look_up_each (const struct id *k, void *v, void *arg)
 {
 	for (struct item *it = v; it; it = it->same)
@@ -225,7 +236,7 @@ static void on_message (struct rds *r, const char *channel, const char *msg, siz
 	if (!map_get (ws->tasks, &d.task))
 		return; /* answered, or its time was over */
 	if (!d.record.n) {
-		look_up (ws, &d.task); /* too large for the channel */
+		fetch (ws, &d.task); /* too large for the channel */
 		return;
 	}
 	if (msg_result_decode (&m, d.record.p, d.record.n, &err) < 0) {

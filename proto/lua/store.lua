@@ -4,22 +4,37 @@
 --
 -- KEYS  1 task hash   2 its payload
 -- ARGV  1 state digit (5 to 7)   2 RESULT record   3 retention_ms, 0 = for ever   4 records over this size are not published
+--       5 optional: the size of the record, which was put into field r before (HSETNX); 2 is only its first 24 bytes then
 -- Reply 1 stored, 0 had ended before, -1 unknown task.
+--
+-- Large records come by argument 5: Lua hashes each byte of each string that it is given, 1.2 ms a MB. In between a reader may see r
+-- without the end state: r counts. What another try left there half done is removed, the caller tries again.
 --
 -- When Redis is over maxmemory it refuses the script before it runs: nothing has changed, the caller tries again.
 local key, record = KEYS[1], ARGV[2]
 local state, retention, inline_max = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local placed = tonumber(ARGV[5] or '')
 if not state or state < 5 or state > 7 or not retention or not inline_max or #record < 24 then
 	return redis.error_reply('ERR store: arguments do not fit')
 end
 local h = redis.call('HMGET', key, 'm', 's', 'w')
 if not h[1] then
+	if placed then
+		redis.call('DEL', key)
+	end
 	return -1
 end
 if tonumber(h[2] or '0') >= 5 then
 	return 0
 end
-redis.call('HSET', key, 's', ARGV[1], 'r', record)
+if not placed then
+	redis.call('HSET', key, 's', ARGV[1], 'r', record)
+elseif redis.call('HSTRLEN', key, 'r') == placed then
+	redis.call('HSET', key, 's', ARGV[1])
+else
+	redis.call('HDEL', key, 'r')
+	return redis.error_reply('ERR store: another record stood in its place, try again')
+end
 redis.call('HDEL', key, 'w')
 if retention > 0 then
 	redis.call('PEXPIRE', key, ARGV[3])
@@ -29,7 +44,7 @@ local waiters = h[3]
 if waiters then
 	-- bytes 8 to 23 of the record are the task id
 	local message = string.sub(record, 9, 24) .. string.char(state)
-	if #record <= inline_max then
+	if not placed and #record <= inline_max then
 		message = message .. record
 	end
 	for at = 1, #waiters, 16 do

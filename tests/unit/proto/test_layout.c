@@ -598,6 +598,65 @@ static void test_store_first_wins (void **state)
 	chunk_free (c);
 }
 
+static void put_record (const struct id *task, const struct buf *b)
+{
+	redisReply *r = redisCommand (plain, "HSET %s r %b", key_of ("task", task, NULL), b->data, b->len);
+	assert_non_null (r);
+	assert_int_equal (r->type, REDIS_REPLY_INTEGER);
+	freeReplyObject (r);
+}
+
+/* Their records do not go through the script. */
+static void test_store_of_large_records (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (2, 8);
+	const struct id *task = &c->tasks[0].task, *torn = &c->tasks[1].task;
+	struct buf first = result_of (task, STATUS_SUCCESS, DONE_INLINE_MAX), second = result_of (task, STATUS_FAILED, 3 * DONE_INLINE_MAX),
+		   third = result_of (torn, STATUS_FAILED, 2 * DONE_INLINE_MAX);
+	submit_ok (c);
+	assert_int_equal (store_bytes (task, STATUS_SUCCESS, &first).integer, 1);
+	assert_int_equal (store_bytes (task, STATUS_FAILED, &second).integer, 0);
+	assert_hash (task, "s", "5", 1);
+	assert_hash (task, "r", first.data, first.len);
+	long long ttl = ask_int ("PTTL %s", key_of ("task", task, NULL));
+	assert_true (ttl > RETENTION_MS / 2 && ttl <= RETENTION_MS);
+	struct id other;
+	id_new (&other);
+	assert_int_equal (store_bytes (&other, STATUS_SUCCESS, &first).integer, -1);
+	assert_int_equal (ask_int ("EXISTS %s", key_of ("task", &other, NULL)), 0);
+	/* a try that broke off before its script: the next one clears it away, the one after stores */
+	put_record (torn, &second);
+	assert_int_equal (store_bytes (torn, STATUS_FAILED, &third).code, ERR_INTERNAL);
+	assert_hash (torn, "r", NULL, 0);
+	assert_hash (torn, "s", "1", 1);
+	assert_int_equal (store_bytes (torn, STATUS_FAILED, &third).integer, 1);
+	assert_hash (torn, "s", "6", 1);
+	assert_hash (torn, "r", third.data, third.len);
+	buf_fini (&first);
+	buf_fini (&second);
+	buf_fini (&third);
+	chunk_free (c);
+}
+
+/* It broke off, and what came next was small: a cancellation. */
+static void test_store_over_a_torn_record (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 8);
+	const struct id *task = &c->tasks[0].task;
+	struct buf large = result_of (task, STATUS_SUCCESS, 2 * DONE_INLINE_MAX), small = result_of (task, STATUS_CANCELLED, 10);
+	submit_ok (c);
+	put_record (task, &large);
+	assert_int_equal (store_bytes (task, STATUS_CANCELLED, &small).integer, 1);
+	assert_int_equal (store_bytes (task, STATUS_SUCCESS, &large).integer, 0);
+	assert_hash (task, "s", "7", 1);
+	assert_hash (task, "r", small.data, small.len);
+	buf_fini (&large);
+	buf_fini (&small);
+	chunk_free (c);
+}
+
 static void test_store_refuses_what_does_not_fit (void **state)
 {
 	(void) state;
@@ -771,6 +830,8 @@ int main (void)
 		T (test_scripts_when_memory_is_full),
 		T (test_owner_list_is_trimmed),
 		T (test_store_first_wins),
+		T (test_store_of_large_records),
+		T (test_store_over_a_torn_record),
 		T (test_store_refuses_what_does_not_fit),
 		T (test_store_wakes_every_waiter),
 		T (test_wait_registers_once),
