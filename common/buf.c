@@ -143,24 +143,25 @@ void buf_json_string (struct buf *b, const char *str, size_t n)
 	const uint8_t *s = (const uint8_t *) str;
 	size_t start = b->len, i = 0, run = 0;
 
-	if (b->failed)
+	if (n > limit (b) || buf_reserve (b, n + 2) < 0) { /* it will be no shorter */
+		b->failed = true;
 		return;
+	}
 	buf_char (b, '"');
-	while (i < n) {
-		size_t seq = utf8_seq (s + i, n - i);
-		if (seq > 1 || (seq == 1 && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\')) {
+	while ((i += utf8_plain (s + i, n - i)) < n) {
+		size_t seq = s[i] < 0x80 ? 0 : utf8_seq (s + i, n - i);
+		if (seq) {
 			i += seq;
 			continue;
 		}
 		buf_add (b, s + run, i - run);
-		if (seq == 0)
-			buf_add (b, "\xef\xbf\xbd", 3);
-		else
+		if (s[i] < 0x80)
 			json_escape (b, s[i]);
+		else
+			buf_add (b, "\xef\xbf\xbd", 3);
 		run = ++i;
 	}
-	if (n > run)
-		buf_add (b, s + run, n - run);
+	buf_add (b, s + run, n - run);
 	buf_char (b, '"');
 	if (b->failed && b->data) {
 		b->len = start; /* all or nothing, as every append */

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One UTF-8 sequence at a time, strict: no overlong forms, no surrogates, nothing above U+10FFFF. */
+/* UTF-8, strict: no overlong forms, no surrogates, nothing above U+10FFFF. And runs of what JSON strings hold as it is. */
 #ifndef COMMON_UTF8_H
 #define COMMON_UTF8_H
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 /* Length of the sequence at s (1 to 4), or 0 when the bytes there are not UTF-8. n > 0 bytes are left. */
 static inline size_t utf8_seq (const uint8_t *s, size_t n)
@@ -27,6 +31,38 @@ static inline size_t utf8_seq (const uint8_t *s, size_t n)
 	if ((len == 3 && c < 0x800) || (len == 4 && c < 0x10000) || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
 		return 0;
 	return len;
+}
+
+/* Bytes at s that are ASCII and stand for themselves in a JSON string: from space on, no quote, no backslash. */
+static inline size_t utf8_plain (const uint8_t *s, size_t n)
+{
+	size_t i = 0;
+
+#ifdef __SSE2__
+	const __m128i quote = _mm_set1_epi8 ('"'), slash = _mm_set1_epi8 ('\\'), space = _mm_set1_epi8 (0x20);
+	for (; n - i >= 16; i += 16) {
+		__m128i v = _mm_loadu_si128 ((const __m128i *) (const void *) (s + i));
+		/* as signed bytes, what is below space is a control character or not ASCII */
+		__m128i bad = _mm_or_si128 (_mm_cmplt_epi8 (v, space), _mm_or_si128 (_mm_cmpeq_epi8 (v, quote), _mm_cmpeq_epi8 (v, slash)));
+		int mask = _mm_movemask_epi8 (bad);
+		if (mask)
+			return i + (size_t) __builtin_ctz ((unsigned) mask);
+	}
+#else
+	const uint64_t ones = UINT64_MAX / 255, high = ones << 7;
+	for (; n - i >= 8; i += 8) {
+		uint64_t v, q, b;
+		memcpy (&v, s + i, 8);
+		q = v ^ ones * '"';
+		b = v ^ ones * '\\';
+		/* the high bit of a byte: not ASCII, below space, zero after the xor; false alarms only beside a true one */
+		if ((v | (v - ones * 0x20) | ((q - ones) & ~q) | ((b - ones) & ~b)) & high)
+			break;
+	}
+#endif
+	while (i < n && s[i] >= 0x20 && s[i] < 0x80 && s[i] != '"' && s[i] != '\\')
+		i++;
+	return i;
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "common/buf.h"
+#include "common/utf8.h"
 
 static void test_append_within_the_bound (void **state)
 {
@@ -95,6 +96,24 @@ static void test_json_string (void **state)
 	buf_fini (&b);
 }
 
+/* Runs are found in blocks: every special byte at every place of one, against the rule said byte by byte. */
+static void test_plain_runs (void **state)
+{
+	static const uint8_t special[] = { 0, 0x1f, 0x20, 0x21, '"', '"' - 1, '"' + 1, '\\', '\\' - 1, '\\' + 1, 0x7f, 0x80, 0xa2, 0xdc, 0xff };
+	uint8_t s[48];
+	(void) state;
+	for (size_t n = 0; n <= sizeof (s); n++)
+		for (size_t at = 0; at < n; at++)
+			for (size_t k = 0; k < sizeof (special); k++) {
+				uint8_t c = special[k];
+				memset (s, 'a', sizeof (s));
+				s[at] = c;
+				if (at + 1 < n)
+					s[at + 1] = 0x21; /* what a borrow from the byte below would hit */
+				assert_int_equal (utf8_plain (s, n), c < 0x20 || c > 0x7f || c == '"' || c == '\\' ? at : n);
+			}
+}
+
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
@@ -102,6 +121,7 @@ int main (void)
 		cmocka_unit_test (test_huge_reserve_does_not_wrap),
 		cmocka_unit_test (test_grows_and_consumes),
 		cmocka_unit_test (test_json_string),
+		cmocka_unit_test (test_plain_runs),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);
 }
