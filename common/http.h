@@ -61,6 +61,8 @@ void http_set_user (struct http_req *r, void *user);
 /* Called when the client goes away before the reply; the request is gone after it returns. NULL = answer into the void. */
 void http_on_abort (struct http_req *r, void (*cb) (struct http_req *r, void *arg), void *arg);
 
+bool http_gone (const struct http_req *r);	/* it has gone already, unnoticed for lack of such a callback */
+
 /* Answer. body is transferred (emptied) and may be NULL. extra_headers: "Name: value\r\n..." or NULL. The request is gone afterwards. */
 void http_reply (struct http_req *r, int status, const char *content_type, const char *extra_headers, struct buf *body);
 

@@ -145,6 +145,11 @@ void http_on_abort (struct http_req *r, void (*cb) (struct http_req *r, void *ar
 		server_resume (r->conn);	/* it has gone already: say so from the loop */
 }
 
+bool http_gone (const struct http_req *r)
+{
+	return !r->conn;
+}
+
 /* ---- query -------------------------------------------------------------------------------------------------- */
 
 static int hex (char c)

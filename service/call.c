@@ -146,6 +146,22 @@ json_t *call_object (struct call *c)
 	return NULL;
 }
 
+int call_scan (struct call *c, struct jscan *j)
+{
+	struct http_str s = http_body (c->req);
+	char text[300];
+
+	if (jscan_parse (j, s.p, s.n, text, sizeof (text)) < 0) {
+		call_fail (c, FAIL_MALFORMED, "%s", text);
+		return -1;
+	}
+	if (jscan_type (j, 0) == JSCAN_OBJECT)
+		return 0;
+	jscan_fini (j);
+	call_fail (c, FAIL_MALFORMED, "the body must be a JSON object");
+	return -1;
+}
+
 /* 1 present, 0 absent, -1 answered. */
 static int query_text (struct call *c, const char *name, char *out, size_t cap)
 {
@@ -233,6 +249,10 @@ void call_watch (struct call *c, loop_f *on_gone, void *arg)
 {
 	c->on_gone = on_gone;
 	c->gone_arg = arg;
+	if (http_gone (c->req)) {
+		on_gone (arg);
+		return;
+	}
 	http_on_abort (c->req, on_abort, c);
 }
 

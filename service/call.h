@@ -5,6 +5,7 @@
 #define SERVICE_CALL_H
 #include "service/app.h"
 #include "service/auth.h"
+#include "service/body.h"
 #include "service/fail.h"
 #include "service/json.h"
 #include "service/route.h"
@@ -36,6 +37,7 @@ void call_fail_err (struct call *c, const struct err *err, enum fail not_found);
 /* Inputs. Each answers the call itself when the input is bad, and returns -1 or NULL. */
 int call_id (struct call *c, int param, struct id *out);
 json_t *call_object (struct call *c);			/* the body, an object; owned by the caller */
+int call_scan (struct call *c, struct jscan *j);	/* the same for large bodies; borrows the body until the call is answered */
 /* ?name=N within [min, max], def when absent. */
 int call_query_int (struct call *c, const char *name, int64_t min, int64_t max, int64_t def, int64_t *out);
 int call_query_id (struct call *c, const char *name, struct id *out, bool *present);
@@ -44,7 +46,8 @@ bool call_flag (struct call *c, const char *name);	/* ?name or ?name=1|true */
 /* Redis must be there: answers 503 and returns -1 otherwise. */
 int call_need_redis (struct call *c);
 
-/* The client has gone: on_gone (arg) is called so that waiting can end early. The call must still be answered, into the void. */
+/* The client has gone: on_gone (arg) is called so that waiting can end early. The call must still be answered, into the void.
+ * The body is gone by then; without call_watch it stays until the answer, whether anybody is there to read that or not. */
 void call_watch (struct call *c, loop_f *on_gone, void *arg);
 /* Call before the request may be gone, that is, before call_watch. */
 void call_audit (struct call *c, const char *action, const char *object, int64_t items);

@@ -63,8 +63,7 @@ static void free_payloads (struct op *o)
 			free ((char *) o->s.tasks[i].payload);
 	for (size_t i = 0; i < o->s.ntasks; i++)
 		o->s.tasks[i].is_json = false;
-	json_decref (o->s.body);
-	o->s.body = NULL;
+	jscan_fini (&o->s.body);
 }
 
 static void free_when_idle (struct op *o)
@@ -119,6 +118,15 @@ static void fail_as (struct op *o, enum fail why, const char *text)
 	o->why = why;
 }
 
+/* Results may be large: the answer is made around them. */
+static void begin_results (struct op *o)
+{
+	if (o->results.len)
+		return;
+	buf_add (&o->results, o->s.head.data, o->s.head.len);
+	buf_str (&o->results, ",\"results\":{");
+}
+
 static void answer (struct op *o)
 {
 	struct call *c = o->s.call;
@@ -138,15 +146,24 @@ static void answer (struct op *o)
 	}
 	if (o->s.results_allowed == SUBMISSION_OPEN) {
 		if (o->s.wait_ms > 0) {
-			buf_str (b, ",\"results\":{");
-			buf_add (b, o->results.data, o->results.len);
-			buf_char (b, '}');
+			begin_results (o);
+			o->results.max = 0; /* there is always room for the end */
+			o->results.failed = false;
+			buf_char (b = &o->results, '}');
 		}
 		buf_char (b, '}');
 	}
 	o->s.call = NULL;
 	call_ok (c, b);
 	free_when_idle (o);
+}
+
+static void on_client_gone (void *arg)
+{
+	struct op *o = arg;
+
+	if (o->waiter)
+		waiter_start (o->waiter, 0);
 }
 
 /* Everything is in Redis. */
@@ -168,8 +185,10 @@ static void on_stored (struct op *o)
 		free_when_idle (o); /* the results were faster */
 	else if (!o->waiter || o->time_over)
 		answer (o);
-	else
+	else {
 		waiter_release (o->waiter);
+		call_watch (o->s.call, on_client_gone, o); /* not earlier: the payloads were in the request */
+	}
 }
 
 /* ---- results ---------------------------------------------------------------------------------------------------- */
@@ -186,7 +205,7 @@ static void on_result (struct waiter *w, const struct id *task, int state, const
 	struct layout_meta meta = { .owner = o->owner, .group = o->s.group, .submitted_ns = o->received_ns };
 	struct msg_result stamped = *m;
 	struct doc_task d = { .task = *task, .state = state, .meta = &meta, .result = &stamped, .stamps = o->s.stamps };
-	size_t before = o->results.len;
+	size_t before;
 	char id[ID_TEXT];
 
 	(void) w;
@@ -199,7 +218,9 @@ static void on_result (struct waiter *w, const struct id *task, int state, const
 	meta.payload_bytes = t->payload_bytes;
 	if (pushed)
 		stamped.stamps[STAMP_SERVICE_RESULT] = clock_real_ns ();
-	buf_printf (&o->results, "%s\"%s\":", before ? "," : "", id_text (task, id));
+	begin_results (o);
+	before = o->results.len;
+	buf_printf (&o->results, "%s\"%s\":", o->nresults ? "," : "", id_text (task, id));
 	doc_add (&o->results, DOC_V3, &d);
 	if (buf_failed (&o->results)) { /* more than one answer can carry: the rest is there to be fetched */
 		o->results.len = before;
@@ -229,21 +250,11 @@ static void on_wait_end (struct waiter *w, bool time_over, void *arg)
 
 static const struct waiter_ops waiter_ops = { on_result, on_gone, on_wait_end };
 
-static void on_client_gone (void *arg)
-{
-	struct op *o = arg;
-
-	o->s.wait_ms = 1;
-	if (o->waiting && o->waiter)
-		waiter_start (o->waiter, 0);
-}
-
 static void start_waiting (struct op *o)
 {
 	o->waiter = waiter_create (o->app->waiters, &waiter_ops, o, true);
 	for (size_t i = 0; i < o->s.ntasks; i++)
 		waiter_add (o->waiter, &o->s.tasks[i].task);
-	call_watch (o->s.call, on_client_gone, o);
 }
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------- */

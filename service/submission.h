@@ -8,14 +8,14 @@
 
 struct submission_task {
 	struct id task, function, endpoint;
-	const char *payload;		/* borrowed from body, or owned when is_json */
+	const char *payload;		/* borrowed from the request or body, or owned when is_json */
 	uint32_t payload_bytes;
 	bool is_json;
 };
 
 struct submission {			/* filled by the handler, then given to submission_start */
 	struct call *call;
-	json_t *body;			/* owned: the payloads live in it */
+	struct jscan body;		/* owned: the payloads live in it, or in the request */
 	struct submission_task *tasks;	/* owned; ids ascending, tasks of one endpoint beside each other */
 	size_t ntasks;
 	struct limits limits;

@@ -19,7 +19,7 @@ static void drop (struct builder *b)
 		if (b->s.tasks[i].is_json)
 			free ((char *) b->s.tasks[i].payload);
 	free (b->s.tasks);
-	json_decref (b->s.body);
+	jscan_fini (&b->s.body);
 	buf_fini (&b->s.head);
 	check_fini (&b->k);
 }
@@ -27,13 +27,24 @@ static void drop (struct builder *b)
 /* What all forms of submission share. -1: answered. */
 static int begin (struct builder *b, struct call *c)
 {
+	jscan_v v;
+
 	*b = (struct builder) { .c = c };
 	b->s.call = c;
-	if (call_wait_ms (c, &b->s.wait_ms) < 0 || !(b->s.body = call_object (c)))
+	if (call_wait_ms (c, &b->s.wait_ms) < 0 || call_scan (c, &b->s.body) < 0)
 		return -1;
 	b->s.stamps = call_flag (c, "trace");
-	b->s.group_given = check_id (&b->k, b->s.body, "task_group_id", false, &b->s.group);
-	limits_read (&b->k, b->s.body, c->app->config->result_bytes, &b->s.limits);
+	b->s.group_given = body_id (&b->k, &b->s.body, "task_group_id", false, &b->s.group);
+	if ((v = body_get (&b->s.body, "limits"))) {
+		json_t *limits = json_pack ("{s:o}", "limits", jscan_tree (&b->s.body, v));
+		if (!limits) {
+			call_fail (c, FAIL_UNAVAILABLE, "memory is short right now");
+			drop (b);
+			return -1;
+		}
+		limits_read (&b->k, limits, c->app->config->result_bytes, &b->s.limits);
+		json_decref (limits);
+	}
 	return 0;
 }
 
@@ -59,16 +70,20 @@ static int room (struct builder *b, size_t more)
 }
 
 /* A string is taken byte for byte, anything else as its JSON text. -1: answered. Room was made before. */
-static int add_task (struct builder *b, const struct id *function, const struct id *endpoint, json_t *payload)
+static int add_task (struct builder *b, const struct id *function, const struct id *endpoint, jscan_v payload)
 {
 	struct submission_task *t = &b->s.tasks[b->s.ntasks];
 	size_t max = (size_t) b->c->app->config->payload_bytes, n;
+	const char *string = NULL;
 	char *text = NULL;
 
-	if (json_is_string (payload))
-		n = json_string_length (payload);
+	if (jscan_type (&b->s.body, payload) == JSCAN_STRING)
+		string = jscan_string (&b->s.body, payload, &n);
 	else {
-		if (!(text = json_text (payload))) {
+		json_t *tree = jscan_tree (&b->s.body, payload);
+		text = json_text (tree);
+		json_decref (tree);
+		if (!text) {
 			call_fail (b->c, FAIL_UNAVAILABLE, "memory is short right now");
 			return -1;
 		}
@@ -79,7 +94,7 @@ static int add_task (struct builder *b, const struct id *function, const struct 
 		call_fail (b->c, FAIL_PAYLOAD_TOO_LARGE, "a task's payload has %zu bytes, at most %zu are allowed", n, max);
 		return -1;
 	}
-	*t = (struct submission_task) { .function = *function, .endpoint = *endpoint, .payload = text ? text : json_string_value (payload),
+	*t = (struct submission_task) { .function = *function, .endpoint = *endpoint, .payload = text ? text : string,
 					.payload_bytes = (uint32_t) n, .is_json = text != NULL };
 	b->s.ntasks++;
 	return 0;
@@ -112,75 +127,80 @@ static void name_tasks (struct builder *b)
 
 /* ---- v3 --------------------------------------------------------------------------------------------------------- */
 
-static int read_functions (struct builder *b, const json_t *tasks, const struct id *endpoint)
+static int read_functions (struct builder *b, jscan_v tasks, const struct id *endpoint)
 {
-	const char *key;
-	json_t *list, *payload;
+	const struct jscan *j = &b->s.body;
+	const char *text;
 	struct id f;
-	size_t i;
+	size_t n;
 
-	json_object_foreach ((json_t *) tasks, key, list) {
-		if (id_parse (&f, key, strlen (key)) < 0)
-			check_problem (&b->k, "tasks", -1, "type_error.uuid", "the key '%.60s' is not a function's UUID", key);
-		else if (!json_is_array (list))
-			check_problem (&b->k, "tasks", -1, "type_error.list", "function %s: an array of payloads is expected", key);
+	for (jscan_v key = jscan_first (j, tasks); key; key = jscan_next (j, tasks, key)) {
+		jscan_v list = key + 1;
+		text = jscan_string (j, key, &n);
+		if (!body_is_id (j, key, &f))
+			check_problem (&b->k, "tasks", -1, "type_error.uuid", "the key '%.*s' is not a function's UUID", (int) (n < 60 ? n : 60), text);
+		else if (jscan_type (j, list) != JSCAN_ARRAY)
+			check_problem (&b->k, "tasks", -1, "type_error.list", "function %.*s: an array of payloads is expected", (int) n, text);
 		if (!check_ok (&b->k))
 			continue;
-		if (room (b, json_array_size (list)) < 0)
+		if (room (b, jscan_count (j, list)) < 0)
 			return -1;
-		json_array_foreach (list, i, payload) {
+		for (jscan_v payload = jscan_first (j, list); payload; payload = jscan_next (j, list, payload))
 			if (add_task (b, &f, endpoint, payload) < 0)
 				return -1;
-		}
 	}
 	if (check_ok (&b->k) && !b->s.ntasks)
 		check_problem (&b->k, "tasks", -1, "value_error.list.min_items", "at least one task is expected");
 	return 0;
 }
 
-static int permitted_all (struct builder *b, const json_t *tasks, const struct id *endpoint)
+static int permitted_all (struct builder *b, jscan_v tasks, const struct id *endpoint)
 {
-	const char *key;
-	json_t *list;
+	const struct jscan *j = &b->s.body;
 	struct id f;
 
-	json_object_foreach ((json_t *) tasks, key, list) {
-		id_parse (&f, key, strlen (key));
+	for (jscan_v key = jscan_first (j, tasks); key; key = jscan_next (j, tasks, key)) {
+		body_is_id (j, key, &f); /* checked before */
 		if (permitted (b, &f, endpoint) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-/* Keys are echoed as they came: clients look up the very text they sent. */
-static void head_v3 (struct builder *b, const json_t *tasks, const struct id *endpoint)
+static void add_ids (struct builder *b, size_t from, size_t n)
 {
+	for (size_t i = 0; i < n; i++) {
+		char item[ID_TEXT + 3] = ",\"";
+		id_text (&b->s.tasks[from + i].task, item + 2);
+		buf_add (&b->s.head, i ? item : item + 1, i ? ID_TEXT + 1 : ID_TEXT);
+		buf_char (&b->s.head, '"');
+	}
+}
+
+/* Keys are echoed as they came: clients look up the very text they sent. */
+static void head_v3 (struct builder *b, jscan_v tasks, const struct id *endpoint)
+{
+	const struct jscan *j = &b->s.body;
 	struct buf *out = &b->s.head;
 	char t[ID_TEXT];
+	const char *text;
 	struct id request;
 	size_t n, at = 0;
-	const char *key;
-	json_t *list;
-	bool first = true;
 
 	id_new (&request);
 	buf_init (out, 0);
 	buf_printf (out, "{\"request_id\":\"%s\"", id_text (&request, t));
 	buf_printf (out, ",\"task_group_id\":\"%s\"", id_text (&b->s.group, t));
 	buf_printf (out, ",\"endpoint_id\":\"%s\",\"tasks\":{", id_text (endpoint, t));
-	json_object_foreach ((json_t *) tasks, key, list) {
-		if (!first)
+	for (jscan_v key = jscan_first (j, tasks); key; key = jscan_next (j, tasks, key)) {
+		if (key != jscan_first (j, tasks))
 			buf_char (out, ',');
-		first = false;
-		buf_json_string (out, key, strlen (key));
+		text = jscan_string (j, key, &n);
+		buf_json_string (out, text, n);
 		buf_str (out, ":[");
-		n = json_array_size (list);
-		for (size_t i = 0; i < n; i++) {
-			char item[ID_TEXT + 3] = ",\"";
-			id_text (&b->s.tasks[at++].task, item + 2);
-			buf_add (out, i ? item : item + 1, i ? ID_TEXT + 1 : ID_TEXT);
-			buf_char (out, '"');
-		}
+		n = jscan_count (j, key + 1);
+		add_ids (b, at, n);
+		at += n;
 		buf_char (out, ']');
 	}
 	buf_char (out, '}');
@@ -191,11 +211,11 @@ void api_submit (struct call *c)
 {
 	struct builder b;
 	struct id endpoint;
-	json_t *tasks;
+	jscan_v tasks;
 
 	if (call_id (c, 0, &endpoint) < 0 || begin (&b, c) < 0)
 		return;
-	tasks = check_object (&b.k, b.s.body, "tasks", true);
+	tasks = body_object (&b.k, &b.s.body, "tasks", true);
 	if (tasks && read_functions (&b, tasks, &endpoint) < 0)
 		goto drop;
 	if (!check_ok (&b.k)) {
@@ -224,23 +244,31 @@ static int by_endpoint (const void *a, const void *b)
 	return d ? d : i < j ? -1 : i > j;
 }
 
-static int read_triples (struct builder *b, const json_t *tasks)
+/* The payload of a triple, or 0 when it is none. */
+static jscan_v read_triple (const struct jscan *j, jscan_v triple, struct id *function, struct id *endpoint)
 {
-	struct id f, e;
-	json_t *t;
-	size_t i;
+	jscan_v f, e;
 
-	if (room (b, json_array_size (tasks)) < 0)
+	if (jscan_type (j, triple) != JSCAN_ARRAY || jscan_count (j, triple) != 3)
+		return 0;
+	f = jscan_first (j, triple);
+	e = jscan_next (j, triple, f);
+	return body_is_id (j, f, function) && body_is_id (j, e, endpoint) ? jscan_next (j, triple, e) : 0;
+}
+
+static int read_triples (struct builder *b, jscan_v tasks)
+{
+	const struct jscan *j = &b->s.body;
+	struct id f, e;
+	long i = 0;
+
+	if (room (b, jscan_count (j, tasks)) < 0)
 		return -1;
-	json_array_foreach ((json_t *) tasks, i, t) {
-		const json_t *fs = json_array_get (t, 0), *es = json_array_get (t, 1);
-		if (json_array_size (t) != 3 || !json_is_string (fs) || !json_is_string (es) ||
-		    id_parse (&f, json_string_value (fs), json_string_length (fs)) < 0 ||
-		    id_parse (&e, json_string_value (es), json_string_length (es)) < 0) {
-			check_problem (&b->k, "tasks", (long) i, "value_error.list", "[function id, endpoint id, payload] is expected");
-			continue;
-		}
-		if (check_ok (&b->k) && add_task (b, &f, &e, json_array_get (t, 2)) < 0)
+	for (jscan_v t = jscan_first (j, tasks); t; t = jscan_next (j, tasks, t), i++) {
+		jscan_v payload = read_triple (j, t, &f, &e);
+		if (!payload)
+			check_problem (&b->k, "tasks", i, "value_error.list", "[function id, endpoint id, payload] is expected");
+		else if (check_ok (&b->k) && add_task (b, &f, &e, payload) < 0)
 			return -1;
 	}
 	if (check_ok (&b->k) && !b->s.ntasks)
@@ -299,12 +327,12 @@ static void head_v2 (struct builder *b)
 void api_submit_v2 (struct call *c)
 {
 	struct builder b;
-	json_t *tasks;
+	jscan_v tasks;
 
 	if (begin (&b, c) < 0)
 		return;
 	b.s.wait_ms = 0;
-	tasks = check_array (&b.k, b.s.body, "tasks", true);
+	tasks = body_array (&b.k, &b.s.body, "tasks", true);
 	if (tasks && read_triples (&b, tasks) < 0)
 		goto drop;
 	if (!check_ok (&b.k)) {

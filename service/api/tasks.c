@@ -139,7 +139,7 @@ void api_task_trace (struct call *c)
 static void batch_status (struct call *c, enum doc_kind kind)
 {
 	struct check k = { 0 };
-	json_t *body;
+	struct jscan body;
 	struct id *ids;
 	size_t n;
 	int64_t wait_ms;
@@ -152,10 +152,10 @@ static void batch_status (struct call *c, enum doc_kind kind)
 		call_fail (c, FAIL_MALFORMED, "until: expected all or any");
 		return;
 	}
-	if (!(body = call_object (c)))
+	if (call_scan (c, &body) < 0)
 		return;
-	ids = check_ids (&k, body, "task_ids", true, (size_t) c->app->config->batch_tasks, &n);
-	json_decref (body);
+	ids = body_ids (&k, &body, "task_ids", true, (size_t) c->app->config->batch_tasks, &n);
+	jscan_fini (&body);
 	if (!check_ok (&k))
 		call_invalid (c, &k);
 	else if (call_need_redis (c) == 0) {
