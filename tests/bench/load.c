@@ -25,7 +25,7 @@ struct conn {
 	int fd;
 	size_t sent, got, want;	/* want: bytes of the answer, 0 while its head is incomplete */
 	uint64_t began_ns;
-	int status;
+	int status, busy;	/* busy: a request is on its way */
 	char head[8192];
 };
 
@@ -75,6 +75,7 @@ static void send_more (struct conn *c)
 static void begin (struct conn *c)
 {
 	c->sent = c->got = c->want = 0;
+	c->busy = 1;
 	c->began_ns = now_ns ();
 	send_more (c);
 }
@@ -167,14 +168,16 @@ int main (int argc, char **argv)
 			die ("no answer within 60 s");
 		for (int i = 0; i < k; i++) {
 			struct conn *c = ev[i].data.ptr;
+			if (!c->busy)
+				continue;	/* room for sending, reported late: nothing more is to be sent */
 			if (c->sent < request_bytes)
 				send_more (c);
-			if (!c->sent || !receive (c))
+			if (!receive (c))
 				continue;
 			note (c);
 			c->got = c->want = 0;
 			if ((requests && started >= requests) || now_ns () >= end) {
-				c->sent = 0;
+				c->busy = 0;
 				busy--;
 				continue;
 			}
