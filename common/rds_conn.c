@@ -8,7 +8,8 @@
  * the one place where we let go of it. Nothing here touches the context after redisAsyncHandleRead or -Write.
  *
  * Writes: what one burst of callbacks produces leaves in one write, from a deferred call; the write event serves
- * only a full socket. Reads: hiredis reads 16 KiB at a time, so a larger backlog is read here and fed to its parser.
+ * only a full socket. hiredis moves the rest of its output to the front after each write, which is quadratic when much
+ * waits; large output is therefore written here, and moved when half of it is gone. Reads: hiredis reads 16 KiB at a time, so a larger backlog is read here and fed to its parser.
  *
  * A host name in the URL is resolved by hiredis with getaddrinfo, which may block: use an address where DNS is slow. */
 #include "common/rds_internal.h"
@@ -20,6 +21,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <hiredis/sds.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,7 @@ enum {
 	PING_AGAIN_MS = 100,
 	READ_SMALL = 16 * 1024, /* what hiredis reads in one go */
 	READ_BURST = 512 * 1024,
+	WRITE_LARGE = 64 * 1024,
 	PASSWORD_MAX = 1024,
 };
 
@@ -122,6 +125,42 @@ static void on_writable (evutil_socket_t fd, short what, void *arg)
 	rds_conn_flush (arg);
 }
 
+/* Forget what is sent. */
+static void settle_output (struct rds *r)
+{
+	sds out = r->ac->c.obuf;
+	size_t rest = sdslen (out) - r->out_sent;
+
+	memmove (out, out + r->out_sent, rest);
+	out[rest] = '\0';
+	sdssetlen (out, rest);
+	r->out_sent = 0;
+}
+
+/* Returns true when the socket is full; else the rest, or the error, is hiredis' matter. */
+static bool write_large (struct rds *r)
+{
+	sds out = r->ac->c.obuf;
+	size_t len = sdslen (out);
+	ssize_t n = 0;
+
+	while (r->out_sent < len && (n = send (r->ac->c.fd, out + r->out_sent, len - r->out_sent, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+		r->out_sent += (size_t) n;
+	if (n > 0) { /* all of it; the memory may be much */
+		sdsfree (out);
+		r->ac->c.obuf = sdsempty ();
+		r->out_sent = 0;
+		return false;
+	}
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+		if (r->out_sent > len / 2)
+			settle_output (r);
+		return true;
+	}
+	settle_output (r);
+	return false;
+}
+
 void rds_conn_flush (void *arg)
 {
 	struct rds *r = arg;
@@ -130,7 +169,10 @@ void rds_conn_flush (void *arg)
 	if (!ac)
 		return;
 	r->flushing = true;
-	redisAsyncHandleWrite (ac);
+	if ((ac->c.flags & REDIS_CONNECTED) && (r->out_sent || sdslen (ac->c.obuf) > WRITE_LARGE) && write_large (r))
+		add_write (r);
+	else
+		redisAsyncHandleWrite (ac);
 	/* A lost connection has been cleaned up; r itself stays: rds_destroy cannot run inside a write. */
 	r->flushing = false;
 }
@@ -191,6 +233,7 @@ void rds_conn_open (void *arg)
 	if (read_password (r) < 0)
 		return;
 	r->nloaded = 0;
+	r->out_sent = 0;
 	ac = r->url.path ? redisAsyncConnectUnix (r->url.path) : redisAsyncConnect (r->url.host, r->url.port);
 	if (!ac || ac->err) {
 		failed_early (r, ac ? ac->errstr : "out of memory");

@@ -69,6 +69,7 @@ struct rds {
 	struct event *rev, *wev;
 	bool write_armed;	/* wev is pending: the socket is full or connecting */
 	bool flushing;		/* inside redisAsyncHandleWrite of the flush */
+	size_t out_sent;	/* bytes at the front of hiredis' output that are sent already; it must not write while there are any */
 	unsigned attempt;
 	char why[200];		/* of the last loss */
 	bool was_up;		/* on_state (true) was called for this connection */

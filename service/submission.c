@@ -460,15 +460,18 @@ static void next_chunk (struct op *o)
 {
 	size_t from = chunk_start (o), end = chunk_end (o, from);
 	char key[LAYOUT_KEY_MAX], ms[24];
+	const char *argv[5] = { "SET", key, NULL, "PX", ms };
+	size_t len[5] = { 3, 0, 0, 2, (size_t) snprintf (ms, sizeof (ms), "%lld", (long long) o->app->config->retention_ms) };
 
-	snprintf (ms, sizeof (ms), "%lld", (long long) o->app->config->retention_ms);
 	for (size_t i = from; i < end; i++) {
 		const struct submission_task *t = &o->s.tasks[i];
 		if (t->payload_bytes <= QUEUE_INLINE_MAX)
 			continue;
 		o->pending++;
-		layout_key (key, "task", &t->task, "payload");
-		rds_commandf (o->app->redis, on_payload, o, "SET %s %b PX %s", key, t->payload, (size_t) t->payload_bytes, ms);
+		len[1] = layout_key (key, "task", &t->task, "payload");
+		argv[2] = t->payload;
+		len[2] = t->payload_bytes;
+		rds_command (o->app->redis, on_payload, o, 5, argv, len);
 	}
 	if (!o->pending)
 		send_chunk (o, end);

@@ -11,6 +11,7 @@
 
 /* Against a real redis-server on a unix socket in a directory of its own. */
 #include "common/clock.h"
+#include "common/digest.h"
 #include "common/loop.h"
 #include "common/rds.h"
 
@@ -202,6 +203,28 @@ static void test_large_values (void **state)
 	assert_int_equal (g.type, REDIS_REPLY_STRING);
 	assert_int_equal (ask (2, "STRLEN", "big").integer, n);
 	assert_int_equal (ask (2, "DEL", "big").integer, 1);
+	free (big);
+}
+
+/* Far more than the socket takes at once: each part of the output arrives once and in order. */
+static void test_large_burst (void **state)
+{
+	enum { COUNT = 30, BYTES = 700001 };
+	struct got g = { .wanted = COUNT };
+	char *big = malloc (BYTES), key[16], sha[COUNT][41];
+	(void) state;
+	open_rds ();
+	for (int i = 0; i < COUNT; i++) {
+		for (size_t k = 0; k < BYTES; k++)
+			big[k] = (char) (k * 31 + k / 251 + (size_t) i);
+		digest_sha1_hex (big, BYTES, sha[i]);
+		rds_commandf (rds, on_reply, &g, "SET burst%d %b", i, big, (size_t) BYTES);
+	}
+	WAIT ();
+	for (int i = 0; i < COUNT; i++) {
+		snprintf (key, sizeof (key), "burst%d", i);
+		assert_string_equal (ask (4, "EVAL", "return redis.sha1hex(redis.call('GETDEL', KEYS[1]))", "1", key).str, sha[i]);
+	}
 	free (big);
 }
 
@@ -513,7 +536,7 @@ int main (void)
 {
 #define T(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T (test_commands), T (test_large_values), T (test_kill_and_restart), T (test_not_up_while_loading),
+		T (test_commands), T (test_large_values), T (test_large_burst), T (test_kill_and_restart), T (test_not_up_while_loading),
 		T (test_scripts_survive_flush_and_restart), T (test_subscribe_across_restart), T (test_inflight_limit),
 		T (test_time_limit), T (test_blocking_is_exempt), T (test_destroy_answers_pending),
 		T (test_password_and_database), T (test_urls), T (test_error_replies),
