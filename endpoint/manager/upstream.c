@@ -269,9 +269,12 @@ static int key_of_line (char *line, char secret_key[41])
 	char *p = line + strspn (line, " \t");
 	uint8_t raw[32];
 
-	if (strncmp (p, "secret", 6) == 0)
-		p += 6 + strspn (p + 6, " \t=:\"");
-	p[strcspn (p, " \t\r\n\"")] = '\0';
+	/* "secret = KEY" or the bare key: one equals sign and no more, since Z85 has that sign too */
+	if (strncmp (p, "secret", 6) == 0 && p[6 + strspn (p + 6, " \t")] == '=') {
+		p += 6 + strspn (p + 6, " \t") + 1;
+		p += strspn (p, " \t");
+	}
+	p[strcspn (p, " \t\r\n")] = '\0';
 	if (strlen (p) != 40 || !zmq_z85_decode (raw, p))
 		return -1;
 	memcpy (secret_key, p, 41);
