@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Invariant: data is NULL and cap 0, or data has cap + 1 bytes, len <= cap <= limit, and data[len] is NUL. */
 #include "common/buf.h"
+#include "common/decimal.h"
 #include "common/utf8.h"
 
 #include <stdio.h>
@@ -111,6 +112,13 @@ void buf_printf (struct buf *b, const char *fmt, ...)
 	vsnprintf ((char *) b->data + b->len, (size_t) n + 1, fmt, ap);
 	va_end (ap);
 	b->len += (size_t) n;
+}
+
+void buf_int (struct buf *b, int64_t v)
+{
+	char text[DECIMAL_MAX];
+
+	buf_add (b, text, decimal_put (text, v));
 }
 
 void buf_consume (struct buf *b, size_t n)

@@ -25,6 +25,7 @@ int buf_reserve (struct buf *b, size_t more);		/* room for `more` bytes: 0, or -
 void buf_add (struct buf *b, const void *p, size_t n);
 void buf_str (struct buf *b, const char *s);
 void buf_char (struct buf *b, char c);
+void buf_int (struct buf *b, int64_t v);		/* in decimal */
 void buf_printf (struct buf *b, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
 void buf_consume (struct buf *b, size_t n);		/* drop the first n bytes */
 /* Append s as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. */

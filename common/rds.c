@@ -11,6 +11,7 @@
  * command timeout of such a command counts from the end of the blocking read. */
 #include "common/rds_internal.h"
 #include "common/clock.h"
+#include "common/decimal.h"
 #include "common/digest.h"
 #include "common/log.h"
 #include "common/xmem.h"
@@ -349,16 +350,28 @@ static bool script_loaded (struct rds *r, struct rds_script *s)
 	return false;
 }
 
+/* "*12\r\n" and "$34\r\n" */
+static char *put_count (char *p, char kind, size_t n)
+{
+	*p++ = kind;
+	p += decimal_put (p, (int64_t) n);
+	*p++ = '\r';
+	*p++ = '\n';
+	return p;
+}
+
 static void send_evalsha (struct rds_cmd *c)
 {
-	char head[SCRIPT_HEAD], nkeys[16];
-	int nk = snprintf (nkeys, sizeof (nkeys), "%d", c->nkeys);
-	int n = snprintf (head, sizeof (head), "*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$%d\r\n%s\r\n", c->args_count + 3,
-			  c->script->sha, nk, nkeys);
-	char *at = c->args + SCRIPT_HEAD - n;
+	char head[SCRIPT_HEAD], nkeys[DECIMAL_MAX], *p = put_count (head, '*', (size_t) c->args_count + 3);
+	size_t nk = decimal_put (nkeys, c->nkeys), n;
 
-	memcpy (at, head, (size_t) n);
-	cmd_sent (c, redisAsyncFormattedCommand (c->r->ac, rds_reply_arrived, c, at, (size_t) n + c->args_bytes));
+	p = stpcpy (p, "$7\r\nEVALSHA\r\n$40\r\n");
+	p = stpcpy (p, c->script->sha);
+	p = put_count (stpcpy (p, "\r\n"), '$', nk);
+	p = stpcpy (stpcpy (p, nkeys), "\r\n");
+	n = (size_t) (p - head);
+	memcpy (c->args + SCRIPT_HEAD - n, head, n);
+	cmd_sent (c, redisAsyncFormattedCommand (c->r->ac, rds_reply_arrived, c, c->args + SCRIPT_HEAD - n, n + c->args_bytes));
 }
 
 static void send_eval (struct rds_cmd *c)
@@ -396,7 +409,7 @@ void rds_script (struct rds *r, struct rds_script *s, rds_f *cb, void *arg, int 
 	p += SCRIPT_HEAD;
 	for (int i = 0; i < argc; i++) {
 		size_t n = len ? len[i] : strlen (argv[i]);
-		p += sprintf (p, "$%zu\r\n", n);
+		p = put_count (p, '$', n);
 		memcpy (p, argv[i], n);
 		p += n;
 		memcpy (p, "\r\n", 2);

@@ -4,6 +4,7 @@
  * Meta and queue record have a version byte instead of fixed_bytes: they are read by programs of the same installation
  * only, and every task costs their bytes in Redis's memory. */
 #include "proto/layout.h"
+#include "common/decimal.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -187,7 +188,7 @@ static void arg_text (struct args *a, const char *s) { arg_bytes (a, s, strlen (
 
 static void arg_number (struct args *a, char text[NUMBER_TEXT], int64_t v)
 {
-	arg_bytes (a, text, (size_t) snprintf (text, NUMBER_TEXT, "%" PRId64, v));
+	arg_bytes (a, text, decimal_put (text, v));
 }
 
 static void arg_digit (struct args *a, char digit[1], int v)

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
+#include "common/decimal.h"
 #include "common/log.h"
 #include "common/xmem.h"
 #include "service/cancel.h"
@@ -220,7 +221,9 @@ static void on_result (struct waiter *w, const struct id *task, int state, const
 		stamped.stamps[STAMP_SERVICE_RESULT] = clock_real_ns ();
 	begin_results (o);
 	before = o->results.len;
-	buf_printf (&o->results, "%s\"%s\":", o->nresults ? "," : "", id_text (task, id));
+	buf_str (&o->results, o->nresults ? ",\"" : "\"");
+	buf_str (&o->results, id_text (task, id));
+	buf_str (&o->results, "\":");
 	doc_add (&o->results, DOC_V3, &d);
 	if (buf_failed (&o->results)) { /* more than one answer can carry: the rest is there to be fetched */
 		o->results.len = before;
@@ -459,9 +462,9 @@ static void on_payload (struct rds *r, struct redisReply *reply, const struct er
 static void next_chunk (struct op *o)
 {
 	size_t from = chunk_start (o), end = chunk_end (o, from);
-	char key[LAYOUT_KEY_MAX], ms[24];
+	char key[LAYOUT_KEY_MAX], ms[DECIMAL_MAX];
 	const char *argv[5] = { "SET", key, NULL, "PX", ms };
-	size_t len[5] = { 3, 0, 0, 2, (size_t) snprintf (ms, sizeof (ms), "%lld", (long long) o->app->config->retention_ms) };
+	size_t len[5] = { 3, 0, 0, 2, decimal_put (ms, o->app->config->retention_ms) };
 
 	for (size_t i = from; i < end; i++) {
 		const struct submission_task *t = &o->s.tasks[i];
@@ -640,7 +643,8 @@ void submission_start (const struct submission *s)
 	o->owner = c->who.user;
 	o->received_ns = http_started_real_ns (c->req);
 	o->group_key = s->ntasks > 1 || s->group_given;
-	snprintf (o->peer, sizeof (o->peer), "%.*s", (int) peer.n, peer.p ? peer.p : "");
+	if (peer.n && peer.n < sizeof (o->peer))
+		memcpy (o->peer, peer.p, peer.n);
 	buf_init (&o->results, RESULTS_MAX);
 	if (!rds_up (o->app->redis)) {
 		struct err e = { .code = ERR_UNAVAILABLE, .fault = FAULT_SITE, .text = "not connected" };

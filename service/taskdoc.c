@@ -15,16 +15,27 @@ const char *doc_status (enum doc_kind kind, int state, bool endpoint_offline)
 	return msg_state_name (state);
 }
 
+/* Written in pieces: this is done some ten times a task, and formatting costs much more. */
+static void member_name (struct buf *b, const char *name)
+{
+	buf_str (b, ",\"");
+	buf_str (b, name);
+	buf_str (b, "\":");
+}
+
 static void member_id (struct buf *b, const char *name, const struct id *id)
 {
 	char t[ID_TEXT];
 
-	buf_printf (b, ",\"%s\":\"%s\"", name, id_text (id, t));
+	member_name (b, name);
+	buf_char (b, '"');
+	buf_str (b, id_text (id, t));
+	buf_char (b, '"');
 }
 
 static void member_text (struct buf *b, const char *name, const char *p, size_t n)
 {
-	buf_printf (b, ",\"%s\":", name);
+	member_name (b, name);
 	buf_json_string (b, p, n);
 }
 
@@ -132,7 +143,10 @@ static void add_stamps (struct buf *b, const int64_t stamps[STAMP_SLOTS])
 	for (int i = 0; i < STAMP_SLOTS; i++) {
 		if (!stamps[i])
 			continue;
-		buf_printf (b, "%s\"%s\":%" PRId64, first ? "" : ",", msg_stamp_name (i), stamps[i]);
+		buf_str (b, first ? "\"" : ",\"");
+		buf_str (b, msg_stamp_name (i));
+		buf_str (b, "\":");
+		buf_int (b, stamps[i]);
 		first = false;
 	}
 	buf_char (b, '}');
@@ -149,7 +163,10 @@ static void add_v3 (struct buf *b, const struct doc_task *t)
 		buf_printf (b, ",\"fault\":\"%s\",\"code\":\"%s\"", err_fault_name (m->fault), err_name (m->code));
 	if (m->detail) /* exit status or signal, the code says which */
 		buf_printf (b, ",\"exit_detail\":%d", m->detail);
-	buf_printf (b, ",\"attempt\":%u,\"memoised\":%s", m->attempt, m->flags & RESULT_MEMOISED ? "true" : "false");
+	member_name (b, "attempt");
+	buf_int (b, m->attempt);
+	member_name (b, "memoised");
+	buf_str (b, m->flags & RESULT_MEMOISED ? "true" : "false");
 	if (m->cpu_ns)
 		buf_printf (b, ",\"cpu_s\":%.6f", (double) m->cpu_ns / 1e9);
 	if (m->max_rss_bytes)
@@ -187,7 +204,11 @@ static void add_head (struct buf *b, enum doc_kind kind, const struct doc_task *
 {
 	char id[ID_TEXT];
 
-	buf_printf (b, "{\"task_id\":\"%s\",\"status\":\"%s\"", id_text (&t->task, id), doc_status (kind, t->state, t->endpoint_offline));
+	buf_str (b, "{\"task_id\":\"");
+	buf_str (b, id_text (&t->task, id));
+	buf_str (b, "\",\"status\":\"");
+	buf_str (b, doc_status (kind, t->state, t->endpoint_offline));
+	buf_char (b, '"');
 }
 
 void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t)

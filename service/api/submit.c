@@ -189,9 +189,14 @@ static void head_v3 (struct builder *b, jscan_v tasks, const struct id *endpoint
 
 	id_new (&request);
 	buf_init (out, 0);
-	buf_printf (out, "{\"request_id\":\"%s\"", id_text (&request, t));
-	buf_printf (out, ",\"task_group_id\":\"%s\"", id_text (&b->s.group, t));
-	buf_printf (out, ",\"endpoint_id\":\"%s\",\"tasks\":{", id_text (endpoint, t));
+	buf_reserve (out, 256 + b->s.ntasks * (ID_TEXT + 2));
+	buf_str (out, "{\"request_id\":\"");
+	buf_str (out, id_text (&request, t));
+	buf_str (out, "\",\"task_group_id\":\"");
+	buf_str (out, id_text (&b->s.group, t));
+	buf_str (out, "\",\"endpoint_id\":\"");
+	buf_str (out, id_text (endpoint, t));
+	buf_str (out, "\",\"tasks\":{");
 	for (jscan_v key = jscan_first (j, tasks); key; key = jscan_next (j, tasks, key)) {
 		if (key != jscan_first (j, tasks))
 			buf_char (out, ',');

@@ -30,6 +30,13 @@ static void test_append_within_the_bound (void **state)
 	assert_int_equal (buf_reserve (&b, 0), -1);
 	buf_clear (&b);
 	assert_false (buf_failed (&b));
+	buf_int (&b, 0);
+	buf_int (&b, -12345);
+	assert_string_equal ((char *) b.data, "0-12345");
+	buf_int (&b, 99999);
+	assert_true (buf_failed (&b));
+	assert_string_equal ((char *) b.data, "0-12345");
+	buf_clear (&b);
 	buf_printf (&b, "%s", "longer than ten");
 	assert_true (buf_failed (&b));
 	assert_int_equal (b.len, 0);
@@ -37,6 +44,22 @@ static void test_append_within_the_bound (void **state)
 	buf_fini (&b);
 	buf_add (&b, "", 0);
 	assert_null (b.data);
+	buf_fini (&b);
+}
+
+static void test_numbers (void **state)
+{
+	static const int64_t v[] = { 0, 9, 10, -1, 1234567890123456789, INT64_MAX, INT64_MIN };
+	char want[32];
+	struct buf b;
+	(void) state;
+	buf_init (&b, 0);
+	for (size_t i = 0; i < sizeof (v) / sizeof (v[0]); i++) {
+		buf_clear (&b);
+		buf_int (&b, v[i]);
+		snprintf (want, sizeof (want), "%lld", (long long) v[i]);
+		assert_string_equal ((char *) b.data, want);
+	}
 	buf_fini (&b);
 }
 
@@ -120,6 +143,7 @@ int main (void)
 		cmocka_unit_test (test_append_within_the_bound),
 		cmocka_unit_test (test_huge_reserve_does_not_wrap),
 		cmocka_unit_test (test_grows_and_consumes),
+		cmocka_unit_test (test_numbers),
 		cmocka_unit_test (test_json_string),
 		cmocka_unit_test (test_plain_runs),
 	};
