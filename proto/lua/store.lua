@@ -35,13 +35,13 @@ else
 	redis.call('HDEL', key, 'r')
 	return redis.error_reply('ERR store: another record stood in its place, try again')
 end
-redis.call('HDEL', key, 'w')
 if retention > 0 then
 	redis.call('PEXPIRE', key, ARGV[3])
 end
 redis.call('DEL', KEYS[2])
 local waiters = h[3]
 if waiters then
+	redis.call('HDEL', key, 'w')
 	-- bytes 8 to 23 of the record are the task id
 	local message = string.sub(record, 9, 24) .. string.char(state)
 	if not placed and #record <= inline_max then
