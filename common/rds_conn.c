@@ -9,7 +9,9 @@
  *
  * Writes: what one burst of callbacks produces leaves in one write, from a deferred call; the write event serves
  * only a full socket. hiredis moves the rest of its output to the front after each write, which is quadratic when much
- * waits; large output is therefore written here, and moved when half of it is gone. Reads: hiredis reads 16 KiB at a time, so a larger backlog is read here and fed to its parser.
+ * waits; large output is therefore written here, and moved when half of it is gone.
+ *
+ * Reads: hiredis reads 16 KiB at a time, so a larger backlog is read here and fed to its parser.
  *
  * A host name in the URL is resolved by hiredis with getaddrinfo, which may block: use an address where DNS is slow. */
 #include "common/rds_internal.h"
