@@ -792,7 +792,7 @@ def redis_killed_while_results_come():
             assert g.state(t) == b"5", "acknowledged and lost"
         e.results(sent[250:])
         e.until(lambda: set(e.acks) >= set(sent), 20, "all acknowledged")
-        all_ended(g, sent)
+        all_ended(g, sent, e=e)
         more = g.submit(10)
         e.until(lambda: set(more) <= set(e.ids()), 10, "new tasks after the restart")
         e.results(more)
