@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See dispatch_internal.h. From the forwarder: functions, tasks, acknowledgements; sessions. */
+#include "endpoint/dispatch_internal.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "endpoint/adapt.h"
+#include "proto/link.h"
+#include "proto/msg_result.h"
+
+#include <stdio.h>
+
+static void on_function (zmq_msg_t *record, const struct id *id, void *arg)
+{
+	struct dispatch *d = arg;
+
+	functions_put (d->functions, id, record);
+	if (d->wanted)
+		for (struct manager *m = managers_first (d->managers); m; m = m->next)
+			if (map_del (m->wanted, id)) {
+				d->wanted--;
+				dispatch_send_function (d, m, id);
+			}
+	if (queue_held (d->queue)->n)
+		queue_release_held (d->queue, clock_now_ms ());
+	dispatch_work_later (d);
+}
+
+static bool send_again (struct dispatch *d, const struct id *task)
+{
+	zmq_msg_t m;
+	bool there = spool_has (d->spool, task);
+
+	if (!there)
+		return false;
+	zmq_msg_init (&m);
+	if (spool_get (d->spool, task, &m)) {
+		adapt_result (&m, upstream_major (d->up));
+		upstream_send (d->up, WIRE_RESULT, &m);
+	} else {
+		there = false;
+	}
+	zmq_msg_close (&m);
+	return there;
+}
+
+static void refuse_function (struct dispatch *d, struct queue_task *t)
+{
+	char text[160], id[ID_TEXT];
+
+	snprintf (text, sizeof (text), "function %s is not among the allowed_functions of this endpoint", id_text (&t->function, id));
+	d->st.refused++;
+	dispatch_end_task (d, t, STATUS_FAILED, ERR_FORBIDDEN, FAULT_USER, text);
+}
+
+static bool over_window (const struct dispatch *d, size_t bytes)
+{
+	/* a forwarder that sends twice what it may is broken; until then late changes of the window are tolerated */
+	return queue_size (d->queue) >= 2 * (size_t) d->o.max_tasks
+	       || (queue_bytes (d->queue) && queue_bytes (d->queue) + bytes > 2 * (size_t) d->o.max_bytes);
+}
+
+static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
+{
+	struct dispatch *d = arg;
+	struct id task = m->task, function = m->function;
+	size_t bytes = m->payload.n;
+	uint32_t expected_ms = m->expected_ms;
+	uint8_t attempt = m->attempt;
+	struct queue_task *t;
+
+	if (send_again (d, &task) || queue_find (d->queue, &task)) {
+		d->st.duplicates++;
+		return;
+	}
+	if (d->draining || over_window (d, bytes)) {
+		d->st.returned++;
+		upstream_id (d->up, WIRE_TASK_RETURN, &task);
+		return;
+	}
+	msg_task_stamp (zmq_msg_data (record), STAMP_ENDPOINT_RECEIVED, clock_real_ns ());
+	t = queue_add (d->queue, &task, &function, record, bytes, clock_now_ms ());
+	t->expected_ms = expected_ms;
+	t->attempt = attempt;
+	d->unreported++;
+	d->st.received++;
+	if (d->allowed && !map_get (d->allowed, &function))
+		refuse_function (d, t);
+	dispatch_work_later (d);
+}
+
+static void on_acked (const struct id *task, void *arg)
+{
+	struct dispatch *d = arg;
+
+	spool_ack (d->spool, task);
+}
+
+static void on_cancel (const struct id *task, void *arg)
+{
+	struct dispatch *d = arg;
+	struct queue_task *t = queue_find (d->queue, task);
+	struct manager *m;
+
+	if (!t)
+		return;		/* it has ended; its result is on its way */
+	if ((m = t->owner)) {
+		link_send_id (m->peer, WIRE_CANCEL, task);
+		return;
+	}
+	d->st.cancelled++;
+	dispatch_end_task (d, t, STATUS_CANCELLED, ERR_CANCELLED, FAULT_NONE, "cancelled before it was started");
+}
+
+static void on_drain (const struct msg_drain *m, void *arg)
+{
+	log_info ("dispatch", "drain asked for by the forwarder", "start=%d grace_ms=%u", m->start, m->grace_ms);
+	dispatch_drain (arg, m->start);
+}
+
+static void on_capacity_due (struct msg_capacity *c, void *arg)
+{
+	struct dispatch *d = arg;
+
+	c->window_tasks = d->last_window = dispatch_window (d);
+	c->window_bytes = (uint64_t) d->o.max_bytes;
+	c->slots = route_slots (d->route);
+	c->free_slots = route_free_slots (d->route);
+	c->running = (uint32_t) queue_out (d->queue);
+	c->queued = (uint32_t) (queue_size (d->queue) - queue_out (d->queue));
+	c->managers = d->managers ? (uint32_t) managers_count (d->managers) : 0;
+	c->blocks = d->blocks;
+	c->pending_blocks = d->pending_blocks;
+	c->tasks_done = d->st.done;
+}
+
+static void no_up (const struct msg_welcome *w, void *arg)
+{
+	(void) w;
+	dispatch_session_up (arg);
+}
+
+static void no_down (const char *why, void *arg)
+{
+	(void) why;
+	dispatch_session_down (arg);
+}
+
+static void no_refused (int code, const char *text, void *arg)
+{
+	(void) code;
+	(void) text;
+	(void) arg;
+}
+
+const struct upstream_ops dispatch_upstream = {
+	.up = no_up, .down = no_down, .refused = no_refused, .function = on_function, .task = on_task, .acked = on_acked,
+	.cancel = on_cancel, .drain = on_drain, .burst_end = dispatch_work_later, .relief = dispatch_work_later, .capacity = on_capacity_due,
+};
+
+void dispatch_session_up (struct dispatch *d)
+{
+	spool_rewind (d->spool);
+	/* the forwarder knows nothing of what we asked for in the session before */
+	if (queue_held (d->queue)->n)
+		queue_release_held (d->queue, clock_now_ms ());
+	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m && d->wanted; m = m->next) {
+		d->wanted -= map_size (m->wanted);
+		map_destroy (&m->wanted);
+		m->wanted = map_create ();
+	}
+	dispatch_work_later (d);
+}
+
+void dispatch_session_down (struct dispatch *d)
+{
+	dispatch_work_later (d);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the dispatcher share; nobody else includes it.
+ *
+ *   dispatch.c            results and ends of tasks, the window, drain, blocks; life
+ *   dispatch_route.c      tasks and functions towards the managers
+ *   dispatch_forwarder.c  what comes from the forwarder
+ *   dispatch_managers.c   what comes from the managers
+ *   dispatch_tick.c       by time: states that are reported, tasks that are held */
+#ifndef ENDPOINT_DISPATCH_INTERNAL_H
+#define ENDPOINT_DISPATCH_INTERNAL_H
+#include "endpoint/dispatch.h"
+
+enum { DISPATCH_TICK_MS = 200 };	/* TASK_STATE is gathered for so long (SPEC.md, 3.2) */
+
+struct dispatch {
+	struct loop *loop;
+	struct dispatch_opts o;
+	char *node;
+	struct queue *queue;
+	struct route *route;
+	struct functions *functions;
+	struct spool *spool;
+	struct upstream *up;
+	struct managers *managers;
+	struct map *allowed;			/* NULL = all */
+	struct loop_defer *work;
+	struct loop_timer *tick;
+	size_t unreported;			/* tasks whose state the forwarder has not heard of yet */
+	size_t wanted;				/* managers' wishes for functions that we lack too */
+	int64_t tick_n, asked_ms;
+	bool had_managers, draining;
+	unsigned blocks, pending_blocks;
+	struct dispatch_stats st;
+	uint32_t last_window;
+};
+
+/* dispatch.c */
+void dispatch_work_later (void *dispatch);	/* spool, send and route at the end of the burst */
+/* record: transferred. Spooled now in memory, written and sent at the end of the burst. */
+void dispatch_keep_result (struct dispatch *d, const struct id *task, zmq_msg_t *record);
+/* Take it from its manager (or the queue) and free it. */
+void dispatch_drop_task (struct dispatch *d, struct queue_task *t);
+/* It ends with a result made here; frees t. */
+void dispatch_end_task (struct dispatch *d, struct queue_task *t, int status, enum err_code code, enum err_fault fault, const char *text);
+void dispatch_give_back_task (struct dispatch *d, struct queue_task *t);	/* to the forwarder; frees t */
+void dispatch_send_results (struct dispatch *d);
+uint32_t dispatch_window (const struct dispatch *d);	/* tasks that the forwarder may leave with us */
+void dispatch_note_window (struct dispatch *d);
+void dispatch_figures_changed (struct dispatch *d);	/* managers or slots: the forwarder hears of it */
+void dispatch_set_closed (struct dispatch *d, struct manager *m);
+
+/* dispatch_route.c */
+void dispatch_route (struct dispatch *d);
+bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct id *function);	/* false: not at hand */
+void dispatch_ask_function (struct dispatch *d, const struct id *function);
+
+/* dispatch_tick.c */
+void dispatch_tick (void *dispatch);	/* each DISPATCH_TICK_MS */
+
+#endif

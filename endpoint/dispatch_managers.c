@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See dispatch_internal.h. From the managers: results, states, capacity; what becomes of the tasks of one that is gone. */
+#include "endpoint/dispatch_internal.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "proto/link.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void on_result (struct manager *m, zmq_msg_t *record, const struct id *task, void *arg)
+{
+	struct dispatch *d = arg;
+	struct queue_task *t = queue_find (d->queue, task);
+
+	m->done++;
+	if (t) {
+		struct manager *other = t->owner;
+		/* it was given to another one since: the first result wins, the other copy need not run on */
+		if (other && other != m)
+			link_send_id (other->peer, WIRE_CANCEL, task);
+		dispatch_drop_task (d, t);
+	}
+	dispatch_keep_result (d, task, record);
+	link_send_id (m->peer, WIRE_RESULT_ACK, task);
+}
+
+static void on_manager_up (struct manager *m, void *arg)
+{
+	struct dispatch *d = arg;
+
+	log_info ("dispatch", "manager up", "node=%s block=%s slots=%u pid=%u", m->name, m->block, m->node.slots, m->pid);
+	m->node.closed = d->draining;
+	route_add (d->route, &m->node);
+	if (queue_held (d->queue)->n)
+		queue_release_held (d->queue, clock_now_ms ());
+	d->o.manager_up (m->block, d->o.arg);
+	dispatch_figures_changed (d);
+}
+
+/* The link may still be sending from the old frame: what is changed is a copy. */
+static void own_frame (struct queue_task *t)
+{
+	zmq_msg_t copy;
+	size_t n = zmq_msg_size (&t->frame);
+
+	if (zmq_msg_init_size (&copy, n) < 0)
+		return;		/* no memory: the stamps of a frame in flight change, which harms nobody */
+	memcpy (zmq_msg_data (&copy), zmq_msg_data (&t->frame), n);
+	zmq_msg_close (&t->frame);
+	zmq_msg_init (&t->frame);
+	zmq_msg_move (&t->frame, &copy);
+	zmq_msg_close (&copy);
+}
+
+static void lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why)
+{
+	char text[640];
+
+	t->losses++;
+	if (t->losses <= d->o.retries_on_loss) {
+		own_frame (t);
+		if (t->attempt < 255)
+			t->attempt++;
+		msg_task_set_attempt (zmq_msg_data (&t->frame), t->attempt);
+		m->node.out--;
+		m->node.out_bytes -= t->bytes;
+		queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
+		return;
+	}
+	snprintf (text, sizeof (text), "the task was lost %d times with the manager that had it; the last one: node %s, block %s: %.300s",
+		  t->losses, m->name, *m->block ? m->block : "unknown", why);
+	d->st.lost++;
+	dispatch_end_task (d, t, STATUS_FAILED, ERR_TASK_LOST, FAULT_SITE, text);
+}
+
+static void on_manager_down (struct manager *m, const char *why, void *arg)
+{
+	struct dispatch *d = arg;
+	size_t n = m->tasks.n;
+
+	log_line (n ? LOG_WARN : LOG_INFO, "dispatch", "manager down", "node=%s block=%s why=%s tasks=%zu", m->name, m->block, why, n);
+	d->wanted -= map_size (m->wanted);
+	route_remove (d->route, &m->node);
+	while (m->tasks.tail)	/* from the end: they keep their order at the front of the queue */
+		lose_task (d, m, m->tasks.tail, why);
+	dispatch_figures_changed (d);
+}
+
+static void on_state (struct manager *m, const struct msg_task_state *s, const void *p, size_t n, void *arg)
+{
+	struct dispatch *d = arg;
+	struct queue_task *t = queue_find (d->queue, &s->task);
+
+	if (!t || t->owner != m)
+		return;
+	if (s->state > t->reported) {
+		if (!t->reported && d->unreported)
+			d->unreported--;
+		t->reported = s->state;
+	}
+	if (d->up)
+		upstream_bytes (d->up, WIRE_TASK_STATE, p, n);
+}
+
+static void on_returned (struct manager *m, const struct id *task, void *arg)
+{
+	struct dispatch *d = arg;
+	struct queue_task *t = queue_find (d->queue, task);
+
+	if (!t || t->owner != m)
+		return;
+	m->node.out--;
+	m->node.out_bytes -= t->bytes;
+	if (!m->node.out)
+		m->idle_since_ms = clock_now_ms ();
+	own_frame (t);
+	queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
+	route_update (d->route, &m->node);
+	d->st.returned++;
+	if (d->draining)
+		dispatch_give_back (d);
+	dispatch_work_later (d);
+}
+
+static void on_missing (struct manager *m, const struct id *function, void *arg)
+{
+	struct dispatch *d = arg;
+
+	map_del (m->functions, function);
+	if (dispatch_send_function (d, m, function))
+		return;
+	if (!map_put (m->wanted, function, m)) {
+		d->wanted++;
+		dispatch_ask_function (d, function);
+	}
+}
+
+static void on_capacity (struct manager *m, const struct msg_capacity *c, void *arg)
+{
+	struct dispatch *d = arg;
+	uint32_t slots = route_slots (d->route);
+
+	m->node.window = c->window_tasks;
+	m->node.window_bytes = c->window_bytes;
+	m->node.slots = c->slots;
+	m->node.ends_ms = c->time_left_s == MSG_TIME_UNLIMITED ? 0 : clock_now_ms () + (int64_t) c->time_left_s * 1000;
+	route_update (d->route, &m->node);
+	if (slots != route_slots (d->route))
+		dispatch_figures_changed (d);
+	dispatch_work_later (d);
+}
+
+static void on_manager_drain (struct manager *m, bool start, void *arg)
+{
+	struct dispatch *d = arg;
+
+	log_info ("dispatch", "manager drains", "node=%s block=%s start=%d", m->name, m->block, start);
+	m->draining = start;
+	dispatch_set_closed (d, m);
+	dispatch_figures_changed (d);
+}
+
+static void on_manager_relief (struct manager *m, void *arg)
+{
+	struct dispatch *d = arg;
+
+	dispatch_set_closed (d, m);
+	dispatch_work_later (d);
+}
+
+const struct managers_ops dispatch_managers = {
+	.up = on_manager_up, .down = on_manager_down, .result = on_result, .state = on_state, .returned = on_returned,
+	.missing = on_missing, .capacity = on_capacity, .drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
+};

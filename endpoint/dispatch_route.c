@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See dispatch_internal.h. Which manager gets the next task, and what is held back for want of a function or of time. */
+#include "endpoint/dispatch_internal.h"
+#include "common/clock.h"
+#include "endpoint/adapt.h"
+#include "proto/link.h"
+
+bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct id *function)
+{
+	zmq_msg_t record;
+
+	if (map_get (m->functions, function))
+		return true;
+	zmq_msg_init (&record);
+	if (!functions_get (d->functions, function, &record)) {
+		zmq_msg_close (&record);
+		return false;
+	}
+	map_put (m->functions, function, m);
+	link_send (m->peer, WIRE_FUNCTION, &record);
+	zmq_msg_close (&record);
+	return true;
+}
+
+static void send_task (struct dispatch *d, struct manager *m, struct queue_task *t)
+{
+	int64_t now = clock_now_ms ();
+	zmq_msg_t record;
+
+	msg_task_stamp (zmq_msg_data (&t->frame), STAMP_ENDPOINT_SENT, clock_real_ns ());
+	zmq_msg_init (&record);
+	zmq_msg_copy (&record, &t->frame);
+	queue_take (d->queue, t, m, &m->tasks, now);
+	m->node.out++;
+	m->node.out_bytes += t->bytes;
+	m->idle_since_ms = 0;
+	adapt_task (&record, link_peer_major (m->peer));
+	link_send (m->peer, WIRE_TASK, &record);
+	zmq_msg_close (&record);
+	if (link_congested (m->peer))
+		m->node.closed = true;
+	route_update (d->route, &m->node);
+}
+
+void dispatch_ask_function (struct dispatch *d, const struct id *function)
+{
+	if (d->up)
+		upstream_id (d->up, WIRE_FUNCTION_MISSING, function);
+	d->asked_ms = clock_now_ms ();
+}
+
+static void hold_for_function (struct dispatch *d, struct queue_task *t)
+{
+	int64_t now = clock_now_ms ();
+	struct id function = t->function;
+	bool first = !t->deadline_ms;
+
+	queue_hold (d->queue, t, now + d->o.hold_ms, now);
+	if (first)
+		dispatch_ask_function (d, &function);
+}
+
+void dispatch_route (struct dispatch *d)
+{
+	struct queue_task *t;
+	int64_t now = clock_now_ms ();
+
+	if (d->draining)
+		return;
+	while ((t = queue_front (d->queue))) {
+		bool time_short;
+		struct route_node *n = route_pick (d->route, t->expected_ms, now, &time_short);
+		struct manager *m = (struct manager *) n;
+		if (!n && time_short) {
+			/* nobody has the time left that it needs; others behind it may be shorter */
+			queue_hold (d->queue, t, 0, now);
+			continue;
+		}
+		if (!n)
+			break;
+		if (!dispatch_send_function (d, m, &t->function)) {
+			hold_for_function (d, t);
+			continue;
+		}
+		send_task (d, m, t);
+	}
+	if (queue_front (d->queue) || queue_held (d->queue)->n)
+		d->o.tasks_waiting (d->o.arg);
+}
