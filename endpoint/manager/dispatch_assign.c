@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See dispatch_internal.h. Which task goes to which worker, and what is done about what stands too long. */
+#include "endpoint/manager/dispatch_internal.h"
+#include <stdio.h>
+#include "common/clock.h"
+#include "common/map.h"
+#include "endpoint/manager/functions.h"
+#include "endpoint/manager/prefetch.h"
+#include "endpoint/manager/results.h"
+#include "endpoint/manager/tasks.h"
+
+#define NO_WORKER_MS 5000	/* without any worker for this long, all is given back */
+#define MISSING_MS 10000
+#define IDLE_LOOK 8		/* idle workers looked at for one that has the function */
+
+/* ---- routing ---- */
+
+/* An idle worker, at best one that has the function. */
+static struct worker *pick_idle (struct dispatch *d, const struct id *function)
+{
+	struct worker *first = NULL;
+	unsigned k, seen = 0;
+
+	for (k = 0; k < workers_count (d->workers) && seen < IDLE_LOOK; k++) {
+		struct worker *w = workers_get (d->workers, k);
+
+		if (w->state != WORKER_UP || w->tasks.n)
+			continue;
+		if (workers_has_function (w, function))
+			return w;
+		seen++;
+		if (!first)
+			first = w;
+	}
+	return first;
+}
+
+/* The least loaded worker behind whose short calls there is room for another one. */
+static struct worker *pick_behind (struct dispatch *d, unsigned depth, int64_t now_ns)
+{
+	struct worker *best = NULL;
+	unsigned k;
+
+	for (k = 0; k < workers_count (d->workers); k++) {
+		struct worker *w = workers_get (d->workers, k);
+
+		if (w->state != WORKER_UP || w->blocking || w->tasks.n > depth || now_ns - w->head_since_ns > PREFETCH_LONG_NS)
+			continue;
+		if (!best || w->tasks.n < best->tasks.n)
+			best = w;
+	}
+	return best;
+}
+
+static void send_to (struct dispatch *d, struct task *t, struct worker *w, struct function *f, bool blocks, int64_t now_ns)
+{
+	zmq_msg_t frame;
+
+	if (tasks_assign (d->tasks, t, w, &w->tasks, now_ns / 1000000, &frame) < 0) {
+		dispatch_end_failed (d, t, ERR_INTERNAL, FAULT_SITE, 0, "no memory on the node to hand the task to a worker");
+		return;
+	}
+	t->blocks = blocks;
+	w->blocking += blocks;
+	if (w->tasks.n == 1) {
+		w->head_since_ns = now_ns;
+		w->recalled = false;
+	}
+	if (!workers_has_function (w, &t->function))
+		workers_send_function (w, &t->function, &f->record);
+	workers_send_task (w, &frame);
+}
+
+void dispatch_ask_for_function (struct dispatch *d, const struct id *function)
+{
+	if (map_put (d->asked, function, d))
+		return;
+	upstream_id (d->up, WIRE_FUNCTION_MISSING, function);
+}
+
+void dispatch_await_function (struct dispatch *d, struct task *t)
+{
+	tasks_wait (d->tasks, t, clock_now_ms ());
+	dispatch_ask_for_function (d, &t->function);
+}
+
+/* Returns false when the head of the queue has to wait for a worker. */
+static bool assign_head (struct dispatch *d, int64_t now_ns)
+{
+	struct task *t = tasks_queue_head (d->tasks);
+	struct function *f = functions_get (d->functions, &t->function);
+	unsigned depth = t->solo ? 0 : prefetch_depth (d->prefetch, &t->function);
+	struct worker *w;
+	char text[300];
+
+	if (!f) {
+		dispatch_await_function (d, t);
+		return true;
+	}
+	if (f->container) {
+		snprintf (text, sizeof (text), "the function wants the container %.200s, and this endpoint runs no containers", f->container);
+		dispatch_end_failed (d, t, ERR_TASK_RUNNER, FAULT_SITE, 0, text);
+		return true;
+	}
+	w = pick_idle (d, &t->function);
+	if (!w && depth)
+		w = pick_behind (d, depth, now_ns);
+	if (!w)
+		return false;
+	send_to (d, t, w, f, depth == 0, now_ns);
+	return true;
+}
+
+static void check_empty (struct dispatch *d)
+{
+	if (!d->draining || d->empty_told || tasks_count (d->tasks) || results_count (d->results))
+		return;
+	d->empty_told = true;
+	d->o.empty (d->o.arg);
+}
+
+/* Is any task behind another one at a worker? */
+static bool any_behind (const struct dispatch *d)
+{
+	unsigned k;
+
+	for (k = 0; d->workers && k < workers_count (d->workers); k++)
+		if (workers_get (d->workers, k)->tasks.n > 1)
+			return true;
+	return false;
+}
+
+void dispatch_run (void *arg)
+{
+	struct dispatch *d = arg;
+	int64_t now_ns = clock_now_ns ();
+
+	while (d->workers && !d->draining && tasks_queue_head (d->tasks))
+		if (!assign_head (d, now_ns))
+			break;
+	if ((tasks_queued (d->tasks) || tasks_waiting (d->tasks) || d->stuck || any_behind (d)) && !loop_timer_pending (d->tick))
+		loop_timer_start (d->tick, DISPATCH_TICK_MS, false);
+	dispatch_check_capacity (d);
+	check_empty (d);
+}
+
+/* ---- what stands too long ---- */
+
+static void expire_waiting (struct dispatch *d, int64_t now_ms)
+{
+	int64_t patience = d->o.missing_ms ? d->o.missing_ms : MISSING_MS;
+	struct task *t, *next;
+
+	for (t = tasks_waiting_head (d->tasks); t; t = next) {
+		next = t->next;
+		if (now_ms - t->since_ms < patience)
+			break;	/* in order of since_ms */
+		map_del (d->asked, &t->function);
+		dispatch_end_failed (d, t, ERR_NOT_FOUND, FAULT_PEER, 0, "the code of the function did not come to the node in time");
+	}
+}
+
+struct load { unsigned up, idle, fresh; };	/* fresh: busy with a call that began lately */
+
+static struct load look (const struct dispatch *d)
+{
+	struct load l = { 0, 0, 0 };
+	int64_t now_ns = clock_now_ns ();
+	unsigned k;
+
+	for (k = 0; d->workers && k < workers_count (d->workers); k++) {
+		const struct worker *w = workers_get (d->workers, k);
+
+		if (w->state != WORKER_UP)
+			continue;
+		l.up++;
+		if (!w->tasks.n)
+			l.idle++;
+		else if (now_ns - w->head_since_ns < DISPATCH_STUCK_MS * INT64_C (1000000))
+			l.fresh++;
+	}
+	return l;
+}
+
+/* A call that took longer than its function's average promised: what was put behind it is taken back. */
+static void recall_behind (struct dispatch *d)
+{
+	int64_t now_ns = clock_now_ns ();
+	unsigned k;
+
+	for (k = 0; d->workers && !d->draining && k < workers_count (d->workers); k++) {
+		struct worker *w = workers_get (d->workers, k);
+
+		if (w->state != WORKER_UP || w->tasks.n < 2 || w->recalled || now_ns - w->head_since_ns < DISPATCH_STUCK_MS * INT64_C (1000000))
+			continue;
+		w->recalled = true;
+		workers_recall (w);
+	}
+}
+
+static void check_stuck (struct dispatch *d, const struct load *l, int64_t now_ms)
+{
+	const struct task *head = tasks_queue_head (d->tasks);
+
+	if (d->stuck && l->idle)
+		d->stuck = false;
+	if (head && l->up && !l->idle && !l->fresh && now_ms - head->since_ms > DISPATCH_STUCK_MS) {
+		d->stuck = true;
+		dispatch_give_back_queue (d, false);
+	}
+}
+
+static void check_no_worker (struct dispatch *d, const struct load *l, int64_t now_ms)
+{
+	if (l->up)
+		d->no_worker_since_ms = 0;
+	else if (!d->no_worker_since_ms)
+		d->no_worker_since_ms = now_ms;
+	else if (now_ms - d->no_worker_since_ms > NO_WORKER_MS)
+		dispatch_give_back_queue (d, true);
+}
+
+void dispatch_tick (void *arg)
+{
+	struct dispatch *d = arg;
+	int64_t now_ms = clock_now_ms ();
+	struct load l = look (d);
+
+	expire_waiting (d, now_ms);
+	recall_behind (d);
+	if (upstream_up (d->up)) {	/* without a session nobody would hear of what is given back */
+		check_stuck (d, &l, now_ms);
+		check_no_worker (d, &l, now_ms);
+	}
+	loop_defer_schedule (d->run);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the dispatcher share; nobody else includes it. Everything that changes what could be sent where only schedules
+ * `run`, which assigns at the end of the burst.
+ *
+ *   dispatch.c           ends of tasks, giving back, draining; life
+ *   dispatch_assign.c    tasks towards the workers, and what stands too long
+ *   dispatch_capacity.c  what the agent is told
+ *   dispatch_agent.c     what comes from the agent
+ *   dispatch_workers.c   what comes from the workers */
+#ifndef MANAGER_DISPATCH_INTERNAL_H
+#define MANAGER_DISPATCH_INTERNAL_H
+#include "endpoint/manager/dispatch.h"
+
+#define DISPATCH_TICK_MS 50
+#define DISPATCH_STUCK_MS 100	/* calls and waits longer than this make us give back */
+
+struct function;
+struct functions;
+struct map;
+struct prefetch;
+struct results;
+
+struct dispatch {
+	struct dispatch_opts o;		/* node borrowed */
+	struct upstream *up;		/* borrowed */
+	struct workers *workers;	/* borrowed */
+	struct tasks *tasks;
+	struct results *results;
+	struct prefetch *prefetch;
+	struct functions *functions;
+	struct map *asked;		/* functions that FUNCTION_MISSING went up for in this session */
+	struct loop_defer *run;
+	struct loop_timer *tick, *capacity;
+	int64_t ends_at_ms;		/* monotonic; 0 = unlimited */
+	int64_t no_worker_since_ms;	/* 0 = there are some */
+	int64_t capacity_at_ms;
+	struct msg_capacity told;	/* what the agent knows */
+	uint64_t done;
+	bool stuck, draining, own_drain, stopping, empty_told;
+};
+
+/* dispatch.c */
+/* frame: borrowed; it is kept by reference until the agent has acknowledged it. */
+void dispatch_deliver (struct dispatch *d, const struct id *task, zmq_msg_t *frame);
+void dispatch_leave_worker (struct task *t);
+/* These end or give back the task, and free it. */
+void dispatch_end_cancelled (struct dispatch *d, struct task *t);
+void dispatch_end_failed (struct dispatch *d, struct task *t, enum err_code code, enum err_fault fault, int detail, const char *text);
+void dispatch_give_back (struct dispatch *d, struct task *t);
+/* What no worker has. all: those too whose count of attempts the agent would not learn. */
+void dispatch_give_back_queue (struct dispatch *d, bool all);
+void dispatch_begin_drain (struct dispatch *d, uint32_t grace_ms);
+
+/* dispatch_assign.c */
+void dispatch_run (void *dispatch);		/* through the deferred d->run */
+void dispatch_tick (void *dispatch);
+void dispatch_await_function (struct dispatch *d, struct task *t);
+void dispatch_ask_for_function (struct dispatch *d, const struct id *function);
+
+/* dispatch_capacity.c */
+void dispatch_tell_capacity (struct dispatch *d);
+void dispatch_capacity_due (void *dispatch);
+void dispatch_check_capacity (struct dispatch *d);	/* tells it when a figure changed that the agent acts on */
+
+#endif
