@@ -2,6 +2,7 @@
 # One make, no recursion. Programs land in $(BUILD)/bin, objects in $(BUILD)/obj; nothing is written beside the sources.
 #
 #   make            build everything              make demo      the main job on real input
+#   make bundle     the worker for containers
 #   make check      unit and integration tests    make bench     speed, as JSON and a table
 #   make check-asan check-tsan fuzz format lint install dist clean
 #
@@ -45,8 +46,8 @@ TESTS    := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 BENCHES  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCHC))
 
-.PHONY: all programs tests fuzzers benches deps check check-asan check-tsan fuzz bench demo format lint install dist clean
-all: programs examples
+.PHONY: all bundle programs tests fuzzers benches deps check check-asan check-tsan fuzz bench demo format lint install dist clean
+all: programs examples bundle
 programs: $(PROGS)
 tests: $(TESTS)
 fuzzers: $(FUZZERS)
@@ -75,6 +76,12 @@ $(PROGS):
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(LINK) -o $@ $^ $(LIBS)
+
+# The worker with all it needs, for containers
+bundle: $(BUILD)/bundle/weft-worker
+$(BUILD)/bundle/weft-worker: $(BUILD)/bin/weft-worker packaging/bundle
+	@echo "  BUNDLE  $(BUILD)/bundle"
+	@packaging/bundle $< $(BUILD)/bundle && touch $@
 
 # A unit test links its part's library: tests/unit/service/test_x.c -> libservice.a
 .SECONDEXPANSION:

@@ -52,6 +52,9 @@ def main():
         r.check("bash completion parses", run("bash", "-n", os.path.join(usr, "share", "bash-completion", "completions", "weft")).returncode == 0)
         sdk = run("/usr/bin/python3", "-c", "import weft; print(weft.__version__)", env={"PYTHONPATH": os.path.join(usr, "lib", "python3", "dist-packages")})
         r.check("the SDK imports", sdk.returncode == 0, sdk.stdout)
+        bundle = os.path.join(usr, "lib", "weft", "bundle")
+        v = run(os.path.join(bundle, "ld.so"), "--library-path", os.path.join(bundle, "lib"), os.path.join(bundle, "weft-worker"), "--version")
+        r.check("the worker's bundle starts", v.returncode == 0 and "weft-worker" in v.stdout, v.stdout)
         installed = Fabric(a.build)
         installed.bin = os.path.join(usr, "bin")
         with installed as f:

@@ -7,7 +7,7 @@
 #include "worker/runners/framed.h"
 #include "worker/workdir.h"
 
-/* Path of this program. */
+/* Path of this program; in a bundle, of its loader. */
 static const char *self_path (void)
 {
 	static char path[4096];
@@ -23,15 +23,28 @@ static const char *self_path (void)
 	return path;
 }
 
+/* Started as DIR/ld.so --library-path DIR/lib DIR/weft-worker (packaging/bundle), and so is the process made here: DIR. Else NULL. */
+static char *bundle_dir (const char *exe)
+{
+	const char *slash = strrchr (exe, '/');
+
+	return slash && strcmp (slash, "/ld.so") == 0 ? xasprintf ("%.*s", (int) (slash - exe), exe) : NULL;
+}
+
 static int create (void **self, const struct runner_host *h, struct err *err)
 {
-	char *dir = xasprintf ("%s/functions", h->dir);
-	const char *argv[] = { self_path (), "so-runner", dir, NULL };
+	char *dir = xasprintf ("%s/functions", h->dir), *bundle = bundle_dir (self_path ());
+	char *lib = bundle ? xasprintf ("%s/lib", bundle) : NULL, *program = bundle ? xasprintf ("%s/weft-worker", bundle) : NULL;
+	const char *bare[] = { self_path (), "so-runner", dir, NULL };
+	const char *bundled[] = { self_path (), "--library-path", lib, program, "so-runner", dir, NULL };
 	int rc = workdir_make (dir, err);
 
 	if (rc == 0)
-		rc = framed_create (self, h, "shared_object", argv, NULL, err);
+		rc = framed_create (self, h, "shared_object", bundle ? bundled : bare, NULL, err);
 	free (dir);
+	free (lib);
+	free (program);
+	free (bundle);
 	return rc;
 }
 
