@@ -18,8 +18,8 @@
 struct opts {
 	struct api_opts api;
 	const char *name, *kind, *entry, *description, *container;
-	int64_t time_limit_ms, memory_limit_bytes;
-	bool public;
+	int64_t time_limit_ms, memory_limit_bytes, batch_max, batch_latency_ms;
+	bool public, memoize;
 };
 #define AT(f) offsetof (struct opts, f)
 
@@ -100,6 +100,11 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 		json_object_set_new (body, "description", json_string (o->description));
 	if (o->container)
 		json_object_set_new (body, "container", json_string (o->container));
+	if (o->memoize)
+		json_object_set_new (body, "memoize", json_true ());
+	if (o->batch_max)
+		json_object_set_new (body, "batch", json_pack ("{s:I, s:I}", "max", (json_int_t)o->batch_max, "latency_ms",
+							       (json_int_t)o->batch_latency_ms));
 	if (o->time_limit_ms || o->memory_limit_bytes) {
 		json_t *l = json_object ();
 		if (o->time_limit_ms)
@@ -120,6 +125,11 @@ static int cmd_register (void *op, int argc, char **argv)
 	struct opts *o = op;
 	struct err err = { 0 };
 	json_t *body = describe (o, argc, argv, &err), *answer;
+	if (o->batch_latency_ms && !o->batch_max) {
+		json_decref (body);
+		err_set (&err, ERR_INVALID, FAULT_USER, "--batch-latency-ms needs --batch-max");
+		return api_fail ("function register", &err);
+	}
 	if (!body || !(answer = api_call (&o->api, "POST", "/v3/functions", body, 0, &err)))
 		return api_fail ("function register", &err);
 	if (o->api.json)
@@ -210,6 +220,9 @@ static const struct cli_opt register_opts[] = {
 	{ "container", 0, CLI_STRING, AT (container), "IMAGE", 0, 0, "image to run it in" },
 	{ "time-limit", 0, CLI_DURATION_MS, AT (time_limit_ms), "TIME", 0, 0, "longest run of one call, like 30s; default: none" },
 	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of one call, like 512MiB; default: none" },
+	{ "memoize", 0, CLI_FLAG, AT (memoize), NULL, 0, 0, "let the endpoint answer equal calls with the result of an earlier one" },
+	{ "batch-max", 0, CLI_INT, AT (batch_max), "N", 1, 4096, "the function takes a list of up to N inputs, and returns a list of results" },
+	{ "batch-latency-ms", 0, CLI_INT, AT (batch_latency_ms), "N", 1, 3600000, "how long a batch may take; default: as many as wait go in one" },
 	{ "public", 0, CLI_FLAG, AT (public), NULL, 0, 0, "let everybody run it" },
 	CLI_END,
 };

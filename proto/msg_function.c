@@ -3,7 +3,8 @@
 #include "proto/msg_function.h"
 #include "proto/wire_record.h"
 
-#define FUNCTION_FIXED 40
+#define FUNCTION_SHORTEST 40	/* up to minor version 0 */
+#define FUNCTION_FIXED 64
 
 static const char *const kinds[] = { NULL, "globus", "python", "command", "shared_object" };
 #define NKINDS ((int) (sizeof (kinds) / sizeof (kinds[0])))
@@ -22,8 +23,9 @@ void msg_function_encode (struct buf *b, const struct msg_function *m)
 {
 	uint8_t fixed[FUNCTION_FIXED];
 	struct wire_writer w = { fixed };
-	struct wire_str parts[] = { m->code, m->entry, m->container };
-	if (m->code.n > WIRE_MAX_CODE || m->entry.n > WIRE_MAX_TEXT || m->container.n > WIRE_MAX_TEXT) {
+	struct wire_str parts[] = { m->code, m->entry, m->container, m->container_type };
+	if (m->code.n > WIRE_MAX_CODE || m->entry.n > WIRE_MAX_TEXT || m->container.n > WIRE_MAX_TEXT ||
+	    m->container_type.n > WIRE_MAX_TEXT) {
 		wire_refuse (b);
 		return;
 	}
@@ -36,13 +38,20 @@ void msg_function_encode (struct buf *b, const struct msg_function *m)
 	wire_w64 (&w, m->memory_limit_bytes);
 	wire_w16 (&w, (uint16_t) m->entry.n);
 	wire_w16 (&w, (uint16_t) m->container.n);
-	wire_record_add (b, fixed, sizeof (fixed), parts, 3);
+	wire_w16 (&w, m->max_batch);
+	wire_w16 (&w, (uint16_t) m->container_type.n);
+	wire_w32 (&w, m->latency_ms);
+	wire_w32 (&w, m->cpu_millis);
+	wire_w32 (&w, m->max_pids);
+	wire_w32 (&w, m->warm_ms);
+	wire_w32 (&w, m->replicas);
+	wire_record_add (b, fixed, sizeof (fixed), parts, 4);
 }
 
 int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct err *err)
 {
 	struct wire_record r;
-	if (wire_record_open (&r, p, n, FUNCTION_FIXED, FUNCTION_FIXED, "FUNCTION", err) < 0)
+	if (wire_record_open (&r, p, n, FUNCTION_SHORTEST, FUNCTION_FIXED, "FUNCTION", err) < 0)
 		return -1;
 	m->kind = wire_get_u8 (&r.fixed);
 	m->flags = wire_get_u8 (&r.fixed);
@@ -51,9 +60,17 @@ int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct
 	m->time_limit_ms = wire_get_u32 (&r.fixed);
 	m->memory_limit_bytes = wire_get_u64 (&r.fixed);
 	size_t entry = wire_get_u16 (&r.fixed), container = wire_get_u16 (&r.fixed);
+	m->max_batch = wire_get_u16 (&r.fixed);
+	size_t type = wire_get_u16 (&r.fixed);
+	m->latency_ms = wire_get_u32 (&r.fixed);
+	m->cpu_millis = wire_get_u32 (&r.fixed);
+	m->max_pids = wire_get_u32 (&r.fixed);
+	m->warm_ms = wire_get_u32 (&r.fixed);
+	m->replicas = wire_get_u32 (&r.fixed);
 	if (wire_record_take (&r, &m->code, code, WIRE_MAX_CODE, "code", err) < 0 ||
 	    wire_record_take (&r, &m->entry, entry, WIRE_MAX_TEXT, "entry", err) < 0 ||
-	    wire_record_take (&r, &m->container, container, WIRE_MAX_TEXT, "container", err) < 0)
+	    wire_record_take (&r, &m->container, container, WIRE_MAX_TEXT, "container", err) < 0 ||
+	    wire_record_take (&r, &m->container_type, type, WIRE_MAX_TEXT, "container type", err) < 0)
 		return -1;
 	return wire_record_close (&r, err);
 }

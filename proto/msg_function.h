@@ -8,12 +8,21 @@ enum msg_kind { KIND_NONE = 0, KIND_GLOBUS = 1, KIND_PYTHON = 2, KIND_COMMAND = 
 const char *msg_kind_name (int kind);			/* "globus", ...; "?" */
 int msg_kind_parse (const char *s);			/* KIND_NONE when unknown */
 
+enum function_flag {
+	FUNCTION_MEMOISE = 1,		/* equal calls may be answered from an earlier one */
+	FUNCTION_BATCH = 2,		/* the entry takes up to max_batch inputs in a call */
+	FUNCTION_NETWORK = 4,		/* its container wants a network */
+};
+
 struct msg_function {
 	uint8_t kind, flags;
 	struct id id;
 	uint32_t time_limit_ms;		/* 0 = none */
 	uint64_t memory_limit_bytes;	/* 0 = none */
-	struct wire_str code, entry, container;
+	uint16_t max_batch;		/* 0 = no batches */
+	uint32_t latency_ms;		/* objective of a batch; 0 = none */
+	uint32_t cpu_millis, max_pids, warm_ms, replicas;	/* of its container; 0 = the endpoint's choice */
+	struct wire_str code, entry, container, container_type;
 };
 void msg_function_encode (struct buf *b, const struct msg_function *m);
 int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct err *err);

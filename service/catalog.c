@@ -8,6 +8,7 @@
 #include "common/xmem.h"
 #include "proto/layout.h"
 #include "proto/msg_function.h"
+#include "service/options.h"
 
 #define ENTRIES_MAX 20000	/* of each kind; over it the memory starts over */
 
@@ -244,6 +245,7 @@ void catalog_publish (struct catalog *c, const struct id *function, catalog_f *d
 	struct msg_function m;
 	char key[LAYOUT_KEY_MAX];
 	struct buf b;
+	json_t *options;
 
 	*p = (struct publication) { c, *function, c->epoch, done, arg };
 	if (registry_function_get (c->registry, function, true, &f, NULL) < 0) {
@@ -253,8 +255,10 @@ void catalog_publish (struct catalog *c, const struct id *function, catalog_f *d
 	m = (struct msg_function) { .kind = f.kind, .id = *function, .time_limit_ms = f.time_limit_ms, .memory_limit_bytes = f.memory_limit_bytes,
 				    .code = wire_str (f.code, f.code_bytes), .entry = wire_str (f.entry, f.entry ? strlen (f.entry) : 0),
 				    .container = wire_str (f.container, f.container ? strlen (f.container) : 0) };
+	options_apply (&m, f.options, &options);
 	buf_init (&b, 0);
 	msg_function_encode (&b, &m);
+	json_decref (options);
 	layout_key (key, "fn", function, NULL);
 	rds_commandf (c->redis, on_set, p, "SET %s %b", key, b.data, b.len);
 	buf_fini (&b);

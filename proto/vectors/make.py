@@ -191,18 +191,30 @@ def function():
                 + u16(len(entry) if entry_n is None else entry_n) + u16(len(container) if container_n is None else container_n)
                 + code + entry + container)
 
-    def fields(kind=2, flags=0, code=b"def f(x):\n    return x\n", entry="f", container=""):
+    def fn1(batch=128, latency=250, cpu=1500, pids=64, warm=300000, replicas=2, ctype=b"podman", ctype_n=None, fixed=64, container=b"", **old):
+        raw = fn(container=container, **old)
+        more = u16(batch) + u16(len(ctype) if ctype_n is None else ctype_n) + u32(latency) + u32(cpu) + u32(pids) + u32(warm) + u32(replicas)
+        return u16(fixed) + raw[2:40] + more[:fixed - 40] + raw[40:] + ctype
+
+    def fields(kind=2, flags=0, code=b"def f(x):\n    return x\n", entry="f", container="", batch=0, latency=0, cpu=0, pids=0, warm=0,
+               replicas=0, ctype=""):
         return {"kind": kind, "flags": flags, "id": FUNC, "time_limit_ms": 60000, "memory_limit_bytes": 1 << 33, "code": data(code),
-                "entry": entry, "container": container}
-    f.good("python", k, fn(), fields())
-    f.good("globus, bytes that are not text", k, fn(kind=1, code=bytes(range(256)), entry=b""), fields(kind=1, code=bytes(range(256)), entry=""))
+                "entry": entry, "container": container, "max_batch": batch, "latency_ms": latency, "cpu_millis": cpu, "max_pids": pids,
+                "warm_ms": warm, "replicas": replicas, "container_type": ctype}
+
+    # What minor version 0 sends: 40 bytes, the fields that it lacks are 0.
+    f.good("python", k, fn(), fields(), canonical=False)
+    f.good("globus, bytes that are not text", k, fn(kind=1, code=bytes(range(256)), entry=b""), fields(kind=1, code=bytes(range(256)), entry=""),
+           canonical=False)
     f.good("command in a container", k, fn(kind=3, code=b'{"argv":["/bin/cat"]}', entry=b"", container=b"docker://alpine:3"),
-           fields(kind=3, code=b'{"argv":["/bin/cat"]}', entry="", container="docker://alpine:3"))
-    f.good("shared object", k, fn(kind=4, code=b"f0VMRg==", entry=b"weft_square"), fields(kind=4, code=b"f0VMRg==", entry="weft_square"))
-    f.good("kind of the future", k, fn(kind=9), fields(kind=9))
-    f.good("no code", k, fn(code=b"", entry=b""), fields(code=b"", entry=""))
-    f.good("longest entry and container", k, fn(entry=b"e" * 4096, container=b"c" * 4096), fields(entry="e" * 4096, container="c" * 4096))
-    f.good("newer", k, newer(fn(), 40, u32(7) + u16(4), b"wasm"), fields(), canonical=False)
+           fields(kind=3, code=b'{"argv":["/bin/cat"]}', entry="", container="docker://alpine:3"), canonical=False)
+    f.good("shared object", k, fn(kind=4, code=b"f0VMRg==", entry=b"weft_square"), fields(kind=4, code=b"f0VMRg==", entry="weft_square"),
+           canonical=False)
+    f.good("kind of the future", k, fn(kind=9), fields(kind=9), canonical=False)
+    f.good("no code", k, fn(code=b"", entry=b""), fields(code=b"", entry=""), canonical=False)
+    f.good("longest entry and container", k, fn(entry=b"e" * 4096, container=b"c" * 4096), fields(entry="e" * 4096, container="c" * 4096),
+           canonical=False)
+    f.bad("bytes after a fixed part that is not newer", k, newer(fn(), 40, u32(7) + u16(4), b"wasm"))
     f.shapes(k, fn(container=b"img"), 40, 40)
     f.bad("code over the limit", k, fn(code_n=16 * MIB + 1), "TOO_LARGE")
     f.bad("code of 4 GiB less one", k, fn(code_n=0xffffffff), "TOO_LARGE")
@@ -210,6 +222,24 @@ def function():
     f.bad("entry over the limit", k, fn(entry_n=4097), "TOO_LARGE")
     f.bad("container over the limit", k, fn(container_n=65535), "TOO_LARGE")
     f.bad("entry reaches over the end", k, fn(entry_n=2))
+    # Minor version 1: batches and the container's options.
+    old = dict(container=b"docker.io/library/python:3.11", flags=7)
+    new = dict(batch=128, latency=250, cpu=1500, pids=64, warm=300000, replicas=2)
+    oldf = dict(container="docker.io/library/python:3.11", flags=7)
+    f.good("1: memoised, batches, a container with all options", k, fn1(**old), fields(ctype="podman", **new, **oldf))
+    f.good("1: nothing of it", k, fn1(batch=0, latency=0, cpu=0, pids=0, warm=0, replicas=0, ctype=b""), fields())
+    f.good("1: largest numbers", k, fn1(batch=0xffff, latency=2**32 - 1, cpu=2**32 - 1, pids=2**32 - 1, warm=2**32 - 1, replicas=2**32 - 1, ctype=b""),
+           fields(batch=0xffff, latency=2**32 - 1, cpu=2**32 - 1, pids=2**32 - 1, warm=2**32 - 1, replicas=2**32 - 1))
+    f.good("1: longest container type", k, fn1(ctype=b"t" * 4096, **old), fields(ctype="t" * 4096, **new, **oldf))
+    f.good("1: fixed part ends after the container type", k, fn1(fixed=44, **old), fields(ctype="podman", batch=128, **oldf), canonical=False)
+    f.good("1: warm_ms cut reads as 0", k, fn1(fixed=58, **old), fields(ctype="podman", batch=128, latency=250, cpu=1500, pids=64, **oldf),
+           canonical=False)
+    f.good("1: newer", k, newer(fn1(**old), 64, u32(7) + u16(4), b"wasm"), fields(ctype="podman", **new, **oldf), canonical=False)
+    f.bad("1: a byte shorter", k, fn1(**old)[:-1])
+    f.bad("1: a byte longer", k, fn1(**old) + b"\0")
+    f.bad("1: container type over the limit", k, fn1(ctype_n=4097, **old), "TOO_LARGE")
+    f.bad("1: container type reaches over the end", k, fn1(ctype_n=7, **old))
+    f.bad("1: container type cut with its length", k, fn1(fixed=43, **old))
     f.write()
 
 
@@ -420,7 +450,12 @@ def runner():
     f.good("empty", k, frame(b"I", b""), {"json": ""})
     k = "RUNNER_FUNCTION"
     rec = u16(40) + u8(2) + u8(0) + uid(FUNC) + u32(4) + u32(0) + u64(0) + u16(1) + u16(0) + b"codef"
-    f.good("plain", k, frame(b"F", rec), {"kind": 2, "flags": 0, "id": FUNC, "time_limit_ms": 0, "memory_limit_bytes": 0, "code": "code", "entry": "f", "container": ""})
+    f.good("plain", k, frame(b"F", rec), {"kind": 2, "flags": 0, "id": FUNC, "time_limit_ms": 0, "memory_limit_bytes": 0, "code": "code", "entry": "f", "container": "",
+                                          "max_batch": 0, "latency_ms": 0, "cpu_millis": 0, "max_pids": 0, "warm_ms": 0, "replicas": 0,
+                                          "container_type": ""}, canonical=False)
+    f.good("minor 1", k, frame(b"F", u16(64) + rec[2:40] + u16(8) + u16(6) + u32(1) + u32(2) + u32(3) + u32(4) + u32(5) + b"codefpodman"),
+           {"kind": 2, "flags": 0, "id": FUNC, "time_limit_ms": 0, "memory_limit_bytes": 0, "code": "code", "entry": "f", "container": "", "max_batch": 8,
+            "latency_ms": 1, "cpu_millis": 2, "max_pids": 3, "warm_ms": 4, "replicas": 5, "container_type": "podman"})
     f.bad("record a byte shorter", k, frame(b"F", rec[:-1]))
     f.write()
 

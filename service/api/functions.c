@@ -11,6 +11,7 @@
 #include "service/api/shared.h"
 #include "service/call.h"
 #include "service/limits.h"
+#include "service/options.h"
 
 #define DESCRIPTION_MAX 65536
 #define META_MAX 65536
@@ -104,6 +105,7 @@ static void read_registration (struct check *k, struct registration *g, json_t *
 {
 	struct reg_function *f = &g->f;
 	struct limits limits;
+	struct options options;
 	const char *s;
 	size_t n = 0;
 	json_t *meta;
@@ -118,7 +120,9 @@ static void read_registration (struct check *k, struct registration *g, json_t *
 	if (!(s = check_string (k, body, "entry", false, WIRE_MAX_TEXT, NULL)))
 		s = check_string (k, body, "entry_point", false, WIRE_MAX_TEXT, NULL); /* as old SDKs call it */
 	f->entry = text_or_null (s);
-	f->container = text_or_null (check_string (k, body, "container", false, WIRE_MAX_TEXT, NULL));
+	options_read (k, body, f->kind, &options);
+	f->container = options.image;
+	f->options = options.text;
 	f->public = check_bool (k, body, "public", false);
 	limits_read (k, body, 0, &limits);
 	f->time_limit_ms = limits.time_limit_ms;
@@ -193,7 +197,7 @@ static json_t *function_doc (const struct reg_function *f)
 	json_object_set_new (o, "metadata", meta ? meta : json_null ());
 	set_text (o, "kind", msg_kind_name (f->kind));
 	set_text (o, "entry", f->entry);
-	set_text (o, "container", f->container);
+	options_show (o, f->container, f->options);
 	json_object_set_new (o, "public", json_boolean (f->public));
 	set_text (o, "owner", id_text (&f->owner, t));
 	json_object_set_new (limits, "time_limit_s", json_real ((double) f->time_limit_ms / 1000));

@@ -11,6 +11,7 @@ void reg_function_fini (struct reg_function *f)
 	free (f->container);
 	free (f->meta);
 	free (f->code);
+	free (f->options);
 	memset (f, 0, sizeof (*f));
 }
 
@@ -22,15 +23,16 @@ int registry_function_add (struct registry *r, const struct reg_function *f, con
 		return -1;
 	rc = sql_run (r, false, "adding a function", err,
 		      "INSERT INTO functions (id, owner, name, description, kind, public, entry, container, time_limit_ms, memory_limit_bytes, "
-		      "meta, created_ms, code) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		      "ddttiittiitib", &f->id, &f->owner, f->name, f->description, (int64_t) f->kind, (int64_t) f->public, f->entry,
-		      f->container, (int64_t) f->time_limit_ms, (int64_t) f->memory_limit_bytes, f->meta, f->created_ms, f->code, f->code_bytes);
+		      "meta, created_ms, options, code) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		      "ddttiittiititb", &f->id, &f->owner, f->name, f->description, (int64_t) f->kind, (int64_t) f->public, f->entry,
+		      f->container, (int64_t) f->time_limit_ms, (int64_t) f->memory_limit_bytes, f->meta, f->created_ms, f->options, f->code,
+		      f->code_bytes);
 	if (rc == 0)
 		rc = sql_share (r, &f->id, shared, nshared, err);
 	return sql_finish (r, rc, err);
 }
 
-#define COLS "id, owner, name, description, kind, public, entry, container, time_limit_ms, memory_limit_bytes, meta, created_ms"
+#define COLS "id, owner, name, description, kind, public, entry, container, time_limit_ms, memory_limit_bytes, meta, created_ms, options"
 
 static void read_function (sqlite3_stmt *s, struct reg_function *f)
 {
@@ -47,17 +49,18 @@ static void read_function (sqlite3_stmt *s, struct reg_function *f)
 	f->memory_limit_bytes = (uint64_t) sqlite3_column_int64 (s, 9);
 	f->meta = sql_text (s, 10);
 	f->created_ms = sqlite3_column_int64 (s, 11);
+	f->options = sql_text (s, 12);
 }
 
 /* The code may be large and hold NULs. */
 static int read_code (sqlite3_stmt *s, struct reg_function *f, struct err *err)
 {
-	size_t n = (size_t) sqlite3_column_bytes (s, 12);
+	size_t n = (size_t) sqlite3_column_bytes (s, 13);
 
 	if (!(f->code = malloc (n + 1)))
 		return err_set (err, ERR_INTERNAL, FAULT_SELF, "out of memory for %zu bytes of code", n);
 	if (n)
-		memcpy (f->code, sqlite3_column_blob (s, 12), n);
+		memcpy (f->code, sqlite3_column_blob (s, 13), n);
 	f->code[n] = 0;
 	f->code_bytes = n;
 	return 0;

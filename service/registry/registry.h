@@ -53,6 +53,7 @@ struct reg_function {
 	uint64_t memory_limit_bytes;
 	int64_t created_ms;
 	char *name, *description, *entry, *container, *meta, *code;
+	char *options;			/* JSON object, see service/options.h; NULL = none */
 	size_t code_bytes;
 };
 void reg_function_fini (struct reg_function *f);

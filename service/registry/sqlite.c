@@ -26,7 +26,11 @@ static const unsigned char migration_001[] = {
 #include "service/registry/migrations/001.sql.inc"
 	, 0
 };
-static const char *const migrations[] = { (const char *) migration_001 };
+static const unsigned char migration_002[] = {
+#include "service/registry/migrations/002.sql.inc"
+	, 0
+};
+static const char *const migrations[] = { (const char *) migration_001, (const char *) migration_002 };
 #define NMIGRATIONS ((int) (sizeof (migrations) / sizeof (migrations[0])))
 
 static int fail (struct registry *r, int rc, const char *what, struct err *err)

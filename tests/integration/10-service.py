@@ -16,6 +16,7 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 from service_helpers import ROOT, Forwarder, Place, Redis, Report, Service, wait_for  # noqa: E402
+import wire  # noqa: E402
 
 arg = argparse.ArgumentParser()
 arg.add_argument("--build", default="build")
@@ -169,6 +170,35 @@ def routes():
     check("every route asks for a token, but for those said not to", not wrong, wrong)
 
 
+def options():
+    """memoize, batch and container: refused, shown, and in the record that the endpoint gets."""
+    def record(f):
+        return wire.decode("FUNCTION", raw("GET", "weft:fn:{%s}" % f))
+    plain = function()
+    doc, rec = svc.get("/v2/functions/" + plain).json, record(plain)
+    check("no options", doc["memoize"] is False and doc["batch"] is None and doc["container"] is None and rec["flags"] == rec["max_batch"] == 0, doc)
+    image = function(container="docker.io/library/debian:12", memoize=True)
+    doc, rec = svc.get("/v2/functions/" + image).json, record(image)
+    check("an image as text", doc["container"] == "docker.io/library/debian:12" and doc["memoize"] is True and rec["flags"] == 1 and
+          rec["container"] == b"docker.io/library/debian:12" and rec["container_type"] == b"", (doc, rec))
+    box = {"image": "debian:12", "type": "podman", "network": True, "cpus": 1.5, "memory": "2GiB", "pids": 64, "warm_seconds": 300, "replicas": 2}
+    full = function(container=box, batch={"max": 128, "latency_ms": 250}, limits={"memory_limit_bytes": 4 << 30})
+    doc, rec = svc.get("/v2/functions/" + full).json, record(full)
+    check("all options shown", doc["container"] == dict(box, memory=2 << 30, warm_seconds=300.0) and doc["batch"] == {"max": 128, "latency_ms": 250}, doc)
+    check("and in the record", (rec["flags"], rec["max_batch"], rec["latency_ms"], rec["cpu_millis"], rec["max_pids"], rec["warm_ms"], rec["replicas"],
+                                rec["container"], rec["container_type"], rec["memory_limit_bytes"]) ==
+          (6, 128, 250, 1500, 64, 300000, 2, b"debian:12", b"podman", 2 << 30), rec)
+    check("options in lists", any(x["function_uuid"] == full and x["batch"] for x in svc.get("/v2/functions").json["functions"]))
+    for what, more in (("memoize", {"memoize": "yes"}), ("batch without max", {"batch": {}}), ("batch over the limit", {"batch": {"max": 4097}}),
+                       ("batch with more members", {"batch": {"max": 1, "size": 2}}), ("batch that is a number", {"batch": 16}),
+                       ("container without image", {"container": {"type": "docker"}}), ("container type", {"container": {"image": "x", "type": "lxc"}}),
+                       ("container member", {"container": {"image": "x", "privileged": True}}), ("container memory", {"container": {"image": "x", "memory": "2 apples"}}),
+                       ("negative pids", {"container": {"image": "x", "pids": -1}}), ("container that is a list", {"container": ["x"]})):
+        error("options: " + what, svc.post("/v3/functions", dict({"function_name": "f", "function_code": "410\n01\nx"}, **more)), 422, "SEMANTICALLY_INVALID")
+    error("options: batch of a command", svc.post("/v3/functions", {"function_name": "f", "function_code": '{"argv": ["x"]}', "kind": "command",
+                                                                   "batch": {"max": 2}}), 422, "SEMANTICALLY_INVALID")
+
+
 def functions():
     a = svc.post("/v3/functions", {"function_name": 5, "kind": "cobol", "limits": {"x": 1}, "public": "yes", "shared_with": ["nobody"]})
     error("many problems at once", a, 422, "SEMANTICALLY_INVALID")
@@ -182,6 +212,7 @@ def functions():
     check("kind python", svc.get("/v2/functions/" + py).json["entry"] == "g")
     error("kind python without entry", svc.post("/v3/functions", {"function_name": "f", "function_code": "x", "kind": "python"}), 422, "SEMANTICALLY_INVALID")
     function('{"argv": ["/bin/echo"]}', kind="command")
+    options()
     error("a command that is none", svc.post("/v3/functions", {"function_name": "f", "function_code": "{}", "kind": "command"}), 422, "SEMANTICALLY_INVALID")
     error("too much code", svc.post("/v3/functions", {"function_name": "f", "function_code": "x" * 70000}), 413, "FUNCTION_TOO_LARGE")
     old = svc.post("/v2/functions", {"function_name": "f", "function_code": "c", "metadata": {"sdk_version": "2.22"}, "container_uuid": None, "entry_point": "e"})

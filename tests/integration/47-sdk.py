@@ -74,6 +74,8 @@ def client(report, f):
         report.check("run", c.run(f.endpoint, fid, "a", times=3) == "AAA")
         doc = c.get_function(fid)
         report.check("get_function", doc["kind"] == "python" and doc["entry"] == "shout" and doc["limits"]["time_limit_s"] == 20, doc)
+        doc = c.get_function(c.register_function(shout, memoize=True, batch=16))
+        report.check("register_function with memoize and batch", doc["memoize"] is True and doc["batch"] == {"max": 16, "latency_ms": 0}, doc)
         ids, _ = c.submit(f.endpoint, fid, [json.dumps({"args": [x]}) for x in "abc"])
         report.check("submit and result", [c.result(i, timeout=20) for i in ids] == ["A", "B", "C"])
         report.check("tasks", [t["task_id"] for t in c.tasks(limit=3)["tasks"]] == ids[::-1])

@@ -14,7 +14,7 @@ empty. Malformed raises Malformed, whose `code` is INVALID, TOO_LARGE or, for a 
 import struct
 import uuid
 
-MAJOR, MINOR = 2, 0
+MAJOR, MINOR = 2, 1
 MIB = 1 << 20
 MAX_RECORDS, MAX_IDS = 4096, 65536
 MAX_TEXT, MAX_TAIL = 4096, 65536
@@ -72,8 +72,9 @@ RECORDS = {
     "REJECT": Record("code:H #text:H", "", (("text", MAX_TEXT, "head"),)),
     "BYE": Record("code:H #text:H", "", (("text", MAX_TEXT, "head"),)),
     "FUNCTION": Record(
-        "kind:B flags:B id:id #code:I time_limit_ms:I memory_limit_bytes:Q #entry:H #container:H", "",
-        (("code", MAX_CODE, None), ("entry", MAX_TEXT, None), ("container", MAX_TEXT, None))),
+        "kind:B flags:B id:id #code:I time_limit_ms:I memory_limit_bytes:Q #entry:H #container:H",
+        "max_batch:H #container_type:H latency_ms:I cpu_millis:I max_pids:I warm_ms:I replicas:I",
+        (("code", MAX_CODE, None), ("entry", MAX_TEXT, None), ("container", MAX_TEXT, None), ("container_type", MAX_TEXT, None))),
     "TASK": Record(
         "flags:B attempt:B task:id function:id #payload:I time_limit_ms:I stamps:stamps8",
         "memory_limit_bytes:Q max_result_bytes:I expected_ms:I", (("payload", MAX_PAYLOAD, None),)),

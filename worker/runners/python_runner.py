@@ -36,7 +36,7 @@ INVALID, EXCEPTION, MEMORY, DECODE, ENCODE, TOO_LARGE, MODULE, RUNNER = 2, 20, 2
 KIND_GLOBUS, KIND_PYTHON = 1, 2
 FLAG_JSON = 1                   # the payload is JSON text made by the service
 
-FUNCTION = struct.Struct("<HBB16sIIQHH")
+FUNCTION = struct.Struct("<HBB16sIIQHH")     # what has been appended since follows, and is not ours to know
 CALL = struct.Struct("<16s16sII")
 RESULT = struct.Struct("<IB16sBBHqqQQB3xIIII")
 LENGTH = struct.Struct("<I")

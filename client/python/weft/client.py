@@ -161,10 +161,13 @@ class Client:
     # ---- functions
 
     def register_function(self, function, name=None, public=False, description=None, time_limit_s=None,
-                          memory_limit_bytes=None, container=None):
-        """Register a Python callable; returns its id."""
+                          memory_limit_bytes=None, container=None, memoize=False, batch=None):
+        """Register a Python callable; returns its id.
+
+        memoize: the endpoint may answer equal calls with the result of an earlier one. batch: {"max": N, "latency_ms": M}, or N: the
+        function takes a list of up to N inputs and returns a list of results (an exception in it fails that input only)."""
         return self._register_function(function, name=name, public=public, description=description, time_limit_s=time_limit_s,
-                                       memory_limit_bytes=memory_limit_bytes, container=container)[0]
+                                       memory_limit_bytes=memory_limit_bytes, container=container, memoize=memoize, batch=batch)[0]
 
     def _register_function(self, function, name=None, **more):
         """(id, kind)"""
@@ -177,7 +180,7 @@ class Client:
         return self.register("command", code, name or os.path.basename(argv[0]), **more)
 
     def register(self, kind, code, name, entry=None, public=False, description=None, time_limit_s=None,
-                 memory_limit_bytes=None, container=None):
+                 memory_limit_bytes=None, container=None, memoize=False, batch=None):
         """Register code of a kind: globus, python, command or shared_object. See the service's /openapi.json."""
         body = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
                 "meta": {"python_version": "%d.%d.%d" % sys.version_info[:3], "sdk_version": "weft-" + VERSION,
@@ -187,7 +190,8 @@ class Client:
             limits["time_limit_s"] = time_limit_s
         if memory_limit_bytes is not None:
             limits["memory_limit_bytes"] = memory_limit_bytes
-        for key, value in (("entry", entry), ("description", description), ("container", container), ("limits", limits)):
+        for key, value in (("entry", entry), ("description", description), ("container", container), ("limits", limits),
+                           ("memoize", bool(memoize)), ("batch", {"max": batch} if isinstance(batch, int) else batch)):
             if value:
                 body[key] = value
         return self.request("POST", "/v3/functions", body)["function_uuid"]

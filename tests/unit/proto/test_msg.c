@@ -129,6 +129,7 @@ static void function_f (json_t *j, const union any *u)
 {
 	const struct msg_function *m = &u->function;
 	INT (kind), INT (flags), ID (id), INT (time_limit_ms), INT (memory_limit_bytes), BYTES (code), BYTES (entry), BYTES (container);
+	INT (max_batch), INT (latency_ms), INT (cpu_millis), INT (max_pids), INT (warm_ms), INT (replicas), BYTES (container_type);
 }
 
 static int task_d (union any *u, const void *p, size_t n, struct err *e) { return msg_task_decode (&u->task, p, n, e); }
@@ -576,6 +577,7 @@ static void test_round_trips (void **state)
 		u.function.code = rnd_str (pool, 4096);
 		u.function.entry = rnd_str (pool, 64);
 		u.function.container = rnd_str (pool, 64);
+		u.function.container_type = rnd_str (pool, 64);
 		same_after_trip ("FUNCTION", &u, 2);
 		rnd_fill (&u, sizeof (u));
 		same_after_trip ("CAPACITY", &u, 2);

@@ -81,6 +81,44 @@ static void test_newer_tables_are_refused (void **state)
 	assert_int_equal (err.code, ERR_VERSION);
 }
 
+/* A file of before the functions' options: it gains the column, and keeps its rows. */
+static void test_older_tables_are_brought_up_to_date (void **state)
+{
+	struct registry *old;
+	struct reg_user u;
+	struct reg_function f = { .name = "f", .kind = 2, .code = (char *) "c", .code_bytes = 1 }, got;
+	char other[160];
+	sqlite3 *db;
+	int version;
+
+	(void) state;
+	snprintf (other, sizeof (other), "%s/old", dir);
+	assert_int_equal (registry_open (&old, other, 1000, &err), 0);
+	version = registry_version (old);
+	assert_int_equal (registry_user_add (old, "carol", &u, &err), 0);
+	f.owner = u.id;
+	id_new (&f.id);
+	assert_int_equal (registry_function_add (old, &f, NULL, 0, &err), 0);
+	registry_close (&old);
+	assert_int_equal (sqlite3_open (other, &db), SQLITE_OK);
+	assert_int_equal (sqlite3_exec (db, "ALTER TABLE functions DROP COLUMN options; DELETE FROM schema_version WHERE version > 1", NULL, NULL, NULL),
+			  SQLITE_OK);
+	sqlite3_close (db);
+	assert_int_equal (registry_open (&old, other, 1000, &err), 0);
+	assert_int_equal (registry_version (old), version);
+	assert_int_equal (registry_function_get (old, &f.id, true, &got, &err), 0);
+	assert_null (got.options);
+	reg_function_fini (&got);
+	id_new (&f.id);
+	f.options = (char *) "{\"memoize\":true}";
+	assert_int_equal (registry_function_add (old, &f, NULL, 0, &err), 0);
+	assert_int_equal (registry_function_get (old, &f.id, true, &got, &err), 0);
+	assert_string_equal (got.options, f.options);
+	reg_function_fini (&got);
+	registry_close (&old);
+	unlink (other);
+}
+
 static void test_not_a_database (void **state)
 {
 	struct registry *again;
@@ -351,7 +389,8 @@ static void test_busy (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
-		T (test_file_is_private), T (test_opens_again), T (test_newer_tables_are_refused), T (test_not_a_database), T (test_users),
+		T (test_file_is_private), T (test_opens_again), T (test_newer_tables_are_refused), T (test_older_tables_are_brought_up_to_date),
+		T (test_not_a_database), T (test_users),
 		T (test_tokens), T (test_functions), T (test_endpoints), T (test_audit), T (test_two_connections), T (test_busy),
 		T (test_locks_survive_other_connections),
 	};

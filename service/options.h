@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a function's registration may ask for beside its code: memoize, batch {max, latency_ms}, container (an image, or an object with
+ * its options). Kept in the registry as a JSON object of what was given, the image in a column of its own. */
+#ifndef SERVICE_OPTIONS_H
+#define SERVICE_OPTIONS_H
+#include "proto/msg_function.h"
+#include "service/json.h"
+
+#define OPTIONS_BATCH_MAX 4096	/* inputs in a call */
+
+struct options {
+	char *image;		/* owned, may be NULL */
+	char *text;		/* owned; NULL when there are none */
+};
+/* Check and read; kind: a msg_kind. Problems go to k, then *out is still fit for options_fini. */
+void options_read (struct check *k, const json_t *body, int kind, struct options *out);
+void options_fini (struct options *o);
+/* Put kept options into a record. parsed: holds the texts that the record then points to; json_decref it after encoding. */
+void options_apply (struct msg_function *m, const char *text, json_t **parsed);
+/* Members of the function's document. */
+void options_show (json_t *doc, const char *image, const char *text);
+
+#endif
