@@ -44,6 +44,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	struct manager *m = xcalloc (1, sizeof (*m));
 
 	(void) w;
+	m->all = ms;
 	m->peer = peer;
 	m->id = *link_peer_id (peer);
 	m->pid = h->pid;
@@ -123,20 +124,18 @@ static int take_states (struct managers *ms, struct manager *m, zmq_msg_t *r, si
 	return 0;
 }
 
-static int take_ids (struct managers *ms, struct manager *m, zmq_msg_t *r, size_t n,
-		     void (*each) (struct manager *, const struct id *, void *), struct err *err)
+static void take_returned (const struct id *task, void *arg)
 {
-	struct id id;
+	struct manager *m = arg;
 
-	for (size_t i = 0; i < n; i++)
-		if (msg_ids_count (zmq_msg_size (&r[i])) < 0)
-			return err_set (err, ERR_INVALID, FAULT_PEER, "%zu bytes are no list of ids", zmq_msg_size (&r[i]));
-	for (size_t i = 0; i < n; i++)
-		for (long k = 0, c = msg_ids_count (zmq_msg_size (&r[i])); k < c; k++) {
-			msg_ids_get (zmq_msg_data (&r[i]), k, &id);
-			each (m, &id, ms->arg);
-		}
-	return 0;
+	m->all->ops->returned (m, task, m->all->arg);
+}
+
+static void take_missing (const struct id *function, void *arg)
+{
+	struct manager *m = arg;
+
+	m->all->ops->missing (m, function, m->all->arg);
 }
 
 static int take_one (struct managers *ms, struct manager *m, int type, zmq_msg_t *r, size_t n, struct err *err)
@@ -171,9 +170,9 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_TASK_STATE:
 		return take_states (ms, m, r, n, err);
 	case WIRE_TASK_RETURN:
-		return take_ids (ms, m, r, n, ms->ops->returned, err);
+		return msg_ids_each (r, n, take_returned, m, err);
 	case WIRE_FUNCTION_MISSING:
-		return take_ids (ms, m, r, n, ms->ops->missing, err);
+		return msg_ids_each (r, n, take_missing, m, err);
 	case WIRE_CAPACITY:
 	case WIRE_DRAIN:
 		return take_one (ms, m, h->type, r, n, err);

@@ -13,6 +13,7 @@
 
 struct manager {
 	struct route_node node;		/* first: a node is its manager */
+	struct managers *all;
 	struct link_peer *peer;		/* borrowed while connected */
 	struct id id;
 	char name[128], block[32], version[32];

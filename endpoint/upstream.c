@@ -112,21 +112,6 @@ static int take_tasks (struct upstream *u, zmq_msg_t *r, size_t n, struct err *e
 	return 0;
 }
 
-static int take_ids (struct upstream *u, zmq_msg_t *r, size_t n, void (*each) (const struct id *, void *), struct err *err)
-{
-	struct id id;
-
-	for (size_t i = 0; i < n; i++)
-		if (msg_ids_count (zmq_msg_size (&r[i])) < 0)
-			return err_set (err, ERR_INVALID, FAULT_PEER, "%zu bytes are no list of ids", zmq_msg_size (&r[i]));
-	for (size_t i = 0; i < n; i++)
-		for (long k = 0, c = msg_ids_count (zmq_msg_size (&r[i])); k < c; k++) {
-			msg_ids_get (zmq_msg_data (&r[i]), k, &id);
-			each (&id, u->arg);
-		}
-	return 0;
-}
-
 static int take_drain (struct upstream *u, zmq_msg_t *r, size_t n, struct err *err)
 {
 	struct msg_drain m;
@@ -150,9 +135,9 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_TASK:
 		return take_tasks (u, r, n, err);
 	case WIRE_RESULT_ACK:
-		return take_ids (u, r, n, u->ops->acked, err);
+		return msg_ids_each (r, n, u->ops->acked, u->arg, err);
 	case WIRE_CANCEL:
-		return take_ids (u, r, n, u->ops->cancel, err);
+		return msg_ids_each (r, n, u->ops->cancel, u->arg, err);
 	case WIRE_DRAIN:
 		return take_drain (u, r, n, err);
 	default:

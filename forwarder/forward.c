@@ -109,8 +109,9 @@ static int take_states (struct forward *f, zmq_msg_t *rec, size_t n, struct err 
 }
 
 /* Not at once: an endpoint that gives back all it gets would keep both sides busy with it. */
-static void on_returned (struct forward *f, const struct id *id)
+static void on_returned (const struct id *id, void *arg)
 {
+	struct forward *f = arg;
 	struct hand_task *t = hand_get (f->hand, id);
 	if (!t || t->state != HAND_SENT)
 		return;
@@ -131,25 +132,10 @@ static void on_later (void *arg)
 	loop_defer_schedule (f->pump);
 }
 
-static void on_function_missing (struct forward *f, const struct id *id)
+static void on_function_missing (const struct id *id, void *arg)
 {
+	struct forward *f = arg;
 	bodies_missed (f->bodies, f->peer, id);
-}
-
-static int each_id (struct forward *f, zmq_msg_t *rec, size_t n, void (*cb) (struct forward *, const struct id *), struct err *err)
-{
-	for (size_t i = 0; i < n; i++)
-		if (msg_ids_count (zmq_msg_size (&rec[i])) < 0)
-			return err_set (err, ERR_INVALID, FAULT_PEER, "a list of ids has %zu bytes", zmq_msg_size (&rec[i]));
-	for (size_t i = 0; i < n; i++) {
-		long k = msg_ids_count (zmq_msg_size (&rec[i]));
-		for (long j = 0; j < k; j++) {
-			struct id id;
-			msg_ids_get (zmq_msg_data (&rec[i]), j, &id);
-			cb (f, &id);
-		}
-	}
-	return 0;
 }
 
 static int take_capacity (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)
@@ -172,8 +158,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	switch (h->type) {
 	case WIRE_RESULT: rc = take_results (f, rec, n, err); break;
 	case WIRE_TASK_STATE: rc = take_states (f, rec, n, err); break;
-	case WIRE_TASK_RETURN: rc = each_id (f, rec, n, on_returned, err); break;
-	case WIRE_FUNCTION_MISSING: rc = each_id (f, rec, n, on_function_missing, err); break;
+	case WIRE_TASK_RETURN: rc = msg_ids_each (rec, n, on_returned, f, err); break;
+	case WIRE_FUNCTION_MISSING: rc = msg_ids_each (rec, n, on_function_missing, f, err); break;
 	case WIRE_CAPACITY: rc = take_capacity (f, rec, n, err); break;
 	default: break; /* CONTAINER_STATE, METRICS, DRAIN: the endpoint's window says what matters here */
 	}

@@ -132,3 +132,18 @@ void msg_ids_get (const void *p, long i, struct id *out)
 {
 	memcpy (out->b, (const uint8_t *) p + i * ID_BYTES, ID_BYTES);
 }
+
+int msg_ids_each (zmq_msg_t *records, size_t n, void (*each) (const struct id *id, void *arg), void *arg, struct err *err)
+{
+	struct id id;
+
+	for (size_t i = 0; i < n; i++)
+		if (msg_ids_count (zmq_msg_size (&records[i])) < 0)
+			return err_set (err, ERR_INVALID, FAULT_PEER, "%zu bytes are no list of ids", zmq_msg_size (&records[i]));
+	for (size_t i = 0; i < n; i++)
+		for (long k = 0, count = msg_ids_count (zmq_msg_size (&records[i])); k < count; k++) {
+			msg_ids_get (zmq_msg_data (&records[i]), k, &id);
+			each (&id, arg);
+		}
+	return 0;
+}

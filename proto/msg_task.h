@@ -2,6 +2,7 @@
 /* TASK, TASK_STATE and records of bare ids (TASK_RETURN, CANCEL, RESULT_ACK, FUNCTION_MISSING): SPEC.md, 3 and 3.2. */
 #ifndef PROTO_MSG_TASK_H
 #define PROTO_MSG_TASK_H
+#include <zmq.h>
 #include "proto/wire.h"
 
 /* Stamps, SPEC.md section 4. A TASK has the first STAMP_TASK_SLOTS, a RESULT all. */
@@ -47,5 +48,7 @@ int msg_task_state_decode (struct msg_task_state *m, const void *p, size_t n, st
 /* Bare ids: count of ids in the frame, or -1. They are read with msg_ids_get. */
 long msg_ids_count (size_t frame_bytes);
 void msg_ids_get (const void *p, long i, struct id *out);
+/* All ids of a message's records, in order. -1, and no call: a record is no list of ids. */
+int msg_ids_each (zmq_msg_t *records, size_t n, void (*each) (const struct id *id, void *arg), void *arg, struct err *err);
 
 #endif

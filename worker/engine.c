@@ -121,8 +121,9 @@ static bool in_list (const struct calls *list, const struct call *c)
 	return false;
 }
 
-static void cancel (struct engine *e, const struct id *task)
+static void cancel (const struct id *task, void *arg)
 {
+	struct engine *e = arg;
 	struct call *c = map_get (e->calls, task);
 	struct verdict v;
 
@@ -215,28 +216,11 @@ static int take_tasks (struct engine *e, zmq_msg_t *records, size_t n, struct er
 	return 0;
 }
 
-static void take_ack (struct engine *e, const struct id *task)
+static void take_ack (const struct id *task, void *arg)
 {
+	struct engine *e = arg;
+
 	results_ack (e->results, task);
-}
-
-static int take_ids (struct engine *e, zmq_msg_t *records, size_t n, void (*each) (struct engine *, const struct id *), struct err *err)
-{
-	struct id id;
-	size_t i;
-	long j, count;
-
-	for (i = 0; i < n; i++)
-		if (msg_ids_count (zmq_msg_size (&records[i])) < 0)
-			return err_set (err, ERR_INVALID, FAULT_PEER, "a record of ids has %zu bytes", zmq_msg_size (&records[i]));
-	for (i = 0; i < n; i++) {
-		count = msg_ids_count (zmq_msg_size (&records[i]));
-		for (j = 0; j < count; j++) {
-			msg_ids_get (zmq_msg_data (&records[i]), j, &id);
-			each (e, &id);
-		}
-	}
-	return 0;
 }
 
 static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_msg_t *records, size_t n, void *arg, struct err *err)
@@ -251,9 +235,9 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_TASK:
 		return take_tasks (e, records, n, err);
 	case WIRE_RESULT_ACK:
-		return take_ids (e, records, n, take_ack, err);
+		return msg_ids_each (records, n, take_ack, e, err);
 	case WIRE_CANCEL:
-		return take_ids (e, records, n, cancel, err);
+		return msg_ids_each (records, n, cancel, e, err);
 	case WIRE_DRAIN:
 		if (n != 1)
 			return err_set (err, ERR_INVALID, FAULT_PEER, "DRAIN with %zu records", n);

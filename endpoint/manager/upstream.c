@@ -50,25 +50,6 @@ static int take_tasks (struct upstream *u, zmq_msg_t *records, size_t n, struct 
 	return 0;
 }
 
-static int take_ids (struct upstream *u, zmq_msg_t *records, size_t n, void (*each) (const struct id *, void *), struct err *err)
-{
-	struct id id;
-	size_t i;
-	long j, count;
-
-	for (i = 0; i < n; i++)
-		if (msg_ids_count (zmq_msg_size (&records[i])) < 0)
-			return err_set (err, ERR_INVALID, FAULT_PEER, "a record of ids has %zu bytes", zmq_msg_size (&records[i]));
-	for (i = 0; i < n; i++) {
-		count = msg_ids_count (zmq_msg_size (&records[i]));
-		for (j = 0; j < count; j++) {
-			msg_ids_get (zmq_msg_data (&records[i]), j, &id);
-			each (&id, u->arg);
-		}
-	}
-	return 0;
-}
-
 static int take_drain (struct upstream *u, zmq_msg_t *records, size_t n, struct err *err)
 {
 	struct msg_drain m;
@@ -92,9 +73,9 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_TASK:
 		return take_tasks (u, records, n, err);
 	case WIRE_RESULT_ACK:
-		return take_ids (u, records, n, u->ops->acked, err);
+		return msg_ids_each (records, n, u->ops->acked, u->arg, err);
 	case WIRE_CANCEL:
-		return take_ids (u, records, n, u->ops->cancel, err);
+		return msg_ids_each (records, n, u->ops->cancel, u->arg, err);
 	case WIRE_DRAIN:
 		return take_drain (u, records, n, err);
 	default:

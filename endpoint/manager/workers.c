@@ -302,31 +302,25 @@ static int take_states (struct worker *w, zmq_msg_t *records, size_t n, struct e
 	return 0;
 }
 
-static int take_ids (struct worker *w, zmq_msg_t *records, size_t n, void (*each) (struct worker *, const struct id *, void *),
-		     struct err *err)
+static void take_returned (const struct id *task, void *arg)
 {
-	struct id id;
-	size_t i;
-	long j, count;
+	struct worker *w = arg;
 
-	for (i = 0; i < n; i++)
-		if (msg_ids_count (zmq_msg_size (&records[i])) < 0)
-			return err_set (err, ERR_INVALID, FAULT_PEER, "a record of ids has %zu bytes", zmq_msg_size (&records[i]));
-	for (i = 0; i < n; i++) {
-		count = msg_ids_count (zmq_msg_size (&records[i]));
-		for (j = 0; j < count; j++) {
-			msg_ids_get (zmq_msg_data (&records[i]), j, &id);
-			each (w, &id, w->all->o.arg);
-		}
-	}
-	return 0;
+	w->all->o.ops->returned (w, task, w->all->o.arg);
+}
+
+static void take_missing (const struct id *function, void *arg)
+{
+	struct worker *w = arg;
+
+	w->all->o.ops->missing (w, function, w->all->o.arg);
 }
 
 static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_msg_t *records, size_t n, void *arg, struct err *err)
 {
-	struct workers *ws = arg;
 	struct worker *w = link_peer_data (peer);
 
+	(void) arg;
 	if (!w)
 		return 0;	/* on its way out */
 	switch (h->type) {
@@ -335,9 +329,9 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_TASK_STATE:
 		return take_states (w, records, n, err);
 	case WIRE_TASK_RETURN:
-		return take_ids (w, records, n, ws->o.ops->returned, err);
+		return msg_ids_each (records, n, take_returned, w, err);
 	case WIRE_FUNCTION_MISSING:
-		return take_ids (w, records, n, ws->o.ops->missing, err);
+		return msg_ids_each (records, n, take_missing, w, err);
 	case WIRE_CAPACITY:
 	case WIRE_METRICS:
 	case WIRE_DRAIN:

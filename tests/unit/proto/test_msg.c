@@ -671,6 +671,42 @@ static void test_encoders_keep_limits (void **state)
 	free (text);
 }
 
+static void see_id (const struct id *id, void *arg)
+{
+	struct buf *seen = arg;
+
+	buf_add (seen, id->b, ID_BYTES);
+}
+
+static void test_ids_of_all_records (void **state)
+{
+	uint8_t bytes[5 * ID_BYTES];
+	struct err err;
+	zmq_msg_t r[2];
+	struct buf seen;
+
+	(void) state;
+	for (size_t i = 0; i < sizeof (bytes); i++)
+		bytes[i] = (uint8_t) (i * 7);
+	buf_init (&seen, 0);
+	zmq_msg_init_size (&r[0], 2 * ID_BYTES);
+	memcpy (zmq_msg_data (&r[0]), bytes, 2 * ID_BYTES);
+	zmq_msg_init_size (&r[1], 3 * ID_BYTES);
+	memcpy (zmq_msg_data (&r[1]), bytes + 2 * ID_BYTES, 3 * ID_BYTES);
+	assert_int_equal (msg_ids_each (r, 2, see_id, &seen, &err), 0);
+	assert_int_equal (seen.len, sizeof (bytes));
+	assert_memory_equal (seen.data, bytes, sizeof (bytes));
+	zmq_msg_close (&r[1]);
+	zmq_msg_init_size (&r[1], ID_BYTES + 1);
+	buf_clear (&seen);
+	assert_int_equal (msg_ids_each (r, 2, see_id, &seen, &err), -1);	/* nothing of it takes effect */
+	assert_int_equal (err.code, ERR_INVALID);
+	assert_int_equal (seen.len, 0);
+	zmq_msg_close (&r[0]);
+	zmq_msg_close (&r[1]);
+	buf_fini (&seen);
+}
+
 static void test_names (void **state)
 {
 	(void) state;
@@ -699,6 +735,7 @@ int main (void)
 		cmocka_unit_test (test_frames_are_changed_in_place),
 		cmocka_unit_test (test_task_head_without_payload),
 		cmocka_unit_test (test_encoders_keep_limits),
+		cmocka_unit_test (test_ids_of_all_records),
 		cmocka_unit_test (test_names),
 	};
 	return cmocka_run_group_tests_name ("msg", tests, NULL, NULL);
