@@ -6,6 +6,7 @@
 #include "common/xmem.h"
 #include "endpoint/adapt.h"
 #include "endpoint/outcome.h"
+#include "proto/functions.h"
 #include "proto/link.h"
 #include "proto/msg_result.h"
 
@@ -277,7 +278,7 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o,
 	d->node = xstrdup (o->node);
 	d->queue = queue_create ();
 	d->route = route_create (o->routing);
-	d->functions = functions_create (o->function_cache_bytes);
+	d->functions = functions_create (FUNCTIONS_MAX_COUNT, o->function_cache_bytes);
 	d->work = loop_defer_create (l, do_work, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);
 	loop_timer_start (d->tick, DISPATCH_TICK_MS, true);

@@ -12,7 +12,6 @@
 #ifndef ENDPOINT_DISPATCH_H
 #define ENDPOINT_DISPATCH_H
 #include "common/conf.h"
-#include "endpoint/functions.h"
 #include "endpoint/managers.h"
 #include "endpoint/queue.h"
 #include "endpoint/route.h"

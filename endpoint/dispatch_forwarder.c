@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "endpoint/adapt.h"
+#include "proto/functions.h"
 #include "proto/link.h"
 #include "proto/msg_result.h"
 
@@ -13,7 +14,7 @@ static void on_function (zmq_msg_t *record, const struct id *id, void *arg)
 {
 	struct dispatch *d = arg;
 
-	functions_put (d->functions, id, record);
+	functions_put (d->functions, record, NULL);
 	if (d->wanted)
 		for (struct manager *m = managers_first (d->managers); m; m = m->next)
 			if (map_del (m->wanted, id)) {

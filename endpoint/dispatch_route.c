@@ -3,19 +3,20 @@
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "endpoint/adapt.h"
+#include "proto/functions.h"
 #include "proto/link.h"
 
 bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct id *function)
 {
+	struct function *f;
 	zmq_msg_t record;
 
 	if (map_get (m->functions, function))
 		return true;
-	zmq_msg_init (&record);
-	if (!functions_get (d->functions, function, &record)) {
-		zmq_msg_close (&record);
+	if (!(f = functions_get (d->functions, function)))
 		return false;
-	}
+	zmq_msg_init (&record);
+	zmq_msg_copy (&record, &f->record);
 	map_put (m->functions, function, m);
 	link_send (m->peer, WIRE_FUNCTION, &record);
 	zmq_msg_close (&record);

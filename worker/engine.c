@@ -193,11 +193,9 @@ static int take_functions (struct engine *e, zmq_msg_t *records, size_t n, struc
 		if (msg_function_decode (&probe, zmq_msg_data (&records[i]), zmq_msg_size (&records[i]), err) < 0)
 			return -1;
 	for (i = 0; i < n; i++) {
-		fn = functions_add (e->functions, zmq_msg_data (&records[i]), zmq_msg_size (&records[i]), err);
+		fn = functions_put (e->functions, &records[i], err);
 		if (fn)
 			unpark (e, fn);
-		else
-			log_err (LOG_WARN, "engine", "function not kept", err);
 	}
 	return 0;
 }
@@ -368,7 +366,7 @@ struct engine *engine_create (struct loop *l, void *zctx, const struct engine_op
 	e->threshold_ms = 10000;
 	e->max_result_bytes = 10 << 20;
 	e->oom_seen = proctree_oom_kills ();
-	e->functions = functions_create (FUNCTIONS_COUNT, FUNCTIONS_BYTES);
+	e->functions = functions_create (FUNCTIONS_COUNT, FUNCTIONS_MAX_BYTES);
 	e->results = results_create ();
 	e->calls = map_create ();
 	TAILQ_INIT (&e->queue);

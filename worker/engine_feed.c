@@ -43,7 +43,8 @@ static void refuse (struct engine *e, struct call *c, const struct err *err)
 /* 0 = given to the runner, -1 = refused: it has its result. c is in no list. */
 static int give (struct engine *e, struct call *c, struct slot *s)
 {
-	struct runner_call rc = { c->t.task, &c->fn->fn, c->fn->record, c->t.payload, c->t.flags & 1, c->max_result_bytes };
+	struct wire_str record = wire_str (zmq_msg_data (&c->fn->record), zmq_msg_size (&c->fn->record));
+	struct runner_call rc = { c->t.task, &c->fn->fn, record, c->t.payload, c->t.flags & 1, c->max_result_bytes };
 	bool running = s->ops->pid (s->self) > 0;
 	struct err err;
 

@@ -18,10 +18,10 @@
 #define WORKER_ENGINE_INTERNAL_H
 #include <sys/queue.h>
 #include "common/map.h"
+#include "proto/functions.h"
 #include "proto/link.h"
 #include "proto/msg_task.h"
 #include "worker/engine.h"
-#include "worker/functions.h"
 #include "worker/results.h"
 #include "worker/runner.h"
 #include "worker/verdict.h"
@@ -36,7 +36,7 @@ enum {
 	SWEEP_MS = 20, SWEEPS_QUIET = 3, SWEEPS_MAX = 100,
 	READY_WAIT_MS = 3000,		/* then we dial without knowing the Python runtime */
 	UNBEGUN_MAX = 3,
-	FUNCTIONS_COUNT = 1024, FUNCTIONS_BYTES = 256 << 20,
+	FUNCTIONS_COUNT = 1024,
 };
 
 struct call {

@@ -6,10 +6,10 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/xmem.h"
-#include "endpoint/manager/functions.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
+#include "proto/functions.h"
 
 /* ---- ends of tasks ---- */
 
@@ -105,7 +105,7 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o)
 	d->tasks = tasks_create ();
 	d->results = results_create ();
 	d->prefetch = prefetch_create ();
-	d->functions = functions_create (FUNCTIONS_MAX_BYTES);
+	d->functions = functions_create (FUNCTIONS_MAX_COUNT, FUNCTIONS_MAX_BYTES);
 	d->asked = map_create ();
 	d->run = loop_defer_create (l, dispatch_run, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);

@@ -4,9 +4,9 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/map.h"
-#include "endpoint/manager/functions.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
+#include "proto/functions.h"
 
 static void agent_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 {
@@ -36,9 +36,9 @@ static void agent_function (zmq_msg_t *record, const struct msg_function *m, voi
 	struct task *t, *next;
 	unsigned k;
 
-	functions_put (d->functions, record, m);
+	if (!(f = functions_put (d->functions, record, NULL)))
+		return;
 	map_del (d->asked, &id);
-	f = functions_get (d->functions, &id);
 	for (k = 0; d->workers && k < workers_count (d->workers); k++)
 		if (workers_wants_function (workers_get (d->workers, k), &id))
 			workers_send_function (workers_get (d->workers, k), &id, &f->record);

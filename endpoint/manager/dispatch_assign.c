@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include "common/clock.h"
 #include "common/map.h"
-#include "endpoint/manager/functions.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
+#include "proto/functions.h"
 
 #define NO_WORKER_MS 5000	/* without any worker for this long, all is given back */
 #define MISSING_MS 10000
@@ -97,8 +97,9 @@ static bool assign_head (struct dispatch *d, int64_t now_ns)
 		dispatch_await_function (d, t);
 		return true;
 	}
-	if (f->container) {
-		snprintf (text, sizeof (text), "the function wants the container %.200s, and this endpoint runs no containers", f->container);
+	if (f->fn.container.n) {
+		snprintf (text, sizeof (text), "the function wants the container %.*s, and this endpoint runs no containers",
+			  (int) (f->fn.container.n < 200 ? f->fn.container.n : 200), f->fn.container.p);
 		dispatch_end_failed (d, t, ERR_TASK_RUNNER, FAULT_SITE, 0, text);
 		return true;
 	}

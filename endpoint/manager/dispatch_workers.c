@@ -7,10 +7,10 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/spawn.h"
-#include "endpoint/manager/functions.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
+#include "proto/functions.h"
 
 static void worker_up (struct worker *w, void *arg)
 {

@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
-#include "endpoint/manager/functions.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
 #include "proto/link.h"
@@ -286,55 +285,6 @@ static void test_results_are_kept_until_acknowledged (void **state)
 	assert_null (rs);
 }
 
-static void put (struct functions *fs, uint8_t n, size_t code_bytes, const char *container)
-{
-	struct msg_function m = { .kind = KIND_PYTHON, .id = {{ n }} }, d;
-	struct buf b;
-	zmq_msg_t f;
-	char *code = test_calloc (1, code_bytes);
-
-	m.code = wire_str (code, code_bytes);
-	m.container = wire_str (container, strlen (container));
-	buf_init (&b, 0);
-	msg_function_encode (&b, &m);
-	link_msg_from_buf (&f, &b);
-	assert_int_equal (msg_function_decode (&d, zmq_msg_data (&f), zmq_msg_size (&f), NULL), 0);
-	functions_put (fs, &f, &d);
-	zmq_msg_close (&f);
-	test_free (code);
-}
-
-static struct function *have (struct functions *fs, uint8_t n)
-{
-	struct id id = {{ n }};
-
-	return functions_get (fs, &id);
-}
-
-static void test_functions_used_least_recently_go (void **state)
-{
-	struct functions *fs = functions_create (3000);
-
-	(void) state;
-	put (fs, 1, 1000, "");
-	put (fs, 2, 1000, "image:3");
-	assert_non_null (have (fs, 1));		/* now 2 is the oldest */
-	assert_string_equal (have (fs, 2)->container, "image:3");
-	assert_non_null (have (fs, 1));
-	put (fs, 3, 1000, "");
-	assert_null (have (fs, 2));
-	assert_non_null (have (fs, 1));
-	assert_null (have (fs, 1)->container);
-	put (fs, 1, 10, "");			/* replaced, not doubled */
-	assert_true (functions_bytes (fs) < 1200);
-	put (fs, 4, 9000, "");			/* one that is over the limit alone is kept while it is the newest */
-	assert_non_null (have (fs, 4));
-	assert_null (have (fs, 1));
-	assert_null (have (fs, 3));
-	functions_destroy (&fs);
-	assert_null (fs);
-}
-
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,7 +296,6 @@ int main (void)
 		cmocka_unit_test (test_waiting_for_a_function),
 		cmocka_unit_test (test_cancelled_result_is_made),
 		cmocka_unit_test (test_results_are_kept_until_acknowledged),
-		cmocka_unit_test (test_functions_used_least_recently_go),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);
 }
