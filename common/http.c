@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 static void on_read (evutil_socket_t fd, short what, void *arg);
+static void read_request (struct http_conn *c);
 
 /* ---- life --------------------------------------------------------------------------------------------------- */
 
@@ -144,6 +145,14 @@ static void fail_status (struct http_conn *c, int status)
 	fail (c, status, "the request was refused");
 }
 
+/* It came, and the loop has not told us yet. */
+static bool request_waits (const struct http_conn *c)
+{
+	char peek;
+
+	return recv (c->fd, &peek, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* A deadline has passed, or (overflow) the connection is one too many. */
 void conn_expire (struct http_conn *c)
 {
@@ -153,6 +162,8 @@ void conn_expire (struct http_conn *c)
 		fail (c, 408, "the request head took too long");
 	else if (c->state == CONN_BODY || c->state == CONN_CHUNKED)
 		fail (c, 408, "the request body took too long");
+	else if (c->state == CONN_IDLE && request_waits (c))
+		read_request (c);
 	else
 		conn_close (c);
 }
@@ -390,10 +401,6 @@ void conn_settle (struct http_conn *c)
 	case CONN_LINGER:
 		return;
 	case CONN_IDLE:
-		if (c->server->draining) {
-			conn_close (c);
-			return;
-		}
 		conn_drop_in (c);
 		timer_set (c, TIMER_IDLE);
 		break;
@@ -537,25 +544,12 @@ static void on_read (evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* Draining: an idle connection ends, unless a request is already in the socket. */
-static void drain_idle (struct http_conn *c)
-{
-	char peek;
-
-	if (recv (c->fd, &peek, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
-		read_request (c);
-	else
-		conn_close (c);
-}
-
 void conn_resume (struct http_conn *c)
 {
 	if (c->state == CONN_CALLED && c->eof && c->req->abort_cb)
 		conn_close (c);
 	else if (c->state == CONN_IDLE && c->in_len)
 		feed_stash (c);
-	else if (c->state == CONN_IDLE && c->server->draining && !c->eof)
-		drain_idle (c);
 	else if (c->state == CONN_IDLE)
 		conn_settle (c);
 }

@@ -39,9 +39,12 @@ struct http_opts {
 };
 
 struct http_server *http_create (struct loop *l, const struct http_opts *o, struct err *err);
-/* Listen; "host:port", port 0 = any free one; reuseport lets N processes share it. Returns the port or -1. May be called several times. */
-int http_listen (struct http_server *s, const char *address, bool reuseport, struct err *err);
-/* Stop accepting, answer what is in hand, close connections as they become idle; done() when none is left or after grace_ms. */
+/* Listen; "host:port", port 0 = any free one. Returns the port or -1. May be called several times. */
+int http_listen (struct http_server *s, const char *address, struct err *err);
+/* Listen on a bound socket, which other processes may have too: what is queued on it outlives each of them. fd is transferred. */
+int http_listen_fd (struct http_server *s, int fd, struct err *err);
+/* Stop accepting, answer what is in hand; done() when no connection is left or after grace_ms. A connection between two requests, or
+ * before its first, has a moment (HTTP_DRAIN_IDLE_MS) to send one, whose answer then says that it was the last: whoever is about to send is not cut off. */
 void http_drain (struct http_server *s, int64_t grace_ms, loop_f *done, void *arg);
 void http_destroy (struct http_server **s);
 size_t http_connections (const struct http_server *s);

@@ -7,6 +7,7 @@
 #include "common/xmem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -212,17 +213,13 @@ static struct addrinfo *resolve (const char *address, struct err *err)
 	return ai;
 }
 
-static int open_listener (const struct addrinfo *ai, bool reuseport)
+static int open_listener (const struct addrinfo *ai)
 {
 	int one = 1, fd = socket (ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), saved;
 
 	if (fd < 0)
 		return -1;
-	/* TCP_NODELAY is inherited by what is accepted: one system call less for each */
-	if (setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof (one)) == 0 &&
-	    (!reuseport || setsockopt (fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof (one)) == 0) &&
-	    setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof (one)) == 0 &&
-	    bind (fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen (fd, BACKLOG) == 0)
+	if (setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof (one)) == 0 && bind (fd, ai->ai_addr, ai->ai_addrlen) == 0)
 		return fd;
 	saved = errno;
 	close (fd);
@@ -240,19 +237,18 @@ static int bound_port (int fd)
 	return ntohs (ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &ss)->sin6_port : ((struct sockaddr_in *) &ss)->sin_port);
 }
 
-int http_listen (struct http_server *s, const char *address, bool reuseport, struct err *err)
+int http_listen_fd (struct http_server *s, int fd, struct err *err)
 {
-	struct addrinfo *list = resolve (address, err);
 	struct http_listener *l;
-	int fd = -1;
+	int one = 1;
 
-	if (!list)
+	/* TCP_NODELAY is inherited by what is accepted: one system call less for each */
+	if (fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NONBLOCK) < 0 || setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof (one)) < 0 ||
+	    listen (fd, BACKLOG) < 0) {
+		err_errno (err, "listening");
+		close (fd);
 		return -1;
-	for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next)
-		fd = open_listener (ai, reuseport);
-	freeaddrinfo (list);
-	if (fd < 0)
-		return err_errno (err, "listening on %s", address);
+	}
 	l = xcalloc (1, sizeof (*l));
 	l->fd = fd;
 	l->ev = event_new (loop_base (s->loop), fd, EV_READ | EV_PERSIST, on_accept, s);
@@ -261,11 +257,28 @@ int http_listen (struct http_server *s, const char *address, bool reuseport, str
 			event_free (l->ev);
 		close (fd);
 		free (l);
-		return err_set (err, ERR_INTERNAL, FAULT_SELF, "listening on %s: no event", address);
+		return err_set (err, ERR_INTERNAL, FAULT_SELF, "listening: no event");
 	}
 	l->next = s->listeners;
 	s->listeners = l;
 	return bound_port (fd);
+}
+
+int http_listen (struct http_server *s, const char *address, struct err *err)
+{
+	struct addrinfo *list = resolve (address, err);
+	int fd = -1, port;
+
+	if (!list)
+		return -1;
+	for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next)
+		fd = open_listener (ai);
+	freeaddrinfo (list);
+	if (fd < 0)
+		return err_errno (err, "listening on %s", address);
+	if ((port = http_listen_fd (s, fd, err)) < 0)
+		err_prefix (err, "%s", address);
+	return port;
 }
 
 static void close_listeners (struct http_server *s)
@@ -283,6 +296,17 @@ static void close_listeners (struct http_server *s)
 
 /* ---- life --------------------------------------------------------------------------------------------------- */
 
+/* Once a second does; finer only where a timeout is shorter than that. */
+static int64_t sweep_ms (const struct http_opts *o)
+{
+	int64_t ms = 1000;
+
+	for (int k = TIMER_HEAD; k < TIMER_KINDS; k++)
+		if (timer_ms (o, k) / 4 < ms)
+			ms = timer_ms (o, k) / 4;
+	return ms < 20 ? 20 : ms;
+}
+
 static void on_drained (void *arg)
 {
 	struct http_server *s = arg;
@@ -293,17 +317,27 @@ static void on_drained (void *arg)
 		done (s->drained_arg);	/* may destroy the server */
 }
 
+/* What is queued is taken while we can: behind us there may be nobody. */
+static void accept_last (struct http_server *s)
+{
+	for (struct http_listener *l = s->listeners; l; l = l->next)
+		on_accept (l->fd, EV_READ, s);
+	close_listeners (s);
+}
+
 void http_drain (struct http_server *s, int64_t grace_ms, loop_f *done, void *arg)
 {
-	close_listeners (s);
+	accept_last (s);
 	s->draining = true;
+	if (s->o.idle_timeout_ms > HTTP_DRAIN_IDLE_MS)
+		s->o.idle_timeout_ms = HTTP_DRAIN_IDLE_MS;
+	loop_timer_start (s->sweep, sweep_ms (&s->o), true);
 	s->drained = done;
 	s->drained_arg = arg;
 	loop_timer_start (s->grace, grace_ms > 0 ? grace_ms : 0, false);
-	/* from the loop: a handler called here might answer, and so end, any other connection */
 	for (struct http_conn *c = s->conns.first; c; c = c->next)
-		if (c->state == CONN_IDLE)
-			server_resume (c);
+		if (c->state == CONN_IDLE && c->timer == TIMER_IDLE)
+			timer_set (c, TIMER_IDLE);	/* the new, shorter one */
 	if (!s->nconns)
 		loop_timer_start (s->grace, 0, false);
 }
@@ -321,17 +355,6 @@ static void set_defaults (struct http_opts *o)
 	o->max_body_bytes = o->max_body_bytes ? o->max_body_bytes : (size_t) 16 << 20;
 	o->max_connections = o->max_connections ? o->max_connections : 12000;
 	o->max_buffered_bytes = o->max_buffered_bytes ? o->max_buffered_bytes : (size_t) 512 << 20;
-}
-
-/* Once a second does; finer only where a timeout is shorter than that. */
-static int64_t sweep_ms (const struct http_opts *o)
-{
-	int64_t ms = 1000;
-
-	for (int k = TIMER_HEAD; k < TIMER_KINDS; k++)
-		if (timer_ms (o, k) / 4 < ms)
-			ms = timer_ms (o, k) / 4;
-	return ms < 20 ? 20 : ms;
 }
 
 struct http_server *http_create (struct loop *l, const struct http_opts *o, struct err *err)

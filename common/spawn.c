@@ -27,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SPAWN_FDS_MAX = 32, SPAWN_FD_HIGHEST = 255, STRAY_PIDS_MAX = 4096 };
+enum { SPAWN_FDS_MAX = 300, SPAWN_FD_HIGHEST = 511, STRAY_PIDS_MAX = 4096 };
 
 struct spawn {
 	LIST_ENTRY (spawn) link;	/* of the table */

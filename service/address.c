@@ -53,23 +53,32 @@ static int port_of (int fd)
 	return ntohs (a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &a)->sin6_port : ((struct sockaddr_in *) &a)->sin_port);
 }
 
-int address_hold (const char *address, char **resolved, struct err *err)
+/* Anybody who listens there already is found by a socket that does not share; SO_REUSEPORT alone would join them. */
+static int first (const struct addrinfo *ai)
+{
+	int probe = bound (ai, 0);
+
+	if (probe < 0)
+		return -1;
+	close (probe);
+	return bound (ai, SO_REUSEPORT);
+}
+
+int address_bind (const char *address, char **resolved, struct err *err)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *ai;
 	char host[256], port[8];
-	int fd, rc, probe;
+	int fd, rc;
 
 	if (split (address, host, port, err) < 0)
 		return -1;
 	if ((rc = getaddrinfo (host[0] ? host : NULL, port, &hints, &ai)))
 		return err_set (err, ERR_INVALID, FAULT_USER, "listen: '%s': %s", address, gai_strerror (rc));
-	probe = bound (ai, 0);
-	if (probe >= 0)
-		close (probe);
-	fd = probe < 0 ? -1 : bound (ai, SO_REUSEPORT);
+	fd = resolved ? first (ai) : bound (ai, SO_REUSEPORT);
 	freeaddrinfo (ai);
 	if (fd < 0)
 		return err_errno (err, "listening on %s", address);
-	*resolved = strchr (host, ':') ? xasprintf ("[%s]:%d", host, port_of (fd)) : xasprintf ("%s:%d", host, port_of (fd));
+	if (resolved)
+		*resolved = strchr (host, ':') ? xasprintf ("[%s]:%d", host, port_of (fd)) : xasprintf ("%s:%d", host, port_of (fd));
 	return fd;
 }

@@ -63,29 +63,38 @@ static int open_parts (struct app *a, struct err *err)
 	return 0;
 }
 
-static int serve (struct app *a, const char *listen, struct err *err)
+static int serve (struct app *a, struct err *err)
 {
 	const struct config *c = a->config;
 	struct http_opts o = { .max_body_bytes = (size_t) c->body_bytes, .max_connections = (size_t) c->connections,
 			       .max_buffered_bytes = (size_t) c->buffered_bytes, .on_request = on_request, .on_error = on_http_error, .arg = a };
-	int port;
 
-	if (!(a->http = http_create (a->loop, &o, err)))
+	return (a->http = http_create (a->loop, &o, err)) ? 0 : -1;
+}
+
+bool app_ready (const struct app *a)
+{
+	return rds_up (a->redis) && waiters_up (a->waiters);
+}
+
+int app_listen (struct app *a, int fd, struct err *err)
+{
+	int port = http_listen_fd (a->http, fd, err);
+
+	if (port < 0)
 		return -1;
-	if ((port = http_listen (a->http, listen ? listen : c->listen, true, err)) < 0)
-		return -1;
-	log_info (MOD, "serving", "address=%s port=%d worker=%d", listen ? listen : c->listen, port, a->index);
+	log_info (MOD, "serving", "port=%d worker=%d", port, a->index);
 	return 0;
 }
 
-struct app *app_create (struct loop *l, const struct config *c, int index, const char *listen, struct err *err)
+struct app *app_create (struct loop *l, const struct config *c, int index, struct err *err)
 {
 	struct app *a = xcalloc (1, sizeof (*a));
 
 	a->config = c;
 	a->index = index;
 	a->loop = l;
-	if (open_parts (a, err) < 0 || serve (a, listen, err) < 0)
+	if (open_parts (a, err) < 0 || serve (a, err) < 0)
 		app_destroy (&a);
 	return a;
 }

@@ -30,8 +30,9 @@ struct app {
 	bool draining;
 };
 
-/* listen: address instead of the configured one, or NULL. Returns NULL with *err. */
-struct app *app_create (struct loop *l, const struct config *c, int index, const char *listen, struct err *err);
+struct app *app_create (struct loop *l, const struct config *c, int index, struct err *err);
+bool app_ready (const struct app *a);				/* what it needs is there */
+int app_listen (struct app *a, int fd, struct err *err);	/* serve on a bound socket (transferred) too */
 /* Stop accepting, finish what is in hand, then stop the loop. */
 void app_drain (struct app *a);
 void app_destroy (struct app **a);

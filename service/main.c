@@ -6,6 +6,7 @@
 #include "service/admin.h"
 #include "service/config.h"
 #include "service/master.h"
+#include "service/worker.h"
 
 #define AT(field) offsetof (struct admin_opts, field)
 #define CONFIG_OPTS                                                                                                                         \

@@ -3,8 +3,12 @@
  *
  *   started -> ready (it wrote a byte on its pipe) -> retiring (SIGTERM: it drains) -> gone
  *
- * On SIGHUP a second worker is started in each slot; only when it is ready the first one retires. A worker that dies is replaced
- * after a pause that doubles while they keep dying young. Workers are tied to the master: they die with it. */
+ * On SIGHUP a second worker is started in each slot; only when it is ready the first one retires. A worker that dies is replaced at once,
+ * then after a pause that doubles while they keep dying young. Workers are tied to the master: they die with it.
+ *
+ * The listening sockets are the master's, one a slot, made once and never closed before the end: a connection that the kernel has queued for
+ * a worker which retires or dies waits there for the next one. When there are fewer slots than there were, the sockets of those that are
+ * gone are served by the others. */
 #include "service/master.h"
 #include <event2/event.h>
 #include <fcntl.h>
@@ -19,14 +23,14 @@
 #include "common/spawn.h"
 #include "common/xmem.h"
 #include "service/address.h"
-#include "service/app.h"
 #include "service/first.h"
+#include "service/worker.h"
 
 #define MOD "master"
-#define READY_FD 3
+#define SLOTS_MAX 256		/* as many as workers may be configured */
 #define YOUNG_MS 10000		/* dying before that age counts as failing to start */
 #define BACKOFF_MS 200
-#define BACKOFF_CAP_MS 15000
+#define BACKOFF_CAP_MS 2000	/* connections wait meanwhile */
 #define KILL_AFTER_MS 5000	/* beyond the drain grace */
 
 struct master;
@@ -42,7 +46,7 @@ struct worker {
 	bool ready, retiring;
 };
 
-struct slot { struct master *m; int number; unsigned failures; struct loop_timer *again; };
+struct slot { struct master *m; int number, listen_fd; unsigned failures; struct loop_timer *again; };
 
 struct master {
 	struct loop *loop;
@@ -50,9 +54,8 @@ struct master {
 	const char *path;
 	const struct cli_strings *sets;
 	char exe[4096], *address;
-	int hold_fd;
 	struct worker *workers;
-	struct slot *slots[256];	/* as many as workers may be configured */
+	struct slot *slots[SLOTS_MAX];
 	int nslots, made;		/* in use; ever made */
 	bool stopping;
 };
@@ -89,7 +92,7 @@ static void on_ready (evutil_socket_t fd, short what, void *arg)
 		return; /* it died: its exit tells */
 	w->m->slots[w->slot]->failures = 0;
 	for (struct worker *o = w->m->workers; o; o = o->next)
-		if (o != w && o->slot == w->slot)
+		if (o != w && o->slot % w->m->nslots == w->slot)
 			retire (o);
 }
 
@@ -99,6 +102,12 @@ static bool slot_served (const struct master *m, int slot)
 		if (w->slot == slot && !w->retiring)
 			return true;
 	return false;
+}
+
+/* After a death: at once when it is the first in a row. */
+static void start_again (struct slot *s)
+{
+	loop_timer_start (s->again, s->failures ? clock_backoff_ms (s->failures, BACKOFF_MS, BACKOFF_CAP_MS) : 0, false);
 }
 
 static void again (void *arg)
@@ -137,26 +146,29 @@ static void on_exit_of (struct spawn *s, pid_t pid, int status, const struct rus
 	if (slot >= m->nslots || slot_served (m, slot))
 		return;
 	m->slots[slot]->failures = young && !wanted ? m->slots[slot]->failures + 1 : 0;
-	loop_timer_start (m->slots[slot]->again, wanted ? 0 : clock_backoff_ms (m->slots[slot]->failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
+	start_again (m->slots[slot]);
 }
 
-static struct spawn *spawn_worker (struct worker *w, int fd, struct err *err)
+static struct spawn *spawn_worker (struct worker *w, int ready_fd, struct err *err)
 {
 	struct master *m = w->m;
-	const char **argv = xcalloc (m->sets->n + 7, sizeof (*argv));
-	char index[16], ppid[24];
-	struct spawn_fd fds[] = { { fd, READY_FD } };
+	const char **argv = xcalloc (m->sets->n + 8, sizeof (*argv));
+	char index[16], ppid[24], count[16];
+	struct spawn_fd fds[1 + SLOTS_MAX] = { { ready_fd, WORKER_READY_FD } };
 	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 1 };
 	struct spawn *proc;
 	size_t n = 0;
 
+	for (int i = w->slot; i < m->made; i += m->nslots, o.nfds++)
+		fds[o.nfds] = (struct spawn_fd) { m->slots[i]->listen_fd, WORKER_LISTEN_FD + (int) o.nfds - 1 };
 	snprintf (index, sizeof (index), "%d", w->slot);
+	snprintf (count, sizeof (count), "%d", (int) o.nfds - 1);
 	snprintf (ppid, sizeof (ppid), "%d", (int) getpid ());
 	argv[n++] = m->exe;
 	argv[n++] = "--worker";
 	argv[n++] = index;
 	argv[n++] = ppid;
-	argv[n++] = m->address;
+	argv[n++] = count;
 	argv[n++] = m->path ? m->path : "";
 	for (size_t i = 0; i < m->sets->n; i++)
 		argv[n++] = m->sets->v[i];
@@ -195,16 +207,40 @@ static void start_worker (struct master *m, int slot)
 fail:
 	close_ready (w);
 	free (w);
-	loop_timer_start (m->slots[slot]->again, clock_backoff_ms (++m->slots[slot]->failures, BACKOFF_MS, BACKOFF_CAP_MS), false);
+	m->slots[slot]->failures++;
+	start_again (m->slots[slot]);
 }
 
-static void set_slots (struct master *m, int n)
+/* Have at least n; on failure those that there were. The first one finds out what the address is. */
+static int make_slots (struct master *m, int n, struct err *err)
 {
 	for (; m->made < n; m->made++) {
-		struct slot *s = m->slots[m->made] = xcalloc (1, sizeof (*s));
-		*s = (struct slot) { m, m->made, 0, loop_timer_create (m->loop, again, s) };
+		int fd = m->address ? address_bind (m->address, NULL, err) : address_bind (m->config.listen, &m->address, err);
+		struct slot *s;
+
+		if (fd < 0)
+			return -1;
+		s = m->slots[m->made] = xcalloc (1, sizeof (*s));
+		*s = (struct slot) { m, m->made, fd, 0, loop_timer_create (m->loop, again, s) };
 	}
-	m->nslots = n;
+	return 0;
+}
+
+static void start_workers (struct master *m)
+{
+	m->nslots = (int) m->config.workers;
+	for (int i = 0; i < m->nslots; i++)
+		start_worker (m, i);
+}
+
+/* What is queued on them is left to the workers, who close them too when they drain. */
+static void close_slots (struct master *m)
+{
+	for (int i = 0; i < m->made; i++) {
+		if (m->slots[i]->listen_fd >= 0)
+			close (m->slots[i]->listen_fd);
+		m->slots[i]->listen_fd = -1;
+	}
 }
 
 /* ---- signals ---------------------------------------------------------------------------------------------------- */
@@ -228,17 +264,17 @@ static void on_hup (int signo, void *arg)
 		return;
 	}
 	buf_fini (&report);
+	if (make_slots (m, (int) fresh.workers, &err) < 0) {
+		log_err (LOG_ERROR, MOD, "new configuration refused, the old one stays", &err);
+		config_free (&fresh);
+		return;
+	}
 	if (strcmp (fresh.listen, m->config.listen))
 		log_warn (MOD, "a changed listen address takes effect with a restart only", "listen=%s", fresh.listen);
 	log_info (MOD, "replacing the workers", NULL);
-	for (struct worker *w = m->workers; w; w = w->next)
-		if (w->slot >= fresh.workers)
-			retire (w);
 	config_free (&m->config);
 	m->config = fresh;
-	set_slots (m, (int) fresh.workers);
-	for (int i = 0; i < m->nslots; i++)
-		start_worker (m, i);
+	start_workers (m);
 }
 
 static void on_stop (int signo, void *arg)
@@ -249,6 +285,7 @@ static void on_stop (int signo, void *arg)
 		return;
 	log_info (MOD, "stopping", "signal=%d", signo);
 	m->stopping = true;
+	close_slots (m);
 	if (!m->workers)
 		loop_stop (m->loop);
 	for (struct worker *w = m->workers; w; w = w->next)
@@ -257,7 +294,7 @@ static void on_stop (int signo, void *arg)
 
 /* ---- main ------------------------------------------------------------------------------------------------------- */
 
-static int load (const char *path, const char *const *sets, struct config *c)
+int master_load (const char *path, const char *const *sets, struct config *c)
 {
 	struct buf report;
 	struct err err;
@@ -281,39 +318,34 @@ static int master_up (struct master *m, struct err *err)
 	m->exe[n] = 0;
 	if (first_start (&m->config, err) < 0)
 		return -1;
-	if ((m->hold_fd = address_hold (m->config.listen, &m->address, err)) < 0)
-		return -1;
-	if (!(m->loop = loop_create (err)))
+	if (!(m->loop = loop_create (err)) || make_slots (m, (int) m->config.workers, err) < 0)
 		return -1;
 	if (loop_signal (m->loop, SIGHUP, on_hup, m, err) < 0 || loop_signal (m->loop, SIGTERM, on_stop, m, err) < 0 ||
 	    loop_signal (m->loop, SIGINT, on_stop, m, err) < 0)
 		return -1;
-	set_slots (m, (int) m->config.workers);
-	for (int i = 0; i < m->nslots; i++)
-		start_worker (m, i);
+	start_workers (m);
 	return 0;
 }
 
 static void master_down (struct master *m)
 {
+	close_slots (m);
 	for (int i = 0; i < m->made; i++) {
 		loop_timer_destroy (&m->slots[i]->again);
 		free (m->slots[i]);
 	}
 	loop_destroy (&m->loop);
-	if (m->hold_fd >= 0)
-		close (m->hold_fd);
 	config_free (&m->config);
 	free (m->address);
 }
 
 int master_run (const char *path, const struct cli_strings *sets)
 {
-	struct master m = { .path = path, .sets = sets, .hold_fd = -1 };
+	struct master m = { .path = path, .sets = sets };
 	struct err err;
 	int status = 1;
 
-	if (load (path, sets->v, &m.config) < 0)
+	if (master_load (path, sets->v, &m.config) < 0)
 		return 1;
 	signal (SIGPIPE, SIG_IGN);
 	if (log_open ("weft-service", m.config.log_file, (enum log_level) m.config.log_level, &err) < 0 || master_up (&m, &err) < 0) {
@@ -326,64 +358,5 @@ int master_run (const char *path, const struct cli_strings *sets)
 		status = 0;
 	}
 	master_down (&m);
-	return status;
-}
-
-/* ---- the worker ------------------------------------------------------------------------------------------------- */
-
-static void on_worker_stop (int signo, void *arg)
-{
-	struct app **a = arg;
-
-	(void) signo;
-	app_drain (*a); /* the loop runs only with an app */
-}
-
-static void on_worker_hup (int signo, void *arg)
-{
-	struct err err;
-
-	(void) signo;
-	(void) arg;
-	if (log_reopen (&err) < 0)
-		log_err (LOG_ERROR, MOD, "log not reopened", &err);
-}
-
-/* Signals before the port: whoever may be connected to us must not be cut off. */
-static int worker_up (struct loop *l, const struct config *c, int index, const char *address, struct app **a, struct err *err)
-{
-	if (loop_signal (l, SIGTERM, on_worker_stop, a, err) < 0 || loop_signal (l, SIGINT, on_worker_stop, a, err) < 0 ||
-	    loop_signal (l, SIGHUP, on_worker_hup, NULL, err) < 0 || !(*a = app_create (l, c, index, address, err)))
-		return -1;
-	if (write (READY_FD, "+", 1) != 1)
-		log_warn (MOD, "the master does not listen", NULL);
-	close (READY_FD);
-	return 0;
-}
-
-int worker_run (int argc, char **argv)
-{
-	struct config c;
-	struct loop *l = NULL;
-	struct app *a = NULL;
-	struct err err;
-	int status = 1;
-
-	if (argc < 4)
-		return 2;
-	spawn_tie_to_parent ((pid_t) atoi (argv[1]));
-	if (load (argv[3][0] ? argv[3] : NULL, (const char *const *) argv + 4, &c) < 0) /* argv ends with NULL */
-		return 1;
-	signal (SIGPIPE, SIG_IGN);
-	if (log_open ("weft-service", c.log_file, (enum log_level) c.log_level, &err) < 0 || !(l = loop_create (&err)) ||
-	    worker_up (l, &c, atoi (argv[0]), argv[2], &a, &err) < 0)
-		log_err (LOG_ERROR, MOD, "worker not started", &err);
-	else {
-		loop_run (l);
-		status = 0;
-	}
-	app_destroy (&a);
-	loop_destroy (&l);
-	config_free (&c);
 	return status;
 }

@@ -703,13 +703,20 @@ def redis_cut():
 
 def audit():
     import sqlite3
-    time.sleep(0.3)  # written a few times a second
     db = sqlite3.connect(svc.sets["registry.path"])
-    actions = {x for (x,) in db.execute("SELECT DISTINCT action FROM audit")}
-    db.close()
     want = {"function.register", "function.delete", "endpoint.register", "endpoint.update", "endpoint.lock", "endpoint.delete", "endpoint.allow",
             "endpoint.disallow", "task.submit", "task.cancel", "token.grant"}
-    check("the audit log has each kind of change", want <= actions, want - actions)
+    missing = set(want)
+
+    def written():  # a few times a second
+        missing.difference_update(x for (x,) in db.execute("SELECT DISTINCT action FROM audit"))
+        return not missing
+    try:
+        wait_for(written)
+    except TimeoutError:
+        pass
+    check("the audit log has each kind of change", not missing, missing)
+    db.close()
 
 
 def rate():
@@ -755,18 +762,18 @@ def processes():
     got = []
     slow = threading.Thread(target=lambda: got.append(s.post("/v3/endpoints/%s/submit?wait=1.5" % e, {"tasks": {f: ["x"]}})))
     slow.start()
-    time.sleep(0.2)  # some load before, some after
+    wait_for(lambda: done[0] > 20, 20, "some load before")
     old = children()
     s.proc.send_signal(signal.SIGHUP)
     wait_for(lambda: len(children()) == 2 and not children() & old, 20, "all workers are new")
+    n = done[0]
+    wait_for(lambda: done[0] > n + 20, 20, "some load after")
     stop.set()
     [t.join() for t in ts]
     slow.join()
     check("SIGHUP replaces the workers", True)
     check("a request in hand is finished", got[0].status == 200, got)
-    # Connections that the kernel has queued on an old worker's socket are reset when it closes (SO_REUSEPORT keeps a queue a socket):
-    # seen once in 8,000 to 30,000 requests. No answered or accepted request is lost by it.
-    check("and hardly a connection is reset meanwhile", len(bad) <= done[0] // 500 and all(getattr(x, "status", 0) == 0 for x in bad) and done[0] > 20, (len(bad), done[0], bad[:3]))
+    check("and no request fails meanwhile", not bad, (len(bad), done[0], bad[:3]))
     kids = children()
     s.proc.kill()
     s.proc.wait()

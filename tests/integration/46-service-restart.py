@@ -36,6 +36,23 @@ def begin(report, f):
     report.check("what one process registers all serve", answers == {(200, "success", 0)}, answers)
 
 
+def shared(report, f):
+    """Connections are spread over the processes."""
+    def sockets(pid):
+        fds = "/proc/%d/fd" % pid
+        return sum(os.readlink(os.path.join(fds, x)).startswith("socket:") for x in os.listdir(fds))
+    pids = pids_of(f, "service")
+    before = {p: sockets(p) for p in pids}
+    open_ = [socket.create_connection(address(f), timeout=10) for _ in range(90)]
+    try:
+        wait_for(lambda: sum(sockets(p) - before[p] for p in pids) >= 90, 10, "all are accepted")
+        shares = sorted(sockets(p) - before[p] for p in pids)
+        report.check("90 connections are spread over the three processes", shares[0] >= 10, shares)
+    finally:
+        for c in open_:
+            c.close()
+
+
 class Load:
     """Clients that submit and wait, each on a connection of its own. A connection that was closed between two requests is made anew, as
     HTTP has it; every answer but 200 counts, and so does every request that got none."""
@@ -132,6 +149,94 @@ def storm(report, f):
     report.check("three restarts under new connections: no request failed", not load.bad and load.ok > 10, (load.ok, load.bad[:3]))
 
 
+class Queue:
+    """Requests on connections of their own, of which some wait in the queue of a process that stands still."""
+
+    def __init__(self, f, n=30):
+        ask = "GET /v3/whoami HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n\r\n" % f.token
+        self.waiting, self.answers, self.bad = [], 0, []
+        for _ in range(n):
+            s = socket.create_connection(address(f), timeout=10)
+            s.sendall(ask.encode())
+            s.setblocking(False)
+            self.waiting.append(s)
+
+    def read(self):
+        """How many still wait."""
+        for s in list(self.waiting):
+            try:
+                got = s.recv(65536)
+            except BlockingIOError:
+                continue
+            except OSError as e:
+                got = repr(e).encode()
+            self.waiting.remove(s)
+            s.close()
+            self.answers += 1
+            if not got.startswith(b"HTTP/1.1 200 "):
+                self.bad.append(got)
+        return len(self.waiting)
+
+
+def stand_still(f, pid):
+    """Stop a process; returns requests of which some are in its queue, the others answered."""
+    os.kill(pid, signal.SIGSTOP)
+    q = Queue(f)
+    last, since = q.read(), time.monotonic()
+    while time.monotonic() - since < 1:     # the others answer within milliseconds; only its queue is left when nothing moves
+        now = q.read()
+        if now != last:
+            last, since = now, time.monotonic()
+        time.sleep(0.02)
+    return q
+
+
+def queued(report, f):
+    """Connections that wait in the queue of a process are not lost with it."""
+    f._conn = None
+    master, = pids_of(f, "service-master")
+    before = set(pids_of(f, "service"))
+    victim = min(before)
+    q = stand_still(f, victim)
+    report.check("a process that stands still has a queue", 0 < len(q.waiting) < 30 and not q.bad, (len(q.waiting), q.bad[:3]))
+    os.kill(master, signal.SIGHUP)
+    wait_for(lambda: not q.read(), 20, "the queue is served")
+    report.check("SIGHUP: what was queued is answered", q.answers == 30 and not q.bad, q.bad[:3])
+    wait_for(lambda: len(pids_of(f, "service")) == 3 and not before & set(pids_of(f, "service")), 40, "replaced")
+    victim = min(pids_of(f, "service"))
+    q = stand_still(f, victim)
+    report.check("again", 0 < len(q.waiting) < 30 and not q.bad, (len(q.waiting), q.bad[:3]))
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: not q.read(), 20, "the queue is served")
+    report.check("SIGKILL: the next process takes up what was queued", q.answers == 30 and not q.bad, q.bad[:3])
+
+
+def fewer(report, f):
+    """The number of processes is changed: connections go to whoever is there."""
+    master, = pids_of(f, "service-master")
+    path = os.path.join(f.state, "service.yaml")
+    with open(path) as s:
+        good = s.read()
+    three = "workers: 3"
+    report.check("the configuration says three", three in good, good)
+    load = Load(f, n=4, fresh=True)
+    try:
+        for n in (1, 3, 2, 3):
+            before = set(pids_of(f, "service"))
+            with open(path, "w") as s:
+                s.write(good.replace(three, "workers: %d" % n))
+            os.kill(master, signal.SIGHUP)
+            wait_for(lambda: len(pids_of(f, "service")) == n and not before & set(pids_of(f, "service")), 40, "%d processes" % n)
+            q = Queue(f)
+            wait_for(lambda: not q.read(), 20, "all are answered by %d processes" % n)
+            report.check("%d processes answer all" % n, not q.bad, q.bad[:3])
+    finally:
+        load.end()
+        with open(path, "w") as s:
+            s.write(good)
+    report.check("and no request failed meanwhile", not load.bad and load.ok > 10, (load.ok, load.bad[:3]))
+
+
 def bad_config(report, f):
     """A configuration that is no good is refused, and the old one stays."""
     f._conn = None              # its process is gone
@@ -203,4 +308,4 @@ def end(report, f):
     report.check("the fabric starts the service again", wait_for(back, 30, "service"))
 
 
-main(__doc__, [begin, restart, storm, bad_config, killed, end], make)
+main(__doc__, [begin, shared, restart, storm, queued, fewer, bad_config, killed, end], make)

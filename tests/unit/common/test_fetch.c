@@ -76,7 +76,7 @@ static void start (struct fx *x)
 	memset (x, 0, sizeof (*x));
 	x->loop = loop_create (&err);
 	x->s = http_create (x->loop, &o, &err);
-	x->port = http_listen (x->s, "127.0.0.1:0", false, &err);
+	x->port = http_listen (x->s, "127.0.0.1:0", &err);
 	assert_true (x->port > 0);
 	x->f = fetch_create (x->loop, NULL, &err);
 	assert_non_null (x->f);

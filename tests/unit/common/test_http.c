@@ -93,7 +93,7 @@ static void fx_start (struct fx *f, const struct http_opts *base)
 	o.arg = f;
 	f->s = http_create (f->loop, &o, &err);
 	assert_non_null (f->s);
-	f->port = http_listen (f->s, "127.0.0.1:0", false, &err);
+	f->port = http_listen (f->s, "127.0.0.1:0", &err);
 	assert_true (f->port > 0);
 }
 
@@ -760,17 +760,23 @@ static void test_drain (void **state)
 	fx_start (&f, NULL);
 	buf_init (&b, 0);
 	f.hold = true;
-	int busy = dial (&f), idle = dial (&f), part = dial (&f);
+	int busy = dial (&f), idle = dial (&f), part = dial (&f), fresh = dial (&f);
 	say (&f, busy, "GET /busy HTTP/1.1\r\n" H "\r\n");
 	UNTIL (&f, f.nheld == 1);
 	say (&f, part, "POST /part HTTP/1.1\r\n" H "Content-Length: 2\r\n\r\na");
 	turn_ms (&f, 10);
-	assert_int_equal (http_connections (f.s), 3);
+	UNTIL (&f, http_connections (f.s) == 4);
 	http_drain (f.s, 10000, on_drained, &f);
-	assert_true (hear (&f, idle, &b, NULL));
-	assert_int_equal (b.len, 0);
 	say (&f, part, "b");
 	UNTIL (&f, f.nheld == 2);
+	say (&f, fresh, "GET /fresh HTTP/1.1\r\n" H "\r\n");	/* it had connected, and was about to ask */
+	UNTIL (&f, f.nheld == 3);
+	answer (&f, f.held[2]);
+	assert_true (hear (&f, fresh, &b, NULL));
+	assert_non_null (strstr ((char *) b.data, "Connection: close"));
+	buf_clear (&b);
+	assert_true (hear (&f, idle, &b, NULL));	/* it asks for nothing */
+	assert_int_equal (b.len, 0);
 	assert_int_equal (f.drained, 0);
 	answer (&f, f.held[0]);
 	answer (&f, f.held[1]);
@@ -782,6 +788,7 @@ static void test_drain (void **state)
 	close (busy);
 	close (part);
 	close (idle);
+	close (fresh);
 	UNTIL (&f, f.drained == 1);
 	assert_int_equal (http_connections (f.s), 0);
 	fx_stop (&f);
@@ -866,34 +873,57 @@ static void test_connection_limit (void **state)
 	fx_stop (&f);
 }
 
-static void test_reuseport (void **state)
+static void test_listen_refuses (void **state)
 {
-	struct http_opts o = { .on_request = on_request, .on_error = on_error };
 	char address[40];
 	struct err err;
 	struct fx f;
 
 	(void) state;
 	fx_start (&f, NULL);
-	o.arg = &f;
-	struct http_server *one = http_create (f.loop, &o, &err), *two = http_create (f.loop, &o, &err);
-	f.port = http_listen (one, "127.0.0.1:0", true, &err);
-	assert_true (f.port > 0);
 	snprintf (address, sizeof (address), "127.0.0.1:%d", f.port);
-	assert_int_equal (http_listen (two, address, true, &err), f.port);
-	assert_int_equal (http_listen (f.s, address, false, &err), -1);
+	assert_int_equal (http_listen (f.s, address, &err), -1);
 	assert_non_null (strstr (err.text, address));
-	assert_int_equal (http_listen (f.s, "127.0.0.1", false, &err), -1);
-	assert_int_equal (http_listen (f.s, "127.0.0.1:99999", false, &err), -1);
-	int fds[40];
-	for (int i = 0; i < 40; i++)
-		fds[i] = dial (&f);
-	UNTIL (&f, http_connections (one) + http_connections (two) == 40);
-	assert_true (http_connections (one) && http_connections (two));
-	for (int i = 0; i < 40; i++)
-		close (fds[i]);
+	assert_int_equal (http_listen (f.s, "127.0.0.1", &err), -1);
+	assert_int_equal (http_listen (f.s, "127.0.0.1:99999", &err), -1);
+	fx_stop (&f);
+}
+
+/* Two servers on one socket, as two processes have it: what is queued when the one goes is served by the other. */
+static void test_listening_socket_is_shared (void **state)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
+	struct http_opts o = { .on_request = on_request, .on_error = on_error };
+	int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fds[40];
+	struct http_server *one, *two;
+	struct err err;
+	struct buf b;
+	struct fx f;
+
+	(void) state;
+	fx_start (&f, NULL);
+	buf_init (&b, 0);
+	o.arg = &f;
+	assert_int_equal (bind (fd, (struct sockaddr *) &a, sizeof (a)), 0);
+	one = http_create (f.loop, &o, &err);
+	f.port = http_listen_fd (one, dup (fd), &err);
+	assert_true (f.port > 0);
+	for (int i = 0; i < 40; i++) {
+		fds[i] = dial (&f);	/* the loop does not run: they are queued */
+		say (&f, fds[i], "GET /queued HTTP/1.1\r\n" H "Connection: close\r\n\r\n");
+	}
+	assert_int_equal (http_connections (one), 0);
 	http_destroy (&one);
+	two = http_create (f.loop, &o, &err);
+	assert_int_equal (http_listen_fd (two, dup (fd), &err), f.port);
+	for (int i = 0; i < 40; i++) {
+		assert_true (hear (&f, fds[i], &b, NULL));
+		close (fds[i]);
+	}
+	assert_int_equal (f.requests, 40);
 	http_destroy (&two);
+	close (fd);
+	buf_fini (&b);
 	fx_stop (&f);
 }
 
@@ -990,7 +1020,8 @@ int main (void)
 		cmocka_unit_test (test_drain),
 		cmocka_unit_test (test_query_params),
 		cmocka_unit_test (test_connection_limit),
-		cmocka_unit_test (test_reuseport),
+		cmocka_unit_test (test_listen_refuses),
+		cmocka_unit_test (test_listening_socket_is_shared),
 		cmocka_unit_test (test_idle_connections),
 		cmocka_unit_test (test_emfile),
 	};

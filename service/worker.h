@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker process, which the master starts: its main. */
+#ifndef SERVICE_WORKER_H
+#define SERVICE_WORKER_H
+
+/* Descriptors that it gets. */
+enum {
+	WORKER_READY_FD = 3,		/* a pipe: it writes a byte when it serves */
+	WORKER_LISTEN_FD = 4,		/* the first of its sockets, bound */
+};
+
+/* argv: INDEX PARENT_PID SOCKETS CONFIG [KEY=VALUE...]; SOCKETS is their number, CONFIG may be "". The exit status. */
+int worker_run (int argc, char **argv);
+
+#endif
