@@ -77,6 +77,7 @@ static int set_number (struct load *ld, const struct conf_key *k, size_t line, c
 	static const char *const what[] = {
 		[CONF_INT] = "a whole number", [CONF_DURATION_MS] = "a duration such as 500ms, 30s, 10m, 2h or 7d",
 		[CONF_SIZE] = "a size such as 64KiB, 10MiB or 1GiB",
+		[CONF_WALLTIME_S] = "a time such as 30m, 2h, 01:30:00 or 1-12:00:00",
 	};
 	int64_t v = 0;
 	int bad;
@@ -87,7 +88,8 @@ static int set_number (struct load *ld, const struct conf_key *k, size_t line, c
 		v = strtoll (s, &end, 10);
 		bad = errno || end == s || *end || !strchr ("-0123456789", *s);
 	} else
-		bad = k->type == CONF_SIZE ? conf_parse_size (s, &v) : conf_parse_duration (s, &v);
+		bad = k->type == CONF_SIZE ? conf_parse_size (s, &v) : k->type == CONF_WALLTIME_S ? conf_parse_walltime (s, &v)
+											  : conf_parse_duration (s, &v);
 	if (!bad && ((!k->min && !k->max) || (v >= k->min && v <= k->max))) {
 		*(int64_t *) (ld->out + k->offset) = v;
 		return 0;
@@ -100,7 +102,7 @@ static int set_number (struct load *ld, const struct conf_key *k, size_t line, c
 		problem (ld, line, k->key, "expected %s, got \"%.100s\"", what[k->type], s);
 	else
 		problem (ld, line, k->key, "expected %lld..%lld %s, got \"%.100s\" (%lld)", (long long) k->min,
-			 (long long) k->max, k->type == CONF_SIZE ? "bytes" : "ms", s, (long long) v);
+			 (long long) k->max, k->type == CONF_SIZE ? "bytes" : k->type == CONF_WALLTIME_S ? "seconds" : "ms", s, (long long) v);
 	return -1;
 }
 
@@ -198,6 +200,7 @@ static int set_scalar (struct load *ld, const struct conf_key *k, size_t line, c
 	case CONF_INT:
 	case CONF_DURATION_MS:
 	case CONF_SIZE:
+	case CONF_WALLTIME_S:
 		return set_number (ld, k, line, s);
 	case CONF_DOUBLE:
 		return set_double (ld, k, line, s);

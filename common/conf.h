@@ -21,6 +21,7 @@
 enum conf_type {
 	CONF_STRING, CONF_INT, CONF_BOOL, CONF_DOUBLE,
 	CONF_DURATION_MS, CONF_SIZE, CONF_PATH, CONF_SECRET_FILE,
+	CONF_WALLTIME_S,	/* seconds of a batch job; see conf_parse_walltime */
 	CONF_ENUM,		/* one of `choices`, blank separated */
 	CONF_STRING_LIST,	/* YAML sequence of strings -> struct conf_list */
 	CONF_STRING_MAP,	/* YAML mapping of strings -> struct conf_list of key, value, key, value */
@@ -55,6 +56,8 @@ void conf_print_man (const struct conf_key *table, FILE *to);
 
 int conf_parse_duration (const char *s, int64_t *ms);
 int conf_parse_size (const char *s, int64_t *bytes);
+/* A job's time as batch systems write it: "MM:SS" "HH:MM:SS" "D-HH" "D-HH:MM" "D-HH:MM:SS"; or as a duration, "30m" "2h"; or seconds. */
+int conf_parse_walltime (const char *s, int64_t *seconds);
 /* Read a secret file of at most max bytes (trailing newline removed); refuses one that group or others can read. */
 char *conf_read_secret (const char *path, size_t max, struct err *err);
 

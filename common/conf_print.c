@@ -9,7 +9,7 @@
 
 static const char *const type_text[] = {
 	[CONF_STRING] = "text", [CONF_INT] = "whole number", [CONF_BOOL] = "true or false", [CONF_DOUBLE] = "number",
-	[CONF_DURATION_MS] = "duration", [CONF_SIZE] = "size", [CONF_PATH] = "path",
+	[CONF_DURATION_MS] = "duration", [CONF_WALLTIME_S] = "time of a job", [CONF_SIZE] = "size", [CONF_PATH] = "path",
 	[CONF_SECRET_FILE] = "path of a file that only its owner can read", [CONF_ENUM] = "one of",
 	[CONF_STRING_LIST] = "list of text", [CONF_STRING_MAP] = "mapping of names to text",
 };
@@ -41,8 +41,8 @@ static void print_size (int64_t n, FILE *to)
 
 static void print_bound (const struct conf_key *k, int64_t v, FILE *to)
 {
-	if (k->type == CONF_DURATION_MS)
-		print_duration (v, to);
+	if (k->type == CONF_DURATION_MS || k->type == CONF_WALLTIME_S)
+		print_duration (k->type == CONF_WALLTIME_S ? v * 1000 : v, to);
 	else if (k->type == CONF_SIZE)
 		print_size (v, to);
 	else
@@ -55,7 +55,7 @@ static void print_facts (const struct conf_key *k, FILE *to)
 	fputs (type_text[k->type], to);
 	if (k->type == CONF_ENUM)
 		fprintf (to, ": %s", k->choices);
-	if (k->type == CONF_INT || k->type == CONF_DOUBLE || k->type == CONF_DURATION_MS || k->type == CONF_SIZE)
+	if (k->type == CONF_INT || k->type == CONF_DOUBLE || k->type == CONF_DURATION_MS || k->type == CONF_SIZE || k->type == CONF_WALLTIME_S)
 		if (k->min || k->max) {
 			fputs (", ", to);
 			print_bound (k, k->min, to);
@@ -109,7 +109,7 @@ static void print_key (const struct conf_key *k, const char *name, int depth, FI
 {
 	static const char *const sample[] = {
 		[CONF_STRING] = "CHANGE-ME", [CONF_INT] = "1", [CONF_BOOL] = "false", [CONF_DOUBLE] = "1.0",
-		[CONF_DURATION_MS] = "30s", [CONF_SIZE] = "1MiB", [CONF_PATH] = "/path", [CONF_SECRET_FILE] = "/path/of/file",
+		[CONF_DURATION_MS] = "30s", [CONF_WALLTIME_S] = "1h", [CONF_SIZE] = "1MiB", [CONF_PATH] = "/path", [CONF_SECRET_FILE] = "/path/of/file",
 		[CONF_ENUM] = "", [CONF_STRING_LIST] = "[a, b]", [CONF_STRING_MAP] = "{name: value}",
 	};
 	const char *v = k->def ? k->def : k->type == CONF_ENUM ? k->choices : sample[k->type];

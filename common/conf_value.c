@@ -57,6 +57,51 @@ int conf_parse_size (const char *s, int64_t *bytes)
 	return parse_units (s, size_units, bytes);
 }
 
+/* One number of a time; *s is moved behind it. At most 7 digits, so that no sum can overflow. */
+static int time_part (const char **s, int64_t *v)
+{
+	int n = 0;
+
+	for (*v = 0; isdigit ((unsigned char) **s); (*s)++) {
+		if (++n > 7)
+			return -1;
+		*v = *v * 10 + (**s - '0');
+	}
+	return n ? 0 : -1;
+}
+
+int conf_parse_walltime (const char *s, int64_t *seconds)
+{
+	int64_t part[3], days = 0, ms;
+	const char *p = s, *dash = strchr (s, '-');
+	int n = 0;
+
+	if (!strpbrk (s, ":-") && s[strspn (s, "0123456789")]) {
+		if (conf_parse_duration (s, &ms) < 0)
+			return -1;
+		*seconds = (ms + 999) / 1000;
+		return 0;
+	}
+	if (dash && (time_part (&p, &days) < 0 || p++ != dash))
+		return -1;
+	for (;;) {
+		if (n == 3 || time_part (&p, &part[n++]) < 0)
+			return -1;
+		if (*p != ':')
+			break;
+		p++;
+	}
+	if (*p)
+		return -1;
+	if (dash)	/* D-HH[:MM[:SS]] */
+		*seconds = days * 86400 + part[0] * 3600 + (n > 1 ? part[1] * 60 : 0) + (n > 2 ? part[2] : 0);
+	else if (n == 3)
+		*seconds = part[0] * 3600 + part[1] * 60 + part[2];
+	else
+		*seconds = n == 2 ? part[0] * 60 + part[1] : part[0];
+	return 0;
+}
+
 /* On the open file, so that what was checked is what is read. */
 static int check_private (int fd, const char *path, struct err *err)
 {

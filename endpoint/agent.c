@@ -7,6 +7,7 @@
  *     STOP     | managers get SIGTERM          | all blocks ended
  *     GIVE_UP  | blocks ended                  | results acknowledged, or LAST_MS passed -> BYE, exit */
 #include "endpoint/agent.h"
+#include "endpoint/addresses.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/spawn.h"
@@ -42,7 +43,7 @@ struct agent {
 	void *zctx;
 	struct rundir rundir;
 	struct keys keys, listen_keys, manager_keys;
-	char *manager_key_file;
+	char *manager_key_file, *connect;
 	struct spool *spool;
 	struct dispatch *dispatch;
 	struct managers *managers;
@@ -387,7 +388,7 @@ static char **block_argv (const char *block, unsigned node, unsigned nodes, void
 {
 	struct agent *a = arg;
 	struct agent_command c = {
-		.config = a->config, .address = managers_address (a->managers), .endpoint_id = a->id, .dir = a->rundir.dir,
+		.config = a->config, .address = a->connect, .endpoint_id = a->id, .dir = a->rundir.dir,
 		.server_key = a->manager_key_file ? a->listen_keys.public_key : NULL, .key_file = a->manager_key_file,
 		.parent_pid = config_provider (a->config)->local ? (long) getpid () : 0,
 	};
@@ -445,6 +446,11 @@ static void block_lost (const char *block, const char *why, void *arg)
 		remove_dirs (a, block);
 }
 
+static bool block_connected (const char *block, void *arg)
+{
+	return dispatch_block_connected (((struct agent *) arg)->dispatch, block);
+}
+
 static void blocks_changed (void *arg)
 {
 	struct agent *a = arg;
@@ -458,7 +464,7 @@ static void blocks_changed (void *arg)
 
 static const struct blocks_ops block_calls = {
 	.argv = block_argv, .tasks = tasks_in_hand, .idle_ms = block_idle_ms, .releasing = block_releasing, .lost = block_lost,
-	.changed = blocks_changed,
+	.connected = block_connected, .changed = blocks_changed,
 };
 
 static void tasks_waiting (void *arg)
@@ -467,6 +473,16 @@ static void tasks_waiting (void *arg)
 
 	if (a->blocks)
 		blocks_poke (a->blocks);
+}
+
+static void block_words (const char *block, struct buf *out, void *arg)
+{
+	struct agent *a = arg;
+
+	if (a->blocks)
+		blocks_describe (a->blocks, block, out);
+	else
+		buf_str (out, *block ? block : "unknown");
 }
 
 static void manager_up (const char *block, void *arg)
@@ -490,7 +506,7 @@ static int make_storage (struct agent *a, struct err *err)
 		.routing = (enum route_mode) c->routing, .function_cache_bytes = (size_t) c->function_cache_bytes,
 		.allowed_functions = &c->allowed_functions, .retries_on_loss = c->retries_on_loss, .hold_ms = c->threshold_ms,
 		.max_tasks = c->queue_max_tasks, .max_bytes = c->queue_max_bytes, .max_unspooled_bytes = c->spool_max_unspooled_bytes,
-		.node = a->host, .tasks_waiting = tasks_waiting, .manager_up = manager_up, .arg = a,
+		.node = a->host, .tasks_waiting = tasks_waiting, .manager_up = manager_up, .block_words = block_words, .arg = a,
 	};
 
 	if (keys_read (&a->keys, a->paths->key, err) < 0 || rundir_make (&a->rundir, a->paths, err) < 0)
@@ -501,11 +517,25 @@ static int make_storage (struct agent *a, struct err *err)
 	return (a->dispatch = dispatch_create (a->loop, &d, err)) ? 0 : -1;
 }
 
+/* What managers are told to connect to. */
+static void offer (struct agent *a, bool tcp)
+{
+	const char *listening = managers_address (a->managers), *colon = strrchr (listening, ':');
+	struct buf list;
+
+	buf_init (&list, 65536);
+	if (tcp && colon)
+		addresses_offer (a->config, colon + 1, &list);
+	a->connect = xstrdup (list.len ? (const char *) list.data : listening);
+	buf_fini (&list);
+	log_info ("agent", "managers connect to", "address=%s", a->connect);
+}
+
 static int make_managers (struct agent *a, struct err *err)
 {
 	const struct config *c = a->config;
-	bool tcp = c->manager_transport == CONFIG_TCP;
-	char *address = tcp ? xasprintf ("tcp://%s:*", c->manager_address) : xasprintf ("ipc://%s/managers.sock", a->rundir.dir);
+	bool tcp = config_over_tcp (c);
+	char *address = tcp ? addresses_listen (c) : xasprintf ("ipc://%s/managers.sock", a->rundir.dir);
 	struct managers_opts o = {
 		.address = address, .heartbeat_ms = c->heartbeat_ms, .threshold_ms = c->threshold_ms,
 		.max_payload_bytes = (uint32_t) c->max_payload_bytes, .max_result_bytes = (uint32_t) c->max_result_bytes,
@@ -524,8 +554,10 @@ static int make_managers (struct agent *a, struct err *err)
 	if (rc == 0 && !(a->managers = managers_create (a->loop, a->zctx, &o, err)))
 		rc = -1;
 	free (address);
-	if (rc == 0)
+	if (rc == 0) {
+		offer (a, tcp);
 		dispatch_connect (a->dispatch, NULL, a->managers);
+	}
 	return rc;
 }
 
@@ -534,6 +566,7 @@ static int make_blocks (struct agent *a, struct err *err)
 	const struct config *c = a->config;
 	struct blocks_opts o = {
 		.provider = config_provider (c), .provider_conf = config_of_provider (c, config_provider (c)), .log_dir = a->paths->logs,
+		.endpoint = a->paths->name,
 		.limits = { .init_blocks = c->init_blocks, .min_blocks = c->min_blocks, .max_blocks = c->max_blocks,
 			    .slots_per_block = c->nodes_per_block * (int64_t) config_workers (c), .parallelism = c->parallelism,
 			    .idle_timeout_ms = c->idle_timeout_ms },
@@ -560,6 +593,7 @@ static int make_service (struct agent *a, struct err *err)
 	a->service = service_create (a->loop, &o, err);
 	if (token)
 		explicit_bzero (token, strlen (token));
+	unsetenv ("WEFT_TOKEN");	/* what we start has no use for it, and functions must not see it */
 	free (token);
 	return a->service ? 0 : -1;
 }
@@ -615,6 +649,7 @@ static void unmake (struct agent *a)
 	if (a->manager_key_file)
 		unlink (a->manager_key_file);
 	free (a->manager_key_file);
+	free (a->connect);
 	if (a->loop) {
 		loop_timer_destroy (&a->lost);
 		loop_timer_destroy (&a->ending);

@@ -25,6 +25,7 @@ struct block {
 	enum block_state state;
 	int64_t since_ms, created_ms, up_ms;
 	bool doomed;		/* we cancelled it because of a failure of its own */
+	char text[300];		/* what the provider said last */
 	struct block *next;
 };
 
@@ -126,8 +127,8 @@ static void on_ended (struct blocks *b, struct block *k, bool failed, const char
 			count_failure (b, k->id, why);
 		}
 	} else {
-		snprintf (why, sizeof (why), "it was released");
-		log_info ("blocks", "block released", "block=%s", k->id);
+		snprintf (why, sizeof (why), "%.255s", *text && k->state != BLOCK_STOPPING ? text : "it was released");
+		log_info ("blocks", "block released", "block=%s why=%s", k->id, why);
 	}
 	b->o.ops->lost (k->id, k->doomed ? "it did not connect in time" : why, b->o.arg);
 	block_remove (b, k);
@@ -142,10 +143,15 @@ static void on_block (const char *id, enum provider_state state, bool failed, co
 
 	if (!k)
 		return;
-	if (state == PROVIDER_ENDED)
+	if (state == PROVIDER_ENDED) {
 		on_ended (b, k, failed, text);
-	else if (state == PROVIDER_RUNNING && k->state == BLOCK_PENDING)
+		return;
+	}
+	snprintf (k->text, sizeof (k->text), "%s", text);
+	if (state == PROVIDER_RUNNING && k->state == BLOCK_PENDING)
 		set_state (b, k, BLOCK_STARTING);
+	else if (state == PROVIDER_PENDING && k->state == BLOCK_STARTING)
+		set_state (b, k, BLOCK_PENDING);	/* the scheduler queued it again */
 }
 
 static void argv_free (char ***argv, unsigned n)
@@ -172,7 +178,7 @@ static int start_block (struct blocks *b)
 {
 	struct block *k = xcalloc (1, sizeof (*k));
 	char ***argv = xcalloc (b->o.nodes, sizeof (*argv));
-	struct provider_block pb = { .nodes = b->o.nodes, .log_dir = b->log_dir };
+	struct provider_block pb = { .nodes = b->o.nodes, .log_dir = b->log_dir, .endpoint = b->o.endpoint };
 	struct err err;
 	int rc;
 
@@ -322,14 +328,23 @@ static void on_poke (void *arg)
 	strategy (arg);
 }
 
+static bool is_connected (const char *id, void *arg)
+{
+	struct blocks *b = arg;
+
+	return b->o.ops->connected && b->o.ops->connected (id, b->o.arg);
+}
+
 struct blocks *blocks_create (struct loop *l, const struct blocks_opts *o, struct err *err)
 {
 	struct blocks *b = xcalloc (1, sizeof (*b));
-	struct provider_env env = { .loop = l, .conf = o->provider_conf, .on_block = on_block, .arg = b };
+	struct provider_env env = { .loop = l, .conf = o->provider_conf, .on_block = on_block, .connected = is_connected, .arg = b,
+				    .endpoint = o->endpoint };
 
 	b->loop = l;
 	b->o = *o;
 	b->log_dir = xstrdup (o->log_dir);
+	env.log_dir = b->log_dir;
 	b->failures = xcalloc ((size_t) o->max_failures_per_hour, sizeof (*b->failures));
 	b->tick = loop_timer_create (l, on_tick, b);
 	b->poke = loop_defer_create (l, on_poke, b);
@@ -422,10 +437,34 @@ void blocks_stats (struct blocks *b, struct blocks_stats *out)
 	out->started = b->nstarted;
 	out->failed = b->nfailed;
 	out->error = b->error;
+	out->scheduler = b->o.provider->trouble ? b->o.provider->trouble (b->provider) : "";
+}
+
+void blocks_describe (struct blocks *b, const char *block, struct buf *out)
+{
+	size_t at;
+
+	buf_str (out, *block ? block : "unknown");
+	if (!b->o.provider->job)
+		return;
+	buf_str (out, " (");
+	at = out->len;
+	b->o.provider->job (b->provider, block, out);
+	if (out->len == at)
+		buf_str (out, "no job");
+	buf_char (out, ')');
 }
 
 void blocks_each (struct blocks *b, blocks_f *cb, void *arg)
 {
-	for (struct block *k = b->list; k; k = k->next)
-		cb (k->id, k->state, clock_now_ms () - k->created_ms, arg);
+	struct buf job;
+
+	buf_init (&job, 4096);
+	for (struct block *k = b->list; k; k = k->next) {
+		buf_clear (&job);
+		if (b->o.provider->job)
+			b->o.provider->job (b->provider, k->id, &job);
+		cb (&(struct blocks_view) { k->id, job.len ? (const char *) job.data : "", k->text, k->state, clock_now_ms () - k->created_ms }, arg);
+	}
+	buf_fini (&job);
 }

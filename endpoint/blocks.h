@@ -21,6 +21,8 @@ struct blocks_ops {
 	/* The command of node `node` of a block, a NULL-terminated vector of owned strings. */
 	char **(*argv) (const char *block, unsigned node, unsigned nodes, void *arg);
 	int64_t (*tasks) (void *arg);			/* in hand */
+	/* Is a manager of it connected? May be NULL: nobody asks. */
+	bool (*connected) (const char *block, void *arg);
 	/* Idle for how long (ms), -1 = it has work or no manager yet. */
 	int64_t (*idle_ms) (const char *block, void *arg);
 	/* It is about to be released: give its managers nothing more. */
@@ -33,6 +35,7 @@ struct blocks_opts {
 	const struct provider *provider;
 	const void *provider_conf;
 	const char *log_dir;			/* copied */
+	const char *endpoint;			/* its name; borrowed for life */
 	struct scale_limits limits;
 	unsigned nodes;
 	int64_t period_ms, max_failures_per_hour, connect_timeout_ms, stop_grace_ms;
@@ -48,9 +51,18 @@ void blocks_manager_up (struct blocks *b, const char *block);
 void blocks_stop_all (struct blocks *b, int64_t grace_ms);
 size_t blocks_count (const struct blocks *b);		/* with those that are stopping */
 
-struct blocks_stats { unsigned active, pending, up, stopping; unsigned failures_last_hour; uint64_t started, failed; const char *error; };
-void blocks_stats (struct blocks *b, struct blocks_stats *out);	/* error: borrowed, "" when fine */
-typedef void blocks_f (const char *block, enum block_state s, int64_t age_ms, void *arg);
+struct blocks_stats {
+	unsigned active, pending, up, stopping;
+	unsigned failures_last_hour;
+	uint64_t started, failed;
+	const char *error, *scheduler;	/* borrowed, "" when fine; scheduler: what is wrong with it */
+};
+void blocks_stats (struct blocks *b, struct blocks_stats *out);
+/* One block, borrowed. job: the scheduler's, for people; text: what the scheduler says of it; both "" when there is nothing to say. */
+struct blocks_view { const char *id, *job, *text; enum block_state state; int64_t age_ms; };
+typedef void blocks_f (const struct blocks_view *v, void *arg);
+/* "b7 (Slurm job 123 on node1)" to the end of out. */
+void blocks_describe (struct blocks *b, const char *block, struct buf *out);
 void blocks_each (struct blocks *b, blocks_f *cb, void *arg);
 
 #endif

@@ -15,6 +15,7 @@ struct cmd_status { bool json; };
 struct cmd_logs { bool follow; int64_t lines; bool blocks; };
 struct cmd_delete { bool force, yes; };
 struct cmd_doctor { bool json; };
+struct cmd_render { struct cli_strings set; };
 
 int cmd_configure (void *opts, int argc, char **argv);
 int cmd_start (void *opts, int argc, char **argv);

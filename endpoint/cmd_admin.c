@@ -2,6 +2,7 @@
 /* register, delete, render. */
 #include "common/fetch.h"
 #include "common/xmem.h"
+#include "endpoint/addresses.h"
 #include "endpoint/agent.h"
 #include "endpoint/cmd.h"
 #include "endpoint/keys.h"
@@ -178,6 +179,7 @@ int cmd_delete (void *opts, int argc, char **argv)
 /* What the agent would run for a block, with the addresses that are only known when it runs left as words. */
 int cmd_render (void *opts, int argc, char **argv)
 {
+	const struct cmd_render *o = opts;
 	struct paths p;
 	struct config *c;
 	struct identity who = { 0 };
@@ -185,23 +187,29 @@ int cmd_render (void *opts, int argc, char **argv)
 	char id[ID_TEXT] = "ENDPOINT-ID";
 	int rc = cmd_open (&p, argc, argv);
 
-	(void) opts;
 	if (rc)
 		return rc;
-	if (!(c = cmd_config (&p, NULL))) {
+	if (!(c = cmd_config (&p, o->set.v))) {
 		paths_fini (&p);
 		return 1;
 	}
 	if (identity_load (&who, p.identity, NULL) == 0 && who.known)
 		id_text (&who.id, id);
-	char *ipc = xasprintf ("ipc://%s/managers.sock", p.run), *tcp = xasprintf ("tcp://%s:PORT", c->manager_address);
-	bool over_tcp = c->manager_transport == CONFIG_TCP;
-	struct agent_command a = { .config = c, .address = over_tcp ? tcp : ipc, .endpoint_id = id, .dir = p.run,
-				   .server_key = over_tcp ? "SERVER-KEY" : NULL, .key_file = over_tcp ? "KEY-FILE" : NULL };
+	char *ipc = xasprintf ("ipc://%s/managers.sock", p.run), *key_file = xasprintf ("%s/manager.key", p.run);
+	bool over_tcp = config_over_tcp (c);
+	struct buf tcp;
+	struct agent_command a = { .config = c, .address = ipc, .endpoint_id = id, .dir = p.run,
+				   .server_key = over_tcp ? "SERVER-KEY" : NULL, .key_file = over_tcp ? key_file : NULL };
 	unsigned nodes = (unsigned) c->nodes_per_block;
 	char ***argvs = xcalloc (nodes, sizeof (*argvs));
-	struct provider_block b = { .id = "b1", .nodes = nodes, .argv = (const char *const *const *) argvs, .log_dir = p.logs };
+	struct provider_block b = { .id = "b1", .nodes = nodes, .argv = (const char *const *const *) argvs, .log_dir = p.logs,
+				    .endpoint = p.name };
 
+	buf_init (&tcp, 65536);
+	if (over_tcp) {
+		addresses_offer (c, "PORT", &tcp);
+		a.address = (const char *) tcp.data;
+	}
 	for (unsigned i = 0; i < nodes; i++)
 		argvs[i] = agent_argv (&a, "b1", i, nodes);
 	buf_init (&out, 64 << 20);
@@ -215,7 +223,8 @@ int cmd_render (void *opts, int argc, char **argv)
 	}
 	free (argvs);
 	free (ipc);
-	free (tcp);
+	free (key_file);
+	buf_fini (&tcp);
 	config_free (&c);
 	paths_fini (&p);
 	return 0;

@@ -117,6 +117,7 @@ static void line (const char *key, const char *value)
 static void print_status (const json_t *st)
 {
 	const json_t *managers = json_object_get (st, "managers"), *blocks = json_object_get (st, "blocks");
+	const json_t *list = json_object_get (blocks, "list");
 	const char *spool_error = cmd_text (json_object_get (st, "spool"), "error");
 
 	line ("name", cmd_text (st, "name"));
@@ -138,6 +139,12 @@ static void print_status (const json_t *st)
 	printf ("%-12s %" PRId64 " (%s): %" PRId64 " up, %" PRId64 " pending; %" PRId64 " started, %" PRId64 " failed\n", "blocks",
 		cmd_int (st, "blocks", "active"), cmd_text (st, "provider"), cmd_int (st, "blocks", "up"), cmd_int (st, "blocks", "pending"),
 		cmd_int (st, "blocks", "started"), cmd_int (st, "blocks", "failed"));
+	for (size_t i = 0; i < json_array_size (list); i++) {
+		const json_t *b = json_array_get (list, i);
+		const char *job = cmd_text (b, "job"), *said = cmd_text (b, "text");
+		if (*job || *said)
+			printf ("  %-20s %s%s%s%s%s\n", cmd_text (b, "id"), cmd_text (b, "state"), *job ? ", " : "", job, *said ? ": " : "", said);
+	}
 	for (size_t i = 0; i < json_array_size (managers); i++) {
 		const json_t *m = json_array_get (managers, i);
 		printf ("  %-20s block %s, pid %" PRId64 ", %" PRId64 " tasks on %" PRId64 " slots, %" PRId64 " done\n", cmd_text (m, "node"),
@@ -147,6 +154,7 @@ static void print_status (const json_t *st)
 	printf ("%-12s %" PRId64 " results not acknowledged, %" PRId64 " of them not on disk, %" PRId64 " bytes\n", "spool",
 		cmd_int (st, "spool", "results"), cmd_int (st, "spool", "unspooled"), cmd_int (st, "spool", "disk_bytes"));
 	line ("spool error", spool_error);
+	line ("scheduler", cmd_text (blocks, "scheduler"));
 	line ("block error", cmd_text (blocks, "error"));
 	line ("error", cmd_text (st, "error"));
 }
@@ -182,7 +190,7 @@ static void show_blocks (const struct paths *p, int lines)
 	struct dirent *e;
 
 	while (d && (e = readdir (d)))
-		if (strncmp (e->d_name, "block-", 6) == 0) {
+		if (strncmp (e->d_name, "block-", 6) == 0 && strcmp (e->d_name + strlen (e->d_name) - 4, ".log") == 0) {
 			char *path = xasprintf ("%s/%s", p->logs, e->d_name);
 			printf ("==> %s <==\n", path);
 			logtail_print (path, lines, stdout);

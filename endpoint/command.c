@@ -32,6 +32,7 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 	struct args a = { xcalloc (ARGS_MAX + 1, sizeof (*a.v)), 0 };
 	const struct config *cf = c->config;
 	char host[256] = "localhost";
+	bool local = config_provider (cf)->local;
 	char *worker = paths_program (cf->worker_bin, "weft-worker");
 
 	gethostname (host, sizeof (host) - 1);
@@ -39,12 +40,15 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 	add (&a, "--connect", "%s", c->address);
 	add (&a, "--endpoint-id", "%s", c->endpoint_id);
 	add (&a, "--block", "%s", block);
-	if (nodes > 1)
+	if (local && nodes > 1)
 		add (&a, "--node", "%s-%u", host, node);
-	else
+	else if (local)
 		add (&a, "--node", "%s", host);
-	add (&a, "--workers", "%u", config_workers (cf));
-	add (&a, "--dir", "%s/%s-%u", c->dir, block, node);
+	/* elsewhere the node knows its name, its processors and its own disk, and the script how much time is left */
+	if (local || cf->workers_per_node)
+		add (&a, "--workers", "%u", config_workers (cf));
+	if (local)
+		add (&a, "--dir", "%s/%s-%u", c->dir, block, node);
 	if (c->parent_pid)
 		add (&a, "--parent-pid", "%ld", c->parent_pid);
 	if (c->server_key) {

@@ -31,10 +31,14 @@ static const struct conf_key own[] = {
 	  "The weft-worker program; found beside weft-endpoint or on PATH when not set." },
 	{ "manager_bin", CONF_PATH, AT (manager_bin), NULL, 0, 0, NULL, false,
 	  "The weft-manager program; found beside weft-endpoint or on PATH when not set." },
-	{ "manager_transport", CONF_ENUM, AT (manager_transport), "ipc", 0, 0, "ipc tcp", false,
-	  "How managers reach the agent: a socket in a private directory of this host, or TCP with keys made at each start." },
-	{ "manager_address", CONF_STRING, AT (manager_address), "127.0.0.1", 0, 255, NULL, false,
-	  "With tcp: the address to listen on and to give to managers." },
+	{ "manager_transport", CONF_ENUM, AT (manager_transport), "auto", 0, 0, "auto ipc tcp", false,
+	  "How managers reach the agent: a socket in a private directory of this host, or TCP with keys made at each start. "
+	  "auto: the socket when the provider's nodes are this host, else TCP." },
+	{ "manager_address", CONF_STRING, AT (manager_address), NULL, 0, 1000, NULL, false,
+	  "With TCP: the address of this host that nodes reach, a number or a name; several with blanks between. "
+	  "Not set: all that this host has are offered, and each node takes the first that answers." },
+	{ "manager_port", CONF_INT, AT (manager_port), "0", 0, 65535, NULL, false,
+	  "With TCP: the port to listen on, where a firewall lets only some through; 0 = any." },
 	{ "service.url", CONF_STRING, AT (service_url), NULL, 0, 1024, NULL, false,
 	  "Address of weft-service; WEFT_URL, else http://127.0.0.1:5000, when not set." },
 	{ "service.token_file", CONF_SECRET_FILE, AT (service_token_file), NULL, 0, 0, NULL, false,
@@ -139,6 +143,11 @@ static int check (const struct config *c, struct err *err)
 		return err_set (err, ERR_INVALID, FAULT_USER, "scaling.min_blocks is larger than scaling.max_blocks");
 	if (c->threshold_ms < 2 * c->heartbeat_ms)
 		return err_set (err, ERR_INVALID, FAULT_USER, "heartbeat.threshold must be at least twice heartbeat.interval");
+	if (c->manager_transport == CONFIG_IPC && !config_provider (c)->local)
+		return err_set (err, ERR_INVALID, FAULT_USER, "manager_transport: ipc does not reach the nodes of provider %s; set auto or tcp",
+				config_provider (c)->name);
+	if (config_provider (c)->check)
+		return config_provider (c)->check (config_of_provider (c, config_provider (c)), (unsigned) c->nodes_per_block, err);
 	return 0;
 }
 
@@ -180,6 +189,11 @@ const void *config_of_provider (const struct config *c, const struct provider *p
 	for (size_t i = 0; providers[i] && providers[i] != p; i++)
 		at += align16 (providers[i]->conf_bytes);
 	return (const char *) c + at;
+}
+
+bool config_over_tcp (const struct config *c)
+{
+	return c->manager_transport == CONFIG_TCP || (c->manager_transport == CONFIG_AUTO && !config_provider (c)->local);
 }
 
 unsigned config_workers (const struct config *c)

@@ -5,7 +5,7 @@
 #include "common/conf.h"
 #include "endpoint/providers/provider.h"
 
-enum { CONFIG_IPC, CONFIG_TCP };	/* manager_transport */
+enum { CONFIG_AUTO, CONFIG_IPC, CONFIG_TCP };	/* manager_transport */
 
 struct config {
 	char *display_name, *python, *worker_bin, *manager_bin;
@@ -15,6 +15,7 @@ struct config {
 	int64_t retries_on_loss, retries_on_kill;
 	int64_t manager_transport;
 	char *manager_address;
+	int64_t manager_port;
 	char *service_url, *service_token_file, *service_ca_file;
 	char *forwarder_address;
 	int64_t provider_type;
@@ -35,6 +36,7 @@ void config_free (struct config **c);
 const struct provider *config_provider (const struct config *c);
 const void *config_of_provider (const struct config *c, const struct provider *p);	/* borrowed */
 unsigned config_workers (const struct config *c);
+bool config_over_tcp (const struct config *c);	/* how managers reach the agent */
 const char *config_service_url (const struct config *c);	/* from the file, WEFT_URL, or the default */
 /* From the file named, or WEFT_TOKEN; NULL with *err none: no token. Owned by the caller. */
 char *config_token (const struct config *c, struct err *err);

@@ -226,6 +226,14 @@ void dispatch_block_lost (struct dispatch *d, const char *block, const char *why
 		}
 }
 
+bool dispatch_block_connected (const struct dispatch *d, const char *block)
+{
+	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m; m = m->next)
+		if (strcmp (m->block, block) == 0)
+			return true;
+	return false;
+}
+
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block)
 {
 	int64_t now = clock_now_ms (), idle = -1;

@@ -29,6 +29,8 @@ struct dispatch_opts {
 	const char *node;			/* for results made here */
 	void (*tasks_waiting) (void *arg);	/* there is more than the managers can take */
 	void (*manager_up) (const char *block, void *arg);
+	/* "b7 (Slurm job 123 on node1)", for errors; may be NULL. */
+	void (*block_words) (const char *block, struct buf *out, void *arg);
 	void (*empty) (void *arg);		/* draining, and nothing is left */
 	void *arg;
 };
@@ -48,6 +50,7 @@ void dispatch_give_back (struct dispatch *d);
 void dispatch_flush (struct dispatch *d);		/* spool and send what is gathered, now */
 void dispatch_block_releasing (struct dispatch *d, const char *block);
 void dispatch_block_lost (struct dispatch *d, const char *block, const char *why);
+bool dispatch_block_connected (const struct dispatch *d, const char *block);	/* a manager of it is */
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block);
 void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks);	/* for CAPACITY */
 

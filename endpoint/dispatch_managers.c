@@ -55,7 +55,8 @@ static void own_frame (struct queue_task *t)
 
 static void lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why)
 {
-	char text[640];
+	struct buf block;
+	char text[900];
 
 	t->losses++;
 	if (t->losses <= d->o.retries_on_loss) {
@@ -68,8 +69,12 @@ static void lose_task (struct dispatch *d, struct manager *m, struct queue_task 
 		queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
 		return;
 	}
-	snprintf (text, sizeof (text), "the task was lost %d times with the manager that had it; the last one: node %s, block %s: %.300s",
-		  t->losses, m->name, *m->block ? m->block : "unknown", why);
+	buf_init (&block, 4096);
+	if (d->o.block_words)
+		d->o.block_words (m->block, &block, d->o.arg);
+	snprintf (text, sizeof (text), "the task was lost %d times with the manager that had it; the last one: node %s, block %.300s: %.300s",
+		  t->losses, m->name, block.len ? (const char *) block.data : *m->block ? m->block : "unknown", why);
+	buf_fini (&block);
 	d->st.lost++;
 	dispatch_end_task (d, t, STATUS_FAILED, ERR_TASK_LOST, FAULT_SITE, text);
 }

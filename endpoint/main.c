@@ -54,6 +54,10 @@ static const struct cli_opt doctor_opts[] = {
 	OPT (cmd_doctor, "json", 'j', CLI_FLAG, json, NULL, 0, 0, "as JSON"),
 	CLI_END
 };
+static const struct cli_opt render_opts[] = {
+	OPT (cmd_render, "set", 's', CLI_STRINGS, set, "KEY=VALUE", 0, 0, "override the configuration, e.g. --set provider.type=slurm"),
+	CLI_END
+};
 static const struct cli_opt no_opts[] = { CLI_END };
 
 static const struct cli_cmd cmds[] = {
@@ -81,7 +85,9 @@ static const struct cli_cmd cmds[] = {
 	  sizeof (struct cmd_doctor), 0, 1, cmd_doctor },
 	{ "check-config", "[NAME]", "Check the configuration; each problem with file, line and key.", no_opts, 0, 0, 1, cmd_check },
 	{ "print-config", "", "Print a commented example configuration.", no_opts, 0, 0, 0, cmd_print_config },
-	{ "render", "[NAME]", "Print what a block would run, without running it.", no_opts, 0, 0, 1, cmd_render },
+	{ "render", "[OPTIONS] [NAME]",
+	  "Print what a block would run, or the script that would be submitted, and how; nothing is run.", render_opts, sizeof (struct cmd_render), 0, 1,
+	  cmd_render },
 	{ "register", "[NAME]", "Register with the service without starting; also tells it a new name or key.", no_opts, 0, 0, 1, cmd_register },
 	{ "delete", "[OPTIONS] [NAME]", "Stop an endpoint, deregister it, remove its directory.", delete_opts, sizeof (struct cmd_delete), 0, 1,
 	  cmd_delete },

@@ -17,9 +17,13 @@ static void add_time (json_t *j, const char *key, int64_t ns)
 	json_object_set_new (j, key, ns ? json_string (clock_iso (ns, iso)) : json_null ());
 }
 
-static void add_block (const char *block, enum block_state s, int64_t age_ms, void *arg)
+static void add_block (const struct blocks_view *v, void *arg)
 {
-	json_array_append_new (arg, json_pack ("{s:s, s:s, s:I}", "id", block, "state", blocks_state_name (s), "age_ms", (json_int_t) age_ms));
+	json_t *j = json_pack ("{s:s, s:s, s:I}", "id", v->id, "state", blocks_state_name (v->state), "age_ms", (json_int_t) v->age_ms);
+
+	json_object_set_new (j, "job", text (v->job));
+	json_object_set_new (j, "text", text (v->text));
+	json_array_append_new (arg, j);
 }
 
 static json_t *blocks_json (struct blocks *b)
@@ -37,6 +41,7 @@ static json_t *blocks_json (struct blocks *b)
 		       st.stopping, "started", (json_int_t) st.started, "failed", (json_int_t) st.failed, "failures_last_hour",
 		       st.failures_last_hour, "list", list);
 	json_object_set_new (j, "error", text (st.error));
+	json_object_set_new (j, "scheduler", text (st.scheduler));
 	return j;
 }
 

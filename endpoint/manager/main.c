@@ -7,7 +7,9 @@
  *
  * Life: dial the agent; with its WELCOME (which brings the limits) the workers are started; run until SIGTERM, drained, the end of
  * the node's time, or no agent for --orphan-timeout. Then workers are stopped, what has not begun goes back, BYE. */
+#include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -23,6 +25,7 @@
 #include "common/spawn.h"
 #include "common/xmem.h"
 #include "endpoint/manager/dispatch.h"
+#include "endpoint/manager/reach.h"
 #include "endpoint/manager/rooms.h"
 #include "endpoint/manager/upstream.h"
 #include "endpoint/manager/workers.h"
@@ -30,6 +33,7 @@
 #define STOP_GRACE_MS 3000	/* workers, from SIGTERM to SIGKILL */
 #define STOP_LIMIT_MS 6000	/* and then we go whatever happens */
 #define LINGER_MS 1000
+#define TMPDIR_MAX 64		/* a unix socket's path has 107 bytes */
 
 struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *worker_bin, *python, *log_level, *retries_on_kill;
@@ -46,7 +50,8 @@ struct manager {
 	struct upstream *up;
 	struct workers *workers;
 	struct loop_timer *orphan, *end_of_time, *stop_limit;
-	char node[256], worker_bin[PATH_MAX];
+	char node[256], worker_bin[PATH_MAX], dir[PATH_MAX];
+	bool own_dir;			/* made by us: goes with us */
 	bool stopping;
 	int status;
 };
@@ -152,9 +157,9 @@ static void session (bool up, const struct msg_welcome *welcome, void *arg)
 static int dial (struct manager *m, struct err *err)
 {
 	const struct options *o = m->o;
-	char public_key[41], secret_key[41];
+	char public_key[41], secret_key[41], address[REACH_TEXT];
 	struct upstream_opts uo = {
-		.address = o->connect, .node = m->node, .block = o->block ? o->block : "", .server_key = o->server_key,
+		.address = address, .node = m->node, .block = o->block ? o->block : "", .server_key = o->server_key,
 		.slots = (unsigned) o->workers, .heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
 		.ops = &dispatch_upstream_ops, .arg = m->dispatch,
 	};
@@ -167,6 +172,8 @@ static int dial (struct manager *m, struct err *err)
 		uo.public_key = public_key;
 		uo.secret_key = secret_key;
 	}
+	if (reach_first (o->connect, o->orphan_timeout, address, err) < 0)
+		return -1;
 	m->up = upstream_create (m->loop, m->zctx, &uo, err);
 	if (!m->up)
 		return -1;
@@ -174,6 +181,24 @@ static int dial (struct manager *m, struct err *err)
 	loop_timer_start (m->orphan, o->orphan_timeout, false);
 	if (o->time_left_s)
 		loop_timer_start (m->end_of_time, o->time_left_s * 1000 - drain_before_ms (o->time_left_s * 1000), false);
+	return 0;
+}
+
+/* Where we are told; else a private directory of this node, on its own disk. */
+static int make_dir (struct manager *m, struct err *err)
+{
+	const char *base = getenv ("TMPDIR");
+
+	if (m->o->dir) {
+		snprintf (m->dir, sizeof (m->dir), "%s", m->o->dir);
+		return 0;
+	}
+	if (!base || *base != '/' || strlen (base) > TMPDIR_MAX || access (base, W_OK) < 0)
+		base = "/tmp";
+	snprintf (m->dir, sizeof (m->dir), "%s/weft-manager-XXXXXX", base);
+	if (!mkdtemp (m->dir))
+		return err_errno (err, "making a directory under %s", base);
+	m->own_dir = true;
 	return 0;
 }
 
@@ -190,7 +215,7 @@ static int prepare (struct manager *m, struct err *err)
 		return -1;
 	if (!(m->zctx = zmq_ctx_new ()))
 		return err_errno (err, "making a ZeroMQ context");
-	if (!(m->rooms = rooms_create (m->loop, o->dir, err)))
+	if (make_dir (m, err) < 0 || !(m->rooms = rooms_create (m->loop, m->dir, err)))
 		return -1;
 	m->orphan = loop_timer_create (m->loop, orphaned, m);
 	m->end_of_time = loop_timer_create (m->loop, time_ends, m);
@@ -213,6 +238,8 @@ static void tear_down (struct manager *m)
 		loop_timer_destroy (&m->stop_limit);
 	}
 	rooms_destroy (&m->rooms);
+	if (m->own_dir && rmdir (m->dir) < 0)
+		log_warn ("main", "cannot remove the directory", "dir=%s errno=%d", m->dir, errno);
 	if (m->zctx)
 		zmq_ctx_term (m->zctx);
 	loop_destroy (&m->loop);
@@ -238,12 +265,22 @@ static void find_worker (struct manager *m)
 		snprintf (m->worker_bin, sizeof (m->worker_bin), "weft-worker");
 }
 
+/* Those that we may use: a batch system gives a job some of a node's. */
+static int64_t processors (void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity (0, sizeof (set), &set) == 0 && CPU_COUNT (&set) > 0)
+		return CPU_COUNT (&set);
+	return sysconf (_SC_NPROCESSORS_ONLN) > 0 ? sysconf (_SC_NPROCESSORS_ONLN) : 1;
+}
+
 static int complete_options (struct options *o, struct manager *m, struct err *err)
 {
 	struct id id;
 
-	if (!o->connect || !o->dir)
-		return err_set (err, ERR_INVALID, FAULT_USER, "--connect and --dir are needed; see --help");
+	if (!o->connect)
+		return err_set (err, ERR_INVALID, FAULT_USER, "--connect is needed; see --help");
 	if (o->endpoint_id && id_parse (&id, o->endpoint_id, strlen (o->endpoint_id)) < 0)
 		return err_set (err, ERR_INVALID, FAULT_USER, "--endpoint-id: '%s' is not a UUID", o->endpoint_id);
 	if (o->retries_on_kill && (!*o->retries_on_kill || o->retries_on_kill[strspn (o->retries_on_kill, "0123456789")]))
@@ -253,7 +290,7 @@ static int complete_options (struct options *o, struct manager *m, struct err *e
 	else if (gethostname (m->node, sizeof (m->node) - 1) < 0)
 		return err_errno (err, "reading the host's name");
 	if (!o->workers)
-		o->workers = sysconf (_SC_NPROCESSORS_ONLN) > 0 ? sysconf (_SC_NPROCESSORS_ONLN) : 1;
+		o->workers = processors ();
 	if (!o->retries_on_loss)
 		o->retries_on_loss = 5;
 	if (o->no_retry)
@@ -299,12 +336,12 @@ static int run (void *opts, int argc, char **argv)
 
 #define OPT(name, type, field, arg, min, max, help) { name, 0, type, offsetof (struct options, field), arg, min, max, help }
 static const struct cli_opt options[] = {
-	OPT ("connect", CLI_STRING, connect, "URI", 0, 0, "where the agent listens (needed)"),
+	OPT ("connect", CLI_STRING, connect, "URI,...", 0, 0, "where the agent listens; of several the first that answers is taken (needed)"),
 	OPT ("endpoint-id", CLI_STRING, endpoint_id, "UUID", 0, 0, "the endpoint that this node belongs to"),
 	OPT ("block", CLI_STRING, block, "ID", 0, 0, "the block (scheduler's job) that this node belongs to"),
 	OPT ("node", CLI_STRING, node, "NAME", 0, 0, "name of this node (default: the host's)"),
-	OPT ("workers", CLI_INT, workers, "N", 1, 4096, "workers to run (default: one a processor)"),
-	OPT ("dir", CLI_STRING, dir, "DIR", 0, 0, "directory for the socket and the work directories (needed)"),
+	OPT ("workers", CLI_INT, workers, "N", 1, 4096, "workers to run (default: one for each processor that this process may use)"),
+	OPT ("dir", CLI_STRING, dir, "DIR", 0, 0, "directory for socket and work directories (default: one under TMPDIR or /tmp, removed at the end)"),
 	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does"),
 	OPT ("server-key", CLI_STRING, server_key, "Z85", 0, 0, "the agent's CURVE public key"),
 	OPT ("key-file", CLI_STRING, key_file, "FILE", 0, 0, "file with our CURVE secret key"),

@@ -17,17 +17,22 @@ struct provider_block {
 	unsigned nodes;
 	const char *const *const *argv;	/* [node], NULL-terminated vectors */
 	const char *log_dir;		/* <log_dir>/block-<id>-<node>.log takes stdout and stderr */
+	const char *endpoint;		/* the endpoint's name */
 };
 
-/* What a block became. PROVIDER_ENDED comes exactly once, also after cancel. text: why, for people; "" when asked for.
- * failed: it ended by itself. May be called from inside submit and cancel. */
+/* What a block became; again with the same state when only the text is new. PROVIDER_ENDED comes exactly once, also after cancel. text: for
+ * people, the scheduler's own words where it has some; at the end why, "" when asked for. failed: it ended by itself, and that is no
+ * ordinary end (a job's wall time is). May be called from inside submit and cancel. */
 typedef void provider_f (const char *block_id, enum provider_state state, bool failed, const char *text, void *arg);
 
 struct provider_env {
 	struct loop *loop;
 	const void *conf;		/* the provider's own config struct; borrowed for life */
 	provider_f *on_block;
+	/* Is a manager of this block connected? A heartbeat says more than a scheduler's listing. May be NULL. */
+	bool (*connected) (const char *block_id, void *arg);
 	void *arg;
+	const char *endpoint, *log_dir;	/* as in provider_block; borrowed for life */
 };
 
 struct provider {
@@ -41,14 +46,22 @@ struct provider {
 	int (*submit) (void *self, const struct provider_block *b, struct err *err);
 	void (*poll) (void *self);	/* called each strategy period; may be NULL */
 	void (*cancel) (void *self, const char *block_id, int64_t grace_ms);
+	/* Optional. The scheduler's job of a block, for people ("Slurm job 123 on node1"); what is wrong with the scheduler, "" when nothing. */
+	void (*job) (void *self, const char *block_id, struct buf *out);
+	const char *(*trouble) (void *self);
+	/* Optional: refuses what the table cannot; c: the provider's config struct. */
+	int (*check) (const void *conf, unsigned nodes, struct err *err);
+	/* Optional, for `doctor`: what it needs of this host, one after the other; may block. Adds lines "level|check|text". */
+	void (*doctor) (const void *conf, const struct provider_block *b, struct buf *out);
 	/* What would be run or handed to the scheduler, as text. */
 	void (*describe) (const void *conf, const struct provider_block *b, struct buf *out);
 };
 
-extern const struct provider provider_local, provider_dryrun;
+extern const struct provider provider_local, provider_dryrun, provider_slurm;
 extern const struct provider *const providers[];	/* NULL-terminated; the order of provider.type's choices */
-#define PROVIDER_CHOICES "local dryrun"
+#define PROVIDER_CHOICES "local dryrun slurm"
 
+void provider_quote (const char *word, struct buf *out);	/* as one word for a shell */
 void provider_render_argv (const char *const *argv, struct buf *out);	/* quoted for a shell, one line */
 
 #endif

@@ -4,28 +4,33 @@
 
 #include <string.h>
 
-const struct provider *const providers[] = { &provider_local, &provider_dryrun, NULL };
+const struct provider *const providers[] = { &provider_local, &provider_dryrun, &provider_slurm, NULL };
 
-void provider_render_argv (const char *const *argv, struct buf *out)
+void provider_quote (const char *word, struct buf *out)
 {
 	static const char *const plain =
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@,+%";
 
+	if (*word && !word[strspn (word, plain)]) {
+		buf_str (out, word);
+		return;
+	}
+	buf_char (out, '\'');
+	for (const char *p = word; *p; p++) {
+		if (*p == '\'')
+			buf_str (out, "'\\''");
+		else
+			buf_char (out, *p);
+	}
+	buf_char (out, '\'');
+}
+
+void provider_render_argv (const char *const *argv, struct buf *out)
+{
 	for (size_t i = 0; argv[i]; i++) {
 		if (i)
 			buf_char (out, ' ');
-		if (*argv[i] && !argv[i][strspn (argv[i], plain)]) {
-			buf_str (out, argv[i]);
-			continue;
-		}
-		buf_char (out, '\'');
-		for (const char *p = argv[i]; *p; p++) {
-			if (*p == '\'')
-				buf_str (out, "'\\''");
-			else
-				buf_char (out, *p);
-		}
-		buf_char (out, '\'');
+		provider_quote (argv[i], out);
 	}
 	buf_char (out, '\n');
 }

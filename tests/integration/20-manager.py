@@ -563,7 +563,7 @@ def long_directory_gets_a_short_socket():
 @test
 def bad_options_are_refused():
     exe = os.path.join(BUILD, "bin", "weft-manager")
-    for args in ([], ["--connect", "ipc:///tmp/x"], ["--connect", "x", "--dir", "/tmp/weft-none", "--endpoint-id", "1"],
+    for args in ([], ["--dir", "/tmp/weft-none"], ["--connect", "x", "--dir", "/tmp/weft-none", "--endpoint-id", "1"],
                  ["--connect", "x", "--dir", "/tmp/weft-none", "--retries-on-kill", "many"], ["--log-level", "loud"], ["--workers", "0"]):
         p = subprocess.run([exe, *args], capture_output=True, text=True, timeout=20)
         assert p.returncode == 2 and p.stderr, (args, p)

@@ -255,6 +255,25 @@ static void test_units (void **state)
 	assert_int_equal (conf_parse_size ("9999999999TiB", &v), -1);
 }
 
+static void test_walltimes (void **state)
+{
+	static const struct { const char *s; int64_t seconds; } good[] = {
+		{ "90", 90 }, { "10:00", 600 }, { "01:30:00", 5400 }, { "100:00:00", 360000 }, { "1-12", 129600 }, { "1-12:30", 131400 },
+		{ "2-00:00:01", 172801 }, { "30m", 1800 }, { "2h", 7200 }, { "45s", 45 }, { "1500ms", 2 }, { "7d", 604800 },
+	};
+	static const char *const bad[] = { "", ":", "1:", ":1", "1:2:3:4", "-1", "1-", "1-2:3:4:5", "1--2", "1:2m", "12345678", "1 h 5", "UNLIMITED", "1-2m" };
+	int64_t v;
+
+	(void) state;
+	for (size_t i = 0; i < sizeof (good) / sizeof (good[0]); i++) {
+		assert_int_equal (conf_parse_walltime (good[i].s, &v), 0);
+		assert_int_equal (v, good[i].seconds);
+	}
+	for (size_t i = 0; i < sizeof (bad) / sizeof (bad[0]); i++)
+		if (conf_parse_walltime (bad[i], &v) == 0)
+			fail_msg ("'%s' was taken for %d s", bad[i], (int) v);
+}
+
 static void test_files_and_secrets (void **state)
 {
 	char dir[] = "/tmp/test_conf.XXXXXX", path[64], line[100];
@@ -339,6 +358,7 @@ int main (void)
 		cmocka_unit_test (test_all_problems_at_once),
 		cmocka_unit_test (test_required),
 		cmocka_unit_test (test_units),
+		cmocka_unit_test (test_walltimes),
 		cmocka_unit_test (test_files_and_secrets),
 		cmocka_unit_test (test_example_and_man),
 	};
