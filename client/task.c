@@ -21,7 +21,7 @@ struct opts {
 	struct api_opts api;
 	const char *endpoint, *status, *function, *cursor, *input, *map;
 	int64_t time_limit_ms, memory_limit_bytes, timeout_ms, limit, repeat;
-	bool stdin_, trace, no_wait;
+	bool stdin_, trace, no_wait, fresh;
 };
 #define AT(f) offsetof (struct opts, f)
 
@@ -129,6 +129,8 @@ static json_t *send_tasks (struct opts *o, int argc, char **argv, double wait_s,
 	if (json_object_size (l))
 		json_object_set (body, "limits", l);
 	json_decref (l);
+	if (o->fresh)
+		json_object_set_new (body, "memoize", json_false ());
 	path = wait_s > 0 ? xasprintf ("/v3/endpoints/%s/submit?wait=%g", ep, wait_s) : xasprintf ("/v3/endpoints/%s/submit", ep);
 	answer = api_call (&o->api, "POST", path, body, wait_s, err);
 	free (path);
@@ -326,11 +328,11 @@ static int cmd_result (void *op, int argc, char **argv)
 static void print_doc (const json_t *d)
 {
 	static const char *const keys[] = { "task_id", "status", "function_id", "endpoint_id", "task_group_id", "submitted", "node",
-					    "code", "fault", "exit_detail", "reason", NULL };
+					    "code", "fault", "exit_detail", "reason", "memoised", NULL };
 	for (const char *const *k = keys; *k; k++) {
 		json_t *v = json_object_get (d, *k);
 		char *text = json_is_string (v) ? xstrdup (json_string_value (v)) : v && !json_is_null (v) ? json_dumps (v, JSON_ENCODE_ANY) : NULL;
-		if (text && *text)
+		if (text && *text && strcmp (text, "false"))
 			printf ("%-14s %s\n", *k, text);
 		free (text);
 	}
@@ -422,7 +424,8 @@ static int cmd_trace (void *op, int argc, char **argv)
 	{ "map", 'm', CLI_STRING, AT (map), "FILE", 0, 0, "one task per line of the file" }, \
 	{ "repeat", 0, CLI_INT, AT (repeat), "N", 1, 100000, "submit each payload N times" }, \
 	{ "time-limit", 0, CLI_DURATION_MS, AT (time_limit_ms), "TIME", 0, 0, "longest run of each task, like 30s" }, \
-	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of each task, like 512MiB" }
+	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of each task, like 512MiB" }, \
+	{ "fresh", 0, CLI_FLAG, AT (fresh), NULL, 0, 0, "run it, even where an earlier result of a memoised function is known" }
 #define TIMEOUT_OPT \
 	{ "timeout", 't', CLI_DURATION_MS, AT (timeout_ms), "TIME", 0, 0, "give up waiting after this (the tasks go on); default: never" }
 

@@ -36,7 +36,8 @@ void trace_print (const json_t *t, FILE *to)
 	char text[16], line[BAR + 1];
 	size_t i;
 	time_text (total, text);
-	fprintf (to, "task %s: %s, %s\n", api_str (t, "task_id"), api_str (t, "status"), text);
+	fprintf (to, "task %s: %s, %s%s\n", api_str (t, "task_id"), api_str (t, "status"), text,
+		 json_is_true (json_object_get (t, "memoised")) ? ", the result of an earlier call" : "");
 	json_array_foreach (spans, i, s) {
 		double us = json_number_value (json_object_get (s, "us"));
 		bar (at, us, total, line);

@@ -3,8 +3,14 @@
 #ifndef COMMON_DIGEST_H
 #define COMMON_DIGEST_H
 #include <stddef.h>
+#include <stdint.h>
 
 /* Lower-case hex of the SHA-1 of n bytes; "" when this OpenSSL refuses SHA-1. */
 void digest_sha1_hex (const void *p, size_t n, char out[41]);
+
+#define DIGEST_SHA256_BYTES 32
+struct digest_part { const void *p; size_t n; };
+/* SHA-256 of the parts, one after the other. 0, or -1 when there is no memory for it. For one thread. */
+int digest_sha256 (const struct digest_part *parts, size_t n, uint8_t out[DIGEST_SHA256_BYTES]);
 
 #endif

@@ -14,6 +14,7 @@
 #include "common/xmem.h"
 #include "endpoint/control.h"
 #include "endpoint/dispatch.h"
+#include "endpoint/memo.h"
 #include "endpoint/rundir.h"
 #include "endpoint/service.h"
 #include "endpoint/status.h"
@@ -45,6 +46,7 @@ struct agent {
 	struct keys keys, listen_keys, manager_keys;
 	char *manager_key_file, *connect;
 	struct spool *spool;
+	struct memo *memo;		/* NULL: none */
 	struct dispatch *dispatch;
 	struct managers *managers;
 	struct blocks *blocks;
@@ -90,7 +92,7 @@ static json_t *make_status (struct agent *a)
 		.forwarder_address = a->service ? service_identity (a->service)->address : NULL,
 		.provider = config_provider (a->config)->name, .connected = a->connected, .registered = a->registered,
 		.refused = a->refused, .error = a->error, .started_ns = a->started_ns, .connected_ns = a->connected_ns,
-		.dispatch = a->dispatch, .blocks = a->blocks, .spool = a->spool, .managers = a->managers,
+		.dispatch = a->dispatch, .blocks = a->blocks, .spool = a->spool, .memo = a->memo, .managers = a->managers,
 	};
 
 	return status_make (&in);
@@ -495,6 +497,16 @@ static void manager_up (const char *block, void *arg)
 
 /* ---- making and unmaking ------------------------------------------------------------------------------------ */
 
+/* A cache: when it cannot be had, functions are called each time. */
+static void open_memo (struct agent *a)
+{
+	struct memo_opts o = { .dir = a->paths->memo, .max_bytes = (uint64_t) a->config->memo_max_bytes, .max_age_ms = a->config->memo_max_age_ms };
+	struct err err;
+
+	if (o.max_bytes && !(a->memo = memo_open (&o, &err)))
+		log_err (LOG_WARN, "agent", "results are not remembered", &err);
+}
+
 static int make_storage (struct agent *a, struct err *err)
 {
 	const struct config *c = a->config;
@@ -513,7 +525,9 @@ static int make_storage (struct agent *a, struct err *err)
 		return -1;
 	if (!(a->spool = spool_open (&so, err)))
 		return -1;
+	open_memo (a);
 	d.spool = a->spool;
+	d.memo = a->memo;
 	return (a->dispatch = dispatch_create (a->loop, &d, err)) ? 0 : -1;
 }
 
@@ -645,6 +659,7 @@ static void unmake (struct agent *a)
 	managers_destroy (&a->managers, 0);
 	dispatch_destroy (&a->dispatch);
 	spool_close (&a->spool);
+	memo_close (&a->memo);
 	rundir_fini (&a->rundir);
 	if (a->manager_key_file)
 		unlink (a->manager_key_file);

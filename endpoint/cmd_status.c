@@ -153,6 +153,10 @@ static void print_status (const json_t *st)
 	}
 	printf ("%-12s %" PRId64 " results not acknowledged, %" PRId64 " of them not on disk, %" PRId64 " bytes\n", "spool",
 		cmd_int (st, "spool", "results"), cmd_int (st, "spool", "unspooled"), cmd_int (st, "spool", "disk_bytes"));
+	if (cmd_int (st, "memo", "entries"))
+		printf ("%-12s %" PRId64 " results kept, %" PRId64 " bytes; %" PRId64 " tasks answered with one, %" PRId64 " left for room\n", "memo",
+			cmd_int (st, "memo", "entries"), cmd_int (st, "memo", "disk_bytes"), cmd_int (st, "memo", "answered"),
+			cmd_int (st, "memo", "evicted"));
 	line ("spool error", spool_error);
 	line ("scheduler", cmd_text (blocks, "scheduler"));
 	line ("block error", cmd_text (blocks, "error"));

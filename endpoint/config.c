@@ -83,6 +83,11 @@ static const struct conf_key own[] = {
 	  "When this much cannot be written (disk full), no more tasks are taken until it can." },
 	{ "spool.fsync", CONF_ENUM, AT (spool_fsync), "never", 0, 0, "never interval", false,
 	  "never: results survive a crash of the agent; interval: synced each second, so that most survive one of the host." },
+	{ "memo.max_bytes", CONF_SIZE, AT (memo_max_bytes), "128MiB", 0, 1024 * GIB, NULL, false,
+	  "Disk space for results that are kept to answer equal calls of functions that ask for it (memoize); the least recently used go "
+	  "first. 0: no results are kept." },
+	{ "memo.max_age", CONF_DURATION_MS, AT (memo_max_age_ms), "7d", 0, 3650 * 24 * 60 * MIN_MS, NULL, false,
+	  "How old such a result may be; 0 = as old as it gets." },
 	{ "heartbeat.interval", CONF_DURATION_MS, AT (heartbeat_ms), "2s", 50, 5 * MIN_MS, NULL, false,
 	  "Between heartbeats of agent and managers; the forwarder sets its own." },
 	{ "heartbeat.threshold", CONF_DURATION_MS, AT (threshold_ms), "10s", 200, 60 * MIN_MS, NULL, false,
@@ -141,6 +146,8 @@ static int check (const struct config *c, struct err *err)
 {
 	if (c->min_blocks > c->max_blocks)
 		return err_set (err, ERR_INVALID, FAULT_USER, "scaling.min_blocks is larger than scaling.max_blocks");
+	if (c->memo_max_bytes && c->memo_max_bytes < MIB)
+		return err_set (err, ERR_INVALID, FAULT_USER, "memo.max_bytes must be 0 or at least 1MiB");
 	if (c->threshold_ms < 2 * c->heartbeat_ms)
 		return err_set (err, ERR_INVALID, FAULT_USER, "heartbeat.threshold must be at least twice heartbeat.interval");
 	if (c->manager_transport == CONFIG_IPC && !config_provider (c)->local)

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/xmem.h"
 #include "endpoint/adapt.h"
+#include "endpoint/memo.h"
 #include "endpoint/outcome.h"
 #include "proto/functions.h"
 #include "proto/link.h"
@@ -51,6 +52,7 @@ void dispatch_drop_task (struct dispatch *d, struct queue_task *t)
 	struct manager *m = t->owner;
 
 	forget_report (d, t);
+	dispatch_memo_left (d, t);
 	if (m) {
 		m->node.out--;
 		m->node.out_bytes -= t->bytes;
@@ -139,6 +141,8 @@ static void do_work (void *arg)
 {
 	struct dispatch *d = arg;
 
+	if (d->o.memo)
+		memo_commit (d->o.memo);
 	spool_commit (d->spool);
 	dispatch_send_results (d);
 	dispatch_route (d);
@@ -165,6 +169,7 @@ void dispatch_give_back (struct dispatch *d)
 	if (!d->up || !upstream_up (d->up))
 		return;
 	queue_release_held (d->queue, clock_now_ms ());
+	dispatch_memo_release (d);
 	while ((t = queue_front (d->queue)))
 		dispatch_give_back_task (d, t);
 }
@@ -287,12 +292,21 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o,
 	d->queue = queue_create ();
 	d->route = route_create (o->routing);
 	d->functions = functions_create (FUNCTIONS_MAX_COUNT, o->function_cache_bytes);
+	d->flights = map_create ();
 	d->work = loop_defer_create (l, do_work, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);
 	loop_timer_start (d->tick, DISPATCH_TICK_MS, true);
 	if (fill_allowed (d, o->allowed_functions, err) < 0)
 		dispatch_destroy (&d);
 	return d;
+}
+
+static int free_flight (const struct id *k, void *v, void *arg)
+{
+	(void) k;
+	(void) arg;
+	free (v);
+	return 0;
 }
 
 void dispatch_destroy (struct dispatch **dp)
@@ -303,6 +317,9 @@ void dispatch_destroy (struct dispatch **dp)
 		return;
 	loop_timer_destroy (&d->tick);
 	loop_defer_destroy (&d->work);
+	if (d->flights)
+		map_each (d->flights, free_flight, NULL);
+	map_destroy (&d->flights);
 	queue_destroy (&d->queue);
 	route_destroy (&d->route);
 	functions_destroy (&d->functions);
@@ -321,7 +338,7 @@ void dispatch_connect (struct dispatch *d, struct upstream *u, struct managers *
 void dispatch_stats (const struct dispatch *d, struct dispatch_stats *out)
 {
 	*out = d->st;
-	out->held = queue_held (d->queue)->n;
+	out->held = queue_held (d->queue)->n + queue_joined (d->queue)->n;
 	out->waiting = queue_waiting (d->queue)->n;
 	out->out = queue_out (d->queue);
 	out->bytes = queue_bytes (d->queue);

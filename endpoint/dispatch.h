@@ -6,6 +6,7 @@
  *     routed     | function known: to the manager, before it the function if it has not had it | else held, FUNCTION_MISSING upward
  *     RESULT     | stamped, spooled, acknowledged to the manager, sent upward; the first one wins, a second copy is cancelled
  *     manager lost | its tasks go to the front of the queue, up to retries_on_loss times, then end as TASK_LOST
+ *     equal to an earlier one, of a function that memoises | see dispatch_memo.c
  *     CANCEL     | queued: ends as cancelled at once | with a manager: passed on
  *
  * Work is gathered: at the end of a burst the spool is written once, then everything is sent. */
@@ -21,6 +22,7 @@
 struct dispatch;
 struct dispatch_opts {
 	struct spool *spool;			/* borrowed, like all here */
+	struct memo *memo;			/* NULL = functions are not memoised */
 	enum route_mode routing;
 	size_t function_cache_bytes;
 	const struct conf_list *allowed_functions;
@@ -58,6 +60,7 @@ struct dispatch_stats {
 	size_t waiting, held, out, bytes, managers;
 	uint32_t slots, free_slots, window_tasks;
 	uint64_t received, duplicates, done, lost, cancelled, returned, refused;
+	uint64_t memoised, joined;		/* ended with another's result; waited for one */
 	size_t functions; uint64_t function_bytes;
 };
 void dispatch_stats (const struct dispatch *d, struct dispatch_stats *out);

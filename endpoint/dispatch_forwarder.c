@@ -86,6 +86,8 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	d->st.received++;
 	if (d->allowed && !map_get (d->allowed, &function))
 		refuse_function (d, t);
+	else
+		dispatch_memo_ask (d, t);
 	dispatch_work_later (d);
 }
 

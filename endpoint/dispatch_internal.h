@@ -5,6 +5,7 @@
  *   dispatch_route.c      tasks and functions towards the managers
  *   dispatch_forwarder.c  what comes from the forwarder
  *   dispatch_managers.c   what comes from the managers
+ *   dispatch_memo.c       equal tasks: earlier results, waiting for each other
  *   dispatch_tick.c       by time: states that are reported, tasks that are held */
 #ifndef ENDPOINT_DISPATCH_INTERNAL_H
 #define ENDPOINT_DISPATCH_INTERNAL_H
@@ -22,6 +23,7 @@ struct dispatch {
 	struct spool *spool;
 	struct upstream *up;
 	struct managers *managers;
+	struct map *flights;			/* of equal tasks, by the beginning of their key */
 	struct map *allowed;			/* NULL = all */
 	struct loop_defer *work;
 	struct loop_timer *tick;
@@ -53,6 +55,14 @@ void dispatch_set_closed (struct dispatch *d, struct manager *m);
 void dispatch_route (struct dispatch *d);
 bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct id *function);	/* false: not at hand */
 void dispatch_ask_function (struct dispatch *d, const struct id *function);
+
+/* dispatch_memo.c */
+/* Has t been taken care of, by an earlier result (t is freed then) or because it waits for an equal task? */
+bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t);
+/* t ended with this: remembered, and given to those that wait for it. Before t is dropped. */
+void dispatch_memo_result (struct dispatch *d, struct queue_task *t, zmq_msg_t *record);
+void dispatch_memo_left (struct dispatch *d, struct queue_task *t);	/* t is about to be freed */
+void dispatch_memo_release (struct dispatch *d);	/* those that wait for an equal one wait for a manager instead */
 
 /* dispatch_tick.c */
 void dispatch_tick (void *dispatch);	/* each DISPATCH_TICK_MS */

@@ -19,6 +19,7 @@ static void on_result (struct manager *m, zmq_msg_t *record, const struct id *ta
 		/* it was given to another one since: the first result wins, the other copy need not run on */
 		if (other && other != m)
 			link_send_id (other->peer, WIRE_CANCEL, task);
+		dispatch_memo_result (d, t, record);
 		dispatch_drop_task (d, t);
 	}
 	dispatch_keep_result (d, task, record);

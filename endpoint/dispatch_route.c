@@ -70,8 +70,12 @@ void dispatch_route (struct dispatch *d)
 		return;
 	while ((t = queue_front (d->queue))) {
 		bool time_short;
-		struct route_node *n = route_pick (d->route, t->expected_ms, now, &time_short);
-		struct manager *m = (struct manager *) n;
+		struct route_node *n;
+		struct manager *m;
+		if (dispatch_memo_ask (d, t))
+			continue;
+		n = route_pick (d->route, t->expected_ms, now, &time_short);
+		m = (struct manager *) n;
 		if (!n && time_short) {
 			/* nobody has the time left that it needs; others behind it may be shorter */
 			queue_hold (d->queue, t, 0, now);

@@ -36,6 +36,7 @@ static void report_states (struct dispatch *d)
 	d->had_managers = have;
 	report_list (d, queue_waiting (d->queue), state);
 	report_list (d, queue_held (d->queue), state);
+	report_list (d, queue_joined (d->queue), state);
 	for (struct manager *m = have ? managers_first (d->managers) : NULL; m; m = m->next)
 		report_list (d, &m->tasks, STATE_WAITING_FOR_LAUNCH);
 }

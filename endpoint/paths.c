@@ -72,6 +72,7 @@ int paths_init (struct paths *p, const char *name, struct err *err)
 	p->key = xasprintf ("%s/endpoint.key", p->dir);
 	p->identity = xasprintf ("%s/endpoint.json", p->dir);
 	p->spool = xasprintf ("%s/spool", p->dir);
+	p->memo = xasprintf ("%s/memo", p->dir);
 	p->logs = xasprintf ("%s/logs", p->dir);
 	p->log = xasprintf ("%s/logs/endpoint.log", p->dir);
 	p->run = xasprintf ("%s/run", p->dir);
@@ -83,7 +84,7 @@ int paths_init (struct paths *p, const char *name, struct err *err)
 
 void paths_fini (struct paths *p)
 {
-	char **all[] = { &p->name, &p->root, &p->dir, &p->config, &p->key, &p->identity, &p->spool, &p->logs, &p->log, &p->run,
+	char **all[] = { &p->name, &p->root, &p->dir, &p->config, &p->key, &p->identity, &p->spool, &p->memo, &p->logs, &p->log, &p->run,
 			 &p->pid, &p->status, &p->control };
 
 	for (size_t i = 0; i < sizeof (all) / sizeof (all[0]); i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where an endpoint lives: ~/.weft/endpoints/NAME, or $WEFT_HOME/endpoints/NAME, mode 0700.
  *
- *     config.yaml  endpoint.key  endpoint.json (what the service said)  spool/  logs/
+ *     config.yaml  endpoint.key  endpoint.json (what the service said)  spool/  memo/  logs/
  *     run/: pid (locked while the agent lives)  control.sock  status.json  managers.sock  manager.key */
 #ifndef ENDPOINT_PATHS_H
 #define ENDPOINT_PATHS_H
@@ -11,7 +11,7 @@
 
 struct paths {
 	char *name, *root;		/* root: .../endpoints */
-	char *dir, *config, *key, *identity, *spool, *logs, *log, *run, *pid, *status, *control;
+	char *dir, *config, *key, *identity, *spool, *memo, *logs, *log, *run, *pid, *status, *control;
 };
 /* name NULL = "default". ERR_INVALID for a name that is not [A-Za-z0-9][A-Za-z0-9._-]{0,63}. */
 int paths_init (struct paths *p, const char *name, struct err *err);

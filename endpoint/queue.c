@@ -9,7 +9,7 @@
 
 struct queue {
 	struct map *by_id;
-	struct queue_list waiting, held;
+	struct queue_list waiting, held, joined;
 	size_t out, bytes;
 };
 
@@ -120,6 +120,9 @@ static void leave (struct queue *q, struct queue_task *t, struct queue_list *min
 	case QUEUE_HELD:
 		list_remove (&q->held, t);
 		break;
+	case QUEUE_JOINED:
+		list_remove (&q->joined, t);
+		break;
 	case QUEUE_OUT:
 		assert (mine);
 		list_remove (mine, t);
@@ -165,6 +168,14 @@ void queue_hold (struct queue *q, struct queue_task *t, int64_t deadline_ms, int
 	list_append (&q->held, t);
 }
 
+void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms)
+{
+	leave (q, t, NULL);
+	t->state = QUEUE_JOINED;
+	t->since_ms = now_ms;
+	list_append (&q->joined, t);
+}
+
 void queue_release_held (struct queue *q, int64_t now_ms)
 {
 	struct queue_task *t;
@@ -194,6 +205,11 @@ const struct queue_list *queue_waiting (const struct queue *q)
 const struct queue_list *queue_held (const struct queue *q)
 {
 	return &q->held;
+}
+
+const struct queue_list *queue_joined (const struct queue *q)
+{
+	return &q->joined;
 }
 
 size_t queue_size (const struct queue *q)

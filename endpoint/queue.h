@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tasks in hand: each is waiting (FIFO), held (something it needs is not there yet) or out (with a manager).
+/* The tasks in hand: each is waiting (FIFO), held (something it needs is not there yet), joined (to an equal task, whose result it
+ * waits for) or out (with a manager).
  *
  * A task owns the frame it came in; handing it on shares that frame (zmq_msg_copy), so payloads are never copied on the way.
  * Ids are unique: a second task with the id of one in hand is refused by queue_add. */
@@ -8,10 +9,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <zmq.h>
 #include "common/ids.h"
 
-enum queue_state { QUEUE_NONE, QUEUE_WAITING, QUEUE_HELD, QUEUE_OUT };
+enum queue_state { QUEUE_NONE, QUEUE_WAITING, QUEUE_HELD, QUEUE_JOINED, QUEUE_OUT };
 
 struct queue_task {
 	struct id id, function;
@@ -25,6 +27,9 @@ struct queue_task {
 	int64_t since_ms;		/* in this state, monotonic */
 	int64_t deadline_ms;		/* held: when to give it back; 0 = never */
 	void *owner;			/* out: who has it; borrowed, the dispatcher's */
+	struct flight *flight;		/* of equal tasks, see dispatch_memo.c; NULL = none */
+	TAILQ_ENTRY (queue_task) follow;	/* in its flight */
+	bool asked_memo;		/* it is known whether an earlier result answers it */
 	struct queue_task *prev, *next;	/* in its list */
 };
 
@@ -45,12 +50,15 @@ void queue_take (struct queue *q, struct queue_task *t, void *owner, struct queu
 /* Back from its owner (or from held) to the front or the end of the waiting ones. mine: the list it is in when out. */
 void queue_put_back (struct queue *q, struct queue_task *t, struct queue_list *mine, bool front, int64_t now_ms);
 void queue_hold (struct queue *q, struct queue_task *t, int64_t deadline_ms, int64_t now_ms);
+/* Until it is put back or dropped. */
+void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms);
 void queue_release_held (struct queue *q, int64_t now_ms);	/* all held ones to the front, in their order */
 /* Forget and free. mine: the owner's list when out. */
 void queue_drop (struct queue *q, struct queue_task *t, struct queue_list *mine);
 
 const struct queue_list *queue_waiting (const struct queue *q);
 const struct queue_list *queue_held (const struct queue *q);
+const struct queue_list *queue_joined (const struct queue *q);
 size_t queue_size (const struct queue *q);		/* all in hand */
 size_t queue_out (const struct queue *q);
 size_t queue_bytes (const struct queue *q);		/* payloads of all in hand */

@@ -5,6 +5,7 @@
 #include "endpoint/crc.h"
 #include "proto/wire.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -50,6 +51,38 @@ static struct segment *segment_new (const char *dir, uint64_t number)
 	s->number = number;
 	s->path = xasprintf ("%s/%016" PRIx64 ".seg", dir, number);
 	return s;
+}
+
+static int compare (const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+int segment_list (const char *dir, uint64_t **numbers, size_t *n, struct err *err)
+{
+	DIR *d = opendir (dir);
+	size_t cap = 0;
+	struct dirent *de;
+
+	*numbers = NULL;
+	*n = 0;
+	if (!d)
+		return err_errno (err, "reading %s", dir);
+	while ((de = readdir (d))) {
+		uint64_t v;
+		char end[8];
+		if (strlen (de->d_name) != 20 || sscanf (de->d_name, "%16" SCNx64 "%7s", &v, end) != 2 || strcmp (end, ".seg") != 0)
+			continue;
+		if (*n == cap)
+			*numbers = xrealloc (*numbers, (cap = cap ? 2 * cap : 64) * sizeof (**numbers));
+		(*numbers)[(*n)++] = v;
+	}
+	closedir (d);
+	if (*n)
+		qsort (*numbers, *n, sizeof (**numbers), compare);
+	return 0;
 }
 
 struct segment *segment_create (const char *dir, uint64_t number, struct err *err)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One file of the spool: an 8-byte head, then records of u32 length, u32 crc32, bytes (little-endian). Only ever appended to.
+/* One file of the spool, or of the memo: an 8-byte head, then records of u32 length, u32 crc32, bytes (little-endian). Only ever
+ * appended to.
  *
  * A segment counts the records in it that are still wanted; its file goes when that is zero. What follows the last whole record
  * (a write that a crash or a full disk cut short) is cut off. */
@@ -18,11 +19,14 @@ struct segment {
 	uint64_t number;
 	int fd;
 	uint64_t bytes;			/* of the file, whole records only */
-	size_t live;			/* records that are not acknowledged */
+	size_t live;			/* records that are still wanted */
+	uint64_t live_bytes;		/* the memo's: what of `bytes` is wanted */
 	bool dirty;			/* written since the last sync */
 	char *path;
 };
 
+/* The numbers of the files in a directory, ascending; *numbers owned by the caller. */
+int segment_list (const char *dir, uint64_t **numbers, size_t *n, struct err *err);
 struct segment *segment_create (const char *dir, uint64_t number, struct err *err);
 struct segment *segment_open (const char *dir, uint64_t number, struct err *err);
 void segment_close (struct segment **s, bool remove);

@@ -8,7 +8,6 @@
 #include "endpoint/syncer.h"
 #include "proto/msg_result.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -204,36 +203,12 @@ static int load_segment (struct spool *s, uint64_t number, struct err *err)
 	return 0;
 }
 
-static int compare (const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 static int load (struct spool *s, struct err *err)
 {
-	DIR *d = opendir (s->dir);
-	uint64_t *numbers = NULL;
-	size_t n = 0, cap = 0;
-	struct dirent *de;
-	int rc = 0;
+	uint64_t *numbers;
+	size_t n;
+	int rc = segment_list (s->dir, &numbers, &n, err);
 
-	if (!d)
-		return err_errno (err, "reading %s", s->dir);
-	while ((de = readdir (d))) {
-		uint64_t v;
-		char end[8];
-		if (strlen (de->d_name) != 20 || sscanf (de->d_name, "%16" SCNx64 "%7s", &v, end) != 2
-		    || strcmp (end, ".seg") != 0)
-			continue;
-		if (n == cap)
-			numbers = xrealloc (numbers, (cap = cap ? 2 * cap : 64) * sizeof (*numbers));
-		numbers[n++] = v;
-	}
-	closedir (d);
-	if (n)
-		qsort (numbers, n, sizeof (*numbers), compare);
 	for (size_t i = 0; i < n && !rc; i++) {
 		rc = load_segment (s, numbers[i], err);
 		s->next_number = numbers[i] + 1;

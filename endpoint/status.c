@@ -2,6 +2,7 @@
 /* See status.h. */
 #include "endpoint/status.h"
 #include "common/clock.h"
+#include "endpoint/memo.h"
 
 #include <unistd.h>
 
@@ -56,6 +57,19 @@ static json_t *managers_json (struct managers *ms)
 	return list;
 }
 
+static json_t *memo_json (const struct memo *m, const struct dispatch_stats *d)
+{
+	struct memo_stats st;
+
+	if (!m)
+		return json_null ();
+	memo_stats (m, &st);
+	return json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "entries", (json_int_t) st.entries, "bytes", (json_int_t) st.live_bytes,
+			  "disk_bytes", (json_int_t) st.disk_bytes, "answered", (json_int_t) d->memoised, "joined", (json_int_t) d->joined,
+			  "misses", (json_int_t) st.misses, "evicted", (json_int_t) st.evicted, "expired", (json_int_t) st.expired, "corrupt",
+			  (json_int_t) st.corrupt, "failed", (json_int_t) st.failed);
+}
+
 json_t *status_make (const struct status_input *in)
 {
 	struct dispatch_stats d;
@@ -88,6 +102,7 @@ json_t *status_make (const struct status_input *in)
 						   (json_int_t) d.returned, "refused", (json_int_t) d.refused));
 	json_object_set_new (j, "functions", json_pack ("{s:I, s:I}", "count", (json_int_t) d.functions, "bytes",
 						       (json_int_t) d.function_bytes));
+	json_object_set_new (j, "memo", memo_json (in->memo, &d));
 	json_object_set_new (j, "managers", managers_json (in->managers));
 	json_object_set_new (j, "blocks", blocks_json (in->blocks));
 	json_object_set_new (j, "spool", json_pack ("{s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "results", (json_int_t) sp.results, "unspooled",

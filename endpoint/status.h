@@ -14,6 +14,7 @@ struct status_input {
 	struct dispatch *dispatch;
 	struct blocks *blocks;	/* may be NULL */
 	struct spool *spool;
+	struct memo *memo;	/* may be NULL */
 	struct managers *managers;
 };
 json_t *status_make (const struct status_input *in);	/* owned by the caller */

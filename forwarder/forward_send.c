@@ -112,7 +112,7 @@ int forward_build_frame (struct hand_task *t, const struct layout_queued *q, con
 {
 	struct msg_task m = { .task = q->task, .function = q->function, .time_limit_ms = q->time_limit_ms,
 			      .memory_limit_bytes = q->memory_limit_bytes, .max_result_bytes = q->max_result_bytes,
-			      .flags = q->payload_is_json ? 1 : 0 };
+			      .flags = (uint8_t)((q->payload_is_json ? TASK_JSON : 0) | (q->fresh ? TASK_FRESH : 0)) };
 	struct buf b;
 	m.stamps[STAMP_RECEIVED] = q->received_ns;
 	m.stamps[STAMP_QUEUED] = q->queued_ns;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See functions.h. */
 #include <stdlib.h>
+#include "common/digest.h"
 #include "common/map.h"
 #include "common/xmem.h"
 #include "proto/functions.h"
@@ -95,6 +96,15 @@ size_t functions_count (const struct functions *fs)
 size_t functions_bytes (const struct functions *fs)
 {
 	return fs->bytes;
+}
+
+const uint8_t *function_digest (struct function *f)
+{
+	struct digest_part all = { zmq_msg_data (&f->record), zmq_msg_size (&f->record) };
+
+	if (!f->digested)
+		f->digested = digest_sha256 (&all, 1, f->digest) == 0;
+	return f->digested ? f->digest : NULL;
 }
 
 void function_took (struct function *f, int64_t ns)

@@ -18,6 +18,8 @@ struct function {
 	unsigned users;			/* who borrows it for longer than a moment: it stays until they are 0 */
 	int64_t mean_ns;		/* of its recent calls, see function_took */
 	unsigned calls;			/* counted up to FUNCTION_KNOWN */
+	uint8_t digest[32];		/* see function_digest */
+	bool digested;
 	TAILQ_ENTRY (function) link;	/* the cache's */
 };
 
@@ -32,6 +34,8 @@ struct function *functions_get (struct functions *fs, const struct id *id);
 size_t functions_count (const struct functions *fs);
 size_t functions_bytes (const struct functions *fs);
 
+/* SHA-256 of the whole record; made when it is first asked for. NULL: no memory for it. */
+const uint8_t *function_digest (struct function *f);
 /* A call of it took so long. */
 void function_took (struct function *f, int64_t ns);
 bool function_is_fast (const struct function *f, int64_t under_ns);

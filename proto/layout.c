@@ -14,6 +14,7 @@
 #define RECORD_VERSION 1
 #define FLAG_APART 1
 #define FLAG_JSON 2
+#define FLAG_FRESH 8
 #define QUEUED_FIXED 72
 #define DONE_FIXED 17
 #define GROUP_HEADER 24
@@ -112,7 +113,8 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 		return;
 	}
 	wire_w8 (&w, RECORD_VERSION);
-	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0)));
+	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0) |
+				(q->fresh ? FLAG_FRESH : 0)));
 	wire_w16 (&w, 0);
 	wire_wid (&w, &q->task);
 	wire_wid (&w, &q->function);
@@ -144,6 +146,7 @@ int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, stru
 	q->payload_bytes = wire_get_u32 (&r);
 	q->payload_apart = (flags & FLAG_APART) != 0;
 	q->payload_is_json = (flags & FLAG_JSON) != 0;
+	q->fresh = (flags & FLAG_FRESH) != 0;
 	if (q->payload_bytes > WIRE_MAX_PAYLOAD)
 		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "queue record: payload of %u bytes, at most %u",
 				q->payload_bytes, WIRE_MAX_PAYLOAD);

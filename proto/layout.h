@@ -28,7 +28,7 @@ struct layout_queued {
 	int64_t received_ns, queued_ns;
 	uint32_t time_limit_ms, max_result_bytes, payload_bytes;
 	uint64_t memory_limit_bytes;
-	bool payload_apart, payload_is_json;
+	bool payload_apart, payload_is_json, fresh;	/* fresh: no earlier result */
 	struct wire_str payload;	/* empty when apart */
 };
 void layout_queued_encode (struct buf *b, const struct layout_queued *q);

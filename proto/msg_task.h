@@ -23,8 +23,13 @@ enum msg_state {
 const char *msg_state_name (int state);			/* "waiting-for-ep", ... */
 static inline bool msg_state_ended (int state) { return state >= STATE_SUCCESS; }
 
+enum {
+	TASK_JSON = 1,			/* the payload is JSON text made by the service */
+	TASK_FRESH = 4,			/* no earlier result: run it */
+};
+
 struct msg_task {
-	uint8_t flags, attempt;		/* flags: 1 = payload is JSON text made by the service */
+	uint8_t flags, attempt;
 	struct id task, function;
 	uint32_t time_limit_ms;
 	uint64_t memory_limit_bytes;

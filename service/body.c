@@ -49,6 +49,15 @@ bool body_is_id (const struct jscan *j, jscan_v v, struct id *out)
 	return id_parse (out, p, n) == 0;
 }
 
+bool body_bool (struct check *c, const struct jscan *j, const char *key, bool def)
+{
+	jscan_v v = body_get (j, key);
+
+	if (v && jscan_type (j, v) != JSCAN_TRUE && jscan_type (j, v) != JSCAN_FALSE)
+		check_problem (c, key, -1, "type_error.bool", "true or false is expected");
+	return v ? jscan_type (j, v) == JSCAN_TRUE : def;
+}
+
 bool body_id (struct check *c, const struct jscan *j, const char *key, bool required, struct id *out)
 {
 	jscan_v v = get (c, j, key, required);

@@ -8,6 +8,7 @@
 jscan_v body_get (const struct jscan *j, const char *key);	/* a member of the root; 0 when absent or null */
 jscan_v body_object (struct check *c, const struct jscan *j, const char *key, bool required);
 jscan_v body_array (struct check *c, const struct jscan *j, const char *key, bool required);
+bool body_bool (struct check *c, const struct jscan *j, const char *key, bool def);
 bool body_id (struct check *c, const struct jscan *j, const char *key, bool required, struct id *out);
 /* v 0 or no string: false, without a problem. */
 bool body_is_id (const struct jscan *j, jscan_v v, struct id *out);

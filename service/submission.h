@@ -22,6 +22,7 @@ struct submission {			/* filled by the handler, then given to submission_start *
 	struct id group;
 	bool group_given;
 	int64_t wait_ms;
+	bool fresh;			/* no earlier results */
 	bool stamps;			/* show them in the results */
 	enum { SUBMISSION_CLOSED, SUBMISSION_OPEN } results_allowed;	/* OPEN: head lacks its closing brace, results may follow */
 	struct buf head;		/* the answer, complete but for that brace */

@@ -257,6 +257,7 @@ void doc_trace (struct buf *b, const struct doc_task *t)
 {
 	int64_t pending[STAMP_SLOTS] = { t->meta ? t->meta->submitted_ns : 0 };
 	const int64_t *stamps = t->result ? t->result->stamps : pending;
+	bool memoised = t->result && t->result->flags & RESULT_MEMOISED;
 	int from = -1, first = -1;
 
 	add_head (b, DOC_V3, t);
@@ -270,9 +271,11 @@ void doc_trace (struct buf *b, const struct doc_task *t)
 			first = i;
 		else
 			buf_printf (b, "%s{\"name\":\"%s\",\"from\":\"%s\",\"to\":\"%s\",\"us\":%.3f,\"process\":\"%s\"}", from == first ? "" : ",",
-				    spans[i].name, msg_stamp_name (from), msg_stamp_name (i), (double) (stamps[i] - stamps[from]) / 1e3,
+				    memoised && i == STAMP_ENDPOINT_RESULT ? "memo" : spans[i].name,
+				    msg_stamp_name (from), msg_stamp_name (i), (double) (stamps[i] - stamps[from]) / 1e3,
 				    spans[i].process);
 		from = i;
 	}
-	buf_printf (b, "],\"total_us\":%.3f}", from > first ? (double) (stamps[from] - stamps[first]) / 1e3 : 0.0);
+	buf_printf (b, "],\"memoised\":%s,\"total_us\":%.3f}", memoised ? "true" : "false",
+		    from > first ? (double) (stamps[from] - stamps[first]) / 1e3 : 0.0);
 }

@@ -259,6 +259,7 @@ def task():
                 "max_result_bytes": max_result, "expected_ms": expected, "stamps": stamps, "payload": data(payload)}
     f.good("plain", k, tk(), fields())
     f.good("payload from the service, third attempt", k, tk(flags=1, attempt=2), fields(flags=1, attempt=2))
+    f.good("fresh", k, tk(flags=4), fields(flags=4))
     f.good("no payload", k, tk(payload=b""), fields(payload=b""))
     f.good("bytes that are not text", k, tk(payload=b"\0\xff\x80"), fields(payload=b"\0\xff\x80"))
     f.good("NUL in the payload", k, tk(payload=b"a\0b"), fields(payload=b"a\0b"))
@@ -485,12 +486,13 @@ def layout():
         return (u8(version) + u8(flags) + u16(reserved) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1]) + u32(30000) + u64(1 << 30)
                 + u32(MIB) + u32(len(payload) if n is None else n) + payload)
 
-    def qfields(apart=False, is_json=False, payload=b"[1]", n=None):
+    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False):
         return {"task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000,
                 "memory_limit_bytes": 1 << 30, "max_result_bytes": MIB, "payload_bytes": len(payload) if n is None else n,
-                "payload_apart": apart, "payload_is_json": is_json, "payload": data(payload)}
+                "payload_apart": apart, "payload_is_json": is_json, "fresh": fresh, "payload": data(payload)}
     f.good("inline", k, queued(), qfields())
     f.good("JSON made by the service", k, queued(flags=2), qfields(is_json=True))
+    f.good("fresh", k, queued(flags=8), qfields(fresh=True))
     f.good("apart", k, queued(flags=1, payload=b"", n=MIB), qfields(apart=True, payload=b"", n=MIB))
     f.good("no payload", k, queued(payload=b""), qfields(payload=b""))
     f.good("at the inline limit", k, queued(payload=b"p" * 16384), qfields(payload=b"p" * 16384))

@@ -216,8 +216,10 @@ class Client:
     # ---- tasks
 
     def submit(self, endpoint_id, function_id, payloads, wait=0.0, task_group_id=None, time_limit_s=None,
-               memory_limit_bytes=None, idempotency_key=None):
-        """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task."""
+               memory_limit_bytes=None, idempotency_key=None, memoize=True):
+        """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task.
+
+        memoize: False refuses results of earlier calls."""
         body = {"tasks": {str(function_id): list(payloads)}, "create_queue": False}
         limits = {}
         if time_limit_s is not None:
@@ -226,6 +228,8 @@ class Client:
             limits["memory_limit_bytes"] = memory_limit_bytes
         if limits:
             body["limits"] = limits
+        if not memoize:
+            body["memoize"] = False
         if task_group_id:
             body["task_group_id"] = str(task_group_id)
         wait = min(float(wait), MAX_WAIT_S)

@@ -35,6 +35,32 @@ static uint32_t number (const struct queue_task *t)
 	return n;
 }
 
+static void test_joined (void **state)
+{
+	struct queue *q = queue_create ();
+	struct queue_task *b;
+
+	(void) state;
+	add (q, 1);
+	b = add (q, 2);
+	add (q, 3);
+	queue_join (q, b, 5);
+	assert_int_equal (queue_joined (q)->n, 1);
+	assert_int_equal (queue_waiting (q)->n, 2);
+	assert_int_equal (queue_size (q), 3);
+	queue_release_held (q, 6);
+	assert_int_equal (b->state, QUEUE_JOINED);
+	queue_put_back (q, b, NULL, false, 7);
+	assert_int_equal (queue_joined (q)->n, 0);
+	assert_ptr_equal (queue_waiting (q)->tail, b);
+	queue_join (q, b, 8);
+	queue_drop (q, b, NULL);
+	assert_int_equal (queue_joined (q)->n, 0);
+	assert_int_equal (queue_size (q), 2);
+	assert_int_equal (queue_bytes (q), 200);
+	queue_destroy (&q);
+}
+
 static void test_fifo_and_dedup (void **state)
 {
 	struct queue *q = queue_create ();
@@ -116,6 +142,7 @@ static void test_the_first_hold_sets_the_deadline (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test (test_joined),
 		cmocka_unit_test (test_fifo_and_dedup),
 		cmocka_unit_test (test_lost_tasks_keep_their_order_at_the_front),
 		cmocka_unit_test (test_held_tasks_come_back_in_order),

@@ -53,6 +53,20 @@ static struct function *get (struct functions *fs, int i)
 	return functions_get (fs, &id);
 }
 
+/* What a memo is keyed by changes with anything in the record, and only then. */
+static void test_digest (void **state)
+{
+	struct functions *fs = functions_create (10, 1 << 20);
+	uint8_t was[32];
+
+	(void) state;
+	memcpy (was, function_digest (put_filled (fs, 1, 10, 'a')), sizeof (was));
+	assert_memory_equal (function_digest (put_filled (fs, 1, 10, 'a')), was, sizeof (was));
+	assert_memory_not_equal (function_digest (put_filled (fs, 1, 10, 'b')), was, sizeof (was));
+	assert_memory_not_equal (function_digest (put_filled (fs, 2, 10, 'a')), was, sizeof (was));
+	functions_destroy (&fs);
+}
+
 static void test_functions_drops_the_least_recently_used (void **state)
 {
 	struct functions *fs = functions_create (3, 1 << 20);
@@ -170,6 +184,7 @@ static void test_functions_speed (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test (test_digest),
 		cmocka_unit_test (test_functions_drops_the_least_recently_used),
 		cmocka_unit_test (test_functions_bounds_bytes),
 		cmocka_unit_test (test_functions_keeps_the_newest_whatever_its_size),

@@ -311,7 +311,7 @@ static void queued_f (json_t *j, const union any *u)
 {
 	const struct layout_queued *m = &u->queued;
 	ID (task), ID (function), INT (received_ns), INT (queued_ns), INT (time_limit_ms), INT (memory_limit_bytes);
-	INT (max_result_bytes), INT (payload_bytes), BOOL (payload_apart), BOOL (payload_is_json), BYTES (payload);
+	INT (max_result_bytes), INT (payload_bytes), BOOL (payload_apart), BOOL (payload_is_json), BOOL (fresh), BYTES (payload);
 }
 static int done_d (union any *u, const void *p, size_t n, struct err *e) { return layout_done_decode (&u->done, p, n, e); }
 static void done_e (struct buf *b, const union any *u, int major) /* store.lua writes these */
@@ -584,6 +584,7 @@ static void test_round_trips (void **state)
 		rnd_fill (&u, sizeof (u));
 		u.queued.payload_apart = rnd () & 1;
 		u.queued.payload_is_json = rnd () & 1;
+		u.queued.fresh = rnd () & 1;
 		u.queued.payload = u.queued.payload_apart ? WIRE_STR ("") : rnd_str (pool, 4096);
 		u.queued.payload_bytes = u.queued.payload_apart ? (uint32_t) (rnd () % WIRE_MAX_PAYLOAD) : (uint32_t) u.queued.payload.n;
 		same_after_trip ("QUEUED", &u, 2);

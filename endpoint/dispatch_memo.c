@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See dispatch_internal.h. Functions that memoise: a task that equals one that has succeeded gets that one's result; tasks that equal one
+ * in hand wait for it (a flight). Only a success is remembered and handed on.
+ *
+ *     a task comes   | result remembered: ends with it, marked | equal one in hand: joins its flight | else leads a flight, runs
+ *     leader succeeds| remembered; all that joined end with it
+ *     leader fails, is cancelled, lost or given back | the first that joined leads a new flight, the others run for themselves
+ *     fresh task     | (the caller refuses earlier results) never answered nor joining; leads when nobody does
+ *
+ * Equal: the same FUNCTION record, that is code, entry, image and limits under one id; the same payload, meant in the same way. */
+#include "endpoint/dispatch_internal.h"
+#include "common/clock.h"
+#include "common/digest.h"
+#include "common/xmem.h"
+#include "endpoint/memo.h"
+#include "endpoint/outcome.h"
+#include "proto/functions.h"
+#include "proto/msg_result.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct flight {
+	uint8_t key[MEMO_KEY_BYTES];
+	struct queue_task *leader;
+	TAILQ_HEAD (, queue_task) followers;
+};
+
+static struct id flight_id (const uint8_t *key)
+{
+	struct id id;
+
+	memcpy (id.b, key, ID_BYTES);
+	return id;
+}
+
+static bool make_key (struct function *f, const struct msg_task *m, uint8_t key[MEMO_KEY_BYTES])
+{
+	const uint8_t *function = function_digest (f);
+	uint8_t meant = m->flags & TASK_JSON;
+	struct digest_part parts[] = { { "weft memo 1", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { m->payload.p, m->payload.n } };
+
+	return function && digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), key) == 0;
+}
+
+/* ---- flights -------------------------------------------------------------------------------------------------------- */
+
+static struct flight *find_flight (const struct dispatch *d, const uint8_t *key)
+{
+	struct id id = flight_id (key);
+	struct flight *f = map_get (d->flights, &id);
+
+	return f && memcmp (f->key, key, MEMO_KEY_BYTES) == 0 ? f : NULL;
+}
+
+static void lead (struct dispatch *d, struct queue_task *t, const uint8_t *key)
+{
+	struct id id = flight_id (key);
+	struct flight *f;
+
+	if (map_get (d->flights, &id))
+		return;
+	f = xcalloc (1, sizeof (*f));
+	memcpy (f->key, key, MEMO_KEY_BYTES);
+	f->leader = t;
+	TAILQ_INIT (&f->followers);
+	map_put (d->flights, &id, f);
+	t->flight = f;
+}
+
+static void join (struct dispatch *d, struct queue_task *t, struct flight *f)
+{
+	t->flight = f;
+	TAILQ_INSERT_TAIL (&f->followers, t, follow);
+	queue_join (d->queue, t, clock_now_ms ());
+	d->st.joined++;
+}
+
+static void leave (struct queue_task *t)
+{
+	TAILQ_REMOVE (&t->flight->followers, t, follow);
+	t->flight = NULL;
+}
+
+static void end_flight (struct dispatch *d, struct flight *f)
+{
+	struct id id = flight_id (f->key);
+	struct queue_task *t, *heir = TAILQ_FIRST (&f->followers);
+
+	f->leader->flight = NULL;
+	map_del (d->flights, &id);
+	while ((t = TAILQ_FIRST (&f->followers))) {
+		leave (t);
+		queue_put_back (d->queue, t, NULL, false, clock_now_ms ());
+	}
+	if (heir)
+		lead (d, heir, f->key);
+	free (f);
+	dispatch_work_later (d);
+}
+
+void dispatch_memo_left (struct dispatch *d, struct queue_task *t)
+{
+	if (!t->flight)
+		return;
+	if (t->flight->leader == t)
+		end_flight (d, t->flight);
+	else
+		leave (t);
+}
+
+void dispatch_memo_release (struct dispatch *d)
+{
+	struct queue_task *t;
+
+	while ((t = queue_joined (d->queue)->head)) {
+		leave (t);
+		queue_put_back (d->queue, t, NULL, false, clock_now_ms ());
+	}
+}
+
+/* ---- answers -------------------------------------------------------------------------------------------------------- */
+
+/* t ends with an earlier result; false when that cannot be given to it. */
+static bool answer (struct dispatch *d, struct queue_task *t, const struct msg_task *m, struct wire_str record)
+{
+	struct id id = t->id;
+	zmq_msg_t out;
+
+	if (outcome_again (&out, t, m, record) < 0)
+		return false;
+	d->st.memoised++;
+	dispatch_drop_task (d, t);
+	dispatch_keep_result (d, &id, &out);
+	zmq_msg_close (&out);
+	return true;
+}
+
+static int decode (struct queue_task *t, struct msg_task *m)
+{
+	return msg_task_decode (m, zmq_msg_data (&t->frame), zmq_msg_size (&t->frame), NULL);
+}
+
+bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
+{
+	struct function *fn = t->asked_memo || !d->o.memo ? NULL : functions_get (d->functions, &t->function);
+	uint8_t key[MEMO_KEY_BYTES];
+	struct wire_str record;
+	struct flight *f;
+	struct msg_task m;
+	zmq_msg_t held;
+	bool known, fresh;
+
+	if (!fn)
+		return false;	/* when its function has not come yet: asked again then */
+	t->asked_memo = true;
+	if (!(fn->fn.flags & FUNCTION_MEMOISE) || decode (t, &m) < 0 || !make_key (fn, &m, key))
+		return false;
+	fresh = m.flags & TASK_FRESH;
+	zmq_msg_init (&held);
+	known = !fresh && memo_get (d->o.memo, key, &held, &record) && answer (d, t, &m, record);
+	zmq_msg_close (&held);
+	if (known)
+		return true;
+	if ((f = find_flight (d, key)) && !fresh) {
+		join (d, t, f);
+		return true;
+	}
+	if (!f)
+		lead (d, t, key);
+	return false;
+}
+
+void dispatch_memo_result (struct dispatch *d, struct queue_task *t, zmq_msg_t *record)
+{
+	struct flight *f = t->flight;
+	struct wire_str bytes = wire_str (zmq_msg_data (record), zmq_msg_size (record));
+	struct queue_task *next;
+	struct msg_result r;
+	struct msg_task m;
+
+	if (!f || f->leader != t || msg_result_decode (&r, bytes.p, bytes.n, NULL) < 0 || r.status != STATUS_SUCCESS)
+		return;
+	memo_put (d->o.memo, f->key, bytes.p, bytes.n);
+	for (struct queue_task *q = TAILQ_FIRST (&f->followers); q; q = next) {
+		next = TAILQ_NEXT (q, follow);
+		if (decode (q, &m) == 0)
+			answer (d, q, &m, bytes);
+	}
+	/* those that it cannot be given to run when t is dropped */
+}
