@@ -2,6 +2,7 @@
 #include "service/app.h"
 #include <stdlib.h>
 #include "common/log.h"
+#include "common/metrics.h"
 #include "common/xmem.h"
 #include "service/auth.h"
 #include "service/call.h"
@@ -75,6 +76,12 @@ static int serve (struct app *a, struct err *err)
 bool app_ready (const struct app *a)
 {
 	return rds_up (a->redis) && waiters_up (a->waiters);
+}
+
+int app_count (struct app *a, int fd, unsigned slab, struct err *err)
+{
+	stats_start (a->stats, a->loop, a);
+	return metrics_join (fd, slab, err);
 }
 
 int app_listen (struct app *a, int fd, struct err *err)

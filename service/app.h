@@ -32,6 +32,7 @@ struct app {
 
 struct app *app_create (struct loop *l, const struct config *c, int index, struct err *err);
 bool app_ready (const struct app *a);				/* what it needs is there */
+int app_count (struct app *a, int fd, unsigned slab, struct err *err);	/* metrics_join, with what there is to see */
 int app_listen (struct app *a, int fd, struct err *err);	/* serve on a bound socket (transferred) too */
 /* Stop accepting, finish what is in hand, then stop the loop. */
 void app_drain (struct app *a);

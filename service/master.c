@@ -20,6 +20,7 @@
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/metrics.h"
 #include "common/spawn.h"
 #include "common/xmem.h"
 #include "service/address.h"
@@ -28,6 +29,7 @@
 
 #define MOD "master"
 #define SLOTS_MAX 256		/* as many as workers may be configured */
+#define SLABS (2 * SLOTS_MAX)	/* a process and the one that replaces it */
 #define YOUNG_MS 10000		/* dying before that age counts as failing to start */
 #define BACKOFF_MS 200
 #define BACKOFF_CAP_MS 2000	/* connections wait meanwhile */
@@ -39,6 +41,7 @@ struct worker {
 	struct worker *next;
 	struct master *m;
 	int slot;
+	unsigned slab;			/* where it counts */
 	struct spawn *proc;
 	int ready_fd;
 	struct event *ready_ev;
@@ -57,6 +60,7 @@ struct master {
 	struct worker *workers;
 	struct slot *slots[SLOTS_MAX];
 	int nslots, made;		/* in use; ever made */
+	int metrics_fd;
 	bool stopping;
 };
 
@@ -136,6 +140,7 @@ static void on_exit_of (struct spawn *s, pid_t pid, int status, const struct rus
 	for (p = &m->workers; *p != w; p = &(*p)->next)
 		;
 	*p = w->next;
+	metrics_left (m->metrics_fd, w->slab);
 	close_ready (w);
 	free (w);
 	if (m->stopping) {
@@ -149,25 +154,41 @@ static void on_exit_of (struct spawn *s, pid_t pid, int status, const struct rus
 	start_again (m->slots[slot]);
 }
 
+/* One that nobody has; they share the last when, after many restarts, as many drain. */
+static unsigned free_slab (const struct master *m)
+{
+	const struct worker *w;
+
+	for (unsigned i = 0; i < SLABS - 1; i++) {
+		for (w = m->workers; w && w->slab != i; w = w->next)
+			;
+		if (!w)
+			return i;
+	}
+	return SLABS - 1;
+}
+
 static struct spawn *spawn_worker (struct worker *w, int ready_fd, struct err *err)
 {
 	struct master *m = w->m;
-	const char **argv = xcalloc (m->sets->n + 8, sizeof (*argv));
-	char index[16], ppid[24], count[16];
-	struct spawn_fd fds[1 + SLOTS_MAX] = { { ready_fd, WORKER_READY_FD } };
-	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 1 };
+	const char **argv = xcalloc (m->sets->n + 9, sizeof (*argv));
+	char index[16], ppid[24], slab[16], count[16];
+	struct spawn_fd fds[2 + SLOTS_MAX] = { { ready_fd, WORKER_READY_FD }, { m->metrics_fd, WORKER_METRICS_FD } };
+	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 2 };
 	struct spawn *proc;
 	size_t n = 0;
 
 	for (int i = w->slot; i < m->made; i += m->nslots, o.nfds++)
-		fds[o.nfds] = (struct spawn_fd) { m->slots[i]->listen_fd, WORKER_LISTEN_FD + (int) o.nfds - 1 };
+		fds[o.nfds] = (struct spawn_fd) { m->slots[i]->listen_fd, WORKER_LISTEN_FD + (int) o.nfds - 2 };
 	snprintf (index, sizeof (index), "%d", w->slot);
-	snprintf (count, sizeof (count), "%d", (int) o.nfds - 1);
+	snprintf (slab, sizeof (slab), "%u", w->slab);
+	snprintf (count, sizeof (count), "%d", (int) o.nfds - 2);
 	snprintf (ppid, sizeof (ppid), "%d", (int) getpid ());
 	argv[n++] = m->exe;
 	argv[n++] = "--worker";
 	argv[n++] = index;
 	argv[n++] = ppid;
+	argv[n++] = slab;
 	argv[n++] = count;
 	argv[n++] = m->path ? m->path : "";
 	for (size_t i = 0; i < m->sets->n; i++)
@@ -185,6 +206,7 @@ static void start_worker (struct master *m, int slot)
 
 	w->m = m;
 	w->slot = slot;
+	w->slab = free_slab (m);
 	w->ready_fd = -1;
 	w->started_ms = clock_now_ms ();
 	if (pipe2 (fds, O_CLOEXEC) < 0) {
@@ -318,7 +340,7 @@ static int master_up (struct master *m, struct err *err)
 	m->exe[n] = 0;
 	if (first_start (&m->config, err) < 0)
 		return -1;
-	if (!(m->loop = loop_create (err)) || make_slots (m, (int) m->config.workers, err) < 0)
+	if ((m->metrics_fd = metrics_area (SLABS, err)) < 0 || !(m->loop = loop_create (err)) || make_slots (m, (int) m->config.workers, err) < 0)
 		return -1;
 	if (loop_signal (m->loop, SIGHUP, on_hup, m, err) < 0 || loop_signal (m->loop, SIGTERM, on_stop, m, err) < 0 ||
 	    loop_signal (m->loop, SIGINT, on_stop, m, err) < 0)
@@ -335,13 +357,15 @@ static void master_down (struct master *m)
 		free (m->slots[i]);
 	}
 	loop_destroy (&m->loop);
+	if (m->metrics_fd >= 0)
+		close (m->metrics_fd);
 	config_free (&m->config);
 	free (m->address);
 }
 
 int master_run (const char *path, const struct cli_strings *sets)
 {
-	struct master m = { .path = path, .sets = sets };
+	struct master m = { .path = path, .sets = sets, .metrics_fd = -1 };
 	struct err err;
 	int status = 1;
 

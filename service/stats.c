@@ -7,14 +7,20 @@
 #include "common/xmem.h"
 #include "service/app.h"
 
+#define LOOK_MS 1000
+#define PROCESS_EVERY 15	/* looks: counting descriptors takes a moment when there are many */
+
 struct by_route { const char *name; struct metric *count[6], *latency; };	/* count[n]: status nxx */
 
 struct stats {
+	const struct app *app;		/* borrowed */
+	struct loop_timer *timer;
+	unsigned looks;
 	const struct route *table;
 	size_t nroutes, nnames;
 	struct by_route *names;		/* one per name, the last for unknown paths */
 	uint16_t *index;		/* route -> names */
-	struct metric *submitted, *waited, *waiters, *connections, *redis_up, *db_queue;
+	struct metric *submitted, *waited, *waiters, *connections, *redis_up, *db_queue, *workers;
 };
 
 static void register_name (struct by_route *b, const char *name)
@@ -56,7 +62,8 @@ struct stats *stats_create (const struct route *table)
 	s->waited = metrics_counter ("weft_service_tasks_waited_total", NULL, "Results given to requests that waited for them");
 	s->waiters = metrics_gauge ("weft_service_waiters", NULL, "Requests that wait for tasks");
 	s->connections = metrics_gauge ("weft_service_connections", NULL, "Open HTTP connections");
-	s->redis_up = metrics_gauge ("weft_service_redis_up", NULL, "1 when Redis answers");
+	s->redis_up = metrics_gauge_least ("weft_service_redis_up", NULL, "1 when Redis answers all worker processes");
+	s->workers = metrics_gauge ("weft_service_workers", NULL, "Worker processes that serve, or finish what they have in hand");
 	s->db_queue = metrics_gauge ("weft_service_registry_queue", NULL, "Changes that wait for the registry");
 	return s;
 }
@@ -65,6 +72,7 @@ void stats_destroy (struct stats **sp)
 {
 	if (!*sp)
 		return;
+	loop_timer_destroy (&(*sp)->timer);
 	free ((*sp)->names);
 	free ((*sp)->index);
 	free (*sp);
@@ -86,11 +94,35 @@ void stats_tasks (struct stats *s, int64_t submitted, int64_t ended_in_wait)
 	metric_add (s->waited, ended_in_wait);
 }
 
-void stats_render (struct stats *s, const struct app *a, struct buf *out)
+static void look (struct stats *s)
 {
-	metric_set (s->waiters, (double) waiters_count (a->waiters));
-	metric_set (s->connections, (double) http_connections (a->http));
-	metric_set (s->redis_up, rds_up (a->redis) ? 1 : 0);
-	metric_set (s->db_queue, (double) db_waiting (a->db));
+	metric_set (s->waiters, (double) waiters_count (s->app->waiters));
+	metric_set (s->connections, (double) http_connections (s->app->http));
+	metric_set (s->redis_up, rds_up (s->app->redis) ? 1 : 0);
+	metric_set (s->db_queue, (double) db_waiting (s->app->db));
+	metric_set (s->workers, 1);
+}
+
+/* For whichever process is asked next. */
+static void on_look (void *arg)
+{
+	struct stats *s = arg;
+
+	look (s);
+	if (s->looks++ % PROCESS_EVERY == 0)
+		metrics_process ();
+}
+
+void stats_start (struct stats *s, struct loop *l, const struct app *a)
+{
+	s->app = a;
+	s->timer = loop_timer_create (l, on_look, s);
+	loop_timer_start (s->timer, LOOK_MS, true);
+	look (s);
+}
+
+void stats_render (struct stats *s, struct buf *out)
+{
+	look (s);
 	metrics_render (out);
 }

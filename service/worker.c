@@ -20,6 +20,7 @@ struct worker {
 	struct app *app;
 	struct loop_timer *start;	/* pending until it serves */
 	int index, nlisten;
+	unsigned slab;
 	int64_t deadline_ms;
 	int status;
 };
@@ -43,6 +44,15 @@ static void on_hup (int signo, void *arg)
 		log_err (LOG_ERROR, MOD, "log not reopened", &err);
 }
 
+static int serve (struct worker *w, struct err *err)
+{
+	int rc = app_count (w->app, WORKER_METRICS_FD, w->slab, err);
+
+	for (int i = 0; rc == 0 && i < w->nlisten; i++)
+		rc = app_listen (w->app, WORKER_LISTEN_FD + i, err) < 0 ? -1 : 0;
+	return rc;
+}
+
 static void on_start (void *arg)
 {
 	struct worker *w = arg;
@@ -51,13 +61,12 @@ static void on_start (void *arg)
 	if (!app_ready (w->app) && clock_now_ms () < w->deadline_ms)
 		return;
 	loop_timer_stop (w->start);
-	for (int i = 0; i < w->nlisten; i++)
-		if (app_listen (w->app, WORKER_LISTEN_FD + i, &err) < 0) {
-			log_err (LOG_ERROR, MOD, "worker not started", &err);
-			w->status = 1;
-			loop_stop (w->loop);
-			return;
-		}
+	if (serve (w, &err) < 0) {
+		log_err (LOG_ERROR, MOD, "worker not started", &err);
+		w->status = 1;
+		loop_stop (w->loop);
+		return;
+	}
 	if (write (WORKER_READY_FD, "+", 1) != 1)
 		log_warn (MOD, "the master does not listen", NULL);
 	close (WORKER_READY_FD);
@@ -81,13 +90,14 @@ int worker_run (int argc, char **argv)
 	struct config c;
 	struct err err;
 
-	if (argc < 4)
+	if (argc < 5)
 		return 2;
 	spawn_tie_to_parent ((pid_t) atoi (argv[1]));
-	if (master_load (argv[3][0] ? argv[3] : NULL, (const char *const *) argv + 4, &c) < 0) /* argv ends with NULL */
+	if (master_load (argv[4][0] ? argv[4] : NULL, (const char *const *) argv + 5, &c) < 0) /* argv ends with NULL */
 		return 1;
 	w.index = atoi (argv[0]);
-	w.nlisten = atoi (argv[2]);
+	w.slab = (unsigned) atoi (argv[2]);
+	w.nlisten = atoi (argv[3]);
 	signal (SIGPIPE, SIG_IGN);
 	if (log_open ("weft-service", c.log_file, (enum log_level) c.log_level, &err) < 0 || worker_up (&w, &c, &err) < 0) {
 		log_err (LOG_ERROR, MOD, "worker not started", &err);

@@ -6,10 +6,12 @@
 /* Descriptors that it gets. */
 enum {
 	WORKER_READY_FD = 3,		/* a pipe: it writes a byte when it serves */
-	WORKER_LISTEN_FD = 4,		/* the first of its sockets, bound */
+	WORKER_METRICS_FD = 4,		/* memory that all count in */
+	WORKER_LISTEN_FD = 5,		/* the first of its sockets, bound */
 };
 
-/* argv: INDEX PARENT_PID SOCKETS CONFIG [KEY=VALUE...]; SOCKETS is their number, CONFIG may be "". The exit status. */
+/* argv: INDEX PARENT_PID SLAB SOCKETS CONFIG [KEY=VALUE...]. SLAB is its part of that memory, SOCKETS their number, CONFIG may be "". The
+ * exit status. */
 int worker_run (int argc, char **argv);
 
 #endif

@@ -42,7 +42,7 @@ void api_metrics (struct call *c)
 	struct buf b;
 
 	buf_init (&b, 0);
-	stats_render (c->app->stats, c->app, &b);
+	stats_render (c->app->stats, &b);
 	call_reply (c, 200, "text/plain; version=0.0.4", NULL, &b);
 }
 

@@ -211,6 +211,50 @@ def queued(report, f):
     report.check("SIGKILL: the next process takes up what was queued", q.answers == 30 and not q.bad, q.bad[:3])
 
 
+def counted(report, f):
+    """/metrics tells of all processes, whichever answers, and forgets nothing that a process counted which is gone."""
+    asked = r'weft_service_requests_total{route="whoami",status="2xx"} '
+
+    def metrics():
+        c = connection(f)
+        c.request("GET", "/metrics")
+        text = c.getresponse().read().decode()
+        c.close()
+        return text
+
+    def value(text, name):
+        return [float(line[len(name):]) for line in text.splitlines() if line.startswith(name)][0]
+
+    def processes(n):
+        wait_for(lambda: value(metrics(), "weft_service_workers ") == n, 40, "%d processes count" % n)
+    processes(3)
+    before = value(metrics(), asked)
+    q = Queue(f)
+    wait_for(lambda: not q.read(), 20, "answers")
+    texts = [metrics() for _ in range(8)]
+    report.check("each process tells of the requests to all of them", {value(t, asked) for t in texts} == {before + 30},
+                 (before, [value(t, asked) for t in texts]))
+    report.check("the histogram too", value(texts[0], 'weft_service_request_seconds_count{route="whoami"} ') >= before + 30)
+    report.check("Redis is up for all", value(texts[0], "weft_service_redis_up ") == 1)
+    idle = [socket.create_connection(address(f), timeout=10) for _ in range(20)]
+    wait_for(lambda: value(metrics(), "weft_service_connections ") >= 20, 10, "open connections of all are seen")
+    for s in idle:
+        s.close()
+    wait_for(lambda: value(metrics(), "weft_service_connections ") < 10, 10, "and that they are closed")
+    victim = min(pids_of(f, "service"))
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: len(pids_of(f, "service")) == 3 and victim not in pids_of(f, "service"), 20, "a new process")
+    processes(3)
+    report.check("what a killed process had counted stays", value(metrics(), asked) == before + 30, value(metrics(), asked))
+    cpu, old = value(metrics(), "process_cpu_seconds_total "), set(pids_of(f, "service"))
+    os.kill(pids_of(f, "service-master")[0], signal.SIGHUP)
+    wait_for(lambda: len(pids_of(f, "service")) == 3 and not old & set(pids_of(f, "service")), 40, "replaced")
+    processes(3)
+    text = metrics()
+    report.check("and what replaced ones had", value(text, asked) == before + 30 and value(text, "process_cpu_seconds_total ") >= cpu > 0, text[:300])
+    report.check("memory is that of all", value(text, "process_resident_memory_bytes ") > 3 * 4e6, value(text, "process_resident_memory_bytes "))
+
+
 def fewer(report, f):
     """The number of processes is changed: connections go to whoever is there."""
     master, = pids_of(f, "service-master")
@@ -308,4 +352,4 @@ def end(report, f):
     report.check("the fabric starts the service again", wait_for(back, 30, "service"))
 
 
-main(__doc__, [begin, shared, restart, storm, queued, fewer, bad_config, killed, end], make)
+main(__doc__, [begin, shared, restart, storm, queued, counted, fewer, bad_config, killed, end], make)
