@@ -360,20 +360,25 @@ static bool endpoint_ready (struct fabric *f)
 	return ok;
 }
 
+/* Ours, that is: another fabric's service, which has the port already, does not know our token. */
+static bool service_ready (struct fabric *f)
+{
+	char *path;
+	if (!get_ok (f, "/readyz", NULL, NULL))
+		return false;
+	path = xasprintf ("%s/token", f->state);
+	free (f->token);
+	f->token = conf_read_secret (path, 4096, NULL);
+	free (path);
+	return f->token && get_ok (f, "/v3/whoami", f->token, NULL);
+}
+
 static bool part_ready (struct part *p)
 {
 	struct fabric *f = p->f;
-	char *path;
 	switch (p->id) {
 	case PART_REDIS: return redis_ready (f);
-	case PART_SERVICE:
-		if (!get_ok (f, "/readyz", NULL, NULL))
-			return false;
-		path = xasprintf ("%s/token", f->state);
-		free (f->token);
-		f->token = conf_read_secret (path, 4096, NULL);
-		free (path);
-		return f->token != NULL;
+	case PART_SERVICE: return service_ready (f);
 	case PART_FORWARDER: return p->proc != NULL; /* it shows with the endpoint */
 	default: return endpoint_ready (f);
 	}

@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import Fabric, main, wait_for  # noqa: E402
+from e2e import Fabric, main, processes, wait_for  # noqa: E402
 
 SOURCE = '''
 import time
@@ -66,6 +66,16 @@ def about(report, f):
                         'fn=$(complete -p weft | sed "s/.*-F \\([^ ]*\\).*/\\1/"); $fn weft sub weft; echo "${COMPREPLY[@]}"', "_", script],
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     report.check("bash completes a command", "submit" in r.stdout, r.stdout + r.stderr)
+
+
+def taken_port(report, f):
+    state = tempfile.mkdtemp(prefix="weft-t-")
+    try:
+        r = f.weft("up", "--detach", "--state", state, "--port", f.url.rsplit(":", 1)[1], check=False)
+        report.check("up on the port of another fabric says so", r.returncode == 1 and "in use" in r.stderr, r.stdout + r.stderr)
+        report.check("and leaves nothing running", not any(state in " ".join(argv) for _, argv in processes().values()))
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def environment(report, f):
@@ -230,4 +240,4 @@ def detached(report, f):
         shutil.rmtree(state, ignore_errors=True)
 
 
-main(__doc__, [about, environment, endpoints, functions, running, detached], make)
+main(__doc__, [about, environment, endpoints, functions, running, taken_port, detached], make)
