@@ -24,9 +24,10 @@ struct fetch_req {
 	char *body;			/* owned copy */
 	struct buf reply;
 	size_t most;
-	bool too_large;
+	bool too_large, begun;		/* begun: on_part knows that it goes */
 	char text[CURL_ERROR_SIZE];
 	fetch_f *cb;
+	fetch_part_f *on_part;
 	void *arg;
 };
 
@@ -34,7 +35,8 @@ struct fetch {
 	struct loop *loop;
 	CURLM *multi;
 	struct event *timer;
-	char *ca_file;
+	char *ca_file, *ca_pem, *cert_pem, *key_pem;
+	bool http1;
 	struct fetch_req *first;
 	int depth;			/* inside finish_all */
 	bool destroyed;
@@ -89,6 +91,25 @@ static int set_headers (struct fetch_req *q, const struct fetch_args *a)
 	for (const char *const *h = a->headers; h && *h; h++)
 		rc |= add_header (q, *h);
 	return rc;
+}
+
+static void set_blob (CURL *e, CURLoption o, const char *text)
+{
+	struct curl_blob blob = { (void *) (uintptr_t) text, text ? strlen (text) : 0, CURL_BLOB_NOCOPY };
+
+	if (text)
+		curl_easy_setopt (e, o, &blob);
+}
+
+/* What all requests of a client share; its texts live as long as the requests. */
+static void set_client_options (CURL *e, const struct fetch *f)
+{
+	if (f->http1)
+		curl_easy_setopt (e, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	set_blob (e, CURLOPT_CAINFO_BLOB, f->ca_pem);
+	set_blob (e, CURLOPT_SSLCERT_BLOB, f->cert_pem);
+	set_blob (e, CURLOPT_SSLKEY_BLOB, f->key_pem);
+	curl_easy_setopt (e, CURLOPT_TCP_KEEPALIVE, 1L);
 }
 
 static void set_options (struct fetch_req *q, const struct fetch_args *a, const char *ca_file)
@@ -212,8 +233,33 @@ static void client_free (struct fetch *f)
 		curl_multi_cleanup (f->multi);
 	if (f->timer)
 		event_free (f->timer);
+	if (f->key_pem)
+		explicit_bzero (f->key_pem, strlen (f->key_pem));
 	free (f->ca_file);
+	free (f->ca_pem);
+	free (f->cert_pem);
+	free (f->key_pem);
 	free (f);
+}
+
+/* Hand on what streams have so far. A callback may change the list, so it is walked anew after each. */
+static void hand_on (struct fetch *f)
+{
+	struct fetch_req *q = f->first;
+
+	while (q && !f->destroyed) {
+		long status = 0;
+		struct buf part = q->reply;
+		if (!q->on_part || (q->begun && !part.len) || curl_easy_getinfo (q->easy, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK || status / 100 != 2) {
+			q = q->next;
+			continue;
+		}
+		buf_init (&q->reply, q->most + 1);
+		q->begun = true;
+		q->on_part (part.len ? (const char *) part.data : "", part.len, q->arg);
+		buf_fini (&part);
+		q = f->first;
+	}
 }
 
 static void finish_all (struct fetch *f)
@@ -223,6 +269,7 @@ static void finish_all (struct fetch *f)
 	int left;
 
 	f->depth++;
+	hand_on (f);
 	while (!f->destroyed && (m = curl_multi_info_read (f->multi, &left))) {
 		CURLcode rc = m->data.result;
 		struct err err = { 0 };
@@ -306,6 +353,12 @@ struct fetch *fetch_create (struct loop *l, const struct fetch_opts *o, struct e
 
 	f->loop = l;
 	f->ca_file = o ? xstrdup (o->ca_file) : NULL;
+	f->http1 = o && o->http1;
+	if (o && o->tls) {
+		f->ca_pem = xstrdup (o->tls->ca_pem);
+		f->cert_pem = xstrdup (o->tls->cert_pem);
+		f->key_pem = xstrdup (o->tls->key_pem);
+	}
 	if (global_init (err) < 0)
 		goto fail;
 	if (!(f->timer = evtimer_new (loop_base (l), on_timer, f)) || !(f->multi = curl_multi_init ())) {
@@ -345,8 +398,10 @@ struct fetch_req *fetch_start (struct fetch *f, const struct fetch_args *a, fetc
 
 	if (!q)
 		return NULL;
+	set_client_options (q->easy, f);
 	q->client = f;
 	q->cb = cb;
+	q->on_part = a->on_part;
 	q->arg = arg;
 	q->next = f->first;
 	if (f->first)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "common/base64.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/spawn.h"
@@ -207,7 +208,7 @@ static void tell_success (struct command *m, struct msg_runner_result *r)
 
 	r->status = STATUS_SUCCESS;
 	if (!m->too_large && !text_is_utf8 (m->output.data, m->output.len)) {
-		text_base64 (&m->out, m->output.data, m->output.len);
+		base64_encode (&m->out, m->output.data, m->output.len);
 		r->result = wire_str ((char *) m->out.data, m->out.len);
 		r->flags = RESULT_BASE64;
 	} else {

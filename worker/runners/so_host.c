@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+#include "common/base64.h"
 #include "common/clock.h"
 #include "common/map.h"
 #include "common/xmem.h"
@@ -79,7 +80,7 @@ static int load (struct host *h, struct object *o, struct err *err)
 	int rc = -1;
 
 	buf_init (&elf, WIRE_MAX_CODE);
-	if (text_unbase64 (&elf, o->fn.code.p, o->fn.code.n) < 0) {
+	if (base64_decode (&elf, o->fn.code.p, o->fn.code.n) < 0) {
 		err_set (err, ERR_TASK_DECODE, FAULT_USER, "code of a shared object must be base64 of the ELF file");
 		goto out;
 	}
@@ -156,7 +157,7 @@ static void make_text (struct msg_runner_result *r, struct buf *text, uint32_t l
 {
 	if (text_is_utf8 (r->result.p, r->result.n))
 		return;
-	text_base64 (text, r->result.p, r->result.n);
+	base64_encode (text, r->result.p, r->result.n);
 	r->flags = RESULT_BASE64;
 	r->result = wire_str ((char *) text->data, text->len);
 	if (text->len <= limit && !buf_failed (text))
