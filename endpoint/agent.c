@@ -580,7 +580,7 @@ static int make_blocks (struct agent *a, struct err *err)
 	const struct config *c = a->config;
 	struct blocks_opts o = {
 		.provider = config_provider (c), .provider_conf = config_of_provider (c, config_provider (c)), .log_dir = a->paths->logs,
-		.endpoint = a->paths->name,
+		.endpoint = a->paths->name, .identity = a->keys.public_key,
 		.limits = { .init_blocks = c->init_blocks, .min_blocks = c->min_blocks, .max_blocks = c->max_blocks,
 			    .slots_per_block = c->nodes_per_block * (int64_t) config_workers (c), .parallelism = c->parallelism,
 			    .idle_timeout_ms = c->idle_timeout_ms },

@@ -178,7 +178,8 @@ static int start_block (struct blocks *b)
 {
 	struct block *k = xcalloc (1, sizeof (*k));
 	char ***argv = xcalloc (b->o.nodes, sizeof (*argv));
-	struct provider_block pb = { .nodes = b->o.nodes, .log_dir = b->log_dir, .endpoint = b->o.endpoint };
+	struct provider_block pb = { .nodes = b->o.nodes, .log_dir = b->log_dir, .endpoint = b->o.endpoint,
+				    .identity = b->o.identity };
 	struct err err;
 	int rc;
 
@@ -339,7 +340,7 @@ struct blocks *blocks_create (struct loop *l, const struct blocks_opts *o, struc
 {
 	struct blocks *b = xcalloc (1, sizeof (*b));
 	struct provider_env env = { .loop = l, .conf = o->provider_conf, .on_block = on_block, .connected = is_connected, .arg = b,
-				    .endpoint = o->endpoint };
+				    .endpoint = o->endpoint, .identity = o->identity };
 
 	b->loop = l;
 	b->o = *o;

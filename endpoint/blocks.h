@@ -35,7 +35,7 @@ struct blocks_opts {
 	const struct provider *provider;
 	const void *provider_conf;
 	const char *log_dir;			/* copied */
-	const char *endpoint;			/* its name; borrowed for life */
+	const char *endpoint, *identity;	/* its name, its public key; borrowed for life */
 	struct scale_limits limits;
 	unsigned nodes;
 	int64_t period_ms, max_failures_per_hour, connect_timeout_ms, stop_grace_ms;

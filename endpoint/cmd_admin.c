@@ -176,35 +176,26 @@ int cmd_delete (void *opts, int argc, char **argv)
 	return rc;
 }
 
-/* What the agent would run for a block, with the addresses that are only known when it runs left as words. */
-int cmd_render (void *opts, int argc, char **argv)
+/* A block as the agent would make it, with what is only known when it runs left as words. */
+void cmd_block (const struct paths *p, const struct config *c, cmd_block_f *use, void *arg)
 {
-	const struct cmd_render *o = opts;
-	struct paths p;
-	struct config *c;
 	struct identity who = { 0 };
-	struct buf out;
+	struct keys keys = { .public_key = "" };
 	char id[ID_TEXT] = "ENDPOINT-ID";
-	int rc = cmd_open (&p, argc, argv);
-
-	if (rc)
-		return rc;
-	if (!(c = cmd_config (&p, o->set.v))) {
-		paths_fini (&p);
-		return 1;
-	}
-	if (identity_load (&who, p.identity, NULL) == 0 && who.known)
-		id_text (&who.id, id);
-	char *ipc = xasprintf ("ipc://%s/managers.sock", p.run), *key_file = xasprintf ("%s/manager.key", p.run);
+	char *ipc = xasprintf ("ipc://%s/managers.sock", p->run), *key_file = xasprintf ("%s/manager.key", p->run);
 	bool over_tcp = config_over_tcp (c);
-	struct buf tcp;
-	struct agent_command a = { .config = c, .address = ipc, .endpoint_id = id, .dir = p.run,
+	struct agent_command a = { .config = c, .address = ipc, .endpoint_id = id, .dir = p->run,
 				   .server_key = over_tcp ? "SERVER-KEY" : NULL, .key_file = over_tcp ? key_file : NULL };
 	unsigned nodes = (unsigned) c->nodes_per_block;
 	char ***argvs = xcalloc (nodes, sizeof (*argvs));
-	struct provider_block b = { .id = "b1", .nodes = nodes, .argv = (const char *const *const *) argvs, .log_dir = p.logs,
-				    .endpoint = p.name };
+	struct provider_block b = { .id = "b1", .nodes = nodes, .argv = (const char *const *const *) argvs, .log_dir = p->logs,
+				    .endpoint = p->name, .identity = keys.public_key };
+	struct buf tcp;
 
+	if (identity_load (&who, p->identity, NULL) == 0 && who.known)
+		id_text (&who.id, id);
+	keys_read (&keys, p->key, NULL);
+	explicit_bzero (keys.secret_key, sizeof (keys.secret_key));
 	buf_init (&tcp, 65536);
 	if (over_tcp) {
 		addresses_offer (c, "PORT", &tcp);
@@ -212,10 +203,7 @@ int cmd_render (void *opts, int argc, char **argv)
 	}
 	for (unsigned i = 0; i < nodes; i++)
 		argvs[i] = agent_argv (&a, "b1", i, nodes);
-	buf_init (&out, 64 << 20);
-	config_provider (c)->describe (config_of_provider (c, config_provider (c)), &b, &out);
-	fwrite (out.data, 1, out.len, stdout);
-	buf_fini (&out);
+	use (&b, arg);
 	for (unsigned i = 0; i < nodes; i++) {
 		for (size_t k = 0; argvs[i][k]; k++)
 			free (argvs[i][k]);
@@ -225,7 +213,32 @@ int cmd_render (void *opts, int argc, char **argv)
 	free (ipc);
 	free (key_file);
 	buf_fini (&tcp);
+}
+
+static void render (const struct provider_block *b, void *arg)
+{
+	const struct config *c = arg;
+	struct buf out;
+
+	buf_init (&out, 64 << 20);
+	config_provider (c)->describe (config_of_provider (c, config_provider (c)), b, &out);
+	fwrite (out.data, 1, out.len, stdout);
+	buf_fini (&out);
+}
+
+int cmd_render (void *opts, int argc, char **argv)
+{
+	const struct cmd_render *o = opts;
+	struct paths p;
+	struct config *c;
+	int rc = cmd_open (&p, argc, argv);
+
+	if (rc)
+		return rc;
+	if ((c = cmd_config (&p, o->set.v)))
+		cmd_block (&p, c, render, c);
+	rc = c ? 0 : 1;
 	config_free (&c);
 	paths_fini (&p);
-	return 0;
+	return rc;
 }

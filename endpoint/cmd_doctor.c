@@ -287,6 +287,30 @@ static void check_program (struct doctor *d, const char *set, const char *name)
 	free (program);
 }
 
+static void ask_provider (const struct provider_block *b, void *arg)
+{
+	static const char *const levels[] = { "ok", "warn", "fail" };
+	struct doctor *d = arg;
+	const struct provider *p = config_provider (d->c);
+	char *line, *save = NULL;
+	struct buf out;
+
+	buf_init (&out, 1 << 20);
+	p->doctor (config_of_provider (d->c, p), b, &out);
+	for (line = out.len ? strtok_r ((char *) out.data, "\n", &save) : NULL; line; line = strtok_r (NULL, "\n", &save)) {
+		char *what = strchr (line, '|'), *text = what ? strchr (what + 1, '|') : NULL;
+		int level = FAIL;
+		if (!text)
+			continue;
+		*what++ = *text++ = 0;
+		for (int i = OK; i <= FAIL; i++)
+			if (strcmp (line, levels[i]) == 0)
+				level = i;
+		say (d, level, what, "%s", text);
+	}
+	buf_fini (&out);
+}
+
 static void check_space (struct doctor *d)
 {
 	struct statvfs v;
@@ -354,6 +378,8 @@ int cmd_doctor (void *opts, int argc, char **argv)
 		check_python (&d);
 		check_program (&d, d.c->manager_bin, "weft-manager");
 		check_program (&d, d.c->worker_bin, "weft-worker");
+		if (config_provider (d.c)->doctor)
+			cmd_block (&p, d.c, ask_provider, &d);
 		free (token);
 		free (d.base);
 	}

@@ -209,6 +209,8 @@ unsigned config_workers (const struct config *c)
 
 	if (c->workers_per_node)
 		return (unsigned) c->workers_per_node;
+	if (config_provider (c)->workers)
+		return config_provider (c)->workers (config_of_provider (c, config_provider (c)));
 	cores = sysconf (_SC_NPROCESSORS_ONLN);
 	return cores > 0 ? (unsigned) cores : 1;
 }

@@ -36,7 +36,7 @@
 #define TMPDIR_MAX 64		/* a unix socket's path has 107 bytes */
 
 struct options {
-	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *worker_bin, *python, *log_level, *retries_on_kill;
+	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
 	int64_t workers, parent_pid, time_left_s, retries_on_loss, heartbeat_ms, threshold_ms, orphan_timeout;
 	bool no_retry;
 };
@@ -165,9 +165,10 @@ static int dial (struct manager *m, struct err *err)
 	};
 
 	if (o->server_key) {
-		if (!o->key_file)
-			return err_set (err, ERR_INVALID, FAULT_USER, "--server-key needs --key-file");
-		if (upstream_read_key (o->key_file, public_key, secret_key, err) < 0)
+		if (!o->key_file == !o->key_env)
+			return err_set (err, ERR_INVALID, FAULT_USER, "--server-key needs --key-file or --key-env");
+		if (o->key_file ? upstream_read_key (o->key_file, public_key, secret_key, err) < 0
+				: upstream_take_key (o->key_env, public_key, secret_key, err) < 0)
 			return -1;
 		uo.public_key = public_key;
 		uo.secret_key = secret_key;
@@ -345,6 +346,7 @@ static const struct cli_opt options[] = {
 	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does"),
 	OPT ("server-key", CLI_STRING, server_key, "Z85", 0, 0, "the agent's CURVE public key"),
 	OPT ("key-file", CLI_STRING, key_file, "FILE", 0, 0, "file with our CURVE secret key"),
+	OPT ("key-env", CLI_STRING, key_env, "NAME", 0, 0, "environment variable with our CURVE secret key instead, wiped once it is read"),
 	OPT ("worker-bin", CLI_STRING, worker_bin, "PATH", 0, 0, "the worker's program (default: weft-worker beside this one)"),
 	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter of the workers (default: python3)"),
 	OPT ("time-left-s", CLI_INT, time_left_s, "N", 0, 1 << 30, "seconds until this node is taken away (0, the default: unlimited)"),

@@ -286,3 +286,17 @@ int upstream_read_key (const char *path, char public_key[41], char secret_key[41
 		rc = err_set (err, ERR_INVALID, FAULT_SITE, "the key in %s is not a CURVE key", path);
 	return rc;
 }
+
+int upstream_take_key (const char *variable, char public_key[41], char secret_key[41], struct err *err)
+{
+	char *text = getenv (variable);
+	int rc = text ? key_of_line (text, secret_key) : -1;
+
+	if (text) {
+		explicit_bzero (text, strlen (text));
+		unsetenv (variable);
+	}
+	if (rc < 0 || zmq_curve_public (public_key, secret_key) < 0)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "the environment variable %s holds no secret key of 40 characters of Z85", variable);
+	return 0;
+}

@@ -43,5 +43,7 @@ void upstream_drain (struct upstream *u, bool begin, uint32_t grace_ms);
 /* The manager's key pair for CURVE from a file: its first line that is 40 characters of Z85, or "secret = <those>", is the secret key.
  * A file that others can read is refused. */
 int upstream_read_key (const char *path, char public_key[41], char secret_key[41], struct err *err);
+/* The same from the environment; what stands there is wiped, so that functions do not find it in /proc. */
+int upstream_take_key (const char *variable, char public_key[41], char secret_key[41], struct err *err);
 
 #endif

@@ -18,6 +18,7 @@ struct provider_block {
 	const char *const *const *argv;	/* [node], NULL-terminated vectors */
 	const char *log_dir;		/* <log_dir>/block-<id>-<node>.log takes stdout and stderr */
 	const char *endpoint;		/* the endpoint's name */
+	const char *identity;		/* its public key: names made from it are no other's */
 };
 
 /* What a block became; again with the same state when only the text is new. PROVIDER_ENDED comes exactly once, also after cancel. text: for
@@ -32,7 +33,7 @@ struct provider_env {
 	/* Is a manager of this block connected? A heartbeat says more than a scheduler's listing. May be NULL. */
 	bool (*connected) (const char *block_id, void *arg);
 	void *arg;
-	const char *endpoint, *log_dir;	/* as in provider_block; borrowed for life */
+	const char *endpoint, *identity, *log_dir;	/* as in provider_block; borrowed for life */
 };
 
 struct provider {
@@ -51,15 +52,17 @@ struct provider {
 	const char *(*trouble) (void *self);
 	/* Optional: refuses what the table cannot; c: the provider's config struct. */
 	int (*check) (const void *conf, unsigned nodes, struct err *err);
+	/* Optional: workers of a node, where workers_per_node does not say. */
+	unsigned (*workers) (const void *conf);
 	/* Optional, for `doctor`: what it needs of this host, one after the other; may block. Adds lines "level|check|text". */
 	void (*doctor) (const void *conf, const struct provider_block *b, struct buf *out);
 	/* What would be run or handed to the scheduler, as text. */
 	void (*describe) (const void *conf, const struct provider_block *b, struct buf *out);
 };
 
-extern const struct provider provider_local, provider_dryrun, provider_slurm;
+extern const struct provider provider_local, provider_dryrun, provider_slurm, provider_kubernetes;
 extern const struct provider *const providers[];	/* NULL-terminated; the order of provider.type's choices */
-#define PROVIDER_CHOICES "local dryrun slurm"
+#define PROVIDER_CHOICES "local dryrun slurm kubernetes"
 
 void provider_quote (const char *word, struct buf *out);	/* as one word for a shell */
 void provider_render_argv (const char *const *argv, struct buf *out);	/* quoted for a shell, one line */

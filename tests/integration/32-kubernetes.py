@@ -1,0 +1,365 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The Kubernetes provider against a scripted API server (TLS, token and client certificate): pods that work and pods that do not, a server
+that goes and comes back, agents that are killed, and nothing left behind. Pods that run are real managers and workers on this host."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "fakes")]
+import kubeapi  # noqa: E402
+from e2e import Fabric, call, gather, main, register, submit, wait_for  # noqa: E402
+from kube_endpoint import KubeEndpoint  # noqa: E402
+
+
+class Pods:
+    """Runs the command of a pod on this host, its directories in one of ours."""
+
+    def __init__(self, build):
+        self.bin, self.dir, self.n, self.commands = os.path.join(os.path.abspath(build), "bin"), tempfile.mkdtemp(prefix="weft-pods-"), 0, []
+
+    def __call__(self, command, env):
+        self.commands.append(command)
+        self.n += 1
+        home = os.path.join(self.dir, str(self.n))
+        os.mkdir(home)
+        argv = [os.path.join(self.bin, command[0])] + [a.replace("/var/lib/weft", home) for a in command[1:]]
+        with open(os.path.join(home, "log"), "ab") as log:
+            return subprocess.Popen(argv, env=dict({"PATH": os.environ["PATH"]}, **env), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def logs(self):
+        out = []
+        for n in range(1, self.n + 1):
+            with open(os.path.join(self.dir, str(n), "log")) as f:
+                out.append(f.read()[-2000:])
+        return "\n".join(out)
+
+
+class World(Fabric):
+    def __init__(self, build):
+        super().__init__(build, workers=1)
+        self.pods = Pods(build)
+        self.k8s = kubeapi.KubeApi(os.path.join(self.state, "k8s"))
+        self.k8s.runner = self.pods
+
+    def kube(self, *provider, config="kubeconfig", scaling=None, name="kube", top=()):
+        lines = ["kubeconfig: " + os.path.join(self.k8s.dir, config), "image: registry.example/weft:1", "cpu_request: \"1\""]
+        return KubeEndpoint(self, lines + list(provider), scaling, ["manager_address: 127.0.0.1"] + list(top), name)
+
+    def clean(self):
+        """What is left in the cluster, once it has had time to go."""
+        def left():
+            return self.k8s.of("deployments") + self.k8s.of("pods") + self.k8s.of("secrets")
+        try:
+            wait_for(lambda: not left(), 15, "nothing is left")
+        except TimeoutError:
+            pass
+        return [o["metadata"]["name"] for o in left()]
+
+    def reset(self):
+        self.k8s.allow()
+        self.k8s.plan, self.k8s.quota = (lambda n: [kubeapi.CREATING, kubeapi.RUNNING]), None
+
+    def stop(self):
+        left = super().stop()
+        if not self.keep:
+            self.k8s.close()
+            shutil.rmtree(self.pods.dir, ignore_errors=True)
+        return left
+
+
+def double(f):
+    if not hasattr(f, "double"):
+        f.double = register(f, "def double(x):\n    return 2 * x", "double")
+        f.slow = register(f, "import time\ndef slow(s):\n    time.sleep(s)\n    return s", "slow")
+    return f.double
+
+
+def test_runs_and_scales(report, f):
+    with f.kube(scaling={"max_blocks": 3, "nodes_per_block": 2, "idle_timeout": "1s"}, top=["workers_per_node: 1"]) as e:
+        e.start()
+        report.check("without tasks there is no Deployment", not f.k8s.of("deployments"))
+        doc = call(f, double(f), 21, endpoint=e.id)
+        report.check("a task runs in a pod", doc.get("status") == "success" and json.loads(doc["result"]) == 42, doc)
+        d = f.k8s.of("deployments")[0]
+        report.check("the Deployment was scaled to the nodes of a block", d["spec"]["replicas"] == 2, d["spec"]["replicas"])
+        owner = f.k8s.of("secrets")[0]["metadata"]["ownerReferences"][0]
+        report.check("it owns the Secret", owner["uid"] == d["metadata"]["uid"], owner)
+        text = json.dumps(f.k8s.of("deployments")) + json.dumps(f.k8s.of("pods"))
+        key = f.k8s.of("secrets")[0]["data"]["manager-key"]
+        import base64
+        report.check("the key is in the Secret only", base64.b64decode(key).decode() not in text.replace("$$", "$"))
+        pid = [p for p in f.k8s.processes.values() if p.poll() is None][0].pid
+        with open("/proc/%d/environ" % pid, "rb") as env:
+            report.check("the manager wipes it from its environment", base64.b64decode(key) not in env.read())
+        report.check("status names Deployment and pods", "Deployment weft-kube-" in e.text() and "2 of 2 pods run" in e.text(), e.text())
+        ids, _ = submit(f, f.slow, [{"args": [0.5]} for _ in range(12)], endpoint=e.id)
+        wait_for(lambda: len(f.k8s.of("deployments")) == 3, 20, "3 Deployments under load")
+        docs = gather(f, ids)
+        report.check("scaled up to 3 Deployments, all tasks done", all(x["status"] == "success" for x in docs.values()))
+        wait_for(lambda: not f.k8s.of("deployments"), 30, "idle Deployments are gone")
+        report.check("scaled down to none when idle", True)
+        report.check("pods, Secrets went with them", f.clean() == [], f.clean())
+
+
+def test_pod_killed(report, f):
+    f.reset()
+    with f.kube() as e:
+        e.start()
+        ids, _ = submit(f, f.slow, [{"args": [1.5]}], endpoint=e.id)
+        wait_for(lambda: any(m["tasks"] for m in e.managers()), 30, "the task runs")
+        for p in f.k8s.processes.values():
+            if p.poll() is None:
+                p.kill()
+        pod = f.k8s.of("pods")[0]
+        with f.k8s.lock:
+            f.k8s.delete_pod(f.k8s.objects[("pods", "weft", pod["metadata"]["name"])])
+        doc = gather(f, ids)[ids[0]]
+        report.check("a pod that is killed is replaced, its task runs again", doc["status"] == "success", doc)
+        report.check("another pod did it", f.k8s.of("pods")[0]["metadata"]["name"] != pod["metadata"]["name"])
+    report.check("nothing is left after stop", f.clean() == [], f.clean())
+
+
+def trouble(report, f, name, plan, pattern, *provider, end=None, quota=None):
+    """A plan for pods, what status must say while it waits, and how the block ends when its budget is spent."""
+    f.reset()
+    f.k8s.plan, f.k8s.quota = (lambda n: plan), quota
+    with f.kube(*provider, scaling={"max_failures_per_hour": 1}) as e:
+        e.start()
+        submit(f, f.double, [{"args": [1]}], endpoint=e.id)
+        try:
+            report.check(name, e.wait_said(pattern))
+        except TimeoutError as x:
+            report.check(name, False, x)
+        if end:
+            try:
+                report.check(name + ": given up", e.wait_said(end))
+                e.wait_said("no more are started")
+                left = f.clean()
+                report.check(name + ": given back", left == [], left)
+            except TimeoutError as x:
+                report.check(name + ": given up", False, x)
+        # the task would wait for ever: it is not for this endpoint's next test
+        e.run("drain")
+    report.check(name + ": nothing is left", f.clean() == [], f.clean())
+
+
+def test_image_that_cannot_be_pulled(report, f):
+    pull = kubeapi.waiting("ErrImagePull", 'rpc error: code = Unknown desc = Error response from daemon: manifest for nosuch:1 not found')
+    back = kubeapi.waiting("ImagePullBackOff", 'Back-off pulling image "nosuch:1"')
+    trouble(report, f, "an image that cannot be pulled", [kubeapi.CREATING, pull, back], "ErrImagePull.*not found|ImagePullBackOff: Back-off pulling",
+            "start_deadline: 2s", end="no pod ran for 2 s .*ImagePullBackOff: Back-off pulling image")
+
+
+def test_image_name_that_is_none(report, f):
+    bad = kubeapi.waiting("InvalidImageName", 'Failed to apply default image tag "Bad Image"')
+    trouble(report, f, "an image name that is none", [bad], "InvalidImageName: Failed to apply default image tag", end="InvalidImageName")
+
+
+def test_unschedulable(report, f):
+    trouble(report, f, "a pod that fits nowhere", [kubeapi.unschedulable("0/1 nodes are available: 1 Insufficient cpu.")],
+            "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu", "start_deadline: 2s", end="no pod ran for 2 s .*Insufficient cpu")
+
+
+def test_quota(report, f):
+    words = 'pods "weft-x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2'
+    trouble(report, f, "a quota that is used up", [], "FailedCreate: pods .* is forbidden: exceeded quota: q", "start_deadline: 2s",
+            end="no pod ran for 2 s .*exceeded quota", quota=words)
+
+
+def test_crash_loop(report, f):
+    last = {"exitCode": 3, "reason": "Error"}
+    plan = [kubeapi.terminated(3), kubeapi.waiting("CrashLoopBackOff", "back-off 10s restarting failed container", 1, last),
+            kubeapi.terminated(3, restarts=1), kubeapi.waiting("CrashLoopBackOff", "back-off 20s restarting failed container", 3, last)]
+    trouble(report, f, "a pod that crashes", plan, "ended: Error, exit code 3|CrashLoopBackOff", "max_pod_failures: 2",
+            end="its pods failed 3 times .*CrashLoopBackOff.*exit code 3.*the pod's last words")
+
+
+def test_out_of_memory(report, f):
+    plan = [kubeapi.terminated(137, "OOMKilled", restarts=r) for r in range(4)]
+    trouble(report, f, "a pod without enough memory", plan, "OOMKilled, exit code 137", "max_pod_failures: 1", end="its pods failed .*OOMKilled")
+
+
+def refused(report, f, name, method, path, code, reason, message, pattern, end=True):
+    f.reset()
+    f.k8s.refuse(method, path, code, reason, message)
+    with f.kube(scaling={"max_failures_per_hour": 1, "init_blocks": 1}) as e:
+        e.start()
+        try:
+            report.check(name, e.wait_said(pattern))
+            if end:
+                e.wait_said("no more are started")
+        except TimeoutError as x:
+            report.check(name, False, x)
+        f.k8s.allow()
+    report.check(name + ": nothing is left", f.clean() == [], f.clean())
+
+
+def test_refusals(report, f):
+    refused(report, f, "not allowed to make Deployments", "POST", "/deployments", 403, "Forbidden",
+            'deployments.apps is forbidden: User "system:serviceaccount:weft:runner" cannot create resource "deployments" in API group "apps"',
+            'deployments.apps is forbidden: User "system:serviceaccount:weft:runner" cannot create')
+    refused(report, f, "no such namespace", "POST", "/deployments", 404, "NotFound", 'namespaces "weft" not found', 'namespaces "weft" not found')
+    refused(report, f, "an invalid Deployment", "POST", "/deployments", 422, "Invalid", 'Deployment.apps "weft" is invalid: spec.x', "is invalid: spec.x")
+    refused(report, f, "not allowed to make Secrets", "POST", "/secrets", 403, "Forbidden", "secrets is forbidden: User cannot create",
+            "secrets is forbidden")
+    refused(report, f, "not allowed to watch pods", "GET", "/pods", 403, "Forbidden", 'pods is forbidden: User "alice" cannot list resource "pods"',
+            'Kubernetes .*pods cannot be watched: pods is forbidden: User "alice"', end=False)
+    refused(report, f, "a server with trouble of its own", "POST", "/deployments", 500, "InternalError", "etcdserver: request timed out",
+            "etcdserver: request timed out", end=False)
+
+
+def test_passing_errors(report, f):
+    f.reset()
+    f.k8s.refuse("POST", "/deployments", 503, "ServiceUnavailable", "the server is currently unable to handle the request", 2)
+    f.k8s.refuse("POST", "/secrets", 429, "TooManyRequests", "Too many requests, please try again later.", 1)
+    f.k8s.refuse("PATCH", "/deployments", 500, "InternalError", "etcdserver: leader changed", 1)
+    with f.kube() as e:
+        e.start()
+        doc = call(f, double(f), 4, endpoint=e.id)
+        report.check("errors that pass are waited out", doc.get("status") == "success", doc)
+        f.k8s.refuse("DELETE", "/deployments/", 500, "InternalError", "etcdserver: leader changed", 1)
+    report.check("also when deleting", f.clean() == [], f.clean())
+
+
+def test_server_goes_and_comes(report, f):
+    f.reset()
+    with f.kube(config="kubeconfig-cert") as e:
+        e.start()
+        doc = call(f, double(f), 5, endpoint=e.id)
+        report.check("with a client certificate", doc.get("status") == "success", doc)
+        watches, lists = f.k8s.asked("GET", "/pods.*watch=1.*resourceVersion="), f.k8s.asked("GET", "/pods.*limit=")
+        f.k8s.cut()
+        wait_for(lambda: f.k8s.asked("GET", "/pods.*watch=1.*resourceVersion=") > watches, 20, "the watch is resumed")
+        report.check("a watch that is cut is resumed from its version", f.k8s.asked("GET", "/pods.*limit=") == lists)
+        f.k8s.expire()
+        wait_for(lambda: f.k8s.asked("GET", "/pods.*limit=") > lists, 20, "a list after 410")
+        report.check("410 Gone: listed again", True)
+        f.k8s.down()
+        report.check("a server that is away is told", e.wait_said("Kubernetes .* cannot be watched.*pods that run are used"))
+        doc = call(f, f.double, 6, endpoint=e.id)
+        report.check("what runs is used meanwhile", doc.get("status") == "success", doc)
+        f.k8s.up()
+        wait_for(lambda: not (e.blocks().get("scheduler") or ""), 60, "the trouble is over")
+        report.check("the server is back: no trouble any more, same pod", len(f.k8s.of("pods")) == 1 and e.blocks()["started"] == 1, e.blocks())
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def test_deleted_by_others(report, f):
+    f.reset()
+    with f.kube() as e:
+        e.start()
+        call(f, double(f), 5, endpoint=e.id)
+        name = f.k8s.of("deployments")[0]["metadata"]["name"]
+        with f.k8s.lock:
+            f.k8s.remove("deployments", "weft", name)
+        report.check("a Deployment that somebody deletes is noticed", e.wait_said("its Deployment was deleted by somebody else"))
+        doc = call(f, f.double, 7, endpoint=e.id)
+        report.check("another one takes its place", doc.get("status") == "success", doc)
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def test_agent_killed(report, f):
+    f.reset()
+    e = f.kube()
+    with e:
+        e.start()
+        call(f, double(f), 5, endpoint=e.id)
+        first = f.k8s.of("deployments")[0]["metadata"]
+        e.kill()
+        report.check("a killed agent leaves its Deployment", len(f.k8s.of("deployments")) == 1)
+        e.start()
+        wait_for(lambda: not f.k8s.of("deployments"), 20, "the old one is found and deleted")
+        report.check("the next one finds and deletes it", True)
+        # killed again, and a task comes at once: the same name is taken until the old one is gone
+        call(f, f.double, 5, endpoint=e.id)
+        second = f.k8s.of("deployments")[0]["metadata"]
+        e.kill()
+        ids, _ = submit(f, f.double, [{"args": [8]}], endpoint=e.id)
+        e.start()
+        doc = gather(f, ids)[ids[0]]
+        third = f.k8s.of("deployments")[0]["metadata"]
+        report.check("the same names again, other objects", doc["status"] == "success" and first["name"] == second["name"] == third["name"]
+                     and len({first["uid"], second["uid"], third["uid"]}) == 3, (doc, first["name"], third["name"]))
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def test_stop_without_server(report, f):
+    f.reset()
+    with f.kube(scaling={"stop_grace": "1s"}) as e:
+        e.start()
+        call(f, double(f), 5, endpoint=e.id)
+        f.k8s.down()
+        r = e.stop()
+        report.check("it stops without the server", r.returncode == 0, r.stdout)
+        report.check("and says what is left, and how to remove it", "kubectl delete deployments -n weft -l weft/endpoint=kube-" in e.log(), e.log())
+        f.k8s.up()
+        e.start()
+        left = f.clean()
+        report.check("the next start removes it", left == [], left)
+
+
+def test_render_and_doctor(report, f):
+    f.reset()
+    more = ["image_pull_secret: regcred", "memory_limit: 2Gi", "cpu_limit: \"2\"", "node_selector: {disk: ssd}",
+            "tolerations: [\"dedicated=weft:NoSchedule\", gpu]", "volumes: [\"claim=data:/data:ro\", \"emptyDir=1Gi:/scratch\"]",
+            "pod_labels: {team: ml}", "extra_resources: {nvidia.com/gpu: \"1\"}", "service_account: runner"]
+    with f.kube(*more, scaling={"nodes_per_block": 3}) as e:
+        docs = [json.loads(d) for d in e.run("render").stdout.split("---\n")[1:]]
+        d, s = docs
+        pod = d["spec"]["template"]["spec"]
+        c = pod["containers"][0]
+        report.check("render: n pods", d["kind"] == "Deployment" and d["spec"]["replicas"] == 3)
+        report.check("render: resources", c["resources"] == {"requests": {"cpu": "1", "memory": "1Gi"},
+                                                             "limits": {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"}}, c["resources"])
+        report.check("render: where it may run", pod["nodeSelector"] == {"disk": "ssd"} and pod["tolerations"] == [
+            {"key": "dedicated", "operator": "Equal", "value": "weft", "effect": "NoSchedule"}, {"key": "gpu", "operator": "Exists"}])
+        report.check("render: volumes", {"name": "volume-0", "persistentVolumeClaim": {"claimName": "data"}} in pod["volumes"]
+                     and {"name": "volume-0", "mountPath": "/data", "readOnly": True} in c["volumeMounts"])
+        report.check("render: workers from the limit", c["command"][c["command"].index("--workers") + 1] == "2", c["command"])
+        report.check("render: pull secret, account, labels", pod["imagePullSecrets"] == [{"name": "regcred"}] and pod["serviceAccountName"] == "runner"
+                     and d["spec"]["template"]["metadata"]["labels"]["team"] == "ml")
+        report.check("render: no privileges", c["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                                                                       "capabilities": {"drop": ["ALL"]}})
+        report.check("render: shows no key", s["kind"] == "Secret" and "U0VDUkVULUtFWQ==" in json.dumps(s))
+        r = e.run("doctor")
+        report.check("doctor: all is well", "answers: v1.20.2" in r.stdout and "the API server takes it" in r.stdout, r.stdout)
+        f.k8s.denied = {"create deployments", "get pods/log"}
+        r = e.run("doctor")
+        report.check("doctor: rights that are missing", "may not, in namespace weft: create deployments.apps" in r.stdout
+                     and "not allowed: get pods/log" in r.stdout and r.returncode, r.stdout)
+        f.k8s.denied = set()
+    for config, provider, words in (("kubeconfig", ["namespace: nosuch"], 'namespaces "nosuch" not found'),
+                                    ("kubeconfig-wrong", [], "Unauthorized"), ("kubeconfig-none", [], "No such file")):
+        with f.kube(*provider, config=config) as e:
+            r = e.run("doctor")
+            report.check("doctor: " + words, words in r.stdout and r.returncode, r.stdout)
+
+
+def test_bad_configuration(report, f):
+    for line, words in (("cpu_limit: banana", 'provider.kubernetes.cpu_limit: expected an amount such as 500m'),
+                        ("tolerations: [\"a:Never\"]", "provider.kubernetes.tolerations: expected KEY"),
+                        ("volumes: [\"data:/data\"]", "provider.kubernetes.volumes: expected claim=NAME"),
+                        ("namespace: Bad_Name", "provider.kubernetes.namespace: expected lower case"),
+                        ("replicas: 3", "unknown key")):
+        with f.kube(line) as e:
+            r = e.run("check-config")
+            report.check("refused: " + line, r.returncode and words in r.stdout, r.stdout)
+
+
+def test_example(report, f):
+    """config/sites/kubernetes.yaml is a configuration that is taken."""
+    with f.kube() as e:
+        shutil.copyfile(os.path.join(HERE, "..", "..", "config", "sites", "kubernetes.yaml"), os.path.join(e.dir, "config.yaml"))
+        r = e.run("check-config")
+        report.check("config/sites/kubernetes.yaml", r.returncode == 0, r.stdout)
+        docs = e.run("render").stdout.split("---\n")
+        report.check("it renders", len(docs) == 3 and json.loads(docs[1])["spec"]["template"]["spec"]["volumes"][2]["persistentVolumeClaim"], docs)
+
+
+if __name__ == "__main__":
+    main(__doc__, [t for n, t in list(globals().items()) if n.startswith("test_")], World)
