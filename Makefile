@@ -4,6 +4,7 @@
 #   make            build everything              make demo      the main job on real input
 #   make bundle     the worker for containers
 #   make check      unit and integration tests    make bench     speed, as JSON and a table
+#   make check-clusters           against real Slurm, containers, ...: started on this host by tests/testbed
 #   make check-asan check-tsan fuzz format lint install dist clean
 #
 # Variables: BUILD=dir  WERROR=1  SAN=address|thread  DESTDIR= PREFIX=/usr/local  FUZZ_SECONDS=20
@@ -46,7 +47,7 @@ TESTS    := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 BENCHES  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCHC))
 
-.PHONY: all bundle programs tests fuzzers benches deps check check-asan check-tsan fuzz bench demo format lint install dist clean
+.PHONY: all bundle programs tests fuzzers benches deps check check-clusters check-asan check-tsan fuzz bench demo format lint install dist clean
 all: programs examples bundle
 programs: $(PROGS)
 tests: $(TESTS)
@@ -141,6 +142,10 @@ deps:
 check: deps
 	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)
 	@tests/run --build $(BUILD) $(CHECK_ARGS)
+check-clusters: deps
+	@packaging/install-deps --clusters
+	@$(MAKE) --no-print-directory all BUILD=$(BUILD)
+	@tests/run --build $(BUILD) --clusters $(CLUSTER_ARGS)
 check-asan: deps
 	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/asan SAN=address
 	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 tests/run --build $(BUILD)/asan --asan $(CHECK_ARGS)

@@ -89,7 +89,7 @@ void batch_arg (struct batch_args *a, const char *fmt, ...)
 	a->v[a->n++] = s;
 }
 
-static void args_free (struct batch_args *a)
+void batch_args_free (struct batch_args *a)
 {
 	for (size_t i = 0; i < a->n; i++)
 		free (a->v[i]);
@@ -102,6 +102,14 @@ bool batch_says (const char *text, const char *const *parts)
 		if (strcasestr (text, parts[i]))
 			return true;
 	return false;
+}
+
+const char *batch_advice (const struct batch_system *s, const char *said)
+{
+	for (const struct batch_hint *h = s->hints; h && h->said; h++)
+		if (strcasestr (said, h->said))
+			return h->advice;
+	return NULL;
 }
 
 /* What a command said, as one line for people. */
@@ -161,7 +169,7 @@ static int run (struct batch *b, struct call **slot, struct job *j, struct batch
 
 	*c = (struct call) { b, j, done, slot };
 	rc = spawn_capture (b->env.loop, (const char *const *) a->v, input, b->conf->cmd_timeout_ms, BATCH_OUTPUT_MAX, call_done, c, err);
-	args_free (a);
+	batch_args_free (a);
 	if (rc < 0)
 		free (c);
 	else
@@ -332,6 +340,7 @@ static void there (struct batch *b, struct job *j, const char *id)
 static void submitted (struct batch *b, struct job *j, int status, char *out, const char *said, const struct err *err)
 {
 	char id[BATCH_ID_MAX];
+	const char *advice;
 
 	if (status == 0 && b->s->submitted (out, id) == 0) {
 		there (b, j, id);
@@ -349,7 +358,8 @@ static void submitted (struct batch *b, struct job *j, int status, char *out, co
 		return;
 	}
 	log_warn ("batch", "job refused", "block=%s said=%s", j->block, said);
-	end (j, true, "%s refused the job: %.250s", b->s->title, said);
+	advice = batch_advice (b->s, said);
+	end (j, true, "%s refused the job: %.200s%s%s", b->s->title, said, advice ? "; " : "", advice ? advice : "");
 }
 
 /* How long until another job may be handed over, by the budget of an hour. */
@@ -815,7 +825,7 @@ static void cancel_rest (struct batch *b)
 	if (posix_spawnp (&pid, a->v[0], &fa, NULL, a->v, environ) != 0)
 		log_warn ("batch", "cannot run the cancel command", "command=%s", a->v[0]);
 	posix_spawn_file_actions_destroy (&fa);
-	args_free (a);
+	batch_args_free (a);
 }
 
 void batch_destroy (void *self)
@@ -853,7 +863,7 @@ void batch_describe (const struct batch_system *s, const void *conf, const struc
 	script_render (s, conf, &bj, out);
 	buf_str (out, "# submitted with: ");
 	provider_render_argv ((const char *const *) a->v, out);
-	args_free (a);
+	batch_args_free (a);
 	free (script);
 	free (log);
 }

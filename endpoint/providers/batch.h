@@ -87,6 +87,10 @@ struct batch_system {
 	const struct batch_word { const char *word; enum batch_state state; const char *text; } *states;
 	/* Parts of what commands say, NULL at the end: the scheduler is not there · it knows none of the jobs · there is no history. */
 	const char *const *down, *const *none, *const *no_history;
+	/* A submission that the scheduler only judges; NULL where there is none. For `doctor`. */
+	void (*trial) (const void *conf, const struct batch_job *j, struct batch_args *a);
+	/* What to do when a command says this, NULL at the end; the first that fits. */
+	const struct batch_hint { const char *said, *advice; } *hints;
 	const char *node;		/* shell words on a node: its name */
 	const char *hosts;		/* shell command in the job: its nodes, one a line */
 };
@@ -100,6 +104,9 @@ void batch_cancel (void *self, const char *block_id, int64_t grace_ms);
 void batch_job_text (void *self, const char *block_id, struct buf *out);
 const char *batch_trouble (void *self);
 void batch_describe (const struct batch_system *s, const void *conf, const struct provider_block *b, struct buf *out);
+void batch_doctor (const struct batch_system *s, const void *conf, const struct provider_block *b, struct buf *out);	/* batch_doctor.c */
+void batch_args_free (struct batch_args *a);
+const char *batch_advice (const struct batch_system *s, const char *said);	/* NULL: none */
 /* What no script can hold: control characters in the strings of this struct; nodes without a launcher. */
 int batch_check (const char *key, const struct batch_conf *c, unsigned nodes, struct err *err);
 int batch_check_text (const char *key, const char *name, const char *value, bool lines, struct err *err);

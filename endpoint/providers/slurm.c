@@ -242,10 +242,38 @@ static const char *const no_accounting[] = {
 	"accounting storage is disabled", "not running a supported accounting_storage", "no such file or directory", "cannot run", NULL
 };
 
+static const struct batch_hint hints[] = {
+	{ "munge", "munged does not serve this host: systemctl start munge, with the key of the cluster" },
+	{ "unable to contact slurm controller", "slurmctld is down, or not reached from here: scontrol ping" },
+	{ "socket timed out", "slurmctld answers too late: scontrol ping, sdiag" },
+	{ "invalid partition", "set provider.slurm.partition to one that sinfo lists" },
+	{ "invalid account", "set provider.slurm.account to one of: sacctmgr show associations user=$USER" },
+	{ "invalid qos", "set provider.slurm.qos to one of: sacctmgr show associations user=$USER format=account,qos" },
+	{ "invalid feature", "set provider.slurm.constraint to features that sinfo -o %f lists" },
+	{ "generic resource", "set provider.slurm.gres to what sinfo -o %G lists" },
+	{ "reservation", "set provider.slurm.reservation to one that scontrol show reservation lists" },
+	{ "requested time limit", "provider.slurm.walltime is more than the partition allows: sinfo -o '%P %l'" },
+	{ "node count", "scaling.nodes_per_block is more than the partition allows: scontrol show partition" },
+	{ "node configuration is not available", "no node has cpus_per_node, mem_per_node or gres as set: sinfo -N -l" },
+	{ "unrecognized option", "look at provider.slurm.scheduler_options" },
+	{ "allocation failure", "Slurm would not start it: the words before say why" },
+	{ NULL, NULL }
+};
+
+static void slurm_trial (const void *conf, const struct batch_job *j, struct batch_args *a)
+{
+	(void) conf;
+	batch_arg (a, "sbatch");
+	batch_arg (a, "--test-only");
+	batch_arg (a, "--job-name=%s", j->name);
+	batch_arg (a, "%s", j->script);
+}
+
 const struct batch_system slurm_system = {
 	.title = "Slurm", .directive = "#SBATCH", .header = slurm_header, .submit = slurm_submit, .submitted = slurm_submitted,
 	.status = slurm_status, .rows = slurm_rows, .history = slurm_history, .history_rows = slurm_history_rows, .cancel = slurm_cancel,
 	.states = states, .down = down, .none = no_jobs, .no_history = no_accounting,
+	.trial = slurm_trial, .hints = hints,
 	.node = "${SLURMD_NODENAME:-$(hostname)}", .hosts = "scontrol show hostnames \"$SLURM_JOB_NODELIST\"",
 };
 
@@ -257,6 +285,11 @@ static void *slurm_create (const struct provider_env *env, struct err *err)
 static void slurm_describe (const void *conf, const struct provider_block *b, struct buf *out)
 {
 	batch_describe (&slurm_system, conf, b, out);
+}
+
+static void slurm_doctor (const void *conf, const struct provider_block *b, struct buf *out)
+{
+	batch_doctor (&slurm_system, conf, b, out);
 }
 
 static int slurm_check (const void *conf, unsigned nodes, struct err *err)

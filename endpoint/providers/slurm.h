@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two files of the Slurm provider share, and its parsers for the tests. */
+/* Inside of the Slurm provider, for its tests. */
 #ifndef ENDPOINT_PROVIDERS_SLURM_H
 #define ENDPOINT_PROVIDERS_SLURM_H
 #include "endpoint/providers/batch.h"
@@ -13,6 +13,5 @@ struct slurm_conf {
 extern const struct batch_system slurm_system;
 int slurm_rows (char *out, batch_row_f *cb, void *arg);
 int slurm_history_rows (char *out, batch_row_f *cb, void *arg);
-void slurm_doctor (const void *conf, const struct provider_block *b, struct buf *out);
 
 #endif

@@ -111,8 +111,8 @@ static void test_quoting (void **state)
 		/* launchers that run what they are given, on one "node": srun and mpiexec their last four words, ssh its last through a shell */
 		cmd = xasprintf ("cd %s && "
 				 "rm -rf bin && mkdir bin && for l in srun mpiexec; do printf '#!/bin/bash\\nexec \"${@: -4}\"\\n' >bin/$l; done;"
-				 "printf '#!/bin/bash\\nexec bash -c \"${@: -1}\"\\n' >bin/ssh; printf '#!/bin/bash\\necho one\\n' >bin/scontrol; chmod +x bin/*;"
-				 "SLURMD_NODENAME='a node' SLURM_JOB_NODELIST=n PATH=$PWD/bin:$PATH bash job.sh", (const char *) quoted.data);
+				 "printf '#!/bin/bash\\nexec bash -c \"${@: -1}\"\\n' >bin/ssh; printf '#!/bin/bash\\necho one\\n' >bin/scontrol;"
+				 "chmod +x bin/*; SLURMD_NODENAME='a node' SLURM_JOB_NODELIST=n PATH=$PWD/bin:$PATH bash job.sh", (const char *) quoted.data);
 		n = run (cmd, out, sizeof (out), &status);
 		assert_int_equal (status, 0);
 		check_words (out, n);

@@ -1,0 +1,245 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Slurm, the real one: four nodes and two partitions on this host, started by tests/testbed/slurm. No task is lost, no job is left."""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+from cluster import Endpoint, free_ports, result  # noqa: E402
+from e2e import Fabric, Report, gather, main, register, task, wait_for  # noqa: E402
+
+BED = os.path.join(ROOT, "tests", "testbed", "slurm")
+WHERE = ("import os, time\n"
+         "def where(seconds):\n"
+         "    time.sleep(seconds)\n"
+         "    return [os.environ.get('SLURM_JOB_ID'), os.environ.get('SLURMD_NODENAME')]\n")
+
+
+def missing():
+    """Why the cluster cannot run here, or None."""
+    for program in ("slurmctld", "slurmd", "munged", "sbatch", "ip"):
+        if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+            return "%s is not installed: packaging/install-deps --clusters" % program
+    return None if os.geteuid() == 0 else "slurmd needs root"
+
+
+class Cluster:
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="weft-slurm-")
+        self.env = dict(os.environ, SLURM_PORT=str(free_ports(6)), SLURM_CONF=os.path.join(self.dir, "slurm.conf"))
+        os.environ["SLURM_CONF"] = self.env["SLURM_CONF"]       # for our agents
+
+    def bed(self, *args):
+        r = subprocess.run([BED, args[0], self.dir] + list(args[1:]), env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           stdin=subprocess.DEVNULL, universal_newlines=True, timeout=120)
+        if r.returncode:
+            raise RuntimeError("tests/testbed/slurm %s: %s" % (" ".join(args), r.stdout))
+
+    def run(self, *argv):
+        r = subprocess.run(argv, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+        if r.returncode:
+            raise RuntimeError("%s: %s" % (" ".join(argv), r.stderr))
+        return r.stdout
+
+    def jobs(self, states="PD,CF,R,S,CG"):
+        """id -> (state, nodes, reason)"""
+        out = {}
+        for line in self.run("squeue", "-h", "-t", states, "-o", "%A|%T|%N|%r").splitlines():
+            j = line.split("|", 3)
+            out[j[0]] = tuple(j[1:])
+        return out
+
+    def running(self):
+        return [j for j, s in self.jobs("R").items()]
+
+    def saved(self, ids):
+        """Are these jobs in what the controller would read after a crash?"""
+        try:
+            with open(os.path.join(self.dir, "state", "job_state"), "rb") as f:
+                state = f.read()
+        except OSError:
+            return False
+        names = dict(line.split("|") for line in self.run("squeue", "-h", "-o", "%A|%j").splitlines())
+        return all(names.get(i, "gone").encode() in state for i in ids)
+
+    def close(self):
+        try:
+            self.bed("down")
+        finally:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+CLUSTER = None
+BASE = {"provider.type": "slurm", "provider.slurm.poll_interval": "1s", "provider.slurm.walltime": "10m", "provider.slurm.cpus_per_node": 2,
+        "scaling.init_blocks": 0, "scaling.max_blocks": 4, "scaling.idle_timeout": "2s", "manager_address": "127.0.0.1", "workers_per_node": 2,
+        "python": "/usr/bin/python3", "heartbeat.interval": "500ms", "heartbeat.threshold": "3s"}
+
+
+class Slurm(Endpoint):
+    """An endpoint with blocks in the cluster; at its end no job may be left."""
+
+    def __init__(self, f, report, name, **conf):
+        super().__init__(f, name.replace(" ", "-"), dict(BASE, **{k.replace("__", "."): v for k, v in conf.items()}))
+        self.report, self.what = report, name
+        self.fn = register(f, WHERE, "where")
+
+    def tasks(self, n, seconds, wait=0):
+        return self.submit(self.fn, [{"args": [seconds]}] * n, wait=wait)
+
+    def all_well(self, ids, timeout=120):
+        docs = gather(self.f, ids, timeout)
+        bad = [d for d in docs.values() if d["status"] != "success"]
+        self.report.check("%s: all %d tasks ended well, none is lost" % (self.what, len(ids)), not bad and len(docs) == len(ids), bad[:3])
+        return {tuple(result(d)) for d in docs.values() if d["status"] == "success"}
+
+    def check(self, what, ok, why=""):
+        self.report.check("%s: %s" % (self.what, what), ok, why)
+
+    def up(self, n):
+        wait_for(lambda: self.blocks()["up"] == n, 40, "%d blocks up" % n)
+
+    def __exit__(self, *exc):
+        super().__exit__(*exc)
+        left = CLUSTER.jobs("PD,CF,R,S")
+        self.check("no job is left", not left, left)
+
+
+def scaling_up_and_down(report, f):
+    with Slurm(f, report, "scaling") as ep:
+        ep.check("no job before there is a task", not CLUSTER.jobs(), CLUSTER.jobs())
+        ids = ep.tasks(60, 0.7)
+        wait_for(lambda: len(CLUSTER.running()) == 4, 30, "four jobs that run")
+        ep.check("from 0 to 4 blocks under load", True)
+        where = ep.all_well(ids)
+        ep.check("tasks ran in all four jobs", len(where) == 4, where)
+        # work for one slot goes on: the other blocks must get idle, and go
+        end, more = time.monotonic() + 30, []
+        while time.monotonic() < end and len(CLUSTER.running()) > 1:
+            more += ep.tasks(1, 0.3, wait=5)
+        ep.check("idle blocks go while one works", len(CLUSTER.running()) == 1, CLUSTER.jobs())
+        ep.all_well(more)
+        wait_for(lambda: not CLUSTER.jobs(), 30, "all jobs gone")
+        ep.check("back to 0 blocks, without a failure", ep.blocks()["failed"] == 0, ep.blocks())
+
+
+def node_goes_down(report, f):
+    with Slurm(f, report, "node down", scaling__max_blocks=2) as ep:
+        ids = ep.tasks(60, 0.5)
+        ep.up(2)
+        job, (_, node, _) = next((j, s) for j, s in CLUSTER.jobs("R").items())
+        CLUSTER.run("scontrol", "update", "nodename=" + node, "state=down", "reason=power supply")
+        try:
+            wait_for(lambda: ep.blocks()["failed"], 20, "the loss noticed")
+            ep.check("job, node and cause are named", "Slurm job %s on %s NODE_FAIL: a node of it failed" % (job, node) in ep.log())
+            ep.all_well(ids)
+        finally:
+            CLUSTER.run("scontrol", "update", "nodename=" + node, "state=resume")
+
+
+def operator_cancels(report, f):
+    with Slurm(f, report, "scancel", scaling__max_blocks=2) as ep:
+        ids = ep.tasks(60, 0.5)
+        ep.up(2)
+        job = CLUSTER.running()[0]
+        wait_for(lambda: "Slurm job %s on " % job in ep.command("status"), 10, "the job in the status")
+        CLUSTER.run("scancel", job)
+        wait_for(lambda: ep.blocks()["failed"] == 1, 20, "the loss noticed")
+        ep.all_well(ids)
+        ep.check("the record says that it was cancelled", "Slurm job %s on " % job in ep.log() and "CANCELLED: somebody cancelled it" in ep.log())
+
+
+def wall_time_ends(report, f):
+    with Slurm(f, report, "wall time", scaling__max_blocks=1, provider__slurm__walltime="1m", provider__slurm__partition="debug") as ep:
+        ids, jobs, end = [], set(), time.monotonic() + 110
+        while len(jobs) < 2 and time.monotonic() < end:
+            ids += ep.tasks(2, 1, wait=10)
+            jobs |= set(CLUSTER.running())
+        ep.check("another block takes over", len(jobs) >= 2, jobs)
+        ids += ep.tasks(4, 0.1)
+        where = ep.all_well(ids)
+        ep.check("both blocks were worked with", len({j for j, _ in where}) >= 2, where)
+        ep.check("an end by wall time is no failure", ep.blocks()["failed"] == 0, ep.blocks())
+
+
+def controller_away(report, f):
+    with Slurm(f, report, "slurmctld away", scaling__max_blocks=2, scaling__idle_timeout="60s") as ep:
+        ep.all_well(ep.tasks(20, 0.2))
+        ep.up(2)
+        before = set(CLUSTER.running())
+        # the controller saves what it knows every few seconds; killed before, it would know nothing of our jobs
+        wait_for(lambda: CLUSTER.saved(before), 20, "the jobs in the controller's state")
+        CLUSTER.bed("kill", "slurmctld")
+        words = wait_for(lambda: ep.blocks()["scheduler"], 30, "the trouble shown")
+        ep.check("status has Slurm's own words", "Unable to contact slurm controller" in words and words in ep.command("status"), words)
+        began = time.monotonic()
+        ep.all_well(ep.tasks(20, 0, wait=20), 20)
+        ep.check("tasks are served meanwhile, at once", time.monotonic() - began < 10, time.monotonic() - began)
+        CLUSTER.bed("up")
+        wait_for(lambda: ep.blocks()["scheduler"] is None, 90, "the trouble over")
+        ep.check("the blocks are the same, nothing failed", set(CLUSTER.running()) == before and not ep.blocks()["failed"],
+                 (before, CLUSTER.jobs(), ep.blocks()))
+
+
+def wrong_partition(report, f):
+    with Slurm(f, report, "wrong partition", provider__slurm__partition="nosuch", scaling__max_failures_per_hour=2) as ep:
+        ids = ep.tasks(1, 0)
+        error = wait_for(lambda: "no more are started" in (ep.blocks()["error"] or "") and ep.blocks()["error"], 30, "it gives up")
+        ep.check("Slurm's own words, and that it stopped after its budget", "invalid partition specified: nosuch" in error, error)
+        doc = task(f, ids[0])
+        ep.check("the task still waits", doc["status"].startswith("waiting"), doc)
+        doctor = ep.command("doctor")
+        ep.check("doctor says it in Slurm's words", "invalid partition specified: nosuch" in doctor, doctor)
+        f.http("DELETE", "/v3/tasks/" + ids[0])
+
+
+def wrong_account(report, f):
+    with Slurm(f, report, "wrong account", provider__slurm__partition="restricted", provider__slurm__account="nosuch", scaling__max_blocks=1) as ep:
+        ids = ep.tasks(1, 0)
+        words = wait_for(lambda: [b["text"] for b in ep.blocks()["list"] if "account" in (b["text"] or "")], 30, "the reason for pending")
+        ep.check("the reason is shown in Slurm's words", "so it can't use this partition" in words[0] and words[0] in ep.command("status"), words)
+        f.http("DELETE", "/v3/tasks/" + ids[0])
+
+
+def two_nodes_through_srun(report, f):
+    with Slurm(f, report, "srun", scaling__nodes_per_block=2, scaling__max_blocks=1, provider__slurm__launcher="srun") as ep:
+        where = ep.all_well(ep.tasks(24, 0.5))
+        ep.check("one job, two nodes", len({j for j, _ in where}) == 1 and len({n for _, n in where}) == 2, where)
+
+
+def agent_is_killed(report, f):
+    with Slurm(f, report, "agent killed", scaling__max_blocks=2) as ep:
+        ids = ep.tasks(40, 0.5)
+        ep.up(2)
+        old = set(CLUSTER.running())
+        ep.kill()
+        ep.start()
+        wait_for(lambda: not old & set(CLUSTER.jobs("PD,CF,R,S")), 20, "the jobs of the killed agent gone")
+        ep.check("the next one cancels its jobs", True)
+        ep.all_well(ids)
+
+
+TESTS = [scaling_up_and_down, node_goes_down, operator_cancels, controller_away, wrong_partition, wrong_account, two_nodes_through_srun,
+         agent_is_killed, wall_time_ends]
+
+
+def run():
+    global CLUSTER
+    why = missing()
+    if why:
+        r = Report()
+        r.skip("Slurm", why)
+        r.end()
+    CLUSTER = Cluster()
+    try:
+        CLUSTER.bed("up")
+        main(__doc__, TESTS, lambda build: Fabric(build, workers=1))
+    finally:
+        CLUSTER.close()
+
+
+run()
