@@ -181,16 +181,28 @@ static int check_secret_file (struct load *ld, const struct conf_key *k, size_t 
 	return -1;
 }
 
+/* "~/x" is what people write for files of theirs. */
+static char *expand_home (const struct conf_key *k, const char *s)
+{
+	const char *home = getenv ("HOME");
+	bool path = k->type == CONF_PATH || k->type == CONF_SECRET_FILE;
+
+	return path && s[0] == '~' && s[1] == '/' && home && *home ? xasprintf ("%s%s", home, s + 1) : xstrdup (s);
+}
+
 static int set_string (struct load *ld, const struct conf_key *k, size_t line, const char *s)
 {
-	char **at = (char **) (ld->out + k->offset);
+	char **at = (char **) (ld->out + k->offset), *value;
 
 	if (check_length (ld, k, line, s) < 0)
 		return -1;
-	if (k->type == CONF_SECRET_FILE && check_secret_file (ld, k, line, s) < 0)
+	value = expand_home (k, s);
+	if (k->type == CONF_SECRET_FILE && check_secret_file (ld, k, line, value) < 0) {
+		free (value);
 		return -1;
+	}
 	free (*at);
-	*at = xstrdup (s);
+	*at = value;
 	return 0;
 }
 

@@ -8,7 +8,7 @@
  *
  * Unknown keys (the nearest is suggested), duplicate keys, aliases, junk after numbers are errors. Durations take
  * "500ms" "30s" "10m" "2h" "7d"; sizes take "64KiB" "10MiB" "1GiB" or plain bytes. ${VAR} is not expanded.
- * Secrets are paths: CONF_SECRET_FILE refuses files that group or others can read. */
+ * Secrets are paths: CONF_SECRET_FILE refuses files that group or others can read. A path may begin with "~/", for HOME. */
 #ifndef COMMON_CONF_H
 #define COMMON_CONF_H
 #include <stdbool.h>

@@ -491,8 +491,16 @@ static void manager_up (const char *block, void *arg)
 {
 	struct agent *a = arg;
 
-	if (a->blocks)
-		blocks_manager_up (a->blocks, block);
+	uint32_t slots = 0;
+
+	if (!a->blocks)
+		return;
+	blocks_manager_up (a->blocks, block);
+	if (config_workers_known (a->config))
+		return;
+	for (struct manager *m = managers_first (a->managers); m; m = m->next)
+		slots = m->node.slots > slots ? m->node.slots : slots;
+	blocks_slots (a->blocks, slots);
 }
 
 /* ---- making and unmaking ------------------------------------------------------------------------------------ */

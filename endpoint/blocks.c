@@ -416,6 +416,12 @@ void blocks_stop_all (struct blocks *b, int64_t grace_ms)
 	}
 }
 
+void blocks_slots (struct blocks *b, unsigned per_node)
+{
+	if (per_node)
+		b->o.limits.slots_per_block = (int64_t) b->o.nodes * per_node;
+}
+
 size_t blocks_count (const struct blocks *b)
 {
 	size_t n = 0;

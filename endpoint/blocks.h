@@ -49,6 +49,7 @@ void blocks_run (struct blocks *b, bool on);		/* strategy on or off; nothing is 
 void blocks_poke (struct blocks *b);			/* tasks came: if no block is there, do not wait for the period */
 void blocks_manager_up (struct blocks *b, const char *block);
 void blocks_stop_all (struct blocks *b, int64_t grace_ms);
+void blocks_slots (struct blocks *b, unsigned per_node);	/* as managers said, where the configuration does not */
 size_t blocks_count (const struct blocks *b);		/* with those that are stopping */
 
 struct blocks_stats {

@@ -45,7 +45,7 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 	else if (local)
 		add (&a, "--node", "%s", host);
 	/* elsewhere the node knows its name, its processors and its own disk, and the script how much time is left */
-	if (local || cf->workers_per_node)
+	if (config_workers_known (cf))
 		add (&a, "--workers", "%u", config_workers (cf));
 	if (local)
 		add (&a, "--dir", "%s/%s-%u", c->dir, block, node);

@@ -203,13 +203,20 @@ bool config_over_tcp (const struct config *c)
 	return c->manager_transport == CONFIG_TCP || (c->manager_transport == CONFIG_AUTO && !config_provider (c)->local);
 }
 
+bool config_workers_known (const struct config *c)
+{
+	const struct provider *p = config_provider (c);
+
+	return c->workers_per_node || p->local || (p->workers && p->workers (config_of_provider (c, p)) > 0);
+}
+
 unsigned config_workers (const struct config *c)
 {
 	long cores;
 
 	if (c->workers_per_node)
 		return (unsigned) c->workers_per_node;
-	if (config_provider (c)->workers)
+	if (config_provider (c)->workers && config_workers_known (c))
 		return config_provider (c)->workers (config_of_provider (c, config_provider (c)));
 	cores = sysconf (_SC_NPROCESSORS_ONLN);
 	return cores > 0 ? (unsigned) cores : 1;

@@ -292,6 +292,11 @@ static void slurm_doctor (const void *conf, const struct provider_block *b, stru
 	batch_doctor (&slurm_system, conf, b, out);
 }
 
+static unsigned slurm_workers (const void *conf)
+{
+	return (unsigned) ((const struct slurm_conf *) conf)->cpus_per_node;
+}
+
 static int slurm_check (const void *conf, unsigned nodes, struct err *err)
 {
 	const struct slurm_conf *c = conf;
@@ -309,5 +314,5 @@ static int slurm_check (const void *conf, unsigned nodes, struct err *err)
 const struct provider provider_slurm = {
 	.name = "slurm", .help = "jobs of a Slurm cluster", .keys = slurm_keys, .conf_bytes = sizeof (struct slurm_conf),
 	.create = slurm_create, .destroy = batch_destroy, .submit = batch_submit, .poll = batch_poll, .cancel = batch_cancel,
-	.job = batch_job_text, .trouble = batch_trouble, .check = slurm_check, .describe = slurm_describe, .doctor = slurm_doctor,
+	.job = batch_job_text, .trouble = batch_trouble, .check = slurm_check, .workers = slurm_workers, .describe = slurm_describe, .doctor = slurm_doctor,
 };

@@ -3,6 +3,8 @@
 """Blocks from a Slurm that goes wrong: scripted commands in front of the real agent, managers and workers. tests/clusters/slurm.py has the real one."""
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 
@@ -253,5 +255,30 @@ def doctor(report, f):
         ep.check("doctor misses sbatch", "sbatch is not on PATH" in text, text)
 
 
-main(__doc__, [in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
+def sites(report, f):
+    """Each example of config/sites is taken as it is, and renders."""
+    folder = os.path.join(ROOT, "config", "sites")
+    for name in sorted(os.listdir(folder)):
+        ep = Endpoint(f, "site-" + name[:-5], {})
+        ep.configure()
+        shutil.copy(os.path.join(folder, name), os.path.join(ep.dir, "config.yaml"))
+        r, text = ep.command("check-config"), ep.command("render")
+        report.check("config/sites/%s is good and renders" % name, "weft-manager" in text, r + text)
+        if name.startswith("slurm"):
+            script = os.path.join(f.state, "site.sh")
+            with open(script, "w") as out:
+                out.write(text)
+            p = subprocess.run(["/bin/bash", "-n", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            report.check("its script is good for bash", text.startswith("#!/bin/bash\n#SBATCH") and "# submitted with: sbatch" in text and not p.returncode, p)
+    with open(os.path.join(ROOT, "docs", "providers", "slurm.md")) as doc:
+        example = doc.read().split("```yaml\n")[1].split("```")[0]
+    ep = Endpoint(f, "doc-slurm", {})
+    ep.configure()
+    with open(os.path.join(ep.dir, "config.yaml"), "w") as out:
+        out.write(example)
+    text = ep.command("render")
+    report.check("the example of docs/providers/slurm.md is good", "#SBATCH --account=chem-lab" in text, text)
+
+
+main(__doc__, [sites, in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
                budget, cancel_again, failing_script, doctor], lambda build: Fabric(build, workers=1))

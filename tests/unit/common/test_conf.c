@@ -283,6 +283,11 @@ static void test_files_and_secrets (void **state)
 	char *s;
 
 	(void) state;
+	assert_int_equal (load ("path: ~/x y\n", NULL, &c, &report, &err), 0);
+	snprintf (path, sizeof (path), "%.40s/x y", getenv ("HOME"));
+	assert_string_equal (c.path, path);
+	conf_free (table, &c);
+	buf_fini (&report);
 	assert_non_null (mkdtemp (dir));
 	snprintf (path, sizeof (path), "%s/secret", dir);
 	int fd = open (path, O_CREAT | O_WRONLY, 0600);
