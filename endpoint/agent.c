@@ -206,7 +206,7 @@ static json_t *on_control (const char *cmd, json_t *request, void *arg)
 		begin_end (a, json_integer_value (json_object_get (request, "drain_ms")));
 	else
 		return NULL;
-	return json_pack ("{s:b}", "ok", 1);
+	return json_pack ("{s:b, s:b}", "ok", 1, "draining", dispatch_draining (a->dispatch));
 }
 
 /* ---- the session -------------------------------------------------------------------------------------------- */

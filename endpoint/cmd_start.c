@@ -227,6 +227,8 @@ static int simple (const char *cmd, const char *done, int argc, char **argv)
 	} else if (!(reply = control_call (p.control, cmd, NULL, 5000, &err))) {
 		rc = cmd_fail (&err);
 	} else {
+		if (!strcmp (cmd, "undrain") && json_is_true (json_object_get (reply, "draining")))
+			done = "stays drained: the service asked for that too (its owner locked it); it ends when the endpoint registers again, at a restart";
 		printf ("Endpoint %s %s.\n", p.name, done);
 		json_decref (reply);
 	}

@@ -174,31 +174,38 @@ void dispatch_give_back (struct dispatch *d)
 		dispatch_give_back_task (d, t);
 }
 
-static void tell_managers (struct dispatch *d, bool start)
+void dispatch_tell_drain (struct dispatch *d, struct manager *m)
 {
-	struct msg_drain drain = { .start = start };
+	struct msg_drain drain = { .start = d->draining };
 	struct buf b;
 
 	buf_init (&b, 64);
 	msg_drain_encode (&b, &drain);
-	for (struct manager *m = managers_first (d->managers); m; m = m->next) {
-		link_send_bytes (m->peer, WIRE_DRAIN, b.data, b.len);
-		dispatch_set_closed (d, m);
-	}
+	link_send_bytes (m->peer, WIRE_DRAIN, b.data, b.len);
 	buf_fini (&b);
+	dispatch_set_closed (d, m);
 }
 
-void dispatch_drain (struct dispatch *d, bool on)
+void dispatch_drain_for (struct dispatch *d, enum dispatch_drain_for who, bool start)
 {
+	bool on;
+
+	d->drained_for = start ? d->drained_for | who : d->drained_for & ~(unsigned) who;
+	on = d->drained_for != 0;
 	if (d->draining == on)
 		return;
 	d->draining = on;
 	log_info ("dispatch", on ? "draining" : "taking tasks again", NULL);
-	if (d->managers)
-		tell_managers (d, on);
+	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m; m = m->next)
+		dispatch_tell_drain (d, m);
 	if (on)
 		dispatch_give_back (d);
 	dispatch_figures_changed (d);
+}
+
+void dispatch_drain (struct dispatch *d, bool on)
+{
+	dispatch_drain_for (d, DRAIN_OURS, on);
 }
 
 bool dispatch_draining (const struct dispatch *d)

@@ -46,7 +46,7 @@ void dispatch_session_up (struct dispatch *d);
 void dispatch_session_down (struct dispatch *d);
 
 void dispatch_drain (struct dispatch *d, bool on);	/* start nothing new, give back what waits */
-bool dispatch_draining (const struct dispatch *d);
+bool dispatch_draining (const struct dispatch *d);	/* for us, or for the forwarder, who says so in each session */
 /* Before the end: what has not begun is given back, the rest is left to be redelivered. */
 void dispatch_give_back (struct dispatch *d);
 void dispatch_flush (struct dispatch *d);		/* spool and send what is gathered, now */

@@ -116,8 +116,12 @@ static void on_cancel (const struct id *task, void *arg)
 
 static void on_drain (const struct msg_drain *m, void *arg)
 {
-	log_info ("dispatch", "drain asked for by the forwarder", "start=%d grace_ms=%u", m->start, m->grace_ms);
-	dispatch_drain (arg, m->start);
+	struct dispatch *d = arg;
+	bool now = (d->drained_for & DRAIN_FORWARDER) != 0;
+
+	if (m->start != now)	/* it is repeated in each session */
+		log_info ("dispatch", m->start ? "drain asked for by the service" : "the service ends the drain", "grace_ms=%u", m->grace_ms);
+	dispatch_drain_for (d, DRAIN_FORWARDER, m->start);
 }
 
 static void on_capacity_due (struct msg_capacity *c, void *arg)

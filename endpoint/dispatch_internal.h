@@ -11,6 +11,7 @@
 #define ENDPOINT_DISPATCH_INTERNAL_H
 #include "endpoint/dispatch.h"
 
+enum dispatch_drain_for { DRAIN_OURS = 1, DRAIN_FORWARDER = 2 };
 enum { DISPATCH_TICK_MS = 200 };	/* TASK_STATE is gathered for so long (SPEC.md, 3.2) */
 
 struct dispatch {
@@ -30,6 +31,7 @@ struct dispatch {
 	size_t unreported;			/* tasks whose state the forwarder has not heard of yet */
 	size_t wanted;				/* managers' wishes for functions that we lack too */
 	int64_t tick_n, asked_ms;
+	unsigned drained_for;			/* dispatch_drain_for, bits */
 	bool had_managers, draining;
 	unsigned blocks, pending_blocks;
 	struct dispatch_stats st;
@@ -37,6 +39,8 @@ struct dispatch {
 };
 
 /* dispatch.c */
+void dispatch_drain_for (struct dispatch *d, enum dispatch_drain_for who, bool start);
+void dispatch_tell_drain (struct dispatch *d, struct manager *m);
 void dispatch_work_later (void *dispatch);	/* spool, send and route at the end of the burst */
 /* record: transferred. Spooled now in memory, written and sent at the end of the burst. */
 void dispatch_keep_result (struct dispatch *d, const struct id *task, zmq_msg_t *record);

@@ -33,6 +33,8 @@ static void on_manager_up (struct manager *m, void *arg)
 	log_info ("dispatch", "manager up", "node=%s block=%s slots=%u pid=%u", m->name, m->block, m->node.slots, m->pid);
 	m->node.closed = d->draining;
 	route_add (d->route, &m->node);
+	if (!d->draining)	/* it may not have heard that a drain ended; one that comes while we drain just gets nothing */
+		dispatch_tell_drain (d, m);
 	if (queue_held (d->queue)->n)
 		queue_release_held (d->queue, clock_now_ms ());
 	d->o.manager_up (m->block, d->o.arg);

@@ -42,6 +42,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	hand_make_ready (f->hand, HAND_RETURNED);
 	hand_make_ready (f->hand, HAND_SENT); /* the endpoint drops what it has already */
 	presence_connected (f->presence, h, link_epoch (peer));
+	forward_tell_drain (f);
 }
 
 static void on_down (struct link_peer *peer, const char *why, void *arg)
@@ -200,7 +201,7 @@ static void on_lease (void *arg)
 {
 	struct forward *f = arg;
 	log_info (MOD, "serving", "ep=%s addr=%s", f->ep, link_address (f->link));
-	forward_load_key (f);
+	forward_load_endpoint (f);
 	forward_load_cancels (f);
 	intake_start (f->intake);
 	expire_start (f->expire);
@@ -230,7 +231,7 @@ static void on_redis (struct rds *r, bool up, const char *why, void *arg)
 		return;
 	presence_redis_up (f->presence);
 	intake_redis_up (f->intake);
-	forward_load_key (f);
+	forward_load_endpoint (f);
 	forward_load_cancels (f);
 	bodies_redis_up (f->bodies);
 	done_redis_up (f->done);

@@ -43,6 +43,7 @@ struct forward {
 	uint32_t window_tasks;
 	uint64_t window_bytes;
 	bool deleted, stopping, paused;
+	bool drained;			/* the service wants no tasks to go there */
 	int status;
 };
 
@@ -65,6 +66,7 @@ extern const struct intake_ops forward_intake_ops;
 extern const struct expire_ops forward_expire_ops;
 void forward_drop_task (struct forward *f, struct hand_task *t);	/* frees t; its entry goes */
 void forward_load_cancels (struct forward *f);
-void forward_load_key (struct forward *f);
+void forward_load_endpoint (struct forward *f);			/* its key, and is it drained */
+void forward_tell_drain (struct forward *f);
 
 #endif

@@ -22,7 +22,7 @@ static size_t room (void *arg)
 		return 0;
 	if (f->deleted)
 		return hand_count (f->hand) < DELETED_IN_HAND ? DELETED_IN_HAND - hand_count (f->hand) : 0;
-	if (!f->peer || !cancels_known (f->cancels) || link_congested (f->peer) || have >= f->window_tasks ||
+	if (!f->peer || f->drained || !cancels_known (f->cancels) || link_congested (f->peer) || have >= f->window_tasks ||
 	    hand_sent_bytes (f->hand) >= f->window_bytes)
 		return 0;
 	return f->window_tasks - have;
@@ -150,30 +150,9 @@ void forward_load_cancels (struct forward *f)
 		cancels_load (f->cancels, cancel_task, on_cancels_known, f);
 }
 
-static void on_key (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+void forward_tell_drain (struct forward *f)
 {
-	struct forward *f = arg;
-	struct err e = { 0 };
-	const char *keys[1] = { f->allowed_key };
-	(void)r;
-	if (err || reply->type != REDIS_REPLY_STRING || reply->len != 40) {
-		if (!err)
-			log_warn (MOD, "the endpoint has no key registered; nobody can connect", "ep=%s", f->ep);
-		return;
-	}
-	memcpy (f->allowed_key, reply->str, 40);
-	if (link_allow_keys (f->link, keys, 1, &e) < 0)
-		log_err (LOG_ERROR, MOD, "registered key not usable", &e);
-}
-
-void forward_load_key (struct forward *f)
-{
-	rds_commandf (f->r, on_key, f, "HGET %s key", f->hash_key);
-}
-
-static void send_drain (struct forward *f, bool start)
-{
-	struct msg_drain d = { .start = start, .grace_ms = 60000 };
+	struct msg_drain d = { .start = f->drained, .grace_ms = 60000 };
 	struct buf b;
 	if (!f->peer)
 		return;
@@ -181,6 +160,46 @@ static void send_drain (struct forward *f, bool start)
 	msg_drain_encode (&b, &d);
 	link_send_bytes (f->peer, WIRE_DRAIN, b.data, b.len);
 	buf_fini (&b);
+}
+
+static void set_drained (struct forward *f, bool drained)
+{
+	if (f->drained == drained)
+		return;
+	f->drained = drained;
+	log_info (MOD, drained ? "endpoint drained" : "endpoint takes tasks again", "ep=%s", f->ep);
+	forward_tell_drain (f);
+	loop_defer_schedule (f->pump);
+}
+
+static void allow_key (struct forward *f, const struct redisReply *key)
+{
+	struct err e = { 0 };
+	const char *keys[1] = { f->allowed_key };
+	if (key->type != REDIS_REPLY_STRING || key->len != 40) {
+		log_warn (MOD, "the endpoint has no key registered; nobody can connect", "ep=%s", f->ep);
+		return;
+	}
+	memcpy (f->allowed_key, key->str, 40);
+	if (link_allow_keys (f->link, keys, 1, &e) < 0)
+		log_err (LOG_ERROR, MOD, "registered key not usable", &e);
+}
+
+static void on_endpoint (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct forward *f = arg;
+	const struct redisReply *drain;
+	(void)r;
+	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
+		return;
+	drain = reply->element[1];
+	set_drained (f, drain->type == REDIS_REPLY_STRING && !strcmp (drain->str, "1"));
+	allow_key (f, reply->element[0]);
+}
+
+void forward_load_endpoint (struct forward *f)
+{
+	rds_commandf (f->r, on_endpoint, f, "HMGET %s key drain", f->hash_key);
 }
 
 static void fail_all (struct forward *f, enum hand_state s)
@@ -212,9 +231,9 @@ static void on_control (const char *op, const struct id *task, void *arg)
 	if (!strcmp (op, "cancel"))
 		cancel_task (task, f);
 	else if (!strcmp (op, "key"))
-		forward_load_key (f);
+		forward_load_endpoint (f);
 	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
-		send_drain (f, op[0] == 'd');
+		set_drained (f, op[0] == 'd');
 	else if (!strcmp (op, "deleted"))
 		endpoint_deleted (f);
 	else

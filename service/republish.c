@@ -15,8 +15,8 @@ void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb,
 
 	layout_key (key, "ep", &e->id, NULL);
 	id_text (&e->id, id);
-	rds_commandf (a->redis, NULL, NULL, "HSET %s key %s owner %s name %s", key, e->public_key ? e->public_key : "", id_text (&e->owner, owner),
-		      e->name);
+	rds_commandf (a->redis, NULL, NULL, "HSET %s key %s owner %s name %s drain %d", key, e->public_key ? e->public_key : "",
+		      id_text (&e->owner, owner), e->name, e->locked_until_ms > 0);
 	rds_commandf (a->redis, NULL, NULL, "SADD weft:eps %s", id);
 	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
 }
@@ -29,6 +29,15 @@ void republish_control (struct app *a, const struct id *endpoint, const char *wh
 	rds_commandf (a->redis, cb, arg, "XADD %s MAXLEN ~ " CONTROL_MAX " * c %s", key, what);
 }
 
+void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)
+{
+	char key[LAYOUT_KEY_MAX];
+
+	layout_key (key, "ep", endpoint, NULL);
+	rds_commandf (a->redis, NULL, NULL, "HSET %s drain 1", key);
+	republish_control (a, endpoint, "drain", cb, arg);
+}
+
 void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)
 {
 	char key[LAYOUT_KEY_MAX], id[ID_TEXT];
@@ -37,7 +46,7 @@ void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, voi
 	republish_control (a, endpoint, "deleted", NULL, NULL);
 	layout_key (key, "ep", endpoint, NULL);
 	rds_commandf (a->redis, NULL, NULL, "SREM weft:eps %s", id);
-	rds_commandf (a->redis, NULL, NULL, "HDEL %s key owner name", key);
+	rds_commandf (a->redis, NULL, NULL, "HDEL %s key owner name drain", key);
 	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
 }
 

@@ -7,6 +7,7 @@
 
 /* cb: of the last command. */
 void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb, void *arg);
+void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void *arg);	/* until it registers again */
 void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg);
 void republish_control (struct app *a, const struct id *endpoint, const char *what, rds_f *cb, void *arg);
 void republish_all (struct app *a);

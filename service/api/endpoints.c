@@ -174,7 +174,7 @@ static void change_done (void *arg)
 		announce (x);
 		return;
 	case OP_LOCK:
-		republish_control (c->app, &x->e.id, "drain", on_told_lock, x);
+		republish_drain (c->app, &x->e.id, on_told_lock, x);
 		return;
 	case OP_DELETE:
 		republish_deleted (c->app, &x->e.id, on_told_deleted, x);

@@ -116,6 +116,7 @@ class Endpoint:
         self.key, self.id, self.instance = key or rig.key, ident or rig.id, uuid.uuid4().int & (2 ** 63 - 1)
         self.sock, self.epoch, self.major, self.seq = None, 0, 2, 0
         self.tasks, self.acks, self.functions, self.log, self.cancels, self.reject, self.bye = [], [], {}, [], [], None, None
+        self.drains = []
         self.dial()
         if up:
             self.until(lambda: self.epoch, 10, "WELCOME")
@@ -203,6 +204,8 @@ class Endpoint:
                 self.acks.append(r)
             elif kind == "CANCEL":
                 self.cancels.append(r)
+            elif kind == "DRAIN":
+                self.drains.append(r["start"])
 
     def until(self, cond, seconds, what):
         end = time.monotonic() + seconds
@@ -861,6 +864,50 @@ def cancel():
         assert e.ids() == [sent[0], sent[2]]
         assert [g.state(t) for t in sent] == [b"7", b"7", b"5", b"7"]
         wait(lambda: g.redis("SCARD", g.ekey("cancelled")) == 0, 5, "nothing remembered")
+
+
+def drain(g, start, word=True):
+    """As the service does it."""
+    g.redis("HSET", g.ekey(), "drain", "1" if start else "0")
+    if word:
+        g.redis("XADD", g.ekey("control"), "*", "c", "drain" if start else "undrain")
+
+
+def again(g, e, meanwhile=lambda: None):
+    """The forwarder is killed, another one takes its place, the endpoint finds it."""
+    old = g.hash()[b"fwd_key"]
+    g.procs[-1].kill()
+    g.procs[-1].wait()
+    meanwhile()
+    g.start()
+    wait(lambda: g.hash()[b"fwd_key"] != old, 10, "the new forwarder's key")
+    e.redial()
+
+
+@test
+def drain_is_repeated():
+    with Rig() as g:
+        e = g.endpoint()
+        e.until(lambda: e.drains == [False], 5, "the state in a new session")
+        drain(g, True)
+        e.until(lambda: e.drains == [False, True], 5, "DRAIN")
+        sent = g.submit(3)
+        again(g, e)
+        e.until(lambda: e.drains == [False, True, True], 5, "DRAIN again, of a new forwarder")
+        e.calm(300)
+        assert not e.tasks, "a drained endpoint was sent tasks"
+        drain(g, False)
+        e.until(lambda: e.drains[3:] == [False], 5, "the end of the drain")
+        e.got(3)
+        e.results(sent)
+        all_ended(g, sent, e=e)
+        # what is said while nobody is connected, and while no forwarder runs
+        e.close()
+        drain(g, True)
+        e.redial()
+        e.until(lambda: e.drains[4:] == [True], 5, "DRAIN in the next session")
+        again(g, e, lambda: drain(g, False, word=False))
+        e.until(lambda: e.drains[5:] == [False], 5, "its end in the next session")
 
 
 @test

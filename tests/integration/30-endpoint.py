@@ -744,6 +744,37 @@ def drain_gives_back(b):
 
 
 @test
+def drained_by_the_service_or_its_operator(b):
+    """Either keeps it drained, over sessions; neither ends what the other asked for."""
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    fn = f.function(ECHO)
+
+    def drain(start):
+        b.forwarder.call(lambda: b.forwarder.send("DRAIN", wire.encode("DRAIN", {"start": start, "grace_ms": 1000})))
+
+    def window():
+        return (b.forwarder.capacity or {}).get("window_tasks")
+    drain(True)
+    b.wait("drained", lambda: b.status()["state"] == "drained" and window() == 0)
+    g = b.new_forwarder()
+    b.wait("a new session", lambda: g.sessions == 1 and window() is not None, 30)
+    assert window() == 0 and b.status()["state"] == "drained", "a drain must outlive the session"
+    assert "stays drained" in b.ok("undrain", b.name).stdout
+    assert b.status()["state"] == "drained", "the operator must not end what the service asked for"
+    b.ok("drain", b.name)
+    drain(False)
+    b.wait("told", lambda: "the service ends the drain" in b.log())
+    assert b.status()["state"] == "drained", "the service must not end what the operator asked for"
+    b.ok("undrain", b.name)
+    b.wait("takes tasks", lambda: window())
+    g.functions[fn] = f.functions[fn]
+    assert {r["status"] for r in b.results(g.submit(fn, [b"1"] * 3))} == {1}
+
+
+@test
 def stop_gives_back_and_keeps_results(b):
     need_workers()
     b.configure(workers=1)
