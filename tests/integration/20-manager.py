@@ -217,8 +217,9 @@ def burst_of_short_tasks():
 @test
 def large_payloads_and_results():
     with Rig(2) as g:
-        rs = g.run(*[{"op": "echo", "blob": "x" * (3 << 20), "n": n} for n in range(4)], seconds=30)
-        assert [len(value(r)["blob"]) for r in rs] == [3 << 20] * 4
+        for _ in range(2):      # no more than workers: what waits behind a call of a second, on a busy machine, is given back
+            rs = g.run(*[{"op": "echo", "blob": "x" * (3 << 20), "n": n} for n in range(2)], seconds=30)
+            assert [len(value(r)["blob"]) for r in rs] == [3 << 20] * 2
 
 
 @test
