@@ -78,14 +78,24 @@ static void on_membership (struct rds *r, struct redisReply *reply, const struct
 		loop_timer_start (x->member, GONE_AGAIN_MS, false);
 }
 
+static void on_deleted (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct expire *x = arg;
+	(void)r;
+	if (!err && !x->deleted && reply->type == REDIS_REPLY_INTEGER && reply->integer == 1)
+		x->ops->on_gone (x->arg);
+}
+
 static void on_member (void *arg)
 {
 	struct expire *x = arg;
 	loop_timer_start (x->member, LOOK_EVERY_MS, false);
-	if (rds_up (x->r) && !x->deleted)
+	if (rds_up (x->r) && !x->deleted) {
+		rds_commandf (x->r, on_deleted, x, "SISMEMBER weft:eps:deleted %s", x->ep);
 		rds_commandf (x->r, on_membership, x, "SISMEMBER weft:eps %s", x->ep);
-	else
+	} else {
 		x->missing = false;
+	}
 }
 
 static void on_length (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)

@@ -287,6 +287,7 @@ static void on_drained (void *arg)
 	layout_key (keys[3], "ep", &f->endpoint, NULL);
 	forward_stop (f);
 	rds_commandf (f->r, NULL, NULL, "UNLINK %s %s %s %s", keys[0], keys[1], keys[2], keys[3]);
+	rds_commandf (f->r, NULL, NULL, "SREM weft:eps:deleted %s", f->ep); /* last: until then a supervisor starts another one */
 }
 
 const struct expire_ops forward_expire_ops = {

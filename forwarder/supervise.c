@@ -27,8 +27,7 @@ struct child {
 	struct id endpoint;
 	struct spawn *proc;		/* NULL: not running */
 	bool asked;			/* a lease request is in flight */
-	bool registered;		/* seen in the last listing */
-	bool unfinished;		/* started, and it has not ended with status 0: a deleted endpoint's tasks are failed by then */
+	bool listed;			/* in the last listing: registered, or deleted and its tasks not all failed yet */
 	unsigned failures;
 	int64_t started_ms, not_before_ms;
 };
@@ -44,6 +43,7 @@ struct supervise {
 	struct loop_timer *look;
 	int64_t look_ms;
 	size_t running;
+	bool listing;			/* the first half of it came */
 	bool stopping;
 };
 
@@ -68,7 +68,6 @@ static void on_exit_child (struct spawn *sp, pid_t pid, int status, const struct
 		return;
 	}
 	if (WIFEXITED (status) && WEXITSTATUS (status) == 0) { /* its endpoint was deleted, or it was asked to stop */
-		c->unfinished = false;
 		c->failures = 0;
 		c->not_before_ms = clock_now_ms () + BACKOFF_MS;
 		return;
@@ -78,8 +77,6 @@ static void on_exit_child (struct spawn *sp, pid_t pid, int status, const struct
 	c->not_before_ms = c->failures > 1 ? clock_now_ms () + clock_backoff_ms (c->failures - 2, BACKOFF_MS, BACKOFF_CAP_MS) : 0;
 	log_warn (MOD, "forwarder ended", "ep=%s child=%d how=%s lived_ms=%lld failures=%u", id_text (&c->endpoint, ep), (int)pid,
 		  spawn_status_text (status, how), (long long)lived, c->failures);
-	if (WIFEXITED (status) && WEXITSTATUS (status) == FORWARD_EXIT_LEASE)
-		c->unfinished = false; /* whoever has the lease sees to it */
 	if (c->failures >= GIVE_UP_LEASE_AFTER)
 		layout_lease_send (s->r, &c->endpoint, "release", s->instance, s->conf->lease_ms, NULL, NULL);
 	loop_timer_start (s->look, c->not_before_ms ? s->look_ms : 1, false);
@@ -119,7 +116,6 @@ static void start_child (struct child *c)
 		return;
 	}
 	s->running++;
-	c->unfinished = true;
 	log_info (MOD, "forwarder started", "ep=%s child=%d", ep, (int)spawn_pid (c->proc));
 }
 
@@ -137,14 +133,13 @@ static int look_at (const struct id *k, void *v, void *arg)
 	struct child *c = v;
 	struct supervise *s = arg;
 	(void)k;
-	if (!c->registered && !c->unfinished && !c->proc && !c->asked) {
+	if (!c->listed && !c->proc && !c->asked) {
 		map_del (s->children, &c->endpoint);
 		free (c);
 		return 0;
 	}
-	/* A forwarder whose endpoint is deleted ends by itself, after it has failed the tasks that wait. One that dies before is
-	 * started again. */
-	if ((c->registered || c->unfinished) && !c->proc && !c->asked && clock_now_ms () >= c->not_before_ms) {
+	/* A forwarder whose endpoint is deleted ends by itself, after it has failed the tasks that wait and taken it from the listing. */
+	if (c->listed && !c->proc && !c->asked && clock_now_ms () >= c->not_before_ms) {
 		c->asked = true;
 		layout_lease_send (s->r, &c->endpoint, "acquire", s->instance, s->conf->lease_ms, on_lease, c);
 	}
@@ -155,17 +150,12 @@ static int forget_listing (const struct id *k, void *v, void *arg)
 {
 	(void)k;
 	(void)arg;
-	((struct child *)v)->registered = false;
+	((struct child *)v)->listed = false;
 	return 0;
 }
 
-static void on_listing (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+static void take_listing (struct supervise *s, const struct redisReply *reply)
 {
-	struct supervise *s = arg;
-	(void)r;
-	if (err || reply->type != REDIS_REPLY_ARRAY || s->stopping)
-		return;
-	map_each (s->children, forget_listing, NULL);
 	for (size_t i = 0; i < reply->elements; i++) {
 		struct id ep;
 		struct child *c;
@@ -178,8 +168,28 @@ static void on_listing (struct rds *r, struct redisReply *reply, const struct er
 			c->endpoint = ep;
 			map_put (s->children, &ep, c);
 		}
-		c->registered = true;
+		c->listed = true;
 	}
+}
+
+static void on_registered (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct supervise *s = arg;
+	s->listing = !err && reply->type == REDIS_REPLY_ARRAY && !s->stopping;
+	if (!s->listing)
+		return;
+	map_each (s->children, forget_listing, NULL);
+	take_listing (s, reply);
+	(void)r;
+}
+
+static void on_deleted (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct supervise *s = arg;
+	(void)r;
+	if (err || reply->type != REDIS_REPLY_ARRAY || !s->listing)
+		return;
+	take_listing (s, reply);
 	map_each (s->children, look_at, s);
 }
 
@@ -187,8 +197,10 @@ static void on_look (void *arg)
 {
 	struct supervise *s = arg;
 	loop_timer_start (s->look, s->look_ms, false);
-	if (rds_up (s->r) && !s->stopping)
-		rds_commandf (s->r, on_listing, s, "SMEMBERS weft:eps");
+	if (!rds_up (s->r) || s->stopping)
+		return;
+	rds_commandf (s->r, on_registered, s, "SMEMBERS weft:eps");
+	rds_commandf (s->r, on_deleted, s, "SMEMBERS weft:eps:deleted");
 }
 
 static void on_changed (struct rds *r, const char *channel, const char *msg, size_t n, void *arg)

@@ -18,6 +18,7 @@ void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb,
 	rds_commandf (a->redis, NULL, NULL, "HSET %s key %s owner %s name %s drain %d", key, e->public_key ? e->public_key : "",
 		      id_text (&e->owner, owner), e->name, e->locked_until_ms > 0);
 	rds_commandf (a->redis, NULL, NULL, "SADD weft:eps %s", id);
+	rds_commandf (a->redis, NULL, NULL, "SREM weft:eps:deleted %s", id);
 	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
 }
 
@@ -45,6 +46,8 @@ void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, voi
 	id_text (endpoint, id);
 	republish_control (a, endpoint, "deleted", NULL, NULL);
 	layout_key (key, "ep", endpoint, NULL);
+	/* At each moment it is in one of the two sets: a supervisor finds what is left to do. */
+	rds_commandf (a->redis, NULL, NULL, "SADD weft:eps:deleted %s", id);
 	rds_commandf (a->redis, NULL, NULL, "SREM weft:eps %s", id);
 	rds_commandf (a->redis, NULL, NULL, "HDEL %s key owner name drain", key);
 	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);

@@ -323,6 +323,7 @@ def endpoints():
     fw.stop()
     check("delete", svc.delete("/v3/endpoints/" + e).json == {"result": 302})
     check("gone from Redis, and told", raw("SISMEMBER", "weft:eps", e) == 0 and controls()[-1] == {b"c": b"deleted"})
+    check("among those whose tasks are to be failed", raw("SISMEMBER", "weft:eps:deleted", e) == 1)
     error("submitting to it", submit(e, {f: ["x"]}), 404, "ENDPOINT_NOT_FOUND")
 
 

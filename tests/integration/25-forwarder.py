@@ -941,6 +941,7 @@ def expired():
 def delete(g, word=True):
     if word:
         g.redis("XADD", g.ekey("control"), "*", "c", "deleted")
+    g.redis("SADD", "weft:eps:deleted", g.id)
     g.redis("SREM", "weft:eps", g.id)
     g.redis("HDEL", g.ekey(), "key", "owner", "name")
     g.redis("PUBLISH", "weft:eps:changed", g.id)
@@ -973,6 +974,25 @@ def deleted_endpoint_forwarder_killed_and_word_lost():
         os.kill(pid, signal.SIGKILL)
         wait(lambda: all(g.state(t) == b"6" for t in sent), 30, "all tasks failed")
         wait(lambda: not g.redis("KEYS", "weft:ep:*"), 10, "no keys left")
+
+
+@test
+def deleted_endpoint_whose_supervisors_all_died():
+    with Rig(mode="supervise") as g:
+        sent = g.submit(3000)
+        g.wait_addr()
+        pid = g.child(g.procs[0])
+        os.kill(pid, signal.SIGSTOP)
+        delete(g)
+        os.kill(pid, signal.SIGCONT)
+        wait(lambda: any(g.state(t) == b"6" for t in sent[::100]), 10, "it has begun to fail them")
+        g.procs[0].kill()                    # its forwarder dies with it
+        g.procs[0].wait()
+        wait(lambda: not os.path.exists("/proc/%d" % pid), 10, "the end of the forwarder")
+        assert sum(g.state(t) == b"6" for t in sent) < len(sent), "it was done before it was killed"
+        g.start("supervise")
+        wait(lambda: all(g.state(t) == b"6" for t in sent), 30, "all tasks failed, by a later supervisor")
+        wait(lambda: not g.redis("KEYS", "weft:ep:*") and not g.redis("KEYS", "weft:eps:*"), 10, "no keys left")
 
 
 @test

@@ -117,7 +117,7 @@ class Hosts:
 
     def stop(self):
         mine = {}
-        for name in ("endpoint", "host-a", "host-b", "host-c", "service", "redis"):
+        for name in ("endpoint", "host-a", "host-b", "host-c", "host-d", "service", "redis"):
             p = self.procs.get(name)
             if p is None:
                 continue
@@ -218,12 +218,27 @@ def stopped(report, h):
 
 
 def deleted(report, h):
-    ok(h.http("DELETE", "/v2/endpoints/" + h.endpoint))
     try:
         gone = wait_for(lambda: not h.serving(), 10, "no forwarder")
     except TimeoutError:
         gone = False
     report.check("a deleted endpoint has no forwarder", gone, h.serving())
+
+
+def deleted_while_nobody_serves(report, h):
+    """The endpoint is deleted, with tasks in its queue, when every supervisor is dead: the next one ends them."""
+    name, = h.serving()
+    fn = register(h, SOURCE, "work")
+    h.procs[name].kill()
+    h.procs[name].wait()
+    ids = submit(h, fn, [{"args": [i, os.path.join(h.state, "ran")]} for i in range(50)])[0]
+    ok(h.http("DELETE", "/v2/endpoints/" + h.endpoint))
+    docs = ok(h.http("POST", "/v3/batch_status", {"task_ids": ids}))["results"]
+    report.check("they wait while there is none", not any(d["status"] in ("success", "failed") for d in docs.values()))
+    h.supervisor("host-d")
+    docs = gather(h, ids, 30)
+    report.check("a supervisor that starts later fails the tasks of a deleted endpoint",
+                 len(docs) == 50 and all(d["status"] == "failed" and "deleted" in str(d) for d in docs.values()), list(docs.values())[:2])
 
 
 def run():
@@ -233,7 +248,7 @@ def run():
     report, h = Report(), Hosts(a.build)
     try:
         h.start()
-        for t in (lease, killed, stopped, deleted):
+        for t in (lease, killed, stopped, deleted_while_nobody_serves, deleted):
             t(report, h)
     except Exception:
         report.check("failover", False, traceback.format_exc())
