@@ -104,6 +104,8 @@ uint32_t dispatch_window (const struct dispatch *d)
 	spool_stats (d->spool, &sp);
 	if (d->draining || sp.unspooled_bytes > (uint64_t) d->o.max_unspooled_bytes)
 		return 0;
+	if (w < (int64_t) route_window (d->route))
+		w = (int64_t) route_window (d->route);	/* of functions that take batches it is more */
 	if (w < WINDOW_MIN)
 		w = WINDOW_MIN;
 	return (uint32_t) (w < d->o.max_tasks ? w : d->o.max_tasks);

@@ -20,6 +20,7 @@ struct route {
 	enum route_mode mode;
 	struct row free, ahead;
 	uint32_t slots, free_slots;
+	uint64_t window;
 };
 
 struct route *route_create (enum route_mode mode)
@@ -118,7 +119,8 @@ static void leave (struct route *r, struct route_node *n)
 	n->bucket = 0;
 	r->slots -= n->counted_slots;
 	r->free_slots -= n->counted_free;
-	n->counted_slots = n->counted_free = 0;
+	r->window -= n->counted_window;
+	n->counted_slots = n->counted_free = n->counted_window = 0;
 }
 
 void route_update (struct route *r, struct route_node *n)
@@ -134,6 +136,8 @@ void route_update (struct route *r, struct route_node *n)
 	if (!n->closed) {
 		n->counted_slots = n->slots;
 		n->counted_free = n->out < n->slots ? n->slots - n->out : 0;
+		n->counted_window = n->window;
+		r->window += n->counted_window;
 		r->slots += n->counted_slots;
 		r->free_slots += n->counted_free;
 	}
@@ -186,6 +190,11 @@ struct route_node *route_pick (struct route *r, uint32_t expected_ms, int64_t no
 uint32_t route_slots (const struct route *r)
 {
 	return r->slots;
+}
+
+uint64_t route_window (const struct route *r)
+{
+	return r->window;
 }
 
 uint32_t route_free_slots (const struct route *r)

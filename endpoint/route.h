@@ -28,7 +28,7 @@ struct route_node {
 	int bucket;		/* 0 = in none; > 0 free slots; < 0 prefetch room */
 	struct route_node *prev, *next;
 	bool counted;
-	uint32_t counted_slots, counted_free;
+	uint32_t counted_slots, counted_free, counted_window;
 };
 
 struct route;
@@ -42,5 +42,6 @@ void route_remove (struct route *r, struct route_node *n);
 struct route_node *route_pick (struct route *r, uint32_t expected_ms, int64_t now_ms, bool *time_short);
 uint32_t route_slots (const struct route *r);		/* of all that are open */
 uint32_t route_free_slots (const struct route *r);
+uint64_t route_window (const struct route *r);		/* tasks that they take in hand, all together */
 
 #endif

@@ -18,6 +18,7 @@ struct function {
 	unsigned users;			/* who borrows it for longer than a moment: it stays until they are 0 */
 	int64_t mean_ns;		/* of its recent calls, see function_took */
 	unsigned calls;			/* counted up to FUNCTION_KNOWN */
+	unsigned batch_cap;		/* inputs that a call of it may take here, see engine_batch.c; 0 = as registered */
 	uint8_t digest[32];		/* see function_digest */
 	bool digested;
 	TAILQ_ENTRY (function) link;	/* the cache's */

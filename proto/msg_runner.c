@@ -5,6 +5,8 @@
 
 #define FRAME_HEAD 5		/* length and type */
 #define CALL_FIXED 40
+#define BATCH_FIXED 28
+#define INPUT_FIXED 20
 #define RESULT_FIXED 72
 #define START_FIXED 24
 #define RUNNER_STATUS_MAX STATUS_FAILED
@@ -88,6 +90,76 @@ int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t 
 	m->flags = wire_get_u32 (&r);
 	m->max_result_bytes = wire_get_u32 (&r);
 	m->payload = wire_get_bytes (&r, r.left);
+	return 0;
+}
+
+void msg_runner_batch_encode (struct buf *b, const struct msg_runner_batch *m, const struct msg_runner_input *inputs)
+{
+	uint8_t fixed[FRAME_HEAD + BATCH_FIXED], row[INPUT_FIXED];
+	struct wire_writer w = { fixed };
+	size_t body = BATCH_FIXED + (size_t) m->n * INPUT_FIXED;
+	for (uint32_t i = 0; i < m->n; i++)
+		body += inputs[i].payload.n;
+	if (m->n < 1 || m->n > RUNNER_BATCH_MAX || !frame_fits (b, body)) {
+		wire_refuse (b);
+		return;
+	}
+	if (buf_reserve (b, FRAME_HEAD + body) < 0)
+		return;
+	frame_head (&w, body, 'B');
+	wire_wid (&w, &m->function);
+	wire_w32 (&w, m->flags);
+	wire_w32 (&w, m->max_result_bytes);
+	wire_w32 (&w, m->n);
+	buf_add (b, fixed, sizeof (fixed));
+	for (uint32_t i = 0; i < m->n; i++) {
+		w.p = row;
+		wire_wid (&w, &inputs[i].task);
+		wire_w32 (&w, (uint32_t) inputs[i].payload.n);
+		buf_add (b, row, sizeof (row));
+	}
+	for (uint32_t i = 0; i < m->n; i++)
+		buf_add (b, inputs[i].payload.p, inputs[i].payload.n);
+}
+
+void msg_runner_batch_next (struct msg_runner_batch *m, struct msg_runner_input *out)
+{
+	struct wire_reader row = { (const uint8_t *) m->table.p, INPUT_FIXED, false };
+	wire_get_id (&row, &out->task);
+	out->payload = wire_str (m->payloads.p, wire_get_u32 (&row));
+	m->table = wire_str (m->table.p + INPUT_FIXED, m->table.n - INPUT_FIXED);
+	m->payloads = wire_str (m->payloads.p + out->payload.n, m->payloads.n - out->payload.n);
+	m->n--;
+}
+
+int msg_runner_batch_decode (struct msg_runner_batch *m, const void *body, size_t n, struct err *err)
+{
+	struct wire_reader r = { body, n, false };
+	uint64_t total = 0;
+	wire_get_id (&r, &m->function);
+	m->flags = wire_get_u32 (&r);
+	m->max_result_bytes = wire_get_u32 (&r);
+	m->n = wire_get_u32 (&r);
+	if (r.bad)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "runner batch of %zu bytes, at least %d", n, BATCH_FIXED);
+	if (m->n > RUNNER_BATCH_MAX)
+		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "runner batch of %u inputs, at most %d", m->n, RUNNER_BATCH_MAX);
+	if (m->n == 0 || r.left / INPUT_FIXED < m->n)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "runner batch of %u inputs in %zu bytes", m->n, n);
+	m->table = wire_get_bytes (&r, (size_t) m->n * INPUT_FIXED);
+	m->payloads = wire_str ((const char *) r.p, r.left);
+	for (uint32_t i = 0; i < m->n; i++) {
+		struct wire_reader row = { (const uint8_t *) m->table.p + i * INPUT_FIXED, INPUT_FIXED, false };
+		struct id task;
+		wire_get_id (&row, &task);
+		uint32_t bytes = wire_get_u32 (&row);
+		if (bytes > WIRE_MAX_PAYLOAD)
+			return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "runner batch: payload of %u bytes, at most %u", bytes, WIRE_MAX_PAYLOAD);
+		total += bytes;
+	}
+	if (total != m->payloads.n)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "runner batch with %zu bytes of payloads, its lengths say %llu", m->payloads.n,
+				(unsigned long long) total);
 	return 0;
 }
 

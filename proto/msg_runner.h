@@ -6,6 +6,9 @@
 
 enum { RUNNER_FD_IN = 3, RUNNER_FD_OUT = 4 };
 struct msg_runner_call { struct id task, function; uint32_t flags, max_result_bytes; struct wire_str payload; };
+#define RUNNER_BATCH_MAX 4096	/* inputs */
+struct msg_runner_input { struct id task; struct wire_str payload; };
+struct msg_runner_batch { struct id function; uint32_t flags, max_result_bytes, n; struct wire_str table, payloads; /* read with _next */ };
 struct msg_runner_result {
 	struct id task;
 	uint8_t status, fault, flags;
@@ -20,6 +23,11 @@ void msg_runner_call_encode (struct buf *b, const struct msg_runner_call *m);
 /* 0 = incomplete, -1 = malformed (over the limit), else the bytes of the frame; type and body are set. */
 long msg_runner_frame (const void *p, size_t n, uint8_t *type, struct wire_str *body, struct err *err);
 int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t n, struct err *err);	/* for C runners */
+/* inputs: m->n of them; its slices are not read. */
+void msg_runner_batch_encode (struct buf *b, const struct msg_runner_batch *m, const struct msg_runner_input *inputs);
+int msg_runner_batch_decode (struct msg_runner_batch *m, const void *body, size_t n, struct err *err);	/* for C runners */
+/* Take the first input off; n times on what was decoded. */
+void msg_runner_batch_next (struct msg_runner_batch *m, struct msg_runner_input *out);
 void msg_runner_result_encode (struct buf *b, const struct msg_runner_result *m);			/* for C runners */
 int msg_runner_result_decode (struct msg_runner_result *m, const void *body, size_t n, struct err *err);
 void msg_runner_ready_encode (struct buf *b, const char *json);

@@ -130,6 +130,16 @@ static void cancel (const struct id *task, void *arg)
 	if (!c || c->settled)
 		return;
 	verdict_cancelled (&v);
+	if (c->grouped || (c == e->inflight[0] && batch_others_open (e, c))) {
+		if (batch_others_open (e, c)) {		/* their call goes on; this one's result will be dropped */
+			settle_verdict (e, c, &v, NULL, NULL, NULL);
+			c->settled = true;
+		} else {
+			c->verdict = v;
+			engine_kill_running (e);
+		}
+		return;
+	}
 	if (c == e->inflight[0]) {
 		if (!c->verdict.status)
 			c->verdict = v;
@@ -371,6 +381,9 @@ struct engine *engine_create (struct loop *l, void *zctx, const struct engine_op
 	e->calls = map_create ();
 	TAILQ_INIT (&e->queue);
 	TAILQ_INIT (&e->parked);
+	TAILQ_INIT (&e->group);
+	buf_init (&e->group_out, 0);
+	buf_init (&e->group_errout, 0);
 	e->park = loop_timer_create (l, on_park, e);
 	e->ready_wait = loop_timer_create (l, on_ready_wait, e);
 	limits_create (e);
@@ -394,6 +407,7 @@ void engine_destroy (struct engine **ep)
 	slots_destroy (e);		/* before the calls: runners borrow their payloads */
 	while (e->ninflight)
 		call_free (e, e->inflight[--e->ninflight]);
+	batch_requeue (e, &e->group);
 	give_back_all (e);
 	limits_destroy (e);
 	loop_timer_destroy (&e->park);
@@ -401,6 +415,8 @@ void engine_destroy (struct engine **ep)
 	functions_destroy (&e->functions);
 	results_destroy (&e->results);
 	map_destroy (&e->calls);
+	buf_fini (&e->group_out);
+	buf_fini (&e->group_errout);
 	free (e->runtime);
 	free (e);
 	*ep = NULL;

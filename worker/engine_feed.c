@@ -27,6 +27,7 @@ static bool may_follow (const struct engine *e, const struct call *c, const stru
 	if (e->ninflight == 0)
 		return true;
 	return e->ninflight < INFLIGHT_MAX && s == e->active && s->ops->kept && s->ready && !running->settled
+	       && !call_is_batched (running) && !call_is_batched (c)
 	       && function_is_fast (running->fn, FAST_NS) && function_is_fast (c->fn, FAST_NS)
 	       && running->memory_limit == c->memory_limit;
 }
@@ -46,14 +47,17 @@ static int give (struct engine *e, struct call *c, struct slot *s)
 	struct wire_str record = wire_str (zmq_msg_data (&c->fn->record), zmq_msg_size (&c->fn->record));
 	struct runner_call rc = { c->t.task, &c->fn->fn, record, c->t.payload, c->t.flags & 1, c->max_result_bytes };
 	bool running = s->ops->pid (s->self) > 0;
+	unsigned n = call_is_batched (c) && s->ops->batch ? batch_gather (e, c) : 0;
 	struct err err;
 
-	if (s->ops->call (s->self, &rc, &err) < 0) {
+	if ((n ? batch_give (e, c, s, n, &err) : s->ops->call (s->self, &rc, &err)) < 0) {
 		if (err.code == ERR_IO && !running)
 			err_prefix (&err, "node %s", e->o.node);
+		batch_requeue (e, &e->group);
 		refuse (e, c, &err);
 		return -1;
 	}
+	e->ngroup = n;
 	if (!running) {
 		s->rlimit_data = 0;
 		s->ready = !s->ops->kept;
@@ -99,8 +103,16 @@ void engine_feed (void *arg)
 
 static struct call *inflight_shift (struct engine *e)
 {
-	struct call *c = e->inflight[0];
+	struct call *c = e->inflight[0], *next;
 
+	if ((next = TAILQ_FIRST (&e->group))) {	/* of the same call: its limits go on */
+		TAILQ_REMOVE (&e->group, next, link);
+		next->grouped = false;
+		next->started_ns = c->started_ns;
+		next->begun_ms = c->begun_ms;
+		e->inflight[0] = next;
+		return c;
+	}
 	limits_stop (e);
 	e->inflight[0] = e->inflight[1];
 	e->inflight[1] = NULL;
@@ -153,7 +165,7 @@ static void on_result (void *arg, const struct msg_runner_result *r, int32_t det
 	}
 	inflight_shift (e);
 	function_took (c->fn, r->end_ns - r->start_ns);
-	if (e->ninflight)
+	if (e->ninflight && !e->inflight[0]->started_ns)
 		call_begins (e, clock_real_ns ());
 	if (!c->settled)
 		settle_result (e, c, r, detail);
@@ -222,6 +234,25 @@ out:
 	buf_fini (&errout);
 }
 
+/* The calls of a batch when its process has died: smaller batches, until one is alone that takes its process down. */
+static void batch_died (struct engine *e, struct slot *s, const struct runner_death *d)
+{
+	const struct call *open = batch_first_open (e);
+	bool unbegun = open && !open->verdict.status && had_not_begun (e->inflight[0], d);
+	struct calls list;
+	struct call *c;
+	unsigned n = batch_take (e, &list);
+
+	if (unbegun)
+		batch_requeue (e, &list);
+	else if (n > 1 && d->ready)
+		batch_split (e, &list, n);
+	while ((c = TAILQ_FIRST (&list))) {
+		TAILQ_REMOVE (&list, c, link);
+		settle_death (e, s, c, d);
+	}
+}
+
 static void on_died (void *arg, const struct runner_death *d)
 {
 	struct slot *s = arg;
@@ -233,7 +264,9 @@ static void on_died (void *arg, const struct runner_death *d)
 	s->killing = s->ready = false;
 	s->rlimit_data = 0;
 	engine_sweep (e);
-	if (s == e->active) {
+	if (s == e->active && !TAILQ_EMPTY (&e->group)) {
+		batch_died (e, s, d);
+	} else if (s == e->active) {
 		head = inflight_shift (e);
 		while (e->ninflight) {
 			behind = inflight_shift (e);

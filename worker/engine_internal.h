@@ -2,6 +2,7 @@
 /* Inside of the engine: what engine*.c share. Nobody else includes this.
  *
  *   engine.c          life of the engine, messages of the manager, sessions
+ *   engine_batch.c    calls of functions with a batch entry, several in one
  *   engine_feed.c     which call goes to which runner, and what runners tell
  *   engine_limits.c   time and memory limits, tasks that run long
  *   engine_settle.c   results
@@ -13,7 +14,9 @@
  *   in flight  given to a runner              result, or death of the runner -> settled, or queued again
  *
  * inflight[0] is running (or waits for its runner to be ready); inflight[1] stands in the pipe behind it. Both are of `active`. A call
- * that was cancelled while in the pipe is settled at once but stays until the runner is through with it. */
+ * that was cancelled while in the pipe is settled at once but stays until the runner is through with it.
+ *
+ * A batch is inflight[0] and, behind it in the order of their results, `group`; nothing else is in flight then. */
 #ifndef WORKER_ENGINE_INTERNAL_H
 #define WORKER_ENGINE_INTERNAL_H
 #include <sys/queue.h>
@@ -52,6 +55,8 @@ struct call {
 	uint64_t memory_limit;
 	unsigned kills;			/* SIGKILLs of others that it has lived through */
 	unsigned unbegun;		/* processes that died before they began it */
+	unsigned group_max;		/* it was in a batch that failed: in one of so many at most; 0 = no bound */
+	bool grouped;			/* it is in e->group */
 	bool reported;			/* TASK_STATE running was sent */
 	bool settled;			/* its result is made; only the runner has not finished */
 	struct verdict verdict;		/* why we killed its runner */
@@ -84,6 +89,9 @@ struct engine {
 	struct calls queue, parked;
 	struct call *inflight[INFLIGHT_MAX];
 	unsigned ninflight;
+	struct calls group;
+	unsigned ngroup;		/* calls in the batch when it was given; 0 = no batch */
+	struct buf group_out, group_errout;	/* what it printed */
 	struct slot slots[RUNNER_MAX];
 	struct slot *active;		/* of inflight; NULL when there is none */
 	uint64_t tasks_done;
@@ -98,6 +106,21 @@ struct engine {
 void call_free (struct engine *e, struct call *c);		/* out of the map; it must not be in a list */
 void engine_settled (struct engine *e);				/* a call is gone: done with draining? */
 void engine_dial (struct engine *e);
+
+/* engine_batch.c */
+bool call_is_batched (const struct call *c);
+/* Take from the queue what may go in one call with c, which has left it, into e->group. Returns their number, c included. */
+unsigned batch_gather (struct engine *e, struct call *c);
+int batch_give (struct engine *e, struct call *c, struct slot *s, unsigned n, struct err *err);
+/* Of the batch, or the one in flight: the first call that has no result yet, to which a verdict about all of them belongs. */
+struct call *batch_first_open (const struct engine *e);
+bool batch_others_open (const struct engine *e, const struct call *c);	/* others of the batch that have no result yet */
+void batch_took_too_much (struct engine *e);		/* its time or memory limit was reached */
+/* What was in flight is taken out of it: those without a result, in their order, into open. Returns their number. */
+unsigned batch_take (struct engine *e, struct calls *open);
+void batch_split (struct engine *e, struct calls *open, unsigned n);	/* back to the queue, for smaller batches */
+void batch_requeue (struct engine *e, struct calls *list);	/* back to the front of the queue, in their order */
+void batch_share_output (struct engine *e, const struct msg_runner_result *r, struct wire_str *out, struct wire_str *errout);
 
 /* engine_feed.c */
 int slots_create (struct engine *e, struct err *err);

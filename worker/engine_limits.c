@@ -53,7 +53,8 @@ static void on_limit (void *arg)
 
 	if (!c)
 		return;
-	if (!c->settled)
+	batch_took_too_much (e);
+	if ((c = batch_first_open (e)))
 		verdict_time_limit (&c->verdict, c->time_limit_ms, e->o.node);
 	engine_kill_running (e);
 }
@@ -71,18 +72,32 @@ static void on_memory (void *arg)
 		loop_timer_start (e->memory, MEMORY_POLL_MS, false);
 		return;
 	}
-	if (!c->settled)
+	batch_took_too_much (e);
+	if ((c = batch_first_open (e)))
 		verdict_memory_limit (&c->verdict, c->memory_limit, used, e->o.node);
 	engine_kill_running (e);
+}
+
+static void report_running (struct engine *e, struct call *c, int64_t since_ns)
+{
+	struct msg_task_state m = { .state = STATE_RUNNING, .task = c->t.task, .time_ns = since_ns };
+	struct buf b;
+
+	c->reported = true;
+	if (!e->peer)
+		return;
+	buf_init (&b, 0);
+	msg_task_state_encode (&b, &m);
+	link_send_bytes (e->peer, WIRE_TASK_STATE, b.data, b.len);
+	buf_fini (&b);
 }
 
 static void on_report (void *arg)
 {
 	struct engine *e = arg;
 	struct call *c = e->inflight[0];
-	struct msg_task_state m = { .state = STATE_RUNNING };
+	struct call *other;
 	int64_t age;
-	struct buf b;
 
 	if (!c || !c->started_ns || c->reported || c->settled)
 		return;
@@ -91,15 +106,10 @@ static void on_report (void *arg)
 		loop_timer_start (e->report, RUNNING_REPORT_MS - age, false);
 		return;
 	}
-	c->reported = true;
-	if (!e->peer)
-		return;
-	m.task = c->t.task;
-	m.time_ns = c->started_ns;
-	buf_init (&b, 0);
-	msg_task_state_encode (&b, &m);
-	link_send_bytes (e->peer, WIRE_TASK_STATE, b.data, b.len);
-	buf_fini (&b);
+	report_running (e, c, c->started_ns);
+	TAILQ_FOREACH (other, &e->group, link)
+		if (!other->settled)
+			report_running (e, other, c->started_ns);
 }
 
 void call_begins (struct engine *e, int64_t real_ns)
@@ -108,7 +118,7 @@ void call_begins (struct engine *e, int64_t real_ns)
 
 	c->started_ns = real_ns;
 	c->begun_ms = clock_now_ms ();
-	if (c->settled)
+	if (!batch_first_open (e))
 		loop_timer_start (e->limit, SETTLED_GRACE_MS, false);
 	else if (c->time_limit_ms)
 		loop_timer_start (e->limit, c->time_limit_ms, false);

@@ -120,6 +120,8 @@ void settle_result (struct engine *e, struct call *c, const struct msg_runner_re
 	m.error = r->error;
 	m.out = r->out;
 	m.errout = r->errout;
+	if (e->ngroup > 1)
+		batch_share_output (e, r, &m.out, &m.errout);
 	clean (&m.error);
 	clean (&m.out);
 	clean (&m.errout);

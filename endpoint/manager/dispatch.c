@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/xmem.h"
+#include "endpoint/manager/batch.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
@@ -105,6 +106,7 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o)
 	d->tasks = tasks_create ();
 	d->results = results_create ();
 	d->prefetch = prefetch_create ();
+	d->batch = batch_create ();
 	d->functions = functions_create (FUNCTIONS_MAX_COUNT, FUNCTIONS_MAX_BYTES);
 	d->asked = map_create ();
 	d->run = loop_defer_create (l, dispatch_run, d);
@@ -127,6 +129,7 @@ void dispatch_destroy (struct dispatch **dp)
 	map_destroy (&d->asked);
 	functions_destroy (&d->functions);
 	prefetch_destroy (&d->prefetch);
+	batch_destroy (&d->batch);
 	results_destroy (&d->results);
 	tasks_destroy (&d->tasks);
 	free (d);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "common/clock.h"
 #include "common/map.h"
+#include "endpoint/manager/batch.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
@@ -11,6 +12,7 @@
 
 #define NO_WORKER_MS 5000	/* without any worker for this long, all is given back */
 #define MISSING_MS 10000
+#define BATCH_LOOK 1024		/* tasks of other functions looked past for a batch */
 #define IDLE_LOOK 8		/* idle workers looked at for one that has the function */
 
 /* ---- routing ---- */
@@ -84,12 +86,47 @@ void dispatch_await_function (struct dispatch *d, struct task *t)
 	dispatch_ask_for_function (d, &t->function);
 }
 
+/* How many of the function's tasks the worker gets: idle workers share what waits. */
+static unsigned share (struct dispatch *d, const struct id *function, unsigned size)
+{
+	unsigned idle = 0, waiting = 0, seen = 0;
+
+	for (unsigned k = 0; k < workers_count (d->workers); k++) {
+		const struct worker *w = workers_get (d->workers, k);
+		idle += w->state == WORKER_UP && !w->tasks.n;
+	}
+	for (const struct task *t = tasks_queue_head (d->tasks); t && waiting < size * idle && seen < size * idle + BATCH_LOOK; t = t->next, seen++)
+		waiting += !t->solo && id_eq (&t->function, function);
+	waiting = (waiting + idle - 1) / idle;
+	return waiting < size ? waiting : size;
+}
+
+/* Several tasks of one function to an idle worker, which makes one call of them. t: the first, at the queue's head. */
+static void send_batch (struct dispatch *d, struct task *t, struct worker *w, struct function *f, unsigned size, int64_t now_ns)
+{
+	struct id function = t->function;
+	unsigned n = t->solo ? 1 : share (d, &function, size), sent = 1, seen = 0;
+	struct task *next = t->next;
+
+	send_to (d, t, w, f, true, now_ns);
+	for (t = next; t && sent < n && seen < size + BATCH_LOOK; t = next, seen++) {
+		next = t->next;
+		if (t->solo || !id_eq (&t->function, &function))
+			continue;
+		send_to (d, t, w, f, true, now_ns);
+		sent++;
+	}
+	w->batch_function = function;
+	w->batch_size = size;
+	w->batch_seen = 0;
+}
+
 /* Returns false when the head of the queue has to wait for a worker. */
 static bool assign_head (struct dispatch *d, int64_t now_ns)
 {
 	struct task *t = tasks_queue_head (d->tasks);
 	struct function *f = functions_get (d->functions, &t->function);
-	unsigned depth = t->solo ? 0 : prefetch_depth (d->prefetch, &t->function);
+	unsigned size, depth = t->solo ? 0 : prefetch_depth (d->prefetch, &t->function);
 	struct worker *w;
 	char text[300];
 
@@ -104,6 +141,13 @@ static bool assign_head (struct dispatch *d, int64_t now_ns)
 		return true;
 	}
 	w = pick_idle (d, &t->function);
+	if ((size = batch_size (d->batch, &f->fn))) {
+		if (size > d->batch_inputs)
+			d->batch_inputs = size;
+		if (w)
+			send_batch (d, t, w, f, size, now_ns);
+		return w != NULL;
+	}
 	if (!w && depth)
 		w = pick_behind (d, depth, now_ns);
 	if (!w)
@@ -141,6 +185,8 @@ void dispatch_run (void *arg)
 			break;
 	if ((tasks_queued (d->tasks) || tasks_waiting (d->tasks) || d->stuck || any_behind (d)) && !loop_timer_pending (d->tick))
 		loop_timer_start (d->tick, DISPATCH_TICK_MS, false);
+	if (!tasks_count (d->tasks))
+		d->batch_inputs = 0;
 	dispatch_check_capacity (d);
 	check_empty (d);
 }
@@ -205,7 +251,7 @@ static void check_stuck (struct dispatch *d, const struct load *l, int64_t now_m
 
 	if (d->stuck && l->idle)
 		d->stuck = false;
-	if (head && l->up && !l->idle && !l->fresh && now_ms - head->since_ms > DISPATCH_STUCK_MS) {
+	if (head && !d->batch_inputs && l->up && !l->idle && !l->fresh && now_ms - head->since_ms > DISPATCH_STUCK_MS) {
 		d->stuck = true;
 		dispatch_give_back_queue (d, false);
 	}

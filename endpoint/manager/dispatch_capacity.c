@@ -21,7 +21,7 @@ static uint32_t time_left_s (const struct dispatch *d)
 static void measure (const struct dispatch *d, struct msg_capacity *m)
 {
 	struct window_in in = { .depth = prefetch_depth_all (d->prefetch), .queue = prefetch_queue (d->prefetch),
-				.draining = d->draining, .stuck = d->stuck };
+				.batch = d->batch_inputs, .draining = d->draining, .stuck = d->stuck };
 	unsigned k, n = d->workers ? workers_count (d->workers) : 0;
 
 	memset (m, 0, sizeof (*m));

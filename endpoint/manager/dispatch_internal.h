@@ -14,6 +14,7 @@
 #define DISPATCH_TICK_MS 50
 #define DISPATCH_STUCK_MS 100	/* calls and waits longer than this make us give back */
 
+struct batch;
 struct function;
 struct functions;
 struct map;
@@ -27,6 +28,8 @@ struct dispatch {
 	struct tasks *tasks;
 	struct results *results;
 	struct prefetch *prefetch;
+	struct batch *batch;
+	unsigned batch_inputs;		/* the largest batch lately, 0 = none since nothing was in hand */
 	struct functions *functions;
 	struct map *asked;		/* functions that FUNCTION_MISSING went up for in this session */
 	struct loop_defer *run;

@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/spawn.h"
+#include "endpoint/manager/batch.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
@@ -21,6 +22,25 @@ static void worker_up (struct worker *w, void *arg)
 	loop_defer_schedule (d->run);
 }
 
+static void end_batch (struct dispatch *d, struct worker *w)
+{
+	struct function *f = w->batch_seen ? functions_get (d->functions, &w->batch_function) : NULL;
+
+	if (f)
+		batch_note (d->batch, &f->fn, w->batch_seen, w->batch_size, w->batch_took_ns);
+	w->batch_seen = 0;
+}
+
+/* The results of one call have the same times; a batch that failed comes as several calls. */
+static void note_batch (struct dispatch *d, struct worker *w, int64_t start_ns, int64_t end_ns)
+{
+	if (w->batch_seen && w->batch_start_ns != start_ns)
+		end_batch (d, w);
+	w->batch_start_ns = start_ns;
+	w->batch_took_ns = end_ns - start_ns;
+	w->batch_seen++;
+}
+
 static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg_result *m, void *arg)
 {
 	struct dispatch *d = arg;
@@ -31,6 +51,8 @@ static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg
 	if (!t)
 		return;		/* it ended otherwise before: the first wins */
 	if (start > 0 && end >= start) {
+		if (w->batch_size && id_eq (&t->function, &w->batch_function))
+			note_batch (d, w, start, end);
 		prefetch_note (d->prefetch, &t->function, end - start);
 		if (end - start < DISPATCH_STUCK_MS * INT64_C (1000000))
 			d->stuck = false;
@@ -41,6 +63,10 @@ static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg
 		workers_send_id (t->worker, WIRE_CANCEL, &t->id);	/* it was given to another one meanwhile */
 	dispatch_leave_worker (t);
 	tasks_drop (d->tasks, &t);
+	if (w->batch_size && !w->tasks.n) {
+		end_batch (d, w);
+		w->batch_size = 0;
+	}
 	loop_defer_schedule (d->run);
 }
 

@@ -10,6 +10,7 @@
 struct window_in {
 	unsigned up;		/* workers with a session */
 	unsigned depth, queue;	/* prefetch_depth_all, prefetch_queue */
+	unsigned batch;		/* inputs of the largest batch that is made now; 0 = none */
 	bool draining;		/* take nothing */
 	bool stuck;		/* all workers are in long calls: what waits here would be better off elsewhere */
 };
@@ -17,7 +18,8 @@ static inline uint32_t window_tasks (const struct window_in *w)
 {
 	if (w->draining)
 		return 0;
-	return w->stuck ? w->up : w->up * (1 + w->depth + w->queue);
+	unsigned each = w->stuck ? 1 : 1 + w->depth + w->queue;
+	return w->up * (each > 2 * w->batch ? each : 2 * w->batch);	/* a batch in its call, one that waits */
 }
 
 #endif

@@ -35,6 +35,10 @@ struct worker {
 	unsigned blocking;		/* tasks in the list with `blocks` */
 	int64_t head_since_ns;		/* when the present head became it (monotonic) */
 	bool recalled;			/* workers_recall was called for what is behind this head */
+	struct id batch_function;	/* of the batch that it was given last */
+	unsigned batch_size;		/* inputs that this could have had; 0 = it was none */
+	unsigned batch_seen;		/* results of the call that began at batch_start_ns (real time) and took batch_took_ns */
+	int64_t batch_start_ns, batch_took_ns;
 	/* the supervisor's */
 	struct workers *all;		/* borrowed */
 	struct map *functions;		/* ids sent in this session (values mean nothing) */

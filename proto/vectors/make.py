@@ -417,6 +417,30 @@ def runner():
     f.bad("length over the limit", k, frame(b"C", call(), n=192 * MIB + 1), "TOO_LARGE")
     f.bad("length of 4 GiB less one", k, frame(b"C", call(), n=0xffffffff), "TOO_LARGE")
     f.bad("length at the limit, the rest to come", k, frame(b"C", call(), n=192 * MIB), "INCOMPLETE")
+    k = "RUNNER_BATCH"
+
+    def batch(payloads=(b"[1]", b"", b"\0\1\xff"), n=None, lens=None):
+        lens = lens or [len(p) for p in payloads]
+        return (uid(FUNC) + u32(1) + u32(MIB) + u32(len(payloads) if n is None else n)
+                + b"".join(uid(TASK[:-1] + "%x" % (i % 16)) + u32(m) for i, m in enumerate(lens)) + b"".join(payloads))
+
+    def bfields(payloads=(b"[1]", b"", b"\0\1\xff")):
+        return {"function": FUNC, "flags": 1, "max_result_bytes": MIB,
+                "inputs": [{"task": TASK[:-1] + "%x" % (i % 16), "payload": data(p)} for i, p in enumerate(payloads)]}
+    f.good("three inputs", k, frame(b"B", batch()), bfields())
+    f.good("one input", k, frame(b"B", batch((b"[1]",))), bfields((b"[1]",)))
+    f.good("no bytes at all", k, frame(b"B", batch((b"", b""))), bfields((b"", b"")))
+    f.good("most inputs", k, frame(b"B", batch((b"",) * 4096)), bfields((b"",) * 4096))
+    f.bad("no input", k, frame(b"B", batch(())))
+    f.bad("more inputs than allowed", k, frame(b"B", batch((b"",) * 4097)), "TOO_LARGE")
+    f.bad("count of 4 Gi less one", k, frame(b"B", batch(n=0xffffffff)), "TOO_LARGE")
+    f.bad("one more than there are", k, frame(b"B", batch((b"",), n=2)))
+    f.bad("fixed part cut", k, frame(b"B", batch()[:27]))
+    f.bad("rows cut", k, frame(b"B", batch()[:47]))
+    f.bad("a byte shorter", k, frame(b"B", batch()[:-1]))
+    f.bad("a byte longer", k, frame(b"B", batch() + b"\0"))
+    f.bad("payload over the limit", k, frame(b"B", batch((b"",), lens=[128 * MIB + 1])), "TOO_LARGE")
+    f.bad("lengths that would add up modulo 2^32", k, frame(b"B", batch((b"",) * 64, lens=[64 * MIB] * 64)))
     k = "RUNNER_RESULT"
 
     def res(status=1, fault=0, code=0, flags=0, result=b"[1]", error=b"", out=b"hi", err=b"", lens=None, pad=b"\0\0\0"):

@@ -17,6 +17,20 @@ static int call (struct msg_runner_call *m, const uint8_t *p, size_t n)
 	struct wire_str body;
 	return body_of ('C', p, n, &body) < 0 ? -1 : msg_runner_call_decode (m, body.p, body.n, NULL);
 }
+static int batch (struct msg_runner_batch *m, const uint8_t *p, size_t n)
+{
+	struct wire_str body;
+	return body_of ('B', p, n, &body) < 0 ? -1 : msg_runner_batch_decode (m, body.p, body.n, NULL);
+}
+static void batch_encode (struct buf *b, const struct msg_runner_batch *m)
+{
+	struct msg_runner_input *in = calloc (m->n, sizeof (*in));
+	struct msg_runner_batch rest = *m;
+	for (uint32_t i = 0; in && i < m->n; i++)
+		msg_runner_batch_next (&rest, &in[i]);
+	msg_runner_batch_encode (b, m, in);
+	free (in);
+}
 static int result (struct msg_runner_result *m, const uint8_t *p, size_t n)
 {
 	struct wire_str body;
@@ -39,6 +53,7 @@ static void stream (const uint8_t *data, size_t n)
 	while ((used = msg_runner_frame (in + at, n - at, &type, &body, &err)) > 0) {
 		FUZZ_DEMAND ((size_t) used <= n - at && body.n + 5 == (size_t) used);
 		FUZZ_ROUND_TRIP (struct msg_runner_call, call, msg_runner_call_encode, in + at, (size_t) used);
+		FUZZ_ROUND_TRIP (struct msg_runner_batch, batch, batch_encode, in + at, (size_t) used);
 		FUZZ_ROUND_TRIP (struct msg_runner_result, result, msg_runner_result_encode, in + at, (size_t) used);
 		FUZZ_ROUND_TRIP (struct start, start, START, in + at, (size_t) used);
 		at += (size_t) used;

@@ -294,6 +294,38 @@ def decode_call(body):
     return {"task": id_text(task), "function": id_text(function), "flags": flags, "max_result_bytes": max_result, "payload": body[CALL.size:]}
 
 
+BATCH = struct.Struct("<16sIII")
+INPUT = struct.Struct("<16sI")
+MAX_BATCH = 4096
+
+
+def encode_batch(d):
+    payloads = [to_bytes(i.get("payload", b"")) for i in d["inputs"]]
+    rows = b"".join(INPUT.pack(id_bytes(i["task"]), len(p)) for i, p in zip(d["inputs"], payloads))
+    return runner_frame("B", BATCH.pack(id_bytes(d["function"]), d.get("flags", 0), d.get("max_result_bytes", 0), len(payloads)) + rows + b"".join(payloads))
+
+
+def decode_batch(body):
+    if len(body) < BATCH.size:
+        raise Malformed("INVALID", "batch")
+    function, flags, max_result, n = BATCH.unpack_from(body)
+    if n > MAX_BATCH:
+        raise Malformed("TOO_LARGE", "inputs")
+    at = BATCH.size + n * INPUT.size
+    if n == 0 or at > len(body):
+        raise Malformed("INVALID", "inputs")
+    rows = [INPUT.unpack_from(body, BATCH.size + i * INPUT.size) for i in range(n)]
+    if any(size > MAX_PAYLOAD for _, size in rows):
+        raise Malformed("TOO_LARGE", "payload")
+    if at + sum(size for _, size in rows) != len(body):
+        raise Malformed("INVALID", "lengths")
+    inputs = []
+    for task, size in rows:
+        inputs.append({"task": id_text(task), "payload": body[at:at + size]})
+        at += size
+    return {"function": id_text(function), "flags": flags, "max_result_bytes": max_result, "inputs": inputs}
+
+
 def encode_run_result(d):
     parts = [to_bytes(d.get("result", b""))] + [clip(to_bytes(d.get(k, b"")), MAX_TAIL, "tail") for k in ("error", "stdout", "stderr")]
     return runner_frame("R", RUN_RESULT.pack(

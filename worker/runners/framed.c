@@ -250,10 +250,9 @@ static void write_call (struct framed *f, const struct runner_call *c)
 	f->borrowed = true;
 }
 
-int framed_call (void *self, const struct runner_call *c, struct err *err)
+/* A process, and the function in it. */
+static int prepare (struct framed *f, const struct runner_call *c, struct err *err)
 {
-	struct framed *f = self;
-
 	retire_when_full (f);
 	if (framed_start (f, err) < 0)
 		return -1;
@@ -266,8 +265,39 @@ int framed_call (void *self, const struct runner_call *c, struct err *err)
 	}
 	if (!f->inflight)
 		child_clear_tails (f->child);
+	return 0;
+}
+
+int framed_call (void *self, const struct runner_call *c, struct err *err)
+{
+	struct framed *f = self;
+
+	if (prepare (f, c, err) < 0)
+		return -1;
 	write_call (f, c);
 	f->inflight++;
+	return 0;
+}
+
+int framed_batch (void *self, const struct runner_call *c, size_t n, struct err *err)
+{
+	struct framed *f = self;
+	struct msg_runner_batch m = { .function = c->fn->id, .flags = c->flags, .max_result_bytes = c->max_result_bytes, .n = (uint32_t) n };
+	struct msg_runner_input *inputs = xcalloc (n, sizeof (*inputs));
+	int rc = prepare (f, c, err);
+
+	for (size_t i = 0; i < n; i++)
+		inputs[i] = (struct msg_runner_input){ c[i].task, c[i].payload };
+	buf_clear (&f->frame);
+	if (rc == 0)
+		msg_runner_batch_encode (&f->frame, &m, inputs);
+	free (inputs);
+	if (rc == 0 && buf_failed (&f->frame))
+		rc = err_set (err, ERR_TASK_RUNNER, FAULT_SELF, "a batch of %zu inputs cannot be written for its runner", n);
+	if (rc < 0)
+		return -1;
+	child_write (f->child, f->frame.data, f->frame.len);
+	f->inflight += (unsigned) n;
 	return 0;
 }
 

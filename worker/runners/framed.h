@@ -12,6 +12,7 @@ int framed_create (void **self, const struct runner_host *h, const char *name, c
 void framed_destroy (void **self);
 int framed_start (void *self, struct err *err);
 int framed_call (void *self, const struct runner_call *c, struct err *err);
+int framed_batch (void *self, const struct runner_call *c, size_t n, struct err *err);
 void framed_flush (void *self);
 void framed_kill (void *self);
 pid_t framed_pid (void *self);

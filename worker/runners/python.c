@@ -40,6 +40,7 @@ const struct runner_ops runner_python = {
 	.destroy = framed_destroy,
 	.start = framed_start,
 	.call = framed_call,
+	.batch = framed_batch,
 	.flush = framed_flush,
 	.kill = framed_kill,
 	.pid = framed_pid,

@@ -35,9 +35,12 @@ FAULT_NONE, FAULT_USER, FAULT_SITE, FAULT_SELF = 0, 1, 2, 4
 INVALID, EXCEPTION, MEMORY, DECODE, ENCODE, TOO_LARGE, MODULE, RUNNER = 2, 20, 24, 25, 26, 27, 30, 31
 KIND_GLOBUS, KIND_PYTHON = 1, 2
 FLAG_JSON = 1                   # the payload is JSON text made by the service
+RAISES_MAX = 64                 # of a batch, see Runner.call_batch
 
 FUNCTION = struct.Struct("<HBB16sIIQHH")     # what has been appended since follows, and is not ours to know
 CALL = struct.Struct("<16s16sII")
+BATCH = struct.Struct("<16sIII")
+INPUT = struct.Struct("<16sI")
 RESULT = struct.Struct("<IB16sBBHqqQQB3xIIII")
 LENGTH = struct.Struct("<I")
 COUNT = struct.Struct("<Q")
@@ -545,6 +548,14 @@ class Function:
             raise Fail(DECODE, FAULT_USER, "payload has %d serialised parts, expected 2: arguments and keyword arguments" % len(parts))
         return load_object(parts[0]), load_object(parts[1])
 
+    def single_argument(self, payload, flags):
+        """An input of a batch."""
+        args, kwargs = self.arguments(payload, flags)
+        if len(args) != 1 or kwargs:
+            raise Fail(DECODE, FAULT_USER, "a function with a batch entry is called with one argument, not with %d and %d named ones"
+                       % (len(args), len(kwargs)))
+        return args[0]
+
     def encode(self, value, flags):
         if self.kind == KIND_PYTHON:
             return dump_json(value)
@@ -673,6 +684,8 @@ class Runner:
         kind = data[at + 4]
         if kind == 0x43:                # C
             self.call(data, at + 5, end, self.next_call(data, end, n))
+        elif kind == 0x42:              # B
+            self.batch(data, at + 5, end)
         elif kind == 0x46:              # F
             function = Function(memoryview(data)[at + 5:end])
             self.functions[function.id] = function
@@ -722,6 +735,103 @@ class Runner:
         self.send(RESULT.pack(1 + 72 + len(result) + len(error) + len(out) + len(errout), 0x52, task, status, fault, code, start, stop,
                               max(0, cpu_ns() - cpu), max_rss(), 0, len(result), len(error), len(out), len(errout)),
                   result, error, out, errout, more)
+
+    # -- many inputs in one call
+
+    def batch(self, data, at, end):
+        """The function takes a list of inputs and returns a list of as many results; one R for each input, written together."""
+        function_id, flags, limit, count = BATCH.unpack_from(data, at)
+        rows = [INPUT.unpack_from(data, at + BATCH.size + i * INPUT.size) for i in range(count)]
+        at += BATCH.size + count * INPUT.size
+        function, view = self.functions.get(function_id), memoryview(data)
+        self.before(rows[0][0])
+        outcomes, good = [None] * count, []     # an outcome: (result, None) or (None, (code, fault, text))
+        start, cpu = now_ns(), cpu_ns()
+        try:
+            if function is None:
+                raise Fail(RUNNER, FAULT_SELF, "the worker named a function that it did not send")
+            target = function.target or function.load()
+        except BaseException as e:
+            self.leave_if_forked()
+            outcomes = [(None, self.failure(e, "decode", None))] * count
+        else:
+            for i, (_, size) in enumerate(rows):
+                try:
+                    good.append((i, function.single_argument(view[at:at + size], flags)))
+                except BaseException as e:
+                    outcomes[i] = None, self.failure(e, "decode", None)
+                at += size
+            start = now_ns()
+            self.call_batch(target, good, outcomes, [RAISES_MAX])
+            self.leave_if_forked()
+            self.encode_batch(function, flags, limit, outcomes)
+        stop, used = now_ns(), max(0, cpu_ns() - cpu) // count
+        good = target = None
+        self.after()
+        out, errout, rss, parts = self.out.tail(), self.errout.tail(), max_rss(), []
+        for (task, _), (result, failed) in zip(rows, outcomes):
+            code, fault, text = failed or (0, FAULT_NONE, "")
+            result, error = result or b"", cut(text.encode("utf-8", "replace"))
+            parts += (RESULT.pack(1 + 72 + len(result) + len(error) + len(out) + len(errout), 0x52, task,
+                                  STATUS_FAILED if failed else STATUS_SUCCESS, fault, code, start, stop, used, rss, 0, len(result), len(error),
+                                  len(out), len(errout)), result, error, out, errout)
+            out = errout = b""          # with the first one
+        for i in range(0, len(parts), 500):     # writev takes 1,024 at most
+            self.send(*parts[i:i + 500])
+
+    def leave_if_forked(self):
+        if self.pid != os.getpid():
+            os._exit(0)                 # the function forked and its child came back here
+
+    def call_batch(self, target, inputs, outcomes, left):
+        """Call for these (index, input). What raises for several is called again for each half, so that one input's exception stays
+        its own; after RAISES_MAX exceptions what is left fails with the last one."""
+        if not inputs:
+            return
+        try:
+            values = target([x for _, x in inputs])
+            if type(values) is types.CoroutineType:
+                import asyncio
+                values = asyncio.get_event_loop_policy().new_event_loop().run_until_complete(values)
+            n = -1
+            if not isinstance(values, (str, bytes, dict)):
+                try:
+                    values = list(values)
+                    n = len(values)
+                except TypeError:
+                    pass
+            if n != len(inputs):
+                raise Fail(EXCEPTION, FAULT_USER, "a function with a batch entry must return a list of one result for each of its %d inputs, "
+                           "not %s" % (len(inputs), "%d" % n if n >= 0 else "a %s" % type(values).__name__))
+        except BaseException as e:
+            self.leave_if_forked()
+            left[0] -= 1
+            if len(inputs) > 1 and left[0] > 0 and not isinstance(e, (Fail, SystemExit, KeyboardInterrupt)):
+                half = len(inputs) // 2
+                self.call_batch(target, inputs[:half], outcomes, left)
+                self.call_batch(target, inputs[half:], outcomes, left)
+                return
+            failed = self.failure(e, "run", None)
+            for i, _ in inputs:
+                outcomes[i] = None, failed
+            return
+        for (i, _), value in zip(inputs, values):
+            if isinstance(value, BaseException):
+                outcomes[i] = None, self.failure(value, "run", None)
+            else:
+                outcomes[i] = value, None
+
+    def encode_batch(self, function, flags, limit, outcomes):
+        for i, (value, failed) in enumerate(outcomes):
+            if failed:
+                continue
+            try:
+                result = function.encode(value, flags)
+                if limit and len(result) > limit:
+                    raise Fail(TOO_LARGE, FAULT_USER, "MaxResultSizeExceeded: the result has %d bytes, the limit is %d" % (len(result), limit))
+                outcomes[i] = result, None
+            except BaseException as e:
+                outcomes[i] = None, self.failure(e, "encode", value)
 
     def failure(self, e, phase, value):
         if isinstance(e, MemoryError):  # the worker knows whether there was a limit

@@ -60,6 +60,9 @@ struct runner_ops {
 	int (*start) (void *self, struct err *err);	/* have a process ready; NULL = it has none between calls */
 	/* Take a call. -1: it cannot be made (its result is then the error), nothing else changed. */
 	int (*call) (void *self, const struct runner_call *c, struct err *err);
+	/* Take n calls of one function that has a batch entry as one; the runner's result events come for each, in order. They share fn, flags and
+	 * max_result_bytes. NULL: no batches. */
+	int (*batch) (void *self, const struct runner_call *c, size_t n, struct err *err);
 	void (*flush) (void *self);			/* send the calls taken since the last flush */
 	void (*kill) (void *self);			/* no result follows, died does, unless there is no process */
 	pid_t (*pid) (void *self);			/* 0 = no process */

@@ -56,6 +56,7 @@ const struct runner_ops runner_sharedobject = {
 	.destroy = framed_destroy,
 	.start = NULL,			/* few workers need it: started by the first call */
 	.call = framed_call,
+	.batch = framed_batch,
 	.flush = framed_flush,
 	.kill = framed_kill,
 	.pid = framed_pid,

@@ -27,6 +27,7 @@ struct object {
 	struct msg_function fn;		/* slices into record */
 	uint8_t *record;
 	weft_function_f *call;		/* NULL until it is loaded */
+	weft_batch_f *batch;		/* NULL = it has none */
 	char *entry;
 };
 
@@ -38,6 +39,15 @@ struct host {
 };
 
 struct output { struct buf result; char error[4096]; };
+
+/* One input on its way: what the function gets, and where it writes to. */
+struct input {
+	struct output out;
+	char id[ID_TEXT];
+	uint8_t *payload;		/* owned */
+	struct weft_in in;
+	struct weft_out wo;
+};
 
 static int write_all (const void *data, size_t n)
 {
@@ -96,6 +106,11 @@ static int load (struct host *h, struct object *o, struct err *err)
 		err_set (err, ERR_TASK_DECODE, FAULT_USER, "the shared object has no symbol '%.200s'", o->entry);
 		dlclose (handle);
 		goto out;
+	}
+	if (o->fn.flags & FUNCTION_BATCH) {
+		char *name = xasprintf ("%s_batch", o->entry);
+		*(void **) &o->batch = dlsym (handle, name);
+		free (name);
 	}
 	rc = 0;
 out:
@@ -168,69 +183,170 @@ static void make_text (struct msg_runner_result *r, struct buf *text, uint32_t l
 	set_failed (r, ERR_TASK_RESULT_TOO_LARGE, FAULT_USER, error);
 }
 
-static void run (struct object *o, const struct msg_runner_call *c, const uint8_t *payload, struct msg_runner_result *r,
-		 struct host *h)
+static void input_open (struct input *p, struct object *o, const struct id *task, uint32_t flags, uint32_t limit, struct wire_str payload)
 {
-	struct output out = { .error = "" };
-	char id[ID_TEXT], text[160];
-	struct weft_in in = { WEFT_FUNCTION_ABI, c->flags & 1, payload, c->payload.n, id_text (&c->task, id), o->entry };
-	struct weft_out wo = { WEFT_FUNCTION_ABI, 0, &out, out_write, out_error };
-	struct buf encoded;
-	uint64_t cpu;
-	int rc;
+	if (!(p->payload = malloc (payload.n + 1)))
+		_exit (1);
+	if (payload.n)
+		memcpy (p->payload, payload.p, payload.n);
+	p->payload[payload.n] = 0;
+	buf_init (&p->out.result, limit ? limit : 1);
+	p->in = (struct weft_in){ WEFT_FUNCTION_ABI, flags & 1, p->payload, payload.n, id_text (task, p->id), o->entry };
+	p->wo = (struct weft_out){ WEFT_FUNCTION_ABI, 0, &p->out, out_write, out_error };
+}
 
-	buf_init (&out.result, c->max_result_bytes ? c->max_result_bytes : 1);
+/* The R frame, appended. */
+static void input_close (struct host *h, struct input *p, struct msg_runner_result *r, int rc, uint32_t limit)
+{
+	struct buf encoded;
+	char text[160];
+
 	buf_init (&encoded, 0);
-	setenv ("WEFT_TASK_ID", id, 1);
+	judge (r, rc, &p->out, limit, text);
+	make_text (r, &encoded, limit, text);
+	msg_runner_result_encode (&h->frame, r);
+	buf_fini (&p->out.result);
+	buf_fini (&encoded);
+	free (p->payload);
+}
+
+static void begin (struct host *h, const struct id *task, struct msg_runner_result *r)
+{
+	struct rusage ru;
+	char id[ID_TEXT];
+
+	memset (r, 0, sizeof (*r));
+	if (h->current)
+		memcpy (h->current, task->b, ID_BYTES);
+	getrusage (RUSAGE_SELF, &ru);
+	r->max_rss_bytes = (uint64_t) ru.ru_maxrss * 1024;
+	setenv ("WEFT_TASK_ID", id_text (task, id), 1);
 	setenv ("GC_TASK_UUID", id, 1);
-	cpu = cpu_ns ();
 	r->start_ns = clock_real_ns ();
-	rc = o->call (&in, &wo);
-	judge (r, rc, &out, c->max_result_bytes, text);
-	make_text (r, &encoded, c->max_result_bytes, text);
+	buf_clear (&h->frame);
+}
+
+/* Loaded, or NULL with *err. */
+static struct object *find (struct host *h, const struct id *function, struct err *err)
+{
+	struct object *o = map_get (h->objects, function);
+
+	if (!o)
+		err_set (err, ERR_TASK_RUNNER, FAULT_SELF, "the worker named a function that it did not send");
+	return o && (o->call || load (h, o, err) == 0) ? o : NULL;
+}
+
+static void end (struct msg_runner_result *r, uint64_t cpu_before, uint32_t n)
+{
 	r->end_ns = clock_real_ns ();
-	r->cpu_ns = cpu_ns () - cpu;
+	r->cpu_ns = (cpu_ns () - cpu_before) / n;
 	fflush (stdout);
 	fflush (stderr);
-	buf_clear (&h->frame);
-	msg_runner_result_encode (&h->frame, r);
-	buf_fini (&out.result);
-	buf_fini (&encoded);
 }
 
 static int take_call (struct host *h, struct wire_str body)
 {
 	struct msg_runner_call c;
 	struct msg_runner_result r;
+	struct input p = { .out = { .error = "" } };
 	struct object *o;
-	struct rusage ru;
 	struct err err;
-	uint8_t *payload;
+	uint64_t cpu;
+	int rc;
 
-	memset (&r, 0, sizeof (r));
 	if (msg_runner_call_decode (&c, body.p, body.n, &err) < 0)
 		return -1;
+	begin (h, &c.task, &r);
 	r.task = c.task;
-	if (h->current)
-		memcpy (h->current, c.task.b, ID_BYTES);
-	r.start_ns = clock_real_ns ();
-	getrusage (RUSAGE_SELF, &ru);
-	r.max_rss_bytes = (uint64_t) ru.ru_maxrss * 1024;
-	o = map_get (h->objects, &c.function);
-	if (!o)
-		err_set (&err, ERR_TASK_RUNNER, FAULT_SELF, "the worker named a function that it did not send");
-	if (!o || (!o->call && load (h, o, &err) < 0)) {
+	if (!(o = find (h, &c.function, &err))) {
 		set_failed (&r, (int) err.code, (int) err.fault, err.text);
 		r.end_ns = clock_real_ns ();
-		buf_clear (&h->frame);
 		msg_runner_result_encode (&h->frame, &r);
 	} else {
-		if (!(payload = malloc (c.payload.n + 1)))
-			_exit (1);
-		memcpy (payload, c.payload.p, c.payload.n);
-		payload[c.payload.n] = 0;
-		run (o, &c, payload, &r, h);
-		free (payload);
+		input_open (&p, o, &c.task, c.flags, c.max_result_bytes, c.payload);
+		cpu = cpu_ns ();
+		r.start_ns = clock_real_ns ();
+		rc = o->call (&p.in, &p.wo);
+		end (&r, cpu, 1);
+		input_close (h, &p, &r, rc, c.max_result_bytes);
+	}
+	return write_all (h->frame.data, h->frame.len);
+}
+
+/* With the batch symbol when there is one, else one after the other. rcs: of each input. */
+static void call_all (struct object *o, struct input *p, int *rcs, uint32_t n)
+{
+	struct weft_in *in = xcalloc (n, sizeof (*in));
+	struct weft_out *out = xcalloc (n, sizeof (*out));
+	int rc;
+
+	for (uint32_t i = 0; i < n; i++) {
+		in[i] = p[i].in;
+		out[i] = p[i].wo;
+		if (!o->batch)
+			rcs[i] = o->call (&in[i], &out[i]);
+	}
+	if (o->batch) {
+		rc = o->batch (in, out, n);
+		for (uint32_t i = 0; i < n; i++)
+			rcs[i] = rc ? rc : p[i].out.error[0] ? -1 : 0;
+	}
+	free (in);
+	free (out);
+}
+
+static void run_batch (struct host *h, struct object *o, struct msg_runner_batch b, const struct msg_runner_result *start)
+{
+	struct input *p = xcalloc (b.n, sizeof (*p));
+	struct id *tasks = xcalloc (b.n, sizeof (*tasks));
+	int *rcs = xcalloc (b.n, sizeof (*rcs));
+	struct msg_runner_result common = *start, r;
+	uint32_t n = b.n;
+	uint64_t cpu;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct msg_runner_input in;
+		msg_runner_batch_next (&b, &in);
+		tasks[i] = in.task;
+		input_open (&p[i], o, &in.task, b.flags, b.max_result_bytes, in.payload);
+	}
+	cpu = cpu_ns ();
+	common.start_ns = clock_real_ns ();
+	call_all (o, p, rcs, n);
+	end (&common, cpu, n);
+	for (uint32_t i = 0; i < n; i++) {
+		r = common;
+		r.task = tasks[i];
+		input_close (h, &p[i], &r, rcs[i], b.max_result_bytes);
+	}
+	free (p);
+	free (tasks);
+	free (rcs);
+}
+
+static int take_batch (struct host *h, struct wire_str body)
+{
+	struct msg_runner_batch b, first;
+	struct msg_runner_input in;
+	struct msg_runner_result r;
+	struct object *o;
+	struct err err;
+
+	if (msg_runner_batch_decode (&b, body.p, body.n, &err) < 0)
+		return -1;
+	first = b;
+	msg_runner_batch_next (&first, &in);
+	begin (h, &in.task, &r);
+	if ((o = find (h, &b.function, &err)))
+		run_batch (h, o, b, &r);
+	else {
+		set_failed (&r, (int) err.code, (int) err.fault, err.text);
+		r.end_ns = clock_real_ns ();
+		while (b.n) {
+			msg_runner_batch_next (&b, &in);
+			r.task = in.task;
+			msg_runner_result_encode (&h->frame, &r);
+		}
 	}
 	return write_all (h->frame.data, h->frame.len);
 }
@@ -247,6 +363,8 @@ static int take_frames (struct host *h)
 		if (type == 'F')
 			take_function (h, body);
 		else if (type == 'C' && take_call (h, body) < 0)
+			return -1;
+		else if (type == 'B' && take_batch (h, body) < 0)
 			return -1;
 		at += (size_t) n;
 	}
@@ -270,7 +388,7 @@ int so_host_main (int argc, char **argv)
 	h.objects = map_create ();
 	h.current = map_current ();
 	buf_init (&h.in, (size_t) WIRE_MAX_RECORD + (2 << 20));
-	buf_init (&h.frame, (size_t) WIRE_MAX_RECORD + 16);
+	buf_init (&h.frame, 0);		/* the results of a batch stand in it together */
 	fcntl (RUNNER_FD_IN, F_SETFD, FD_CLOEXEC);
 	fcntl (RUNNER_FD_OUT, F_SETFD, FD_CLOEXEC);
 	setvbuf (stdout, NULL, _IOLBF, 0);

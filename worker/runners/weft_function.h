@@ -52,4 +52,9 @@ static inline int weft_fail (struct weft_out *out, const char *text)
 	return -1;
 }
 
+/* A function that is registered with batches may have a second symbol, its name with "_batch" behind it: it gets the n inputs of a call at once and
+ * writes to out[i] what in[i] gives. weft_fail (&out[i], "why") fails that input only; any return value but 0 fails all that have not
+ * failed. Without this symbol the function is called for one input after the other. */
+typedef int weft_batch_f (const struct weft_in *in, struct weft_out *out, size_t n);
+
 #endif

@@ -146,6 +146,10 @@ static void test_window (void **state)
 	assert_int_equal (window_tasks (&w), 4);
 	w.draining = true;
 	assert_int_equal (window_tasks (&w), 0);
+	w = (struct window_in) { .up = 4, .depth = 0, .queue = 2, .batch = 100 };
+	assert_int_equal (window_tasks (&w), 4 * 200);
+	w.stuck = true;		/* long batches are no reason to have none ready */
+	assert_int_equal (window_tasks (&w), 4 * 200);
 	w = (struct window_in) { .up = 0, .depth = 4, .queue = 8 };
 	assert_int_equal (window_tasks (&w), 0);
 }

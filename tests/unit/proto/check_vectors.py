@@ -37,6 +37,7 @@ DECODERS = {
     "HEADER": wire.decode_header,
     "IDS": lambda raw: {"ids": wire.decode_ids(raw)},
     "RUNNER_CALL": runner("C", wire.decode_call),
+    "RUNNER_BATCH": runner("B", wire.decode_batch),
     "RUNNER_RESULT": runner("R", wire.decode_run_result),
     "RUNNER_START": runner("S", wire.decode_start),
     "RUNNER_READY": runner("I", lambda body: {"json": body}),
@@ -47,6 +48,7 @@ ENCODERS = {
     "HEADER": lambda d, major: wire.encode_header(d),
     "IDS": lambda d, major: wire.encode_ids(d["ids"]),
     "RUNNER_CALL": lambda d, major: wire.encode_call(d),
+    "RUNNER_BATCH": lambda d, major: wire.encode_batch(d),
     "RUNNER_RESULT": lambda d, major: wire.encode_run_result(d),
     "RUNNER_START": lambda d, major: wire.encode_start(d),
     "RUNNER_READY": lambda d, major: wire.runner_frame("I", wire.to_bytes(d["json"])),
@@ -68,7 +70,9 @@ def as_json(fields):
     """The form of fields in the vectors."""
     out = {}
     for name, v in fields.items():
-        if isinstance(v, bytes):
+        if isinstance(v, list) and v and isinstance(v[0], dict):
+            v = [as_json(i) for i in v]
+        elif isinstance(v, bytes):
             try:
                 v = {"hex": v.hex()} if b"\0" in v else v.decode()
             except UnicodeDecodeError:
@@ -82,7 +86,9 @@ def as_json(fields):
 def from_json(fields):
     out = {}
     for name, v in fields.items():
-        if isinstance(v, dict):
+        if isinstance(v, list) and v and isinstance(v[0], dict):
+            v = [from_json(i) for i in v]
+        elif isinstance(v, dict):
             v = bytes.fromhex(v["hex"])
         elif name in HEX_FIELDS:
             v = int(v, 16)

@@ -29,6 +29,7 @@ union any {
 	struct msg_container_state container;
 	struct msg_metrics metrics;
 	struct msg_runner_call call;
+	struct msg_runner_batch batch;
 	struct msg_runner_result run_result;
 	struct wire_str bytes; /* ids, ready */
 	struct layout_meta meta;
@@ -245,6 +246,34 @@ static void call_f (json_t *j, const union any *u)
 	const struct msg_runner_call *m = &u->call;
 	ID (task), ID (function), INT (flags), INT (max_result_bytes), BYTES (payload);
 }
+static int batch_d (union any *u, const void *p, size_t n, struct err *e)
+{
+	struct wire_str body;
+	return open_frame (&body, 'B', p, n, e) < 0 ? -1 : msg_runner_batch_decode (&u->batch, body.p, body.n, e);
+}
+static void batch_e (struct buf *b, const union any *u, int major)
+{
+	struct msg_runner_input *in = calloc (u->batch.n, sizeof (*in));
+	struct msg_runner_batch m = u->batch;
+	(void) major;
+	for (uint32_t i = 0; i < u->batch.n; i++)
+		msg_runner_batch_next (&m, &in[i]);
+	msg_runner_batch_encode (b, &u->batch, in);
+	free (in);
+}
+static void batch_f (json_t *j, const union any *u)
+{
+	const struct msg_runner_batch *m = &u->batch;
+	struct msg_runner_batch rest = *m;
+	struct msg_runner_input in;
+	json_t *list = json_array ();
+	ID (function), INT (flags), INT (max_result_bytes);
+	while (rest.n) {
+		msg_runner_batch_next (&rest, &in);
+		json_array_append_new (list, json_pack ("{s:o, s:o}", "task", j_id (&in.task), "payload", j_bytes (in.payload)));
+	}
+	json_object_set_new (j, "inputs", list);
+}
 static int run_result_d (union any *u, const void *p, size_t n, struct err *e)
 {
 	struct wire_str body;
@@ -348,6 +377,7 @@ static const struct type {
 	{ "CONTAINER_STATE", container_d, container_e, container_f },
 	{ "METRICS", metrics_d, metrics_e, metrics_f },
 	{ "RUNNER_CALL", call_d, call_e, call_f },
+	{ "RUNNER_BATCH", batch_d, batch_e, batch_f },
 	{ "RUNNER_RESULT", run_result_d, run_result_e, run_result_f },
 	{ "RUNNER_START", start_d, start_e, start_f },
 	{ "RUNNER_READY", ready_d, ready_e, ready_f },

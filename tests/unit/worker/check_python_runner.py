@@ -113,6 +113,17 @@ class Runner:
         assert r["task"] == task
         return r
 
+    def batch(self, source, payloads, entry="f", flags=0, limit=None, kind=2):
+        """Results of one call with all these inputs."""
+        fid = self.function(kind, source, entry)
+        tasks = [uuid.uuid4().bytes for _ in payloads]
+        self.write(wire.encode_batch({"function": fid, "flags": flags, "max_result_bytes": limit or self.max_result,
+                                      "inputs": [{"task": t, "payload": p} for t, p in zip(tasks, payloads)]}))
+        out = [self.result() for _ in payloads]
+        assert [r["task"] for r in out] == [wire.id_text(t) for t in tasks]
+        assert len({(r["start_ns"], r["end_ns"]) for r in out}) == 1
+        return out
+
     def source(self, source, payload=b"", entry="f", **kw):
         return self.call(self.function(2, source, entry), payload, **kw)
 
@@ -163,6 +174,29 @@ def named_source(name="add", source=SOURCE):
 
 
 # ---- kind python ----
+
+@test
+def batches(r):
+    out = r.batch("def f(xs):\n    print(len(xs))\n    return [x + 1 for x in xs]", ["%d" % i for i in range(700)])
+    assert [json.loads(x["result"]) for x in out] == list(range(1, 701)) and out[0]["stdout"] == b"700\n" and out[1]["stdout"] == b""
+    assert [x["result"] for x in r.batch("def f(xs):\n    return tuple(xs)", ['{"args": ["a"]}'])] == [b'"a"']
+    out = r.batch("def f(xs):\n    return [KeyError(x) if x == 2 else x for x in xs]", ["1", "2", "nonsense", "3"])
+    assert [x["status"] for x in out] == [1, 2, 2, 1] and [x["code"] for x in out] == [0, EXCEPTION, DECODE, 0], out
+    assert b"KeyError" in out[1]["error"] and b"JSON" in out[2]["error"]
+    out = r.batch("def f(xs):\n    return [1 // x for x in xs]", ["1", "0", "1", "1", "0"])
+    assert [x["status"] for x in out] == [1, 2, 1, 1, 2] and b"ZeroDivisionError" in out[1]["error"]
+    out = r.batch("def f(xs):\n    return xs[1:]", ["1", "2"])
+    assert all(x["code"] == EXCEPTION and b"one result for each" in x["error"] for x in out)
+    out = r.batch("def f(xs):\n    return ['x' * x for x in xs]", ["3", "500"], limit=100)
+    assert [x["code"] for x in out] == [0, TOO_LARGE]
+    out = r.batch("async def f(xs):\n    return xs", ["1", "2"])
+    assert [x["result"] for x in out] == [b"1", b"2"]
+    out = r.batch("syntax error", ["1", "2"])
+    assert all(x["code"] == DECODE for x in out)
+    out = r.batch("def f(xs):\n    return ['y' * 30000 for x in xs]", ["1"] * 300)
+    assert all(len(x["result"]) == 30002 for x in out)
+    assert r.good("def f(x):\n    return x", "5") == 5
+
 
 @test
 def ready_names_versions(r):
