@@ -5,6 +5,7 @@
 #include "common/ids.h"
 #include "common/log.h"
 #include "common/spawn.h"
+#include "common/utf8.h"
 #include "common/xmem.h"
 
 #include <ctype.h>
@@ -25,6 +26,7 @@ enum {
 	ABSENT_MAX = 3,			/* good listings that lack a job */
 	CANCEL_AGAIN_MS = 5000,
 	IDS_MAX = 1000,			/* in one command */
+	SEARCH_MS = 600 * 1000,		/* between looks for jobs of ours whose ids we do not have */
 	SCRIPT_MAX = 1 << 20,
 };
 enum phase { WAITING, SUBMITTING, UNSURE, THERE };
@@ -39,7 +41,7 @@ struct job {
 	bool cancelled, ended, failed;
 	bool seen;			/* in some listing */
 	bool asked_for, listed;		/* in the present one */
-	bool up;			/* a manager was connected at the last look */
+	bool up, was_up;		/* a manager was connected at the last look; at any */
 	unsigned absent;		/* good listings in a row that lack it */
 	int64_t unknown_since_ms, cancel_sent_ms;
 	struct job *next;
@@ -53,7 +55,8 @@ struct batch {
 	struct job *jobs;
 	struct loop_timer *timer;
 	struct call *submitting, *listing, *asking, *cancelling;
-	int64_t list_at_ms, list_began_ms;
+	int64_t list_at_ms, list_began_ms, search_at_ms;
+	bool searching;			/* the present listing finds jobs by name */
 	unsigned bad;			/* listings in a row without an answer */
 	char trouble[400];
 	bool no_history;
@@ -130,31 +133,45 @@ static void one_line (char *out, size_t cap, const char *text, size_t n)
 	out[at] = 0;
 }
 
+/* What a command printed, as text: no zero bytes, and UTF-8, since it goes into JSON. */
+static char *as_text (const char *out, size_t n)
+{
+	char *text = xcalloc (1, n + 1);
+
+	memcpy (text, out, n);
+	for (size_t i = 0, step; i < n; i += step) {
+		step = utf8_seq ((const uint8_t *) text + i, n - i);
+		if (!step || !text[i]) {
+			text[i] = '?';
+			step = 1;
+		}
+	}
+	return text;
+}
+
 static void call_done (int status, const char *out, size_t nout, const char *errout, size_t nerr, const struct err *err, void *arg)
 {
 	struct call *c = arg;
 	struct batch *b = c->b;
 	char said[400] = "";
-	char *text;
+	char *text, *words;
 
 	if (!b) {
 		free (c);
 		return;
 	}
 	*c->slot = NULL;
+	text = as_text (out, nout);
+	words = as_text (errout, nerr);
 	if (nerr)
-		one_line (said, sizeof (said), errout, nerr);
+		one_line (said, sizeof (said), words, nerr);
 	else if (status != 0)
-		one_line (said, sizeof (said), out, nout);
+		one_line (said, sizeof (said), text, nout);
+	free (words);
 	if (err && !*said)
 		snprintf (said, sizeof (said), "%s", err->text);
 	else if (status != 0 && !*said)
 		spawn_status_text (status, said);
-	text = xcalloc (1, nout + 1);
-	memcpy (text, out, nout);
-	for (size_t i = 0; i < nout; i++)
-		if (!text[i])
-			text[i] = '?';
 	c->done (b, c->job, status, text, said, err);
 	free (text);
 	free (c);
@@ -451,20 +468,26 @@ static void over (struct batch *b, struct job *j, const struct batch_row *r, con
 	end (j, w->state == BATCH_FAILED, "%s job %s%s%.80s %s: %.170s", b->s->title, j->id, *j->nodes ? " on " : "", j->nodes, r->state, words);
 }
 
-static void not_understood (struct batch *b, struct job *j, const struct batch_row *r)
+/* w: NULL, or a state that it does not leave by itself. */
+static void stuck (struct batch *b, struct job *j, const struct batch_row *r, const struct batch_word *w)
 {
 	int64_t now = clock_now_ms ();
+	char words[sizeof (j->words)];
 
 	if (!j->unknown_since_ms)
 		j->unknown_since_ms = now;
-	snprintf (j->words, sizeof (j->words), "in a state that is not known here: %.60s %.180s", r->state, r->reason);
+	if (w)
+		words_of (j, r, w);
+	else
+		snprintf (j->words, sizeof (j->words), "in a state that is not known here: %.60s %.180s", r->state, r->reason);
 	if (now - j->unknown_since_ms < b->conf->unknown_ms || connected (b, j)) {
 		tell (b, j, j->state == BATCH_RUNNING ? PROVIDER_RUNNING : PROVIDER_PENDING);
 		return;
 	}
 	if (b->nstrays < IDS_MAX)
 		snprintf (b->strays[b->nstrays++], BATCH_ID_MAX, "%s", j->id);
-	end (j, true, "%s job %s was given up: it was too long in a state that is not known here: %.60s", b->s->title, j->id, r->state);
+	memcpy (words, j->words, sizeof (words));
+	end (j, true, "%s job %s was given up after %lld s: %.220s", b->s->title, j->id, (long long) ((now - j->unknown_since_ms) / 1000), words);
 }
 
 static void take_row (struct batch *b, struct job *j, const struct batch_row *r)
@@ -475,8 +498,8 @@ static void take_row (struct batch *b, struct job *j, const struct batch_row *r)
 	j->absent = 0;
 	if (*r->nodes)
 		snprintf (j->nodes, sizeof (j->nodes), "%s", r->nodes);
-	if (!w) {
-		not_understood (b, j, r);
+	if (!w || w->state == BATCH_STUCK) {
+		stuck (b, j, r, w);
 		return;
 	}
 	j->unknown_since_ms = 0;
@@ -498,7 +521,7 @@ static void on_row (const struct batch_row *r, void *arg)
 {
 	struct batch *b = arg;
 	const struct batch_word *w = batch_find_word (b->s, r->state);
-	bool live = !w || w->state == BATCH_PENDING || w->state == BATCH_RUNNING || w->state == BATCH_UNKNOWN;
+	bool live = !w || w->state <= BATCH_RUNNING;
 	struct job *j = b->jobs;
 
 	if (!ours (b, r->name))
@@ -541,8 +564,9 @@ static void missing (struct batch *b, struct job *j)
 		tell (b, j, PROVIDER_RUNNING);
 		return;
 	}
+	/* without a history nobody can tell an end in time from a failure: one whose managers came counts as the former */
 	if (j->absent >= ABSENT_MAX)
-		end (j, true, "%s no longer knows job %s%s%.100s", b->s->title, j->id, *j->nodes ? ", which was on " : "", j->nodes);
+		end (j, !j->was_up, "%s no longer knows job %s%s%.100s", b->s->title, j->id, *j->nodes ? ", which was on " : "", j->nodes);
 }
 
 static void settle_missing (struct batch *b)
@@ -556,11 +580,11 @@ static void asked (struct batch *b, struct job *none, int status, char *out, con
 {
 	(void) none;
 	(void) err;
-	if (status != 0 && batch_says (said, b->s->no_history)) {
+	if (batch_says (said, b->s->no_history)) {
 		b->no_history = true;	/* this site keeps none: not asked again */
 		log_info ("batch", "the scheduler keeps no history", "scheduler=%s said=%s", b->s->title, said);
 	}
-	if (status == 0)
+	if (status == 0 || batch_says (said, b->s->none))
 		b->s->history_rows (out, on_row, b);
 	settle_missing (b);
 }
@@ -597,12 +621,13 @@ static void look_for_missing (struct batch *b)
 static void listed (struct batch *b, struct job *none, int status, char *out, const char *said, const struct err *err)
 {
 	int64_t now = clock_now_ms (), took = now - b->list_began_ms, wait = b->conf->poll_ms;
-	bool none_there = status != 0 && batch_says (said, b->s->none);
+	/* it may list some and know nothing of others */
+	bool none_there = status != 0 && batch_says (said, b->s->none) && !batch_says (said, b->s->down);
 	int rc = 0;
 
 	(void) none;
 	b->nstrays = 0;
-	if (status == 0)
+	if (status == 0 || none_there)
 		rc = b->s->rows (out, on_row, b);
 	if (rc < 0 || (status != 0 && !none_there)) {
 		for (unsigned i = 0; i < b->bad && wait < SLOWEST_MS; i++)
@@ -616,6 +641,8 @@ static void listed (struct batch *b, struct job *none, int status, char *out, co
 			log_info ("batch", "the scheduler answers again", "scheduler=%s", b->s->title);
 		b->bad = 0;
 		b->trouble[0] = 0;
+		if (b->searching)
+			b->search_at_ms = b->nstrays ? 0 : now + SEARCH_MS;	/* once more: are they gone? */
 		look_for_missing (b);
 	}
 	if (wait < took * SLOW_FACTOR)
@@ -629,16 +656,25 @@ static void listed (struct batch *b, struct job *none, int status, char *out, co
 static void start_listing (struct batch *b)
 {
 	const char *ids[IDS_MAX];
-	struct batch_args *a = xcalloc (1, sizeof (*a));
+	struct batch_args *a;
 	struct err err;
+	size_t n;
 
+	b->searching = b->s->search && (*b->trouble || clock_now_ms () >= b->search_at_ms);
 	for (struct job *j = b->jobs; j; j = j->next) {
 		j->asked_for = !j->ended && (j->phase == THERE || j->phase == UNSURE);
 		j->listed = false;
+		b->searching = b->searching || (b->s->search && j->phase == UNSURE);
 	}
 	b->list_began_ms = clock_now_ms ();
+	n = known_ids (b, ids, false);
+	if (b->s->search && !b->searching && !n) {
+		b->list_at_ms = b->list_began_ms + b->conf->poll_ms;	/* nothing to ask for */
+		return;
+	}
 	b->list_at_ms = INT64_MAX;
-	b->s->status (b->env.conf, ids, known_ids (b, ids, false), a);
+	a = xcalloc (1, sizeof (*a));
+	(b->searching ? b->s->search : b->s->status) (b->env.conf, ids, n, a);
 	if (run (b, &b->listing, NULL, a, NULL, listed, &err) < 0)
 		listed (b, NULL, -1, (char[1]){ 0 }, err.text, &err);
 }
@@ -664,7 +700,7 @@ static void cancelled (struct batch *b, struct job *none, int status, char *out,
 	(void) none;
 	(void) out;
 	(void) err;
-	if (status != 0) {
+	if (status != 0 && !batch_says (said, b->s->none)) {
 		log_warn ("batch", "cancelling failed", "scheduler=%s said=%s", b->s->title, said);
 		if (batch_says (said, b->s->down))
 			in_trouble (b, "cancelling jobs", said);
@@ -747,6 +783,7 @@ void batch_poll (void *self)
 		bool up = connected (b, j);
 		gone = gone || (j->up && !up);
 		j->up = up;
+		j->was_up = j->was_up || up;
 	}
 	if (gone && !b->bad) {
 		list_in (b, SOON_MS);
@@ -813,6 +850,8 @@ static void cancel_rest (struct batch *b)
 	size_t n = known_ids (b, ids, false);
 	pid_t pid;
 
+	for (size_t i = 0; i < b->nstrays && n < IDS_MAX; i++)
+		ids[n++] = b->strays[i];
 	if (!n)
 		return;
 	a = xcalloc (1, sizeof (*a));

@@ -23,13 +23,14 @@ struct batch_conf {
 	int64_t cmd_timeout_ms, poll_ms, unknown_ms, max_submits_per_hour;
 	char *worker_init, *scheduler_options, *launcher_options;
 };
-enum batch_launcher { LAUNCH_SINGLE, LAUNCH_SRUN, LAUNCH_MPIEXEC, LAUNCH_SSH };
+/* OWN: the scheduler's. A system's choices begin with these, in this order. */
+enum batch_launcher { LAUNCH_SINGLE, LAUNCH_OWN, LAUNCH_MPIEXEC, LAUNCH_SSH };
 
-#define BATCH_KEYS(P, S, LAUNCHER, DIRECTIVE) \
+#define BATCH_KEYS(P, S, LAUNCHER, LAUNCHERS, DIRECTIVE) \
 	{ "provider." P ".walltime", CONF_WALLTIME_S, offsetof (S, batch.walltime_s), "30m", 60, 366 * 86400, NULL, false, \
 	  "Time of a job: 30m, 2h, 01:30:00, 1-12:00:00. Before it is over, a node takes no more tasks and what it has not begun goes elsewhere." }, \
-	{ "provider." P ".launcher", CONF_ENUM, offsetof (S, batch.launcher), LAUNCHER, 0, 0, "single srun mpiexec ssh", false, \
-	  "How weft-manager is started on the nodes of a job: single (one node), srun, mpiexec, or ssh from the first node." }, \
+	{ "provider." P ".launcher", CONF_ENUM, offsetof (S, batch.launcher), LAUNCHER, 0, 0, LAUNCHERS, false, \
+	  "How weft-manager is started on the nodes of a job: single (one node), the scheduler's own, mpiexec, or ssh from the first node." }, \
 	{ "provider." P ".launcher_options", CONF_STRING, offsetof (S, batch.launcher_options), NULL, 0, 4000, NULL, false, \
 	  "Words added to the launcher's command line, as a shell reads them." }, \
 	{ "provider." P ".worker_init", CONF_STRING, offsetof (S, batch.worker_init), NULL, 0, 65536, NULL, false, \
@@ -41,7 +42,7 @@ enum batch_launcher { LAUNCH_SINGLE, LAUNCH_SRUN, LAUNCH_MPIEXEC, LAUNCH_SSH };
 	{ "provider." P ".poll_interval", CONF_DURATION_MS, offsetof (S, batch.poll_ms), "10s", 100, 600000, NULL, false, \
 	  "How often the scheduler is asked for the states of all jobs, in one command; less often while it is slow or down." }, \
 	{ "provider." P ".unknown_timeout", CONF_DURATION_MS, offsetof (S, batch.unknown_ms), "5m", 1000, 86400000, NULL, false, \
-	  "A job in a state that nobody understands, and without a connected manager, is cancelled after this long." }, \
+	  "A job that nobody understands, or that will not run by itself, and without a connected manager, is cancelled after this long." }, \
 	{ "provider." P ".max_submits_per_hour", CONF_INT, offsetof (S, batch.max_submits_per_hour), "100", 1, 100000, NULL, false, \
 	  "Jobs handed to the scheduler in an hour at most; further blocks wait." }
 
@@ -61,7 +62,8 @@ struct batch_job {
 struct batch_args { char *v[BATCH_ARGS_MAX + 1]; size_t n; };
 void batch_arg (struct batch_args *a, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
 
-enum batch_state { BATCH_UNKNOWN, BATCH_PENDING, BATCH_RUNNING, BATCH_ENDING, BATCH_DONE, BATCH_FAILED };
+/* STUCK: it will not go on by itself; given up after unknown_timeout, like a state that is in no table. */
+enum batch_state { BATCH_UNKNOWN, BATCH_PENDING, BATCH_STUCK, BATCH_RUNNING, BATCH_ENDING, BATCH_DONE, BATCH_FAILED };
 
 /* A job as the scheduler lists it; "" where it says nothing. Borrowed during the call. */
 struct batch_row { const char *id, *name, *state, *nodes, *reason; };
@@ -79,6 +81,9 @@ struct batch_system {
 	/* One command for all jobs. ids: those known (n may be 0); it may list more than these. */
 	void (*status) (const void *conf, const char *const *ids, size_t n, struct batch_args *a);
 	int (*rows) (char *out, batch_row_f *cb, void *arg);			/* out may be changed; -1: garbage */
+	/* In its place where `status` lists no more than the ids: finds jobs of ours by their names as well. Run at the start, after an answer
+	 * that got lost, and now and then. NULL where `status` does. */
+	void (*search) (const void *conf, const char *const *ids, size_t n, struct batch_args *a);
 	/* Ended jobs that `status` does not list; NULL where there is no such command. */
 	void (*history) (const void *conf, const char *const *ids, size_t n, struct batch_args *a);
 	int (*history_rows) (char *out, batch_row_f *cb, void *arg);
@@ -92,7 +97,10 @@ struct batch_system {
 	/* What to do when a command says this, NULL at the end; the first that fits. */
 	const struct batch_hint { const char *said, *advice; } *hints;
 	const char *node;		/* shell words on a node: its name */
-	const char *hosts;		/* shell command in the job: its nodes, one a line */
+	const char *hosts;		/* shell command in the job: its nodes, one a line; NULL without mpiexec and ssh */
+	/* LAUNCH_OWN: shell lines that run script_again on each node and then exit. options: launcher_options, "" or with a blank at its end. */
+	void (*launch) (const struct batch_job *j, const char *options, struct buf *out);
+	bool script_logs;		/* the script writes the log itself: the scheduler's own comes when the job is over */
 };
 
 /* Members of struct provider, ready to use; create and describe need to know which system. */
@@ -117,5 +125,7 @@ bool batch_says (const char *text, const char *const *parts);
 void script_render (const struct batch_system *s, const void *conf, const struct batch_job *j, struct buf *out);
 void script_directive (struct buf *out, const char *directive, const char *option, const char *value);	/* "#X --option=value", quoted */
 void script_time (struct buf *out, int64_t seconds);	/* D-HH:MM:SS, or HH:MM:SS under a day */
+void script_again (struct buf *out, const char *script, int times);	/* "/bin/bash SCRIPT node", for as many shells; END is to follow */
+void script_each_host (struct buf *out, const char *hosts, const char *command);	/* $weft_host: a word of `hosts`; the first that ends ends all */
 
 #endif

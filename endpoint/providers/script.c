@@ -51,63 +51,54 @@ static void lines (struct buf *out, const char *text, const char *prefix)
 	}
 }
 
-/* "/bin/bash SCRIPT node", quoted `times` times: a remote shell reads it once more. */
-static void again (struct buf *out, const char *script, int times)
+void script_again (struct buf *out, const char *script, int times)
 {
 	struct buf b;
-	char *word;
 
 	buf_init (&b, 65536);
 	buf_str (&b, "/bin/bash ");
 	provider_quote (script, &b);
 	buf_str (&b, " node");
-	word = xstrdup ((const char *) b.data);
-	buf_fini (&b);
 	if (times > 1)
-		provider_quote (word, out);
+		provider_quote ((const char *) b.data, out);
 	else
-		buf_str (out, word);
-	free (word);
+		buf_str (out, (const char *) b.data);
+	buf_fini (&b);
+}
+
+void script_each_host (struct buf *out, const char *hosts, const char *command)
+{
+	buf_printf (out, "\tfor weft_host in $(%s); do\n\t\t%s </dev/null &\n\tdone\n", hosts, command);
+	buf_str (out, "\ttrap 'kill $(jobs -p) 2>/dev/null' EXIT\n\ttrap 'exit 143' TERM INT\n\twait -n\n\texit\n");
 }
 
 static void launch (const struct batch_system *s, const struct batch_conf *c, const struct batch_job *j, struct buf *out)
 {
-	const char *more = c->launcher_options && *c->launcher_options ? c->launcher_options : "";
-	char *log = xasprintf ("%s/block-%s-", j->log_dir, j->block);
-	struct buf pattern;
+	bool more = c->launcher_options && *c->launcher_options;
+	char *options = xasprintf ("%s%s", more ? c->launcher_options : "", more ? " " : ""), *command;
 
 	switch ((enum batch_launcher) c->launcher) {
-	case LAUNCH_SRUN:
-		buf_init (&pattern, 65536);
-		for (const char *p = log; *p; p++)	/* srun has patterns of its own */
-			buf_printf (&pattern, *p == '%' ? "%%%%" : "%c", *p);
-		buf_str (&pattern, "%t.log");
-		buf_printf (out, "\texec srun --nodes=%u --ntasks=%u --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=1 --open-mode=append --output=",
-			    j->nodes, j->nodes);
-		provider_quote ((const char *) pattern.data, out);
-		buf_printf (out, " %s%s", more, *more ? " " : "");
-		again (out, j->script, 1);
-		buf_str (out, " \"$weft_end\"\n");
-		buf_fini (&pattern);
+	case LAUNCH_OWN:
+		s->launch (j, options, out);
 		break;
 	case LAUNCH_MPIEXEC:
-		buf_printf (out, "\tweft_hosts=$(mktemp) || exit\n\t%s >\"$weft_hosts\"\n\tmpiexec -n %u --hostfile \"$weft_hosts\" %s%s", s->hosts, j->nodes,
-			    more, *more ? " " : "");
-		again (out, j->script, 1);
+		buf_printf (out, "\tweft_hosts=$(mktemp) || exit\n\t%s >\"$weft_hosts\"\n\tmpiexec -n %u --hostfile \"$weft_hosts\" %s", s->hosts, j->nodes,
+			    options);
+		script_again (out, j->script, 1);
 		buf_str (out, " \"$weft_end\"\n\tweft_status=$?\n\trm -f \"$weft_hosts\"\n\texit $weft_status\n");
 		break;
 	case LAUNCH_SSH:
 		buf_str (out, "\tweft_again=");
-		again (out, j->script, 2);
-		buf_printf (out, "\n\tfor weft_host in $(%s); do\n\t\tssh -tt -o BatchMode=yes %s%s\"$weft_host\" ", s->hosts, more, *more ? " " : "");
-		buf_str (out, "\"$weft_again $weft_end\" </dev/null &\n\tdone\n");
-		/* the first that ends ends the block, as a scheduler's own launcher does */
-		buf_str (out, "\ttrap 'kill $(jobs -p) 2>/dev/null' EXIT\n\ttrap 'exit 143' TERM INT\n\twait -n\n\texit\n");
+		script_again (out, j->script, 2);	/* a remote shell reads it once more */
+		buf_char (out, '\n');
+		command = xasprintf ("ssh -tt -o BatchMode=yes %s\"$weft_host\" \"$weft_again $weft_end\"", options);
+		script_each_host (out, s->hosts, command);
+		free (command);
 		break;
 	case LAUNCH_SINGLE:
 		break;
 	}
-	free (log);
+	free (options);
 }
 
 void script_render (const struct batch_system *s, const void *conf, const struct batch_job *j, struct buf *out)
@@ -120,6 +111,11 @@ void script_render (const struct batch_system *s, const void *conf, const struct
 	buf_printf (out, "# Block %s of the Weft endpoint %s: %u node%s, each runs weft-manager until the job's time is over.\n", j->block,
 		    j->endpoint, j->nodes, j->nodes == 1 ? "" : "s");
 	buf_printf (out, "if [ \"${1-}\" = node ]; then\n\tweft_end=$2\nelse\n\tweft_end=$(($(date +%%s) + %lld))\n", (long long) c->walltime_s);
+	if (s->script_logs) {
+		buf_str (out, "\texec >>");
+		provider_quote (j->log, out);
+		buf_str (out, " 2>&1 </dev/null || exit\n");
+	}
 	launch (s, c, j, out);
 	buf_str (out, "fi\n");
 	if (c->worker_init && *c->worker_init) {

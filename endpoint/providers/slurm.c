@@ -13,7 +13,7 @@
 #define TEXT(name, help) { "provider.slurm." #name, CONF_STRING, AT (name), NULL, 0, 1000, NULL, false, help }
 
 static const struct conf_key slurm_keys[] = {
-	BATCH_KEYS ("slurm", struct slurm_conf, "single", "#SBATCH"),
+	BATCH_KEYS ("slurm", struct slurm_conf, "single", "single srun mpiexec ssh", "#SBATCH"),
 	TEXT (partition, "Partition of the jobs; the cluster's default when not set."),
 	TEXT (account, "Account that is charged."),
 	TEXT (qos, "Quality of service."),
@@ -42,16 +42,38 @@ static void number (struct buf *out, const char *name, int64_t n, const char *un
 		buf_printf (out, "#SBATCH %s%lld%s\n", name, (long long) n, unit);
 }
 
-/* sbatch has patterns of its own in file names. */
+/* sbatch and srun have patterns of their own in file names. */
+static void plain_name (struct buf *b, const char *name)
+{
+	buf_init (b, 65536);
+	for (const char *p = name; *p; p++)
+		buf_printf (b, *p == '%' ? "%%%%" : "%c", *p);
+}
+
 static void log_option (struct buf *out, const char *log)
 {
 	struct buf b;
 
-	buf_init (&b, 65536);
-	for (const char *p = log; *p; p++)
-		buf_printf (&b, *p == '%' ? "%%%%" : "%c", *p);
+	plain_name (&b, log);
 	option (out, "--output=", (const char *) b.data);
 	buf_fini (&b);
+}
+
+static void slurm_launch (const struct batch_job *j, const char *options, struct buf *out)
+{
+	char *log = xasprintf ("%s/block-%s-", j->log_dir, j->block);
+	struct buf b;
+
+	plain_name (&b, log);
+	buf_str (&b, "%t.log");
+	buf_printf (out, "\texec srun --nodes=%u --ntasks=%u --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=1 --open-mode=append --output=",
+		    j->nodes, j->nodes);
+	provider_quote ((const char *) b.data, out);
+	buf_printf (out, " %s", options);
+	script_again (out, j->script, 1);
+	buf_str (out, " \"$weft_end\"\n");
+	buf_fini (&b);
+	free (log);
 }
 
 static void slurm_header (const void *conf, const struct batch_job *j, struct buf *out)
@@ -274,7 +296,7 @@ const struct batch_system slurm_system = {
 	.status = slurm_status, .rows = slurm_rows, .history = slurm_history, .history_rows = slurm_history_rows, .cancel = slurm_cancel,
 	.states = states, .down = down, .none = no_jobs, .no_history = no_accounting,
 	.trial = slurm_trial, .hints = hints,
-	.node = "${SLURMD_NODENAME:-$(hostname)}", .hosts = "scontrol show hostnames \"$SLURM_JOB_NODELIST\"",
+	.node = "${SLURMD_NODENAME:-$(hostname)}", .launch = slurm_launch, .hosts = "scontrol show hostnames \"$SLURM_JOB_NODELIST\"",
 };
 
 static void *slurm_create (const struct provider_env *env, struct err *err)

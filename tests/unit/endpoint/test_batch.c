@@ -92,7 +92,7 @@ static void test_quoting (void **state)
 {
 	char dir[] = "/tmp/test batch'$(x)`.XXXXXX";
 	const char *argv[sizeof (hostile) / sizeof (hostile[0]) + 2] = { "printf", "%s\\0" };
-	static const int launchers[] = { LAUNCH_SINGLE, LAUNCH_SRUN, LAUNCH_MPIEXEC, LAUNCH_SSH };
+	static const int launchers[] = { LAUNCH_SINGLE, LAUNCH_OWN, LAUNCH_MPIEXEC, LAUNCH_SSH };
 	char out[8192], *cmd, *text;
 	struct slurm_conf c = defaults ();
 	struct buf quoted;
