@@ -328,7 +328,7 @@ static int cmd_result (void *op, int argc, char **argv)
 static void print_doc (const json_t *d)
 {
 	static const char *const keys[] = { "task_id", "status", "function_id", "endpoint_id", "task_group_id", "submitted", "node",
-					    "code", "fault", "exit_detail", "reason", "memoised", NULL };
+					    "code", "fault", "exit_detail", "reason", "waiting_reason", "memoised", NULL };
 	for (const char *const *k = keys; *k; k++) {
 		json_t *v = json_object_get (d, *k);
 		char *text = json_is_string (v) ? xstrdup (json_string_value (v)) : v && !json_is_null (v) ? json_dumps (v, JSON_ENCODE_ANY) : NULL;

@@ -457,11 +457,15 @@ static void blocks_changed (void *arg)
 {
 	struct agent *a = arg;
 	struct blocks_stats st;
+	struct buf why;
 
 	if (!a->blocks)
 		return;
 	blocks_stats (a->blocks, &st);
-	dispatch_figures (a->dispatch, st.active, st.pending);
+	buf_init (&why, 65536);
+	blocks_why_waiting (a->blocks, &why);
+	dispatch_figures (a->dispatch, st.active, st.pending, why.len ? (const char *) why.data : "");
+	buf_fini (&why);
 }
 
 static const struct blocks_ops block_calls = {

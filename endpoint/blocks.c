@@ -147,7 +147,10 @@ static void on_block (const char *id, enum provider_state state, bool failed, co
 		on_ended (b, k, failed, text);
 		return;
 	}
-	snprintf (k->text, sizeof (k->text), "%s", text);
+	if (strcmp (k->text, text) != 0) {
+		snprintf (k->text, sizeof (k->text), "%s", text);
+		changed (b);
+	}
 	if (state == PROVIDER_RUNNING && k->state == BLOCK_PENDING)
 		set_state (b, k, BLOCK_STARTING);
 	else if (state == PROVIDER_PENDING && k->state == BLOCK_STARTING)
@@ -247,10 +250,12 @@ static void start_some (struct blocks *b, int64_t n)
 		return;
 	}
 	if (failures_last_hour (b) >= (unsigned) b->o.max_failures_per_hour) {
-		if (!strstr (b->error, "no more are started"))
+		if (!strstr (b->error, "no more are started")) {
 			snprintf (b->error + strlen (b->error), sizeof (b->error) - strlen (b->error),
 				  "; %d blocks failed within an hour (scaling.max_failures_per_hour), no more are started for now",
 				  (int) b->o.max_failures_per_hour);
+			changed (b);
+		}
 		return;
 	}
 	while (n-- > 0 && start_block (b) == 0)
@@ -460,6 +465,28 @@ void blocks_describe (struct blocks *b, const char *block, struct buf *out)
 	if (out->len == at)
 		buf_str (out, "no job");
 	buf_char (out, ')');
+}
+
+void blocks_why_waiting (struct blocks *b, struct buf *out)
+{
+	const char *trouble = b->o.provider->trouble && b->provider ? b->o.provider->trouble (b->provider) : "";
+	const struct block *pending = NULL;
+
+	for (struct block *k = b->list; k; k = k->next) {
+		if (k->state == BLOCK_UP)
+			return;
+		if (k->state != BLOCK_STOPPING)
+			pending = k;	/* the oldest stands last */
+	}
+	if (*b->error)
+		buf_str (out, b->error);
+	else if (*trouble)
+		buf_str (out, trouble);
+	if (!pending || (out->len && !*pending->text))
+		return;
+	buf_str (out, out->len ? "; now block " : "block ");
+	blocks_describe (b, pending->id, out);
+	buf_printf (out, " is %s%s%s", blocks_state_name (pending->state), *pending->text ? ": " : "", pending->text);
 }
 
 void blocks_each (struct blocks *b, blocks_f *cb, void *arg)

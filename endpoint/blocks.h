@@ -62,6 +62,8 @@ void blocks_stats (struct blocks *b, struct blocks_stats *out);
 /* One block, borrowed. job: the scheduler's, for people; text: what the scheduler says of it; both "" when there is nothing to say. */
 struct blocks_view { const char *id, *job, *text; enum block_state state; int64_t age_ms; };
 typedef void blocks_f (const struct blocks_view *v, void *arg);
+/* Why tasks wait for nodes: nothing is up, and what stands in the way. "" when some block is up, or there is nothing to say. */
+void blocks_why_waiting (struct blocks *b, struct buf *out);
 /* "b7 (Slurm job 123 on node1)" to the end of out. */
 void blocks_describe (struct blocks *b, const char *block, struct buf *out);
 void blocks_each (struct blocks *b, blocks_f *cb, void *arg);

@@ -263,12 +263,13 @@ int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block)
 	return idle;
 }
 
-void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks)
+void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks, const char *why_waiting)
 {
-	if (d->blocks == blocks && d->pending_blocks == pending_blocks)
+	if (d->blocks == blocks && d->pending_blocks == pending_blocks && strcmp (d->why_waiting, why_waiting) == 0)
 		return;
 	d->blocks = blocks;
 	d->pending_blocks = pending_blocks;
+	snprintf (d->why_waiting, sizeof (d->why_waiting), "%s", why_waiting);
 	if (d->up)
 		upstream_capacity_changed (d->up);
 }

@@ -54,7 +54,7 @@ void dispatch_block_releasing (struct dispatch *d, const char *block);
 void dispatch_block_lost (struct dispatch *d, const char *block, const char *why);
 bool dispatch_block_connected (const struct dispatch *d, const char *block);	/* a manager of it is */
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block);
-void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks);	/* for CAPACITY */
+void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks, const char *why_waiting);	/* for CAPACITY */
 
 struct dispatch_stats {
 	size_t waiting, held, out, bytes, managers;

@@ -137,6 +137,7 @@ static void on_capacity_due (struct msg_capacity *c, void *arg)
 	c->managers = d->managers ? (uint32_t) managers_count (d->managers) : 0;
 	c->blocks = d->blocks;
 	c->pending_blocks = d->pending_blocks;
+	c->text = wire_str (d->why_waiting, strlen (d->why_waiting));
 	c->tasks_done = d->st.done;
 }
 

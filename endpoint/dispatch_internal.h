@@ -34,6 +34,7 @@ struct dispatch {
 	unsigned drained_for;			/* dispatch_drain_for, bits */
 	bool had_managers, draining;
 	unsigned blocks, pending_blocks;
+	char why_waiting[1200];			/* why tasks wait for nodes, "" when they need not */
 	struct dispatch_stats st;
 	uint32_t last_window;
 };

@@ -35,7 +35,7 @@ static void send_capacity (struct upstream *u)
 	if (!u->peer)
 		return;
 	u->ops->capacity (&c, u->arg);
-	buf_init (&b, 256);
+	buf_init (&b, 256 + WIRE_MAX_TEXT);
 	msg_capacity_encode (&b, &c);
 	link_send_bytes (u->peer, WIRE_CAPACITY, b.data, b.len);
 	buf_fini (&b);

@@ -23,6 +23,7 @@ struct presence {
 	int64_t heard_ms;		/* real time: when the endpoint was there last; 0 = not in our time */
 	uint64_t epoch;
 	struct msg_capacity cap;
+	struct buf why;			/* the same of CAPACITY's text */
 	struct buf hello;		/* JSON members of HELLO, for `cap` */
 	struct loop_timer *renew, *refresh, *debounce;
 };
@@ -59,9 +60,10 @@ static void publish (struct presence *p)
 		p->heard_ms = clock_real_ns () / 1000000;
 	buf_init (&cap, 0);
 	buf_printf (&cap, "{\"slots\":%u,\"free_slots\":%u,\"queued\":%u,\"running\":%u,\"managers\":%u,\"blocks\":%u,"
-		    "\"pending_blocks\":%u,\"tasks_done\":%" PRIu64 "%s%.*s}", p->cap.slots, p->cap.free_slots, p->cap.queued,
+		    "\"pending_blocks\":%u,\"tasks_done\":%" PRIu64 "%s%s%.*s}", p->cap.slots, p->cap.free_slots, p->cap.queued,
 		    p->cap.running, p->cap.managers, p->cap.blocks, p->cap.pending_blocks, p->cap.tasks_done,
-		    p->hello.len ? "," : "", (int)p->hello.len, p->hello.data ? (char *)p->hello.data : "");
+		    p->why.len && !buf_failed (&p->why) ? (char *)p->why.data : "", p->hello.len ? "," : "",
+		    (int)p->hello.len, p->hello.data ? (char *)p->hello.data : "");
 	buf_add (&cap, "", 1);
 	snprintf (seen, sizeof (seen), "%" PRId64, p->heard_ms);
 	snprintf (epoch, sizeof (epoch), "%" PRIu64, p->epoch);
@@ -120,6 +122,7 @@ struct presence *presence_create (struct loop *l, struct rds *r, const struct pr
 	layout_key (p->lease_key, "ep", &o->endpoint, "lease");
 	if (gethostname (p->host, sizeof (p->host) - 1) < 0)
 		p->host[0] = '\0';
+	buf_init (&p->why, 65536);
 	buf_init (&p->hello, 65536);
 	p->renew = loop_timer_create (l, on_renew, p);
 	p->refresh = loop_timer_create (l, on_refresh, p);
@@ -137,6 +140,7 @@ void presence_destroy (struct presence **pp)
 	loop_timer_destroy (&p->renew);
 	loop_timer_destroy (&p->refresh);
 	loop_timer_destroy (&p->debounce);
+	buf_fini (&p->why);
 	buf_fini (&p->hello);
 	free (p->owner);
 	free (p->address);
@@ -184,6 +188,7 @@ void presence_disconnected (struct presence *p)
 		p->heard_ms = clock_real_ns () / 1000000;
 	p->connected = false;
 	p->cap = (struct msg_capacity){ 0 };
+	buf_clear (&p->why);
 	loop_timer_stop (p->debounce);
 	publish (p);
 }
@@ -191,6 +196,13 @@ void presence_disconnected (struct presence *p)
 void presence_capacity (struct presence *p, const struct msg_capacity *c)
 {
 	p->cap = *c;
+	p->cap.text = WIRE_STR ("");	/* borrowed until we return */
+	buf_clear (&p->why);
+	if (c->text.n) {
+		buf_str (&p->why, ",\"waiting_reason\":");
+		buf_json_string (&p->why, c->text.p, c->text.n);
+		buf_add (&p->why, "", 1);
+	}
 	if (!loop_timer_pending (p->debounce))
 		loop_timer_start (p->debounce, CAPACITY_DEBOUNCE_MS, false);
 }

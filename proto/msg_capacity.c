@@ -3,7 +3,8 @@
 #include "proto/msg_capacity.h"
 #include "proto/wire_record.h"
 
-#define CAPACITY_FIXED 54
+#define CAPACITY_FIXED 56
+#define CAPACITY_SHORTEST 54
 #define DRAIN_FIXED 8
 #define DRAIN_START 1
 #define CONTAINER_FIXED 26
@@ -14,6 +15,7 @@ void msg_capacity_encode (struct buf *b, const struct msg_capacity *m)
 {
 	uint8_t fixed[CAPACITY_FIXED];
 	struct wire_writer w = { fixed };
+	struct wire_str text = wire_clip_head (m->text, WIRE_MAX_TEXT);
 	wire_w16 (&w, CAPACITY_FIXED);
 	wire_w32 (&w, m->window_tasks);
 	wire_w64 (&w, m->window_bytes);
@@ -26,13 +28,14 @@ void msg_capacity_encode (struct buf *b, const struct msg_capacity *m)
 	wire_w32 (&w, m->pending_blocks);
 	wire_w32 (&w, m->time_left_s);
 	wire_w64 (&w, m->tasks_done);
-	wire_record_add (b, fixed, sizeof (fixed), NULL, 0);
+	wire_w16 (&w, (uint16_t) text.n);
+	wire_record_add (b, fixed, sizeof (fixed), &text, 1);
 }
 
 int msg_capacity_decode (struct msg_capacity *m, const void *p, size_t n, struct err *err)
 {
 	struct wire_record r;
-	if (wire_record_open (&r, p, n, CAPACITY_FIXED, CAPACITY_FIXED, "CAPACITY", err) < 0)
+	if (wire_record_open (&r, p, n, CAPACITY_SHORTEST, CAPACITY_FIXED, "CAPACITY", err) < 0)
 		return -1;
 	m->window_tasks = wire_get_u32 (&r.fixed);
 	m->window_bytes = wire_get_u64 (&r.fixed);
@@ -45,6 +48,8 @@ int msg_capacity_decode (struct msg_capacity *m, const void *p, size_t n, struct
 	m->pending_blocks = wire_get_u32 (&r.fixed);
 	m->time_left_s = wire_get_u32 (&r.fixed);
 	m->tasks_done = wire_get_u64 (&r.fixed);
+	if (wire_record_take (&r, &m->text, wire_get_u16 (&r.fixed), WIRE_MAX_TEXT, "text", err) < 0)
+		return -1;
 	return wire_record_close (&r, err);
 }
 

@@ -10,6 +10,7 @@ struct msg_capacity {
 	uint64_t window_bytes;
 	uint32_t slots, free_slots, queued, running, managers, blocks, pending_blocks, time_left_s;
 	uint64_t tasks_done;
+	struct wire_str text;	/* why tasks wait for nodes; borrowed */
 };
 struct msg_drain { bool start; uint32_t grace_ms; };
 struct msg_container_state { uint8_t state; struct id id; uint16_t code; struct wire_str image, text; };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/epstate.h"
 #include <hiredis/hiredis.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
@@ -10,7 +11,7 @@
 #define FRESH_MS 1000
 #define ENTRIES_MAX 20000
 
-struct entry { bool online; int64_t read_ms; };
+struct entry { bool online; int64_t read_ms; char *reason; };
 
 struct epstate { struct rds *redis; int64_t stale_ms; struct map *all; };
 
@@ -21,6 +22,7 @@ static int free_entry (const struct id *k, void *v, void *arg)
 {
 	(void) k;
 	(void) arg;
+	free (((struct entry *) v)->reason);
 	free (v);
 	return 0;
 }
@@ -59,7 +61,28 @@ bool epstate_online (const struct epstate *e, const struct id *endpoint)
 	return x && x->online;
 }
 
-static void keep (struct epstate *e, const struct id *id, bool online)
+const char *epstate_waiting_reason (const struct epstate *e, const struct id *endpoint)
+{
+	const struct entry *x = map_get (e->all, endpoint);
+
+	return x && x->online ? x->reason : NULL;
+}
+
+/* Out of the figures that the forwarder wrote; most have none. */
+static char *reason_of (const struct redisReply *cap)
+{
+	json_t *o;
+	char *reason;
+
+	if (cap->type != REDIS_REPLY_STRING || !strstr (cap->str, "\"waiting_reason\""))
+		return NULL;
+	o = json_loadb (cap->str, cap->len, JSON_REJECT_DUPLICATES, NULL);
+	reason = xstrdup (json_string_value (json_object_get (o, "waiting_reason")));
+	json_decref (o);
+	return reason;
+}
+
+static void keep (struct epstate *e, const struct id *id, bool online, char *reason)
 {
 	struct entry *x = map_get (e->all, id);
 
@@ -73,6 +96,8 @@ static void keep (struct epstate *e, const struct id *id, bool online)
 		map_put (e->all, id, x);
 	}
 	x->online = online;
+	free (x->reason);
+	x->reason = reason;
 	x->read_ms = clock_now_ms ();
 }
 
@@ -89,8 +114,8 @@ static void on_hash (struct rds *rds, struct redisReply *reply, const struct err
 	struct one *o = arg;
 
 	(void) rds;
-	if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2)
-		keep (o->r->e, &o->id, epstate_judge (o->r->e, reply->element[0], reply->element[1]));
+	if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 3)
+		keep (o->r->e, &o->id, epstate_judge (o->r->e, reply->element[0], reply->element[1]), reason_of (reply->element[2]));
 	finish (o->r);
 	free (o);
 }
@@ -111,7 +136,7 @@ void epstate_refresh (struct epstate *e, const struct id *ids, size_t n, loop_f 
 		*o = (struct one) { r, ids[i] };
 		r->left++;
 		layout_key (key, "ep", &ids[i], NULL);
-		rds_commandf (e->redis, on_hash, o, "HMGET %s up seen", key);
+		rds_commandf (e->redis, on_hash, o, "HMGET %s up seen cap", key);
 	}
 	finish (r);
 }

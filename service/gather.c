@@ -59,8 +59,10 @@ static void report (struct item *it, int state, const struct layout_meta *meta, 
 	it->at = ITEM_DONE;
 	if (m && ++it->g->ended == 1 && it->g->any && it->g->started)
 		waiter_start (it->g->w, ANY_MORE_MS);
-	if (!m)
+	if (!m) {
 		t.endpoint_offline = !epstate_online (it->g->app->epstate, &meta->endpoint);
+		t.waiting_reason = epstate_waiting_reason (it->g->app->epstate, &meta->endpoint);
+	}
 	it->g->ops.on_task (&t, it->g->arg);
 }
 
@@ -87,7 +89,7 @@ static void show (struct gather *g)
 
 	for (size_t i = 0; i < g->n && !g->err.code; i++) {
 		const struct item *it = &g->items[i];
-		if (it->at != ITEM_PENDING || it->state > STATE_WAITING_FOR_EP || (n && id_eq (&eps[n - 1], &it->meta.endpoint)))
+		if (it->at != ITEM_PENDING || it->state >= STATE_RUNNING || (n && id_eq (&eps[n - 1], &it->meta.endpoint)))
 			continue;
 		if (!(n & (n - 1)))
 			eps = xrealloc (eps, (n ? n * 2 : 1) * sizeof (*eps));

@@ -209,6 +209,8 @@ static void add_head (struct buf *b, enum doc_kind kind, const struct doc_task *
 	buf_str (b, "\",\"status\":\"");
 	buf_str (b, doc_status (kind, t->state, t->endpoint_offline));
 	buf_char (b, '"');
+	if (kind == DOC_V3 && t->waiting_reason && !t->result && t->state < STATE_RUNNING)
+		member_text (b, "waiting_reason", t->waiting_reason, strlen (t->waiting_reason));
 }
 
 void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t)

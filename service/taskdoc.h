@@ -16,6 +16,7 @@ struct doc_task {
 	const struct layout_meta *meta;		/* NULL: not known, DOC_V3 then lacks ids */
 	const struct msg_result *result;	/* NULL while pending */
 	bool endpoint_offline;			/* `received` is shown as waiting-for-ep */
+	const char *waiting_reason;		/* why tasks wait at its endpoint; NULL: not known */
 	bool stamps;				/* add "stamps": {name: ns} */
 };
 void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t);

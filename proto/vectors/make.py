@@ -351,14 +351,21 @@ def capacity():
     def cap(time_left=3600, done=10**12, window=4096):
         return (u16(54) + u32(window) + u64(64 * MIB) + u32(64) + u32(3) + u32(100) + u32(61) + u32(2) + u32(1) + u32(5) + u32(time_left) + u64(done))
 
-    def fields(time_left=3600, done=10**12, window=4096):
-        return {"window_tasks": window, "window_bytes": 64 * MIB, "slots": 64, "free_slots": 3, "queued": 100, "running": 61, "managers": 2,
+    def told(text, n=None, **kw):
+        return u16(56) + cap(**kw)[2:] + u16(len(text) if n is None else n) + text
+
+    def fields(time_left=3600, done=10**12, window=4096, text=""):
+        return {"text": text, "window_tasks": window, "window_bytes": 64 * MIB, "slots": 64, "free_slots": 3, "queued": 100, "running": 61, "managers": 2,
                 "blocks": 1, "pending_blocks": 5, "time_left_s": time_left, "tasks_done": done}
-    f.good("plain", k, cap(), fields())
-    f.good("unlimited time", k, cap(time_left=0xffffffff), fields(time_left=0xffffffff))
-    f.good("closed window", k, cap(window=0), fields(window=0))
-    f.good("newer", k, newer(cap(), 54, u32(8), b"tail"), fields(), canonical=False)
-    f.shapes(k, cap(), 54, 54)
+    f.good("plain", k, cap(), fields(), canonical=False)
+    f.good("unlimited time", k, cap(time_left=0xffffffff), fields(time_left=0xffffffff), canonical=False)
+    f.good("closed window", k, cap(window=0), fields(window=0), canonical=False)
+    f.good("no text", k, told(b""), fields())
+    f.good("why tasks wait", k, told(b"block b1 waits in the queue (Priority)"), fields(text="block b1 waits in the queue (Priority)"))
+    f.good("newer", k, newer(told(b"x"), 56, u32(8), b"tail"), fields(text="x"), canonical=False)
+    f.shapes(k, told(b""), 56, 54)
+    f.bad("text says a byte more than came", k, told(b"abc", 4))
+    f.bad("text over the limit", k, told(b"abc", 4097), "TOO_LARGE")
     k = "DRAIN"
     f.good("start", k, u16(8) + u16(1) + u32(5000), {"start": True, "grace_ms": 5000})
     f.good("end", k, u16(8) + u16(0) + u32(0), {"start": False, "grace_ms": 0})

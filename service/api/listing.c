@@ -60,7 +60,8 @@ static void on_states (void *arg)
 	for (size_t i = 0; i < l->nshown; i++) {
 		const struct found *f = &l->shown[i];
 		struct doc_task d = { .task = f->task, .state = f->state, .meta = &f->meta,
-				      .endpoint_offline = !epstate_online (l->c->app->epstate, &f->meta.endpoint) };
+				      .endpoint_offline = !epstate_online (l->c->app->epstate, &f->meta.endpoint),
+				      .waiting_reason = epstate_waiting_reason (l->c->app->epstate, &f->meta.endpoint) };
 		if (i)
 			buf_char (&b, ',');
 		doc_brief (&b, &d);

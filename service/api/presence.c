@@ -27,7 +27,8 @@ static void on_queue (struct rds *r, struct redisReply *reply, const struct err 
 	json_int_t in_hand = number (s->cap, "queued") + number (s->cap, "running");
 	json_int_t all = !err && reply->type == REDIS_REPLY_INTEGER ? reply->integer : in_hand;
 	json_t *o = json_pack ("{s:s}", "status", s->online ? "online" : "offline"), *d, *v;
-	static const char *const shown[] = { "managers", "blocks", "pending_blocks", "tasks_done", "running", "slots", "free_slots", "version" };
+	static const char *const shown[] = { "managers", "blocks", "pending_blocks", "tasks_done", "running", "slots", "free_slots", "version",
+					     "waiting_reason" };
 	char when[32];
 
 	(void) r;

@@ -109,6 +109,8 @@ def refused(report, f):
         ids = ep.tasks()
         text = ep.text("no more are started")
         ep.check("Slurm's words, and what to do", "Invalid account or account/partition" in text and "provider.slurm.account" in text, text)
+        doc = wait_for(lambda: [d for d in [task(f, ids[0])] if "no more are started" in d.get("waiting_reason", "")], 10, "the reason in the task")[0]
+        ep.check("the waiting task says why", "Invalid account or account/partition" in doc["waiting_reason"] and doc["status"] == "waiting-for-nodes", doc)
         ep.check("the budget of failures is kept", len(ep.calls("sbatch")) == 3, ep.calls("sbatch"))
         ep.forget(ids)
 
@@ -161,6 +163,8 @@ def pending_reason(report, f):
         ids = ep.tasks()
         text = ep.text("waits in the queue (%s)" % reason)
         ep.check("the reason is shown", "b1" in text and "pending" in text, text)
+        doc = wait_for(lambda: [d for d in [task(f, ids[0])] if reason in d.get("waiting_reason", "")], 10, "the reason in the task")[0]
+        ep.check("the waiting task says it too", "Slurm job %s" % ep.job()["id"] in doc["waiting_reason"], doc)
         ep.forget(ids)
     ep.check("a pending job is cancelled at the end", ep.job()["state"] == "CANCELLED", ep.job())
 
@@ -233,7 +237,8 @@ def failing_script(report, f):
         ids = ep.tasks()
         text = ep.text("no more are started")
         ep.check("the end of the job's own output is shown", "the module is broken" in text and "FAILED: it failed (NonZeroExitCode)" in text, text)
-        ep.check("the task waits", task(f, ids[0])["status"].startswith("waiting"))
+        doc = wait_for(lambda: [d for d in [task(f, ids[0])] if "no more are started" in d.get("waiting_reason", "")], 10, "the reason in the task")[0]
+        ep.check("the task waits, and says why with the end of the job's own output", "the module is broken" in doc["waiting_reason"], doc)
         ep.forget(ids)
 
 

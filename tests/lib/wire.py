@@ -86,7 +86,8 @@ RECORDS = {
          ("node", MAX_TEXT, "head"), ("runtime", MAX_TEXT, None)),
         {"status": lambda d: d["status"] in (1, 2, 3), "fault": lambda d: d["fault"] <= 4}),
     "CAPACITY": Record(
-        "window_tasks:I window_bytes:Q slots:I free_slots:I queued:I running:I managers:I blocks:I pending_blocks:I time_left_s:I tasks_done:Q"),
+        "window_tasks:I window_bytes:Q slots:I free_slots:I queued:I running:I managers:I blocks:I pending_blocks:I time_left_s:I tasks_done:Q",
+        "#text:H", (("text", MAX_TEXT, "head"),)),
     "DRAIN": Record("flags:H grace_ms:I"),
     "CONTAINER_STATE": Record(
         "state:B _:-1 id:id code:H #image:H #text:H", "", (("image", MAX_TEXT, None), ("text", MAX_TEXT, "head")),

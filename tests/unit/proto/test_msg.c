@@ -195,7 +195,7 @@ static void capacity_f (json_t *j, const union any *u)
 {
 	const struct msg_capacity *m = &u->capacity;
 	INT (window_tasks), INT (window_bytes), INT (slots), INT (free_slots), INT (queued), INT (running), INT (managers);
-	INT (blocks), INT (pending_blocks), INT (time_left_s), INT (tasks_done);
+	INT (blocks), INT (pending_blocks), INT (time_left_s), INT (tasks_done), BYTES (text);
 }
 
 static int drain_d (union any *u, const void *p, size_t n, struct err *e) { return msg_drain_decode (&u->drain, p, n, e); }
@@ -610,6 +610,7 @@ static void test_round_trips (void **state)
 		u.function.container_type = rnd_str (pool, 64);
 		same_after_trip ("FUNCTION", &u, 2);
 		rnd_fill (&u, sizeof (u));
+		u.capacity.text = rnd_str (pool, 4096);
 		same_after_trip ("CAPACITY", &u, 2);
 		rnd_fill (&u, sizeof (u));
 		u.queued.payload_apart = rnd () & 1;
