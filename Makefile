@@ -145,6 +145,7 @@ check: deps
 check-clusters: deps
 	@packaging/install-deps --clusters
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)
+	-@tests/testbed/kubernetes build
 	@tests/run --build $(BUILD) --clusters $(CLUSTER_ARGS)
 check-asan: deps
 	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/asan SAN=address

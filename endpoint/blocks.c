@@ -25,7 +25,7 @@ struct block {
 	enum block_state state;
 	int64_t since_ms, created_ms, up_ms;
 	bool doomed;		/* we cancelled it because of a failure of its own */
-	char text[300];		/* what the provider said last */
+	char text[512];		/* what the provider said last */
 	struct block *next;
 };
 
@@ -117,17 +117,17 @@ static void block_remove (struct blocks *b, struct block *k)
 
 static void on_ended (struct blocks *b, struct block *k, bool failed, const char *text)
 {
-	char why[256];
+	char why[512];
 
 	if (k->doomed || (failed && k->state != BLOCK_STOPPING)) {
 		if (k->up_ms && clock_now_ms () - k->up_ms >= STEADY_MS)
 			b->attempt = 0;
 		if (!k->doomed) {
-			snprintf (why, sizeof (why), "%.255s", *text ? text : "it ended by itself");
+			snprintf (why, sizeof (why), "%.511s", *text ? text : "it ended by itself");
 			count_failure (b, k->id, why);
 		}
 	} else {
-		snprintf (why, sizeof (why), "%.255s", *text && k->state != BLOCK_STOPPING ? text : "it was released");
+		snprintf (why, sizeof (why), "%.511s", *text && k->state != BLOCK_STOPPING ? text : "it was released");
 		log_info ("blocks", "block released", "block=%s why=%s", k->id, why);
 	}
 	b->o.ops->lost (k->id, k->doomed ? "it did not connect in time" : why, b->o.arg);
