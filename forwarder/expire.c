@@ -42,9 +42,13 @@ static void on_page (struct rds *r, struct redisReply *reply, const struct err *
 			continue;
 		last = e->element[0];
 		kv = e->element[1];
-		if (kv->type == REDIS_REPLY_ARRAY && kv->elements == 2 && kv->element[1]->type == REDIS_REPLY_STRING &&
-		    layout_queued_decode (&q, kv->element[1]->str, kv->element[1]->len, &er) == 0)
+		if (kv->type != REDIS_REPLY_ARRAY || kv->elements != 2 || kv->element[1]->type != REDIS_REPLY_STRING)
+			continue;
+		kv = kv->element[1];
+		if (layout_queued_decode (&q, kv->str, kv->len, &er) == 0)
 			x->ops->on_expired (&q, last->str, last->len, x->arg);
+		else
+			x->ops->on_unreadable (layout_queued_task (kv->str, kv->len, &q.task) == 0 ? &q.task : NULL, last->str, last->len, &er, x->arg);
 	}
 	if (last && reply->elements == PAGE && last->len < sizeof (x->after) - 2) {
 		snprintf (x->after, sizeof (x->after), "(%s", last->str);

@@ -10,6 +10,8 @@ struct expire;
 struct expire_ops {
 	/* An entry, queued longer than retention_ms ago. */
 	void (*on_expired) (const struct layout_queued *q, const char *entry, size_t entry_len, void *arg);
+	/* The same, and it cannot be read: as in intake.h. */
+	void (*on_unreadable) (const struct id *task, const char *entry, size_t entry_len, const struct err *why, void *arg);
 	/* The endpoint is not registered any more (its word "deleted" was lost). Once. */
 	void (*on_gone) (void *arg);
 	/* After expire_deleted: is nothing in hand? */

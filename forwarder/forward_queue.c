@@ -115,6 +115,30 @@ static void on_task (const struct layout_queued *q, const char *entry, size_t en
 	rds_commandf (f->r, on_state_checked, forward_about_task (f, t), "HGET %s s", key);
 }
 
+/* Nothing accepted is lost: the task ends, with the reason. Without an id all that is left is to say so. */
+static void on_unreadable (const struct id *task, const char *entry, size_t entry_len, const struct err *why, void *arg)
+{
+	struct forward *f = arg;
+	struct hand_task *t;
+	char id[ID_TEXT], text[sizeof (why->text) + 150];
+	if (!task) {
+		log_error (MOD, "queue entry without a task id dropped", "ep=%s entry=%s err=%s", f->ep, entry, why->text);
+		rds_commandf (f->r, NULL, NULL, "HINCRBY %s unreadable 1", f->hash_key);
+		intake_finish (f->intake, entry);
+		return;
+	}
+	if (!(t = hand_add (f->hand, task, entry, entry_len))) {
+		t = hand_get (f->hand, task);
+		if (t && strcmp (t->entry, entry)) /* that one decides */
+			intake_finish (f->intake, entry);
+		return;
+	}
+	log_error (MOD, "unreadable queue entry; its task is failed", "ep=%s task=%s entry=%s err=%s", f->ep, id_text (task, id), entry, why->text);
+	snprintf (text, sizeof (text), "this forwarder (%s) cannot read its queue entry: %s%s", WEFT_VERSION, why->text,
+		  why->code == ERR_VERSION ? "; service and forwarder must be of the same release" : "");
+	forward_fail_task (f, t, why->code, FAULT_SITE, text);
+}
+
 static bool in_hand (const char *entry, size_t n, void *arg)
 {
 	struct forward *f = arg;
@@ -254,7 +278,7 @@ static void on_empty (void *arg)
 }
 
 const struct intake_ops forward_intake_ops = {
-	.room = room, .on_task = on_task, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty,
+	.room = room, .on_task = on_task, .on_unreadable = on_unreadable, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty,
 	.on_caught_up = on_caught_up,
 };
 
@@ -291,5 +315,5 @@ static void on_drained (void *arg)
 }
 
 const struct expire_ops forward_expire_ops = {
-	.on_expired = on_expired, .on_gone = endpoint_deleted, .idle = idle, .on_drained = on_drained,
+	.on_expired = on_expired, .on_unreadable = on_unreadable, .on_gone = endpoint_deleted, .idle = idle, .on_drained = on_drained,
 };

@@ -57,9 +57,11 @@ static void take_task (struct intake *i, const struct redisReply *e, bool claime
 	if (!is_entry (e))
 		return;
 	v = field (e->element[1], "t");
+	if (!v)
+		err_set (&err, ERR_INVALID, FAULT_SITE, "queue entry without the field t");
 	if (!v || layout_queued_decode (&q, v->str, v->len, &err) < 0) {
-		log_error (MOD, "unreadable queue entry dropped", "entry=%s err=%s", e->element[0]->str, err.text);
-		intake_finish (i, e->element[0]->str);
+		bool named = v && layout_queued_task (v->str, v->len, &q.task) == 0;
+		i->o.ops->on_unreadable (named ? &q.task : NULL, e->element[0]->str, e->element[0]->len, &err, i->o.arg);
 		return;
 	}
 	i->o.ops->on_task (&q, e->element[0]->str, e->element[0]->len, claimed, i->o.arg);

@@ -15,6 +15,8 @@ struct intake_ops {
 	size_t (*room) (void *arg);
 	/* An entry; claimed: it may be in hand already, or may have been worked on by a dead forwarder. entry is its stream id. */
 	void (*on_task) (const struct layout_queued *q, const char *entry, size_t entry_len, bool claimed, void *arg);
+	/* An entry that cannot be read, and why. task: NULL when not even that. The owner finishes it. */
+	void (*on_unreadable) (const struct id *task, const char *entry, size_t entry_len, const struct err *why, void *arg);
 	/* A pending entry that is in hand needs no second read. entry is NUL-terminated. */
 	bool (*in_hand) (const char *entry, size_t n, void *arg);
 	void (*on_control) (const char *op, const struct id *task, void *arg);	/* task: zero unless op is "cancel" */

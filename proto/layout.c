@@ -16,6 +16,7 @@
 #define FLAG_JSON 2
 #define FLAG_FRESH 8
 #define QUEUED_FIXED 72
+#define QUEUED_TASK_AT 4	/* in every version */
 #define DONE_FIXED 17
 #define GROUP_HEADER 24
 #define NUMBER_TEXT 24
@@ -129,12 +130,12 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 
 int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err)
 {
-	if (n < QUEUED_FIXED)
-		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes, at least %d", n, QUEUED_FIXED);
 	struct wire_reader r = { p, n, false };
 	uint8_t version = wire_get_u8 (&r), flags = wire_get_u8 (&r);
-	if (version != RECORD_VERSION)
-		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of version %u, not %d", version, RECORD_VERSION);
+	if (n && version != RECORD_VERSION)
+		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, not %d", version, RECORD_VERSION);
+	if (n < QUEUED_FIXED)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes, at least %d", n, QUEUED_FIXED);
 	wire_get_u16 (&r);
 	wire_get_id (&r, &q->task);
 	wire_get_id (&r, &q->function);
@@ -154,6 +155,17 @@ int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, stru
 		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record has %zu bytes of payload, says %u", r.left,
 				q->payload_bytes);
 	q->payload = wire_get_bytes (&r, r.left);
+	return 0;
+}
+
+int layout_queued_task (const void *p, size_t n, struct id *task)
+{
+	struct wire_reader r = { p, n, false };
+
+	if (n < QUEUED_TASK_AT + ID_BYTES)
+		return -1;
+	wire_get_bytes (&r, QUEUED_TASK_AT);
+	wire_get_id (&r, task);
 	return 0;
 }
 

@@ -33,6 +33,8 @@ struct layout_queued {
 };
 void layout_queued_encode (struct buf *b, const struct layout_queued *q);
 int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err);
+/* The task of a record that cannot be decoded: it stands at the same place in every version. -1: there is none. */
+int layout_queued_task (const void *p, size_t n, struct id *task);
 
 struct layout_done { struct id task; uint8_t state; struct wire_str record; /* empty: too large, fetch it */ };
 int layout_done_decode (struct layout_done *d, const void *p, size_t n, struct err *err);

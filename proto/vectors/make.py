@@ -534,8 +534,9 @@ def layout():
     f.bad("a byte longer", k, queued() + b"\0")
     f.bad("apart, but with bytes", k, queued(flags=1))
     f.bad("inline, but without its bytes", k, queued(payload=b"", n=MIB))
-    f.bad("version 0", k, queued(version=0))
-    f.bad("version 2", k, queued(version=2))
+    f.bad("version 0", k, queued(version=0), "VERSION")
+    f.bad("version 2", k, queued(version=2), "VERSION")
+    f.bad("version 2, shorter", k, queued(version=2)[:30], "VERSION")
     f.bad("payload over the limit", k, queued(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
     k = "DONE"
     f.good("without its record", k, uid(TASK) + u8(6), {"task": TASK, "state": 6, "record": ""})

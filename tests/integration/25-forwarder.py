@@ -769,11 +769,40 @@ def garbage():
         e.got(2)
         e.results(t)
         all_ended(g, t, e=e)
+        g.redis("XADD", g.ekey("control"), "*", "c", "nonsense")
+        assert g.procs[0].poll() is None
+
+
+@test
+def unreadable_entries():
+    """Entries of another release, and damaged ones: their tasks end with the reason, whether an endpoint is there or not."""
+    def entry(change, when="*"):
+        task, = g.submit(1, entry=when)
+        (_, (_, record)), = g.redis("XREVRANGE", g.ekey("tasks"), "+", "-", "COUNT", "1") if when == "*" else \
+            g.redis("XRANGE", g.ekey("tasks"), when, when)
+        ent = g.redis("XREVRANGE", g.ekey("tasks"), "+", "-", "COUNT", "1")[0][0] if when == "*" else when
+        g.redis("XDEL", g.ekey("tasks"), ent)
+        g.redis("XADD", g.ekey("tasks"), "*" if when == "*" else when + "1", "t", change(record))
+        return task
+    with Rig(sets=["retention=60s"], start=False) as g:
+        old = "%d-1" % (time.time() * 1000 - 61000)
+        late = entry(lambda r: b"\x07" + r[1:], old)
+        newer = entry(lambda r: b"\x02" + r[1:] + b"more")
+        cut = entry(lambda r: r[:-1])
+        short = entry(lambda r: r[:40])
         g.redis("XADD", g.ekey("tasks"), "*", "t", "nonsense")
         g.redis("XADD", g.ekey("tasks"), "*", "other", "nonsense")
-        g.redis("XADD", g.ekey("control"), "*", "c", "nonsense")
-        wait(lambda: (e.pump(), g.queued() == 0)[1], 5, "unreadable entries dropped")
-        assert g.procs[0].poll() is None
+        good, = g.submit(1)
+        g.start()
+        wait(lambda: g.state(late) == b"6", 10, "an old one, though no endpoint comes")
+        e = g.endpoint()
+        e.got(1)
+        e.results([good])
+        all_ended(g, [late, newer, cut, short, good], e=e)
+        assert e.ids() == [good]
+        assert b"version 2, not 1" in g.result(newer)["error"] and b"same release" in g.result(newer)["error"], g.result(newer)
+        assert g.result(newer)["code"] == 13 and g.result(cut)["code"] == 2 and b"40 bytes" in g.result(short)["error"]
+        assert g.hash()[b"unreadable"] == b"2"
 
 
 # ---- Redis -------------------------------------------------------------------------------------------------------

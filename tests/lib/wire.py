@@ -397,11 +397,11 @@ def encode_queued(d):
 
 
 def decode_queued(raw):
+    if raw and raw[0] != 1:
+        raise Malformed("VERSION", "queue record version")
     if len(raw) < QUEUED.size:
         raise Malformed("INVALID", "queue record")
     version, flags, _, task, function, received, queued, limit, memory, max_result, n = QUEUED.unpack_from(raw)
-    if version != 1:
-        raise Malformed("INVALID", "queue record version")
     if n > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
     apart, payload = bool(flags & 1), bytes(raw[QUEUED.size:])
