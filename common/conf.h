@@ -49,10 +49,8 @@ int conf_load (const struct conf_key *table, const char *path, const char *const
 int conf_load_text (const struct conf_key *table, const char *name, const char *text, size_t n,
 		    const char *const *overrides, void *out, struct buf *report, struct err *err);
 void conf_free (const struct conf_key *table, void *out);
-/* The commented example, each key with its help, unit, range and default. */
+/* The commented example, each key with its help, unit, range and default; the man page shows it too. */
 void conf_print_example (const struct conf_key *table, const char *title, FILE *to);
-/* The table as a man page section (roff). */
-void conf_print_man (const struct conf_key *table, FILE *to);
 
 int conf_parse_duration (const char *s, int64_t *ms);
 int conf_parse_size (const char *s, int64_t *bytes);

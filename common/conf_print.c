@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A config table as a commented example and as a man page section. */
+/* A config table as a commented example, which is the CONFIG part of its man page too (packaging/install). */
 #include "common/conf.h"
-#include "common/roff.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -159,28 +158,4 @@ void conf_print_example (const struct conf_key *table, const char *title, FILE *
 	fputs ("# Lines that start with \"#key:\" show the default; remove the \"#\" to change it.\n"
 	       "# Durations: 500ms 30s 10m 2h 7d. Sizes: 64KiB 10MiB 1GiB.\n\n", to);
 	print_section (table, "", 0, 0, to);
-}
-
-void conf_print_man (const struct conf_key *table, FILE *to)
-{
-	fputs (".SH CONFIGURATION\n"
-	       "YAML. Keys with dots are nested sections. Durations take a unit (500ms, 30s, 10m, 2h, 7d), so do sizes (64KiB, "
-	       "10MiB, 1GiB).\n", to);
-	for (const struct conf_key *k = table; k->key; k++) {
-		fputs (".TP\n.B ", to);
-		roff_text (k->key, to);
-		if (k->help)
-			roff_text (k->help, to);
-		fputc ('(', to);
-		char *facts = NULL;
-		size_t n = 0;
-		FILE *m = open_memstream (&facts, &n);
-		if (m) {
-			print_facts (k, m);
-			fputs (".)\n", m);
-			fclose (m);
-			roff_text (facts, to);
-		}
-		free (facts);
-	}
 }
