@@ -17,11 +17,46 @@
 
 struct opts {
 	struct api_opts api;
-	const char *name, *kind, *entry, *description, *container;
+	const char *name, *kind, *entry, *description, *image, *runtime, *cpus, *replicas;
+	int64_t container_memory, pids, warm_ms;
+	bool network;
 	int64_t time_limit_ms, memory_limit_bytes, batch_max, batch_latency_ms;
 	bool public, memoize;
 };
 #define AT(f) offsetof (struct opts, f)
+
+/* What was said of its container, as the API has it. */
+static int container_options (const struct opts *o, json_t **out, struct err *err)
+{
+	json_t *c = *out = json_object ();
+	char *end;
+
+	if (o->image)
+		json_object_set_new (c, "image", json_string (o->image));
+	if (o->runtime)
+		json_object_set_new (c, "type", json_string (o->runtime));
+	if (o->network)
+		json_object_set_new (c, "network", json_true ());
+	if (o->cpus) {
+		double cpus = strtod (o->cpus, &end);
+		if (*end || end == o->cpus || cpus < 0)
+			return err_set (err, ERR_INVALID, FAULT_USER, "--cpus: expected a number like 0.5, got '%.40s'", o->cpus);
+		json_object_set_new (c, "cpus", json_real (cpus));
+	}
+	if (o->container_memory)
+		json_object_set_new (c, "memory", json_integer (o->container_memory));
+	if (o->pids)
+		json_object_set_new (c, "pids", json_integer (o->pids));
+	if (o->warm_ms)
+		json_object_set_new (c, "warm_seconds", json_real ((double) o->warm_ms / 1000));
+	if (o->replicas) {
+		long n = strtol (o->replicas, &end, 10);
+		if (*end || end == o->replicas || n < 0)
+			return err_set (err, ERR_INVALID, FAULT_USER, "--replicas: expected a number, got '%.40s'", o->replicas);
+		json_object_set_new (c, "replicas", json_integer (n));
+	}
+	return 0;
+}
 
 static char *read_file (const char *path, size_t *n, struct err *err)
 {
@@ -66,7 +101,7 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 	const char *kind = o->kind, *colons = strstr (argv[0], "::");
 	char *path = colons ? strndup (argv[0], (size_t)(colons - argv[0])) : xstrdup (argv[0]), *text = NULL, *code = NULL;
 	const char *entry = o->entry ? o->entry : colons ? colons + 2 : NULL, *dot = strrchr (path, '.');
-	json_t *body = NULL;
+	json_t *body = NULL, *container = NULL;
 	size_t n;
 	if (!kind)
 		kind = dot && !strcmp (dot, ".py") ? "python" : dot && !strcmp (dot, ".so") ? "shared_object" : "command";
@@ -98,8 +133,13 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 		json_object_set_new (body, "entry", json_string (entry));
 	if (o->description)
 		json_object_set_new (body, "description", json_string (o->description));
-	if (o->container)
-		json_object_set_new (body, "container", json_string (o->container));
+	if (o->image && container_options (o, &container, err) < 0) {
+		json_decref (body);
+		body = NULL;
+		goto out;
+	}
+	if (o->image)
+		json_object_set_new (body, "container", container);
 	if (o->memoize)
 		json_object_set_new (body, "memoize", json_true ());
 	if (o->batch_max)
@@ -162,14 +202,17 @@ static int cmd_list (void *op, int argc, char **argv)
 	return 0;
 }
 
-static int with_function (struct opts *o, const char *what, const char *method, const char *given, json_t **answer)
+/* body: stolen, may be NULL. */
+static int with_function (struct opts *o, const char *what, const char *method, const char *given, json_t *body, json_t **answer)
 {
 	struct err err = { 0 };
 	char id[37], *path;
-	if (api_function (&o->api, given, id, &err) < 0)
+	if (api_function (&o->api, given, id, &err) < 0) {
+		json_decref (body);
 		return api_fail (what, &err);
-	path = xasprintf ("/v2/functions/%s", id);
-	*answer = api_call (&o->api, method, path, NULL, 0, &err);
+	}
+	path = xasprintf ("/v3/functions/%s", id);
+	*answer = api_call (&o->api, method, path, body, 0, &err);
 	free (path);
 	return *answer ? 0 : api_fail (what, &err);
 }
@@ -181,7 +224,7 @@ static int cmd_show (void *op, int argc, char **argv)
 	const char *key;
 	json_t *v;
 	(void)argc;
-	if (with_function (o, "function show", "GET", argv[0], &f))
+	if (with_function (o, "function show", "GET", argv[0], NULL, &f))
 		return 1;
 	if (o->api.json)
 		api_print_json (f);
@@ -198,12 +241,20 @@ static int cmd_show (void *op, int argc, char **argv)
 	return 0;
 }
 
-static int cmd_delete (void *op, int argc, char **argv)
+static int cmd_update (void *op, int argc, char **argv)
 {
 	struct opts *o = op;
-	json_t *answer;
+	json_t *container = NULL, *answer;
+	struct err err;
+	int rc = container_options (o, &container, &err);
 	(void)argc;
-	if (with_function (o, "function delete", "DELETE", argv[0], &answer))
+	if (rc == 0 && !json_object_size (container))
+		rc = err_set (&err, ERR_INVALID, FAULT_USER, "nothing to change: give --image, --replicas or another option of the container");
+	if (rc < 0) {
+		json_decref (container);
+		return api_fail ("function update", &err);
+	}
+	if (with_function (o, "function update", "PATCH", argv[0], json_pack ("{s:o}", "container", container), &answer))
 		return 1;
 	if (o->api.json)
 		api_print_json (answer);
@@ -211,13 +262,38 @@ static int cmd_delete (void *op, int argc, char **argv)
 	return 0;
 }
 
+static int cmd_delete (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	json_t *answer;
+	(void)argc;
+	if (with_function (o, "function delete", "DELETE", argv[0], NULL, &answer))
+		return 1;
+	if (o->api.json)
+		api_print_json (answer);
+	json_decref (answer);
+	return 0;
+}
+
+#define CONTAINER_OPTS \
+	{ "image", 0, CLI_STRING, AT (image), "IMAGE", 0, 0, "run it in a container of this image" }, \
+	{ "runtime", 0, CLI_STRING, AT (runtime), "TYPE", 0, 0, \
+	  "docker, podman, apptainer, singularity, charliecloud, shifter; default: the endpoint's choice" }, \
+	{ "network", 0, CLI_FLAG, AT (network), NULL, 0, 0, "the container wants a network; endpoints may refuse" }, \
+	{ "cpus", 0, CLI_STRING, AT (cpus), "N", 0, 0, "CPUs of the container, like 0.5" }, \
+	{ "memory", 0, CLI_SIZE, AT (container_memory), "SIZE", 0, 0, "memory of the container, like 2GiB" }, \
+	{ "pids", 0, CLI_INT, AT (pids), "N", 1, 65536, "processes and threads of the container" }, \
+	{ "warm", 0, CLI_DURATION_MS, AT (warm_ms), "TIME", 0, 0, "how long an idle container is kept, like 10m" }, \
+	{ "replicas", 0, CLI_STRING, AT (replicas), "N", 0, 0, "containers that an endpoint keeps whatever the load" }
+
+static const struct cli_opt update_opts[] = { API_OPTS (struct opts), CONTAINER_OPTS, CLI_END };
 static const struct cli_opt register_opts[] = {
 	API_OPTS (struct opts),
 	{ "name", 'n', CLI_STRING, AT (name), "NAME", 0, 0, "what to call it; default: the entry point or the command" },
 	{ "kind", 'k', CLI_STRING, AT (kind), "KIND", 0, 0, "python, shared_object or command; default: by the file's ending" },
 	{ "entry", 'e', CLI_STRING, AT (entry), "NAME", 0, 0, "function in the file, or symbol in the shared object" },
 	{ "description", 0, CLI_STRING, AT (description), "TEXT", 0, 0, "one line for people" },
-	{ "container", 0, CLI_STRING, AT (container), "IMAGE", 0, 0, "image to run it in" },
+	CONTAINER_OPTS,
 	{ "time-limit", 0, CLI_DURATION_MS, AT (time_limit_ms), "TIME", 0, 0, "longest run of one call, like 30s; default: none" },
 	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of one call, like 512MiB; default: none" },
 	{ "memoize", 0, CLI_FLAG, AT (memoize), NULL, 0, 0, "let the endpoint answer equal calls with the result of an earlier one" },
@@ -236,10 +312,18 @@ const struct cli_cmd cmds_function[] = {
 	  "Command: run as it stands, without a shell; the payload is its standard input, its output the result.\n"
 	  "\n"
 	  "  weft function register model.py::predict --time-limit 30s\n"
-	  "  weft function register --name upper -- tr a-z A-Z",
+	  "  weft function register --name upper -- tr a-z A-Z\n"
+	  "  weft function register model.py::predict --image registry.example.org/model:1 --memory 2GiB",
 	  register_opts, sizeof (struct opts), 1, -1, cmd_register },
 	{ "function list", "[OPTIONS]", "List your functions, newest first.", plain_opts, sizeof (struct opts), 0, 0, cmd_list },
 	{ "function show", "[OPTIONS] FUNCTION", "Show one function, by id or name.", plain_opts, sizeof (struct opts), 1, 1, cmd_show },
+	{ "function update", "[OPTIONS] FUNCTION",
+	  "Change the container of a function, by id or name; what is not given stays.\n"
+	  "Endpoints that hold it replace its containers one by one.\n"
+	  "\n"
+	  "  weft function update predict --image registry.example.org/model:2\n"
+	  "  weft function update predict --replicas 4",
+	  update_opts, sizeof (struct opts), 1, 1, cmd_update },
 	{ "function delete", "[OPTIONS] FUNCTION", "Delete a function, by id or name. Tasks that are queued still run.", plain_opts,
 	  sizeof (struct opts), 1, 1, cmd_delete },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },

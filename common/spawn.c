@@ -429,6 +429,29 @@ bool spawn_has_strays (void)
 	return false;
 }
 
+static const char *spared;
+
+void spawn_spare (const char *program)
+{
+	spared = program;
+}
+
+static bool is_spared (pid_t pid)
+{
+	char link[32], exe[4096];
+	const char *base;
+	ssize_t n;
+
+	if (!spared)
+		return false;
+	snprintf (link, sizeof (link), "/proc/%d/exe", (int) pid);
+	if ((n = readlink (link, exe, sizeof (exe) - 1)) <= 0)
+		return false;
+	exe[n] = '\0';
+	base = strrchr (exe, '/');
+	return strcmp (base ? base + 1 : exe, spared) == 0;
+}
+
 /* Kills the groups of strays, but not ours nor that of a child we started; what is left by then is collected when it
  * dies. Descendants of a stray come to us when it dies, so call this until it returns 0. */
 int spawn_kill_strays (void)
@@ -445,6 +468,8 @@ int spawn_kill_strays (void)
 			waitpid (pids[i], NULL, WNOHANG);
 			continue;
 		}
+		if (is_spared (pids[i]))
+			continue;
 		pgid = getpgid (pids[i]);
 		if (pgid > 1 && !group_is_known (pgid))
 			kill (-pgid, SIGKILL);

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/spawn.h"
 #include "common/xmem.h"
+#include "endpoint/containers.h"
 #include "endpoint/control.h"
 #include "endpoint/dispatch.h"
 #include "endpoint/memo.h"
@@ -302,13 +303,22 @@ static const struct upstream_ops upstream_calls = {
 static int make_upstream (struct agent *a, const struct id *id, struct err *err)
 {
 	struct utsname u;
-	char runtime[512];
-	struct upstream_opts o = { .id = *id, .name = a->host, .runtime = runtime, .keys = &a->keys, .ops = &upstream_calls, .arg = a };
+	char os[256], *runtime;
+	json_t *j;
+	struct upstream_opts o = { .id = *id, .name = a->host, .keys = &a->keys, .ops = &upstream_calls, .arg = a };
 
 	if (uname (&u) < 0)
 		memset (&u, 0, sizeof (u));
-	snprintf (runtime, sizeof (runtime), "{\"os\":\"%.64s %.64s %.64s\"}", u.sysname, u.release, u.machine);
-	if (!(a->upstream = upstream_create (a->loop, a->zctx, &o, err)))
+	snprintf (os, sizeof (os), "%.64s %.64s %.64s", u.sysname, u.release, u.machine);
+	j = json_pack ("{s:s}", "os", os);
+	containers_describe (a->config, j);
+	json_object_del (j, "container_images");	/* may be long; they stand in the registration */
+	runtime = json_dumps (j, JSON_COMPACT);
+	json_decref (j);
+	o.runtime = runtime ? runtime : "{}";
+	a->upstream = upstream_create (a->loop, a->zctx, &o, err);
+	free (runtime);
+	if (!a->upstream)
 		return -1;
 	dispatch_connect (a->dispatch, a->upstream, a->managers);
 	return 0;
@@ -607,16 +617,21 @@ static int make_service (struct agent *a, struct err *err)
 {
 	const struct config *c = a->config;
 	char *token = config_token (c, err);
+	json_t *more = json_object ();
 	struct service_opts o = {
-		.url = config_service_url (c), .token = token, .ca_file = c->service_ca_file, .identity_path = a->paths->identity,
+		.more = more, .url = config_service_url (c), .token = token, .ca_file = c->service_ca_file, .identity_path = a->paths->identity,
 		.name = c->display_name && *c->display_name ? c->display_name : a->paths->name, .public_key = a->keys.public_key,
 		.allowed_functions = &c->allowed_functions,
 		.ops = { .registered = on_registered, .forwarder = on_forwarder, .failed = on_failed, .arg = a },
 	};
 
-	if (!token && err->code != ERR_NONE)
+	if (!token && err->code != ERR_NONE) {
+		json_decref (more);
 		return -1;
+	}
+	containers_describe (c, more);
 	a->service = service_create (a->loop, &o, err);
+	json_decref (more);
 	if (token)
 		explicit_bzero (token, strlen (token));
 	unsetenv ("WEFT_TOKEN");	/* what we start has no use for it, and functions must not see it */

@@ -5,6 +5,7 @@
 #include "endpoint/addresses.h"
 #include "endpoint/agent.h"
 #include "endpoint/cmd.h"
+#include "endpoint/containers.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
 
@@ -47,7 +48,7 @@ static int register_now (const struct paths *p, const struct config *c, struct i
 	struct keys keys;
 	char id[ID_TEXT], *base = base_url (c), *url, *body, *out = NULL;
 	const char *text;
-	json_t *j = NULL;
+	json_t *j = NULL, *more;
 	int status = 0, rc;
 	size_t n;
 
@@ -55,8 +56,11 @@ static int register_now (const struct paths *p, const struct config *c, struct i
 		free (base);
 		return -1;
 	}
+	more = json_object ();
+	containers_describe (c, more);
 	body = service_registration (c->display_name && *c->display_name ? c->display_name : p->name, keys.public_key,
-				     &c->allowed_functions);
+				     &c->allowed_functions, more);
+	json_decref (more);
 	explicit_bzero (&keys, sizeof (keys));
 	url = who->known ? xasprintf ("%s/v3/endpoints/%s", base, id_text (&who->id, id)) : xasprintf ("%s/v3/endpoints", base);
 	rc = call (c, who->known ? "PUT" : "POST", url, body, &status, &out, &n, err);

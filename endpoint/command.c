@@ -2,6 +2,7 @@
 /* The command line of weft-manager on a node. */
 #include "common/xmem.h"
 #include "endpoint/agent.h"
+#include "endpoint/containers.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 48 };
+enum { ARGS_MAX = 96 };
 struct args { char **v; size_t n; };
 
 static void add (struct args *a, const char *opt, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
@@ -24,6 +25,32 @@ static void add (struct args *a, const char *opt, const char *fmt, ...)
 	va_end (ap);
 	a->v[a->n++] = xstrdup (opt);
 	a->v[a->n++] = xstrdup (text);
+}
+
+static void add_containers (struct args *a, const struct config *cf)
+{
+	char *runtimes = containers_list (&cf->container_runtimes), *images = containers_list (&cf->container_images);
+
+	add (a, "--containers", "%s", runtimes);
+	if (*images)
+		add (a, "--container-images", "%s", images);
+	if (cf->container_allow_network)
+		add (a, "--container-network", "%s", cf->container_network);
+	if (!cf->container_pull)
+		a->v[a->n++] = xstrdup ("--container-no-pull");
+	if (cf->max_containers)
+		add (a, "--max-containers", "%" PRId64, cf->max_containers);
+	add (a, "--container-cpus", "%" PRId64, (int64_t) (cf->container_cpus * 1000));
+	add (a, "--container-pids", "%" PRId64, cf->container_pids);
+	add (a, "--container-memory", "%" PRId64, cf->container_memory_bytes);
+	add (a, "--container-max-memory", "%" PRId64, cf->container_max_memory_bytes);
+	add (a, "--container-warm", "%" PRId64 "ms", cf->container_warm_ms);
+	add (a, "--container-start", "%" PRId64 "ms", cf->container_start_ms);
+	add (a, "--container-pull", "%" PRId64 "ms", cf->container_pull_ms);
+	if (cf->container_bundle)
+		add (a, "--bundle", "%s", cf->container_bundle);
+	free (runtimes);
+	free (images);
 }
 
 char **agent_argv (const struct agent_command *c, const char *block, unsigned node, unsigned nodes)
@@ -61,6 +88,8 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 	add (&a, "--heartbeat-ms", "%" PRId64, cf->heartbeat_ms);
 	add (&a, "--threshold-ms", "%" PRId64, cf->threshold_ms);
 	add (&a, "--log-level", "%s", levels[cf->log_level]);
+	if (cf->container_runtimes.n)
+		add_containers (&a, cf);
 	free (worker);
 	return a.v;
 }

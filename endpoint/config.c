@@ -2,6 +2,7 @@
 /* See config.h. The providers' structs stand behind struct config in one allocation; the rows get their offsets moved. */
 #include "endpoint/config.h"
 #include "common/xmem.h"
+#include "endpoint/containers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,34 @@ static const struct conf_key own[] = {
 	  "Certificates that sign the service's own, PEM; the system's when not set." },
 	{ "service.forwarder_address", CONF_STRING, AT (forwarder_address), NULL, 0, 255, NULL, false,
 	  "tcp://HOST:PORT to dial instead of the address that the service names, for tunnels and NAT." },
+	{ "containers.runtimes", CONF_STRING_LIST, AT (container_runtimes), NULL, 0, 0, NULL, false,
+	  "Container runtimes that functions may use: docker, podman, apptainer, singularity, charliecloud, shifter. Not set: none." },
+	{ "containers.images", CONF_STRING_LIST, AT (container_images), NULL, 0, 0, NULL, false,
+	  "Patterns of the only images that may run, as registry.example.org/* or /images/*.sif. Not set: any." },
+	{ "containers.pull", CONF_BOOL, AT (container_pull), "true", 0, 0, NULL, false,
+	  "Get images that are not on the node; false: only those that are." },
+	{ "containers.allow_network", CONF_BOOL, AT (container_allow_network), "false", 0, 0, NULL, false,
+	  "Functions that ask for a network in their registration get one; the others never do." },
+	{ "containers.network", CONF_STRING, AT (container_network), "bridge", 0, 255, NULL, false,
+	  "The network they get, by the runtime's name for it: bridge, host, or one that you made." },
+	{ "containers.max_containers", CONF_INT, AT (max_containers), "0", 0, 4096, NULL, false,
+	  "Containers on a node at once, warm ones included; 0 = as many as workers_per_node." },
+	{ "containers.warm", CONF_DURATION_MS, AT (container_warm_ms), "5m", 1000, 7 * 24 * 60 * MIN_MS, NULL, false,
+	  "An idle container is kept for so long, unless the function says otherwise (warm_seconds) or another image needs its place." },
+	{ "containers.memory", CONF_SIZE, AT (container_memory_bytes), "1GiB", 0, 1024 * 1024 * GIB, NULL, false,
+	  "Memory of a container whose function does not say how much; 0 = no limit." },
+	{ "containers.max_memory", CONF_SIZE, AT (container_max_memory_bytes), "0", 0, 1024 * 1024 * GIB, NULL, false,
+	  "Most that a function may ask for; 0 = no bound." },
+	{ "containers.cpus", CONF_DOUBLE, AT (container_cpus), "1", 0, 4096, NULL, false,
+	  "CPUs of a container whose function does not say; 0 = all." },
+	{ "containers.pids", CONF_INT, AT (container_pids), "256", 0, 65536, NULL, false,
+	  "Processes and threads of a container whose function does not say; 0 = no limit." },
+	{ "containers.start_timeout", CONF_DURATION_MS, AT (container_start_ms), "60s", 1000, 60 * MIN_MS, NULL, false,
+	  "A container whose worker does not report for so long is given up." },
+	{ "containers.pull_timeout", CONF_DURATION_MS, AT (container_pull_ms), "10m", 1000, 24 * 60 * MIN_MS, NULL, false,
+	  "Getting an image may take so long." },
+	{ "containers.bundle", CONF_PATH, AT (container_bundle), NULL, 0, 0, NULL, false,
+	  "The worker's bundle that is mounted into containers; found as installed when not set." },
 	{ "provider.type", CONF_ENUM, AT (provider_type), "local", 0, 0, PROVIDER_CHOICES, false,
 	  "Where blocks of nodes come from." },
 	{ "scaling.init_blocks", CONF_INT, AT (init_blocks), "1", 0, 10000, NULL, false,
@@ -142,6 +171,30 @@ const struct conf_key *config_table (void)
 	return merged;
 }
 
+static int check_containers (const struct config *c, struct err *err)
+{
+	for (size_t i = 0; i < c->container_runtimes.n; i++) {
+		const char *name = c->container_runtimes.v[i];
+
+		if (!containers_known (name))
+			return err_set (err, ERR_INVALID, FAULT_USER, "containers.runtimes: '%.40s' is none of " CONTAINERS_NAMES, name);
+		if (strcmp (name, "shifter") == 0 && !c->container_allow_network)
+			return err_set (err, ERR_INVALID, FAULT_USER, "containers.runtimes: shifter cannot take the network away from functions: "
+					"set containers.allow_network, or do without it");
+	}
+	char *images = containers_list (&c->container_images);
+	size_t n = strlen (images);
+
+	free (images);
+	if (n > 4000)
+		return err_set (err, ERR_INVALID, FAULT_USER, "containers.images: %zu characters in all, at most 4000 are allowed", n);
+	for (size_t i = 0; i < c->container_images.n; i++)
+		if (!*c->container_images.v[i] || strpbrk (c->container_images.v[i], ", \t"))
+			return err_set (err, ERR_INVALID, FAULT_USER, "containers.images: '%.80s': a pattern has no comma and no space",
+					c->container_images.v[i]);
+	return 0;
+}
+
 static int check (const struct config *c, struct err *err)
 {
 	if (c->min_blocks > c->max_blocks)
@@ -153,6 +206,8 @@ static int check (const struct config *c, struct err *err)
 	if (c->manager_transport == CONFIG_IPC && !config_provider (c)->local)
 		return err_set (err, ERR_INVALID, FAULT_USER, "manager_transport: ipc does not reach the nodes of provider %s; set auto or tcp",
 				config_provider (c)->name);
+	if (check_containers (c, err) < 0)
+		return -1;
 	if (config_provider (c)->check)
 		return config_provider (c)->check (config_of_provider (c, config_provider (c)), (unsigned) c->nodes_per_block, err);
 	return 0;

@@ -27,6 +27,12 @@ struct config {
 	int64_t memo_max_bytes, memo_max_age_ms;
 	int64_t heartbeat_ms, threshold_ms;
 	int64_t log_level;		/* enum log_level */
+	struct conf_list container_runtimes, container_images;
+	bool container_allow_network, container_pull;
+	char *container_network, *container_bundle;
+	int64_t max_containers, container_pids, container_memory_bytes, container_max_memory_bytes;
+	double container_cpus;
+	int64_t container_warm_ms, container_start_ms, container_pull_ms;
 	int64_t max_payload_bytes, max_result_bytes, function_cache_bytes;
 };
 

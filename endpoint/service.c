@@ -30,6 +30,7 @@ struct service {
 	struct service_ops ops;
 	char *url, *token, *identity_path, *name, *public_key;
 	const struct conf_list *allowed;
+	json_t *more;
 	struct identity who;
 	enum step step;
 	unsigned attempt;
@@ -106,7 +107,7 @@ int service_error (int status, const char *body, size_t n, const char *url, cons
 	return -1;
 }
 
-char *service_registration (const char *name, const char *public_key, const struct conf_list *allowed)
+char *service_registration (const char *name, const char *public_key, const struct conf_list *allowed, json_t *more)
 {
 	struct utsname u;
 	char host[256] = "";
@@ -121,6 +122,8 @@ char *service_registration (const char *name, const char *public_key, const stru
 		       "version", WEFT_VERSION, "metadata", "hostname", host, "os", u.sysname, "os_release", u.release, "machine",
 		       u.machine, "local_user", user ? user : "", "cores", (int) sysconf (_SC_NPROCESSORS_ONLN), "weft", "public_key",
 		       public_key);
+	if (j && more)
+		json_object_update (json_object_get (j, "metadata"), more);
 	if (j && allowed && allowed->n) {
 		list = json_array ();
 		for (size_t i = 0; i < allowed->n; i++)
@@ -241,7 +244,7 @@ static void run_step (struct service *s)
 		return;
 	loop_timer_stop (s->again);
 	if (s->step == STEP_REGISTER) {
-		body = service_registration (s->name, s->public_key, s->allowed);
+		body = service_registration (s->name, s->public_key, s->allowed, s->more);
 		url = s->who.known ? xasprintf ("%s/v3/endpoints/%s", s->url, id_text (&s->who.id, id))
 				   : xasprintf ("%s/v3/endpoints", s->url);
 		a.method = s->who.known ? "PUT" : "POST";
@@ -305,6 +308,7 @@ struct service *service_create (struct loop *l, const struct service_opts *o, st
 	s->name = xstrdup (o->name);
 	s->public_key = xstrdup (o->public_key);
 	s->allowed = o->allowed_functions;
+	s->more = json_incref (o->more);
 	s->again = loop_timer_create (l, on_again, s);
 	if (!(s->fetch = fetch_create (l, &fo, err)) || identity_load (&s->who, s->identity_path, err) < 0) {
 		service_destroy (&s);
@@ -335,6 +339,7 @@ void service_destroy (struct service **sp)
 	free (s->identity_path);
 	free (s->name);
 	free (s->public_key);
+	json_decref (s->more);
 	free (s);
 	*sp = NULL;
 }

@@ -9,6 +9,7 @@
 #include "common/conf.h"
 #include "common/ids.h"
 #include "common/loop.h"
+#include <jansson.h>
 
 struct identity {		/* endpoint.json: what the service said last */
 	bool known;
@@ -30,6 +31,7 @@ struct service_opts {
 	const char *identity_path;		/* copied */
 	const char *name, *public_key;		/* copied */
 	const struct conf_list *allowed_functions;	/* borrowed */
+	json_t *more;				/* of the metadata; NULL = nothing; a reference is kept */
 	struct service_ops ops;
 };
 struct service;
@@ -40,7 +42,7 @@ void service_register (struct service *s);	/* start, or again: the forwarder doe
 void service_ask (struct service *s);		/* where is the forwarder now? */
 
 /* For commands: the body of a registration, owned by the caller; what a failed call says, as an error. */
-char *service_registration (const char *name, const char *public_key, const struct conf_list *allowed_functions);
+char *service_registration (const char *name, const char *public_key, const struct conf_list *allowed_functions, json_t *more);
 int service_error (int status, const char *body, size_t n, const char *url, const struct err *cause, struct err *err);
 
 #endif

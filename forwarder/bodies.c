@@ -15,6 +15,7 @@ struct body {
 	struct bodies *owner;
 	struct id id;
 	bool here, failed_fetch;	/* neither: a GET is in flight */
+	bool changed;			/* the endpoint has an older one */
 	bool missed;			/* the endpoint asked for it while it was being fetched */
 	uint64_t epoch;			/* of the session it was sent in last */
 	zmq_msg_t record;
@@ -169,6 +170,30 @@ void bodies_missed (struct bodies *b, struct link_peer *peer, const struct id *f
 	f->missed = true;
 	if (f->here)
 		send_body (f, peer);
+}
+
+void bodies_changed (struct bodies *b, struct link_peer *peer, const struct id *function)
+{
+	struct body *f = map_get (b->all, function);
+	if (!f)
+		return;
+	f->changed = peer && f->epoch == link_epoch (peer);
+	if (f->here) {
+		b->bytes -= zmq_msg_size (&f->record);
+		zmq_msg_close (&f->record);
+		f->here = false;
+		fetch (f);
+	}
+	f->epoch = 0;
+}
+
+bool bodies_was_changed (struct bodies *b, const struct id *function)
+{
+	struct body *f = map_get (b->all, function);
+	bool changed = f && f->changed;
+	if (f)
+		f->changed = false;
+	return changed;
 }
 
 static int fetch_failed (const struct id *k, void *v, void *arg)

@@ -21,6 +21,9 @@ bool bodies_send (struct bodies *b, struct link_peer *peer, const struct id *fun
 /* The peer says that it lost it: sent again, now or with the next bodies_send. Ids that are not known here are ignored: an endpoint gets
  * functions through tasks only, and a task that waits for one comes back. */
 void bodies_missed (struct bodies *b, struct link_peer *peer, const struct id *function);
+/* It was changed in Redis: fetched anew, and sent again to a peer that has it in this session. Unknown here: nothing. */
+void bodies_changed (struct bodies *b, struct link_peer *peer, const struct id *function);
+bool bodies_was_changed (struct bodies *b, const struct id *function);	/* since it was sent; asked once */
 void bodies_redis_up (struct bodies *b);
 
 #endif

@@ -254,6 +254,8 @@ static void on_control (const char *op, const struct id *task, void *arg)
 	struct forward *f = arg;
 	if (!strcmp (op, "cancel"))
 		cancel_task (task, f);
+	else if (!strcmp (op, "function"))
+		bodies_changed (f->bodies, f->peer, task);
 	else if (!strcmp (op, "key"))
 		forward_load_endpoint (f);
 	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))

@@ -196,5 +196,7 @@ void forward_on_body (const struct id *function, bool found, const char *why, vo
 		if (id_eq (&t->function, function))
 			forward_fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, why);
 	}
+	if (found && f->peer && bodies_was_changed (f->bodies, function))
+		bodies_send (f->bodies, f->peer, function);	/* not only with its next task: it may want replicas */
 	loop_defer_schedule (f->pump);
 }

@@ -8,12 +8,13 @@
 #include "common/xmem.h"
 #include "proto/layout.h"
 #include "proto/msg_function.h"
+#include "service/offers.h"
 #include "service/options.h"
 
 #define ENTRIES_MAX 20000	/* of each kind; over it the memory starts over */
 
-struct function { struct id owner; bool public; int64_t until_ms; };
-struct endpoint { struct reg_endpoint e; int64_t until_ms; };
+struct function { struct id owner; bool public; int64_t until_ms; char *container, *options; };	/* options: when there is a container */
+struct endpoint { struct reg_endpoint e; json_t *offers; int64_t until_ms; };
 
 struct catalog {
 	struct registry *registry;
@@ -24,18 +25,29 @@ struct catalog {
 	uintptr_t epoch;
 };
 
+static void function_free (struct function *f)
+{
+	if (f) {
+		free (f->container);
+		free (f->options);
+	}
+	free (f);
+}
+
 static int free_function (const struct id *k, void *v, void *arg)
 {
 	(void) k;
 	(void) arg;
-	free (v);
+	function_free (v);
 	return 0;
 }
 
 static void endpoint_free (struct endpoint *e)
 {
-	if (e)
+	if (e) {
 		reg_endpoint_fini (&e->e);
+		json_decref (e->offers);
+	}
 	free (e);
 }
 
@@ -88,7 +100,7 @@ void catalog_destroy (struct catalog **cp)
 
 void catalog_forget (struct catalog *c, const struct id *id)
 {
-	free (map_del (c->functions, id));
+	function_free (map_del (c->functions, id));
 	endpoint_free (map_del (c->endpoints, id));
 	map_del (c->published, id);
 }
@@ -114,7 +126,7 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	if (f && clock_now_ms () < f->until_ms)
 		return f;
 	if (registry_function_get (c->registry, id, false, &row, err) < 0) {
-		free (map_del (c->functions, id));
+		function_free (map_del (c->functions, id));
 		return NULL;
 	}
 	if (!f) {
@@ -125,6 +137,13 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	f->owner = row.owner;
 	f->public = row.public;
 	f->until_ms = clock_now_ms () + c->cache_ms;
+	free (f->container);
+	free (f->options);
+	f->container = row.container;
+	f->options = row.container ? row.options : NULL;
+	row.container = NULL;
+	if (f->options)
+		row.options = NULL;
 	reg_function_fini (&row);
 	return f;
 }
@@ -162,9 +181,12 @@ static struct endpoint *get_endpoint (struct catalog *c, const struct id *id, st
 		bound (&c->endpoints, free_endpoint);
 		e = xcalloc (1, sizeof (*e));
 		map_put (c->endpoints, id, e);
-	} else
+	} else {
 		reg_endpoint_fini (&e->e);
+		json_decref (e->offers);
+	}
 	e->e = row;
+	e->offers = offers_read (row.metadata);
 	e->until_ms = clock_now_ms () + c->cache_ms;
 	return e;
 }
@@ -185,6 +207,15 @@ int catalog_endpoint (struct catalog *c, const struct id *endpoint, const struct
 	return err_set (err, ERR_FORBIDDEN, FAULT_USER, "Unauthorized access to endpoint %s", id_text (endpoint, t));
 }
 
+static bool in_allowed (const struct endpoint *e, const struct id *function)
+{
+	bool in = !e->e.restricted;
+
+	for (size_t i = 0; !in && i < e->e.nallowed; i++)
+		in = id_eq (&e->e.allowed[i], function);
+	return in;
+}
+
 int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, enum fail *why, struct err *err)
 {
 	struct endpoint *e = get_endpoint (c, endpoint, err);
@@ -192,11 +223,12 @@ int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct 
 
 	if (!e)
 		return lookup_failed (why, FAIL_ENDPOINT_NOT_FOUND, err);
-	if (!e->e.restricted)
-		return 0;
-	for (size_t i = 0; i < e->e.nallowed; i++)
-		if (id_eq (&e->e.allowed[i], function))
-			return 0;
+	if (in_allowed (e, function)) {
+		struct function *f = map_get (c->functions, function);
+
+		*why = FAIL_SEMANTICS;
+		return f ? offers_check (e->offers, f->container, f->options, err) : 0;
+	}
 	*why = FAIL_FUNCTION_NOT_PERMITTED;
 	return err_set (err, ERR_FORBIDDEN, FAULT_USER, "Function %s not permitted on endpoint %s", id_text (function, t),
 			id_text (endpoint, u));

@@ -15,7 +15,7 @@ void catalog_destroy (struct catalog **c);
 int catalog_function (struct catalog *c, const struct id *function, const struct id *user, enum fail *why, struct err *err);
 /* May the user send to the endpoint? */
 int catalog_endpoint (struct catalog *c, const struct id *endpoint, const struct id *user, enum fail *why, struct err *err);
-/* Does the endpoint take the function? Call after catalog_endpoint. */
+/* Does the endpoint take the function, and can it run its container? Call after catalog_endpoint and catalog_function. */
 int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, enum fail *why, struct err *err);
 /* After a change made here: look again. */
 void catalog_forget (struct catalog *c, const struct id *id);

@@ -60,16 +60,21 @@ static void read_memory (struct check *k, json_t *c, json_t *o)
 		json_object_set_new (o, "memory", json_integer (n));
 }
 
+bool options_type_ok (const char *type)
+{
+	for (size_t i = 0; i < sizeof (types) / sizeof (types[0]); i++)
+		if (strcmp (types[i], type) == 0)
+			return true;
+	return false;
+}
+
 static void read_type (struct check *k, json_t *c, json_t *o)
 {
 	const char *s = check_string (k, c, "type", false, 32, NULL);
-	size_t i = 0;
 
 	if (!s)
 		return;
-	while (i < sizeof (types) / sizeof (types[0]) && strcmp (types[i], s))
-		i++;
-	if (i == sizeof (types) / sizeof (types[0]))
+	if (!options_type_ok (s))
 		check_problem (k, "container", -1, "value_error.const",
 			       "'type': docker, podman, apptainer, singularity, charliecloud or shifter is expected");
 	else

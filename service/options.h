@@ -14,6 +14,7 @@ struct options {
 };
 /* Check and read; kind: a msg_kind. Problems go to k, then *out is still fit for options_fini. */
 void options_read (struct check *k, const json_t *body, int kind, struct options *out);
+bool options_type_ok (const char *type);	/* of a container */
 void options_fini (struct options *o);
 /* Put kept options into a record. parsed: holds the texts that the record then points to; json_decref it after encoding. */
 void options_apply (struct msg_function *m, const char *text, json_t **parsed);

@@ -32,7 +32,11 @@ const struct route route_table[] = {
 	{ HTTP_DELETE, "/v2/functions/{function}", SCOPE_REGISTER, api_function_delete, "function_delete" },
 	{ HTTP_GET, "/v3/functions", SCOPE_READ, api_function_list, "function_list" },
 	{ HTTP_GET, "/v3/functions/{function}", SCOPE_READ, api_function_get, "function_get" },
+	{ HTTP_PATCH, "/v3/functions/{function}", SCOPE_REGISTER, api_function_update, "function_update" },
 	{ HTTP_DELETE, "/v3/functions/{function}", SCOPE_REGISTER, api_function_delete, "function_delete" },
+
+	{ HTTP_POST, "/v2/containers", SCOPE_REGISTER, api_container_register, "container_register" },
+	{ HTTP_GET, "/v2/containers/{container}/{type}", SCOPE_READ, api_container_get, "container_get" },
 
 	{ HTTP_POST, "/v3/endpoints", SCOPE_REGISTER, api_endpoint_register, "endpoint_register" },
 	{ HTTP_POST, "/v2/endpoints", SCOPE_REGISTER, api_endpoint_register_v2, "endpoint_register" },

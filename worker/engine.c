@@ -263,6 +263,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *hello, const 
 	struct engine *e = arg;
 
 	(void) hello;
+	loop_timer_stop (e->orphan);
 	e->peer = peer;
 	e->threshold_ms = w->threshold_ms ? w->threshold_ms : 10000;
 	e->max_result_bytes = w->max_result_bytes ? w->max_result_bytes : 10 << 20;
@@ -280,8 +281,11 @@ static void on_down (struct link_peer *peer, const char *why, void *arg)
 
 	(void) peer;
 	e->peer = NULL;
-	if (!e->stopping)
-		log_warn ("engine", "session is down", "why=%s", why);
+	if (e->stopping)
+		return;
+	log_warn ("engine", "session is down", "why=%s", why);
+	if (e->o.orphan_ms)
+		loop_timer_start (e->orphan, e->o.orphan_ms, false);
 }
 
 static void on_reject (struct link *l, int code, const char *text, void *arg)
@@ -299,6 +303,15 @@ static void on_burst_end (void *arg)
 static const struct link_ops link_ops = {
 	.on_up = on_up, .on_down = on_down, .on_reject = on_reject, .on_message = on_message, .on_burst_end = on_burst_end,
 };
+
+/* Nobody ends a container when its manager is gone: it does so itself. */
+static void on_orphan (void *arg)
+{
+	struct engine *e = arg;
+
+	log_error ("engine", "no manager for too long: ending", "ms=%lld", (long long) e->o.orphan_ms);
+	engine_stop (e);
+}
 
 /* ---- life ----------------------------------------------------------------------------------------------------- */
 
@@ -386,6 +399,9 @@ struct engine *engine_create (struct loop *l, void *zctx, const struct engine_op
 	buf_init (&e->group_errout, 0);
 	e->park = loop_timer_create (l, on_park, e);
 	e->ready_wait = loop_timer_create (l, on_ready_wait, e);
+	e->orphan = loop_timer_create (l, on_orphan, e);
+	if (o->orphan_ms)
+		loop_timer_start (e->orphan, o->orphan_ms, false);
 	limits_create (e);
 	if (slots_create (e, err) < 0) {
 		engine_destroy (&e);
@@ -412,6 +428,7 @@ void engine_destroy (struct engine **ep)
 	limits_destroy (e);
 	loop_timer_destroy (&e->park);
 	loop_timer_destroy (&e->ready_wait);
+	loop_timer_destroy (&e->orphan);
 	functions_destroy (&e->functions);
 	results_destroy (&e->results);
 	map_destroy (&e->calls);

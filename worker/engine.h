@@ -12,6 +12,7 @@ struct engine_opts {			/* strings are borrowed for life */
 	struct id id;
 	const char *node, *dir, *python;
 	unsigned retries_on_kill;
+	int64_t orphan_ms;		/* end after so long without a session; 0 = never */
 };
 
 /* zctx: borrowed. Starts the runner that is kept warm, and dials when it is ready. */

@@ -97,7 +97,7 @@ struct engine {
 	uint64_t tasks_done;
 	uint64_t oom_seen;		/* OOM kills counted at the last look */
 
-	struct loop_timer *limit, *report, *memory, *park, *sweep, *ready_wait;
+	struct loop_timer *limit, *report, *memory, *park, *sweep, *ready_wait, *orphan;
 	struct loop_defer *feed_soon;
 	unsigned sweeps, quiet;
 };

@@ -19,7 +19,7 @@
 
 struct options {
 	const char *connect, *worker_id, *node, *dir, *python, *log_level, *retries_on_kill;
-	int64_t parent_pid;
+	int64_t parent_pid, orphan_ms;
 };
 
 struct worker {
@@ -78,7 +78,8 @@ static void on_signal (int signo, void *arg)
 
 static int up (struct options *o, struct worker *w, const struct id *id, struct err *err)
 {
-	struct engine_opts eo = { o->connect, *id, w->node, w->dir, o->python ? o->python : "python3", w->retries_on_kill };
+	struct engine_opts eo = { o->connect, *id, w->node, w->dir, o->python ? o->python : "python3", w->retries_on_kill,
+				  o->orphan_ms };
 
 	if (!(w->loop = loop_create (err)))
 		return -1;
@@ -144,6 +145,8 @@ static const struct cli_opt options[] = {
 	OPT ("dir", CLI_STRING, dir, "DIR", 0, 0, "directory for runners and their work directories (needed)"),
 	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter for Python functions (default: python3)"),
 	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does"),
+	OPT ("orphan-timeout", CLI_DURATION_MS, orphan_ms, "TIME", 100, 86400000,
+	     "end after so long without the manager, as in containers (default: never)"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	OPT ("retries-on-kill", CLI_STRING, retries_on_kill, "N", 0, 0,
 	     "call again so often when somebody else kills the process, as the system does without memory (default: 2)"),

@@ -7,6 +7,7 @@
 #include "common/map.h"
 #include "common/xmem.h"
 #include "endpoint/manager/batch.h"
+#include "endpoint/manager/pools.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
@@ -78,6 +79,7 @@ void dispatch_give_back (struct dispatch *d, struct task *t)
 void dispatch_give_back_queue (struct dispatch *d, bool all)
 {
 	struct task *t, *next;
+	struct pool *p;
 	size_t n = 0;
 
 	for (t = tasks_queue_head (d->tasks); t; t = next) {
@@ -87,6 +89,9 @@ void dispatch_give_back_queue (struct dispatch *d, bool all)
 			n++;
 		}
 	}
+	for (p = pools_first (d->pools); all && p; p = p->next)
+		for (; p->waiting.head; n++)
+			dispatch_give_back (d, p->waiting.head);
 	for (t = all ? tasks_waiting_head (d->tasks) : NULL; t; t = next) {
 		next = t->next;
 		dispatch_give_back (d, t);
@@ -109,6 +114,8 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o)
 	d->batch = batch_create ();
 	d->functions = functions_create (FUNCTIONS_MAX_COUNT, FUNCTIONS_MAX_BYTES);
 	d->asked = map_create ();
+	d->pools = pools_create ();
+	d->cool = loop_timer_create (l, dispatch_containers_cool, d);
 	d->run = loop_defer_create (l, dispatch_run, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);
 	d->capacity = loop_timer_create (l, dispatch_capacity_due, d);
@@ -125,6 +132,7 @@ void dispatch_destroy (struct dispatch **dp)
 		return;
 	loop_timer_destroy (&d->tick);
 	loop_timer_destroy (&d->capacity);
+	loop_timer_destroy (&d->cool);
 	loop_defer_destroy (&d->run);
 	map_destroy (&d->asked);
 	functions_destroy (&d->functions);
@@ -132,6 +140,7 @@ void dispatch_destroy (struct dispatch **dp)
 	batch_destroy (&d->batch);
 	results_destroy (&d->results);
 	tasks_destroy (&d->tasks);
+	pools_destroy (&d->pools);
 	free (d);
 	*dp = NULL;
 }

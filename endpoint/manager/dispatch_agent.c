@@ -23,8 +23,8 @@ static void agent_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 		return;
 	}
 	t = tasks_add (d->tasks, record, m, clock_now_ms ());
-	if (t && !functions_get (d->functions, &t->function))
-		dispatch_await_function (d, t);
+	if (t)
+		dispatch_place (d, t);
 	loop_defer_schedule (d->run);
 }
 
@@ -39,14 +39,16 @@ static void agent_function (zmq_msg_t *record, const struct msg_function *m, voi
 	if (!(f = functions_put (d->functions, record, NULL)))
 		return;
 	map_del (d->asked, &id);
-	for (k = 0; d->workers && k < workers_count (d->workers); k++)
+	for (k = 0; d->workers && k < workers_all (d->workers); k++)
 		if (workers_wants_function (workers_get (d->workers, k), &id))
 			workers_send_function (workers_get (d->workers, k), &id, &f->record);
 	for (t = tasks_waiting_head (d->tasks); t; t = next) {
 		next = t->next;
 		if (id_eq (&t->function, &id))
-			tasks_requeue (d->tasks, t, clock_now_ms ());
+			dispatch_place (d, t);
 	}
+	if (f->fn.container.n)
+		dispatch_replicas (d, f);
 	loop_defer_schedule (d->run);
 }
 
@@ -106,6 +108,7 @@ static void agent_up (const struct msg_welcome *welcome, void *arg)
 	if (d->own_drain)
 		upstream_drain (d->up, true, 0);
 	results_each (d->results, resend, d);
+	dispatch_containers_tell (d);
 	/* what was asked for in the session before is not answered in this one */
 	map_destroy (&d->asked);
 	d->asked = map_create ();

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See dispatch_internal.h. Which task goes to which worker, and what is done about what stands too long. */
 #include "endpoint/manager/dispatch_internal.h"
-#include <stdio.h>
 #include "common/clock.h"
 #include "common/map.h"
 #include "endpoint/manager/batch.h"
+#include "endpoint/manager/pools.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
@@ -54,7 +54,7 @@ static struct worker *pick_behind (struct dispatch *d, unsigned depth, int64_t n
 	return best;
 }
 
-static void send_to (struct dispatch *d, struct task *t, struct worker *w, struct function *f, bool blocks, int64_t now_ns)
+void dispatch_send (struct dispatch *d, struct task *t, struct worker *w, struct function *f, bool blocks, int64_t now_ns)
 {
 	zmq_msg_t frame;
 
@@ -102,18 +102,18 @@ static unsigned share (struct dispatch *d, const struct id *function, unsigned s
 }
 
 /* Several tasks of one function to an idle worker, which makes one call of them. t: the first, at the queue's head. */
-static void send_batch (struct dispatch *d, struct task *t, struct worker *w, struct function *f, unsigned size, int64_t now_ns)
+void dispatch_send_batch (struct dispatch *d, struct task *t, struct worker *w, struct function *f, unsigned size, unsigned n, int64_t now_ns)
 {
 	struct id function = t->function;
-	unsigned n = t->solo ? 1 : share (d, &function, size), sent = 1, seen = 0;
+	unsigned sent = 1, seen = 0;
 	struct task *next = t->next;
 
-	send_to (d, t, w, f, true, now_ns);
+	dispatch_send (d, t, w, f, true, now_ns);
 	for (t = next; t && sent < n && seen < size + BATCH_LOOK; t = next, seen++) {
 		next = t->next;
 		if (t->solo || !id_eq (&t->function, &function))
 			continue;
-		send_to (d, t, w, f, true, now_ns);
+		dispatch_send (d, t, w, f, true, now_ns);
 		sent++;
 	}
 	w->batch_function = function;
@@ -127,32 +127,31 @@ static bool assign_head (struct dispatch *d, int64_t now_ns)
 	struct task *t = tasks_queue_head (d->tasks);
 	struct function *f = functions_get (d->functions, &t->function);
 	unsigned size, depth = t->solo ? 0 : prefetch_depth (d->prefetch, &t->function);
-	struct worker *w;
-	char text[300];
+	struct worker *w = NULL;
 
 	if (!f) {
 		dispatch_await_function (d, t);
 		return true;
 	}
 	if (f->fn.container.n) {
-		snprintf (text, sizeof (text), "the function wants the container %.*s, and this endpoint runs no containers",
-			  (int) (f->fn.container.n < 200 ? f->fn.container.n : 200), f->fn.container.p);
-		dispatch_end_failed (d, t, ERR_TASK_RUNNER, FAULT_SITE, 0, text);
+		dispatch_place (d, t);
 		return true;
 	}
-	w = pick_idle (d, &t->function);
+	/* calls in containers hold slots too */
+	if (!pools_first (d->pools) || dispatch_busy (d) < workers_count (d->workers))
+		w = pick_idle (d, &t->function);
 	if ((size = batch_size (d->batch, &f->fn))) {
 		if (size > d->batch_inputs)
 			d->batch_inputs = size;
 		if (w)
-			send_batch (d, t, w, f, size, now_ns);
+			dispatch_send_batch (d, t, w, f, size, t->solo ? 1 : share (d, &t->function, size), now_ns);
 		return w != NULL;
 	}
 	if (!w && depth)
 		w = pick_behind (d, depth, now_ns);
 	if (!w)
 		return false;
-	send_to (d, t, w, f, depth == 0, now_ns);
+	dispatch_send (d, t, w, f, depth == 0, now_ns);
 	return true;
 }
 
@@ -169,7 +168,7 @@ static bool any_behind (const struct dispatch *d)
 {
 	unsigned k;
 
-	for (k = 0; d->workers && k < workers_count (d->workers); k++)
+	for (k = 0; d->workers && k < workers_all (d->workers); k++)
 		if (workers_get (d->workers, k)->tasks.n > 1)
 			return true;
 	return false;
@@ -180,6 +179,8 @@ void dispatch_run (void *arg)
 	struct dispatch *d = arg;
 	int64_t now_ns = clock_now_ns ();
 
+	if (d->workers && !d->draining && pools_first (d->pools))
+		dispatch_containers_run (d);
 	while (d->workers && !d->draining && tasks_queue_head (d->tasks))
 		if (!assign_head (d, now_ns))
 			break;
@@ -235,7 +236,7 @@ static void recall_behind (struct dispatch *d)
 	int64_t now_ns = clock_now_ns ();
 	unsigned k;
 
-	for (k = 0; d->workers && !d->draining && k < workers_count (d->workers); k++) {
+	for (k = 0; d->workers && !d->draining && k < workers_all (d->workers); k++) {
 		struct worker *w = workers_get (d->workers, k);
 
 		if (w->state != WORKER_UP || w->tasks.n < 2 || w->recalled || now_ns - w->head_since_ns < DISPATCH_STUCK_MS * INT64_C (1000000))

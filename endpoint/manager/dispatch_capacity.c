@@ -35,6 +35,10 @@ static void measure (const struct dispatch *d, struct msg_capacity *m)
 		m->slots += w->state == WORKER_UP || w->failures < 2;	/* a start that keeps failing is no slot */
 		m->running += w->tasks.n > 0;
 	}
+	for (; d->workers && k < workers_all (d->workers); k++)
+		m->running += workers_get (d->workers, k)->tasks.n > 0;
+	if (m->free_slots > n - (m->running < n ? m->running : n))
+		m->free_slots = n - (m->running < n ? m->running : n);	/* calls in containers hold slots too */
 	m->queued = (uint32_t) (tasks_count (d->tasks) - m->running);
 	m->window_tasks = window_tasks (&in);
 	m->window_bytes = WINDOW_BYTES;

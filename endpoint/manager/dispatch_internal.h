@@ -5,6 +5,7 @@
  *   dispatch.c           ends of tasks, giving back, draining; life
  *   dispatch_assign.c    tasks towards the workers, and what stands too long
  *   dispatch_capacity.c  what the agent is told
+ *   dispatch_containers.c tasks whose function wants a container
  *   dispatch_agent.c     what comes from the agent
  *   dispatch_workers.c   what comes from the workers */
 #ifndef MANAGER_DISPATCH_INTERNAL_H
@@ -18,6 +19,7 @@ struct batch;
 struct function;
 struct functions;
 struct map;
+struct pools;
 struct prefetch;
 struct results;
 
@@ -34,6 +36,8 @@ struct dispatch {
 	struct map *asked;		/* functions that FUNCTION_MISSING went up for in this session */
 	struct loop_defer *run;
 	struct loop_timer *tick, *capacity;
+	struct pools *pools;
+	struct loop_timer *cool;	/* runs while there are pools */
 	int64_t ends_at_ms;		/* monotonic; 0 = unlimited */
 	int64_t no_worker_since_ms;	/* 0 = there are some */
 	int64_t capacity_at_ms;
@@ -57,8 +61,26 @@ void dispatch_begin_drain (struct dispatch *d, uint32_t grace_ms);
 /* dispatch_assign.c */
 void dispatch_run (void *dispatch);		/* through the deferred d->run */
 void dispatch_tick (void *dispatch);
+/* f: of t. blocks: nothing is put behind it. */
+void dispatch_send (struct dispatch *d, struct task *t, struct worker *w, struct function *f, bool blocks, int64_t now_ns);
+/* t and those behind it of the same function, n at most, as one batch that could have had `size`. */
+void dispatch_send_batch (struct dispatch *d, struct task *t, struct worker *w, struct function *f, unsigned size, unsigned n, int64_t now_ns);
 void dispatch_await_function (struct dispatch *d, struct task *t);
 void dispatch_ask_for_function (struct dispatch *d, const struct id *function);
+
+/* dispatch_containers.c */
+/* Where it belongs: the queue, its pool, or those that wait for their function. May end it, when no container here will do. */
+void dispatch_place (struct dispatch *d, struct task *t);
+void dispatch_replicas (struct dispatch *d, struct function *f);	/* as a function that came, or came anew, asks for */
+void dispatch_containers_run (struct dispatch *d);
+void dispatch_containers_cool (void *dispatch);
+void dispatch_container_up (struct dispatch *d, struct worker *w);
+void dispatch_container_idle (struct worker *w);	/* its last call is over */
+void dispatch_container_lost (struct dispatch *d, struct worker *w);
+void dispatch_container_state (struct worker *w, enum container_state s, const char *text, void *dispatch);
+void dispatch_containers_tell (struct dispatch *d);			/* a new session: all of them */
+void dispatch_cold_result (const struct worker *w, zmq_msg_t *record);	/* says how long the container took to start */
+unsigned dispatch_busy (const struct dispatch *d);			/* workers with a task */
 
 /* dispatch_capacity.c */
 void dispatch_tell_capacity (struct dispatch *d);

@@ -19,6 +19,8 @@ static void worker_up (struct worker *w, void *arg)
 
 	w->blocking = 0;
 	d->no_worker_since_ms = 0;
+	if (w->container)
+		dispatch_container_up (d, w);
 	loop_defer_schedule (d->run);
 }
 
@@ -57,6 +59,8 @@ static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg
 		if (end - start < DISPATCH_STUCK_MS * INT64_C (1000000))
 			d->stuck = false;
 	}
+	if (t->cold && w->container)
+		dispatch_cold_result (w, record);
 	msg_result_stamp (zmq_msg_data (record), STAMP_MANAGER_RESULT, clock_real_ns ());
 	dispatch_deliver (d, &t->id, record);
 	if (t->worker && t->worker != w)
@@ -67,6 +71,8 @@ static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg
 		end_batch (d, w);
 		w->batch_size = 0;
 	}
+	if (w->container && !w->tasks.n)
+		dispatch_container_idle (w);
 	loop_defer_schedule (d->run);
 }
 
@@ -83,7 +89,7 @@ static void worker_returned (struct worker *w, const struct id *task, void *arg)
 		dispatch_give_back (d, t);
 	} else {
 		dispatch_leave_worker (t);
-		tasks_requeue (d->tasks, t, clock_now_ms ());
+		dispatch_place (d, t);
 	}
 	loop_defer_schedule (d->run);
 }
@@ -132,7 +138,7 @@ static void rescue (struct dispatch *d, struct worker *w, struct task *t, bool b
 	} else {
 		t->solo = true;
 		dispatch_leave_worker (t);
-		tasks_requeue (d->tasks, t, clock_now_ms ());
+		dispatch_place (d, t);
 	}
 }
 
@@ -149,6 +155,8 @@ static void worker_lost (struct worker *w, int status, void *arg)
 		head = false;
 	}
 	w->blocking = 0;
+	if (w->container)
+		dispatch_container_lost (d, w);
 	if (n)
 		log_info ("dispatch", "tasks of a lost worker dealt with", "n=%zu", n);
 	if (!loop_timer_pending (d->tick))
@@ -165,5 +173,5 @@ static void workers_stopped (void *arg)
 
 const struct workers_ops dispatch_workers_ops = {
 	.up = worker_up, .lost = worker_lost, .result = worker_result, .returned = worker_returned, .state = worker_state,
-	.missing = worker_missing, .stopped = workers_stopped,
+	.missing = worker_missing, .container = dispatch_container_state, .stopped = workers_stopped,
 };

@@ -4,6 +4,7 @@
  *     rooms       the directory: socket, work directories
  *     upstream    the session with the agent              workers   processes and their sessions
  *     dispatch    between the two: tasks.c, functions.c, results.c, prefetch.c, window.h
+ *     containers/ what the node offers to functions that want a container; pools.c, workers_container.c
  *
  * Life: dial the agent; with its WELCOME (which brings the limits) the workers are started; run until SIGTERM, drained, the end of
  * the node's time, or no agent for --orphan-timeout. Then workers are stopped, what has not begun goes back, BYE. */
@@ -24,6 +25,7 @@
 #include "common/loop.h"
 #include "common/spawn.h"
 #include "common/xmem.h"
+#include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/dispatch.h"
 #include "endpoint/manager/reach.h"
 #include "endpoint/manager/rooms.h"
@@ -39,6 +41,7 @@ struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
 	int64_t workers, parent_pid, time_left_s, retries_on_loss, heartbeat_ms, threshold_ms, orphan_timeout;
 	bool no_retry;
+	struct node_options containers;
 };
 
 struct manager {
@@ -50,8 +53,9 @@ struct manager {
 	struct upstream *up;
 	struct workers *workers;
 	struct loop_timer *orphan, *end_of_time, *stop_limit;
-	char node[256], worker_bin[PATH_MAX], dir[PATH_MAX];
+	char node[256], worker_bin[PATH_MAX + 64], bundle[PATH_MAX], dir[PATH_MAX];
 	bool own_dir;			/* made by us: goes with us */
+	struct node offer;		/* containers */
 	bool stopping;
 	int status;
 };
@@ -118,7 +122,8 @@ static void start_workers (struct manager *m, const struct msg_welcome *welcome)
 {
 	const struct options *o = m->o;
 	const struct workers_opts wo = {
-		.n = (unsigned) o->workers, .bin = m->worker_bin, .python = o->python ? o->python : "python3", .node = m->node,
+		.n = (unsigned) o->workers, .containers = m->offer.n ? (unsigned) o->containers.max : 0, .node_containers = &m->offer,
+		.bin = m->worker_bin, .python = o->python ? o->python : "python3", .node = m->node,
 		.log_level = o->log_level ? o->log_level : "info", .retries_on_kill = o->retries_on_kill,
 		.heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
 		.max_payload_bytes = welcome->max_payload_bytes, .max_result_bytes = welcome->max_result_bytes,
@@ -207,7 +212,7 @@ static int prepare (struct manager *m, struct err *err)
 {
 	const struct options *o = m->o;
 	const struct dispatch_opts d = {
-		.node = m->node, .retries_on_loss = (unsigned) o->retries_on_loss, .missing_ms = o->threshold_ms,
+		.containers = m->offer.n ? &m->offer : NULL, .node = m->node, .retries_on_loss = (unsigned) o->retries_on_loss, .missing_ms = o->threshold_ms,
 		.time_left_ms = o->time_left_s * 1000, .session = session, .empty = drained, .stopped = finished, .arg = m,
 	};
 
@@ -228,6 +233,7 @@ static int prepare (struct manager *m, struct err *err)
 static void tear_down (struct manager *m)
 {
 	workers_destroy (&m->workers, 0);
+	spawn_spare (NULL);
 	spawn_kill_strays ();
 	if (m->dispatch)
 		dispatch_connect (m->dispatch, NULL, NULL);
@@ -246,24 +252,51 @@ static void tear_down (struct manager *m)
 	loop_destroy (&m->loop);
 }
 
-/* The worker beside this program; as installed or as built. Else from PATH. */
-static void find_worker (struct manager *m)
+/* The directory of this program; "" when it cannot be told. */
+static void own_dir (char out[PATH_MAX])
 {
-	char self[PATH_MAX - 16];
-	ssize_t n = readlink ("/proc/self/exe", self, sizeof (self) - 1);
+	ssize_t n = readlink ("/proc/self/exe", out, PATH_MAX - 1);
 	char *slash;
 
+	out[n > 0 ? n : 0] = '\0';
+	if ((slash = strrchr (out, '/')))
+		*slash = '\0';
+}
+
+/* The worker beside this program, and its bundle; as installed or as built. Else the worker from PATH. */
+static void find_worker (struct manager *m)
+{
+	char dir[PATH_MAX], path[PATH_MAX + 64];
+
+	own_dir (dir);
 	snprintf (m->worker_bin, sizeof (m->worker_bin), "%s", m->o->worker_bin ? m->o->worker_bin : "weft-worker");
-	if (m->o->worker_bin || n <= 0)
-		return;
-	self[n] = '\0';
-	slash = strrchr (self, '/');
-	if (!slash)
-		return;
-	*slash = '\0';
-	snprintf (m->worker_bin, sizeof (m->worker_bin), "%s/weft-worker", self);
-	if (access (m->worker_bin, X_OK) < 0)
-		snprintf (m->worker_bin, sizeof (m->worker_bin), "weft-worker");
+	snprintf (path, sizeof (path), "%s/weft-worker", dir);
+	if (!m->o->worker_bin && access (path, X_OK) == 0)
+		snprintf (m->worker_bin, sizeof (m->worker_bin), "%s", path);
+	snprintf (path, sizeof (path), "%s/../lib/weft/bundle", dir);
+	if (!realpath (path, m->bundle)) {
+		snprintf (path, sizeof (path), "%s/../bundle", dir);
+		if (!realpath (path, m->bundle))
+			m->bundle[0] = '\0';
+	}
+}
+
+static void complete_containers (struct options *o, struct manager *m)
+{
+	struct node_options *c = &o->containers;
+
+	c->endpoint_id = o->endpoint_id;
+	if (!c->bundle && m->bundle[0])
+		c->bundle = m->bundle;
+	if (!c->max)
+		c->max = o->workers;
+	if (!c->warm_ms)
+		c->warm_ms = 300000;
+	if (!c->start_ms)
+		c->start_ms = 60000;
+	if (!c->pull_ms)
+		c->pull_ms = 600000;
+	setenv ("USER", "weft", 0);	/* ch-run does not start without */
 }
 
 /* Those that we may use: a batch system gives a job some of a node's. */
@@ -299,7 +332,8 @@ static int complete_options (struct options *o, struct manager *m, struct err *e
 	if (!o->orphan_timeout)
 		o->orphan_timeout = 30000;
 	find_worker (m);
-	return 0;
+	complete_containers (o, m);
+	return node_init (&m->offer, &o->containers, err);
 }
 
 static int run (void *opts, int argc, char **argv)
@@ -328,6 +362,7 @@ static int run (void *opts, int argc, char **argv)
 		log_err (LOG_ERROR, "main", "cannot start", &err);
 		m.status = 1;
 	} else {
+		spawn_spare (m.offer.n ? "conmon" : NULL);	/* podman's, which holds a container */
 		log_info ("main", "started", "endpoint=%s block=%s node=%s workers=%d", o->endpoint_id, o->block, m.node, (int) o->workers);
 		loop_run (m.loop);
 	}
@@ -356,6 +391,21 @@ static const struct cli_opt options[] = {
 	OPT ("heartbeat-ms", CLI_INT, heartbeat_ms, "N", 10, 3600000, "pause between heartbeats (default: 2000)"),
 	OPT ("threshold-ms", CLI_INT, threshold_ms, "N", 50, 3600000, "silence that ends a session (default: 10000)"),
 	OPT ("orphan-timeout", CLI_DURATION_MS, orphan_timeout, "TIME", 100, 86400000, "end after so long without the agent (default: 30s)"),
+	OPT ("containers", CLI_STRING, containers.runtimes, "LIST", 0, 0, "container runtimes that functions may use: " RUNTIME_NAMES),
+	OPT ("container-images", CLI_STRING, containers.images, "LIST", 0, 0, "patterns of the only images that may run (default: any)"),
+	OPT ("container-network", CLI_STRING, containers.network, "NAME", 0, 0,
+	     "network for functions that ask for one, as bridge or host (default: none may have it)"),
+	OPT ("container-no-pull", CLI_FLAG, containers.no_pull, NULL, 0, 0, "only images that are on the node"),
+	OPT ("max-containers", CLI_INT, containers.max, "N", 1, 4096, "containers at once, warm ones included (default: as many as workers)"),
+	OPT ("container-cpus", CLI_INT, containers.cpu_millis, "MILLI", 0, 4096000, "thousandths of a CPU of a container (0, the default: no limit)"),
+	OPT ("container-pids", CLI_INT, containers.pids, "N", 0, 65536, "processes and threads of a container (0, the default: no limit)"),
+	OPT ("container-memory", CLI_SIZE, containers.memory_bytes, "SIZE", 0, INT64_MAX,
+	     "memory of a container whose function does not say (default: no limit)"),
+	OPT ("container-max-memory", CLI_SIZE, containers.max_memory_bytes, "SIZE", 0, INT64_MAX, "most that a function may ask for (default: no bound)"),
+	OPT ("container-warm", CLI_DURATION_MS, containers.warm_ms, "TIME", 1, 604800000, "an idle container is kept so long (default: 5m)"),
+	OPT ("container-start", CLI_DURATION_MS, containers.start_ms, "TIME", 100, 3600000, "a container must be up after so long (default: 60s)"),
+	OPT ("container-pull", CLI_DURATION_MS, containers.pull_ms, "TIME", 100, 86400000, "an image must have come after so long (default: 10m)"),
+	OPT ("bundle", CLI_STRING, containers.bundle, "DIR", 0, 0, "the worker's bundle for containers (default: as installed or built)"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	CLI_END,
 };

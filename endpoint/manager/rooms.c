@@ -16,6 +16,7 @@
 #include "common/xmem.h"
 
 #define SOCKET_NAME "w.sock"
+#define RUN_NAME "run"
 
 struct rooms {
 	struct loop *loop;	/* borrowed */
@@ -23,6 +24,7 @@ struct rooms {
 	bool made;		/* by us: removed at the end, when empty */
 	char *short_dir;	/* under /tmp, NULL when dir is short enough */
 	char *socket;		/* "ipc://..." */
+	char *run;		/* of containers; NULL until rooms_open */
 	unsigned long old;	/* counts names */
 };
 
@@ -49,8 +51,10 @@ static bool is_ours (const char *name)
 {
 	const char *digits = strncmp (name, "old-", 4) == 0 ? name + 4 : name[0] == 'w' ? name + 1 : NULL;
 
-	if (strcmp (name, SOCKET_NAME) == 0)
+	if (strcmp (name, SOCKET_NAME) == 0 || strcmp (name, RUN_NAME) == 0)
 		return true;
+	if (name[0] == 'c')
+		return name[1] && strcmp (name + 1 + strspn (name + 1, "0123456789"), ".log") == 0;
 	return digits && *digits && digits[strspn (digits, "0123456789")] == '\0';
 }
 
@@ -111,7 +115,7 @@ static int place_socket (struct rooms *r, struct err *err)
 	struct sockaddr_un sa;
 	char name[] = "/tmp/weft-m-XXXXXX";
 
-	if (strlen (r->dir) + sizeof ("/" SOCKET_NAME) <= sizeof (sa.sun_path) - 1) {
+	if (strlen (r->dir) + sizeof ("/" RUN_NAME "/" SOCKET_NAME) <= sizeof (sa.sun_path) - 1) {
 		r->socket = xasprintf ("ipc://%s/" SOCKET_NAME, r->dir);
 		return 0;
 	}
@@ -152,6 +156,7 @@ void rooms_destroy (struct rooms **rp)
 	free (r->dir);
 	free (r->short_dir);
 	free (r->socket);
+	free (r->run);
 	free (r);
 	*rp = NULL;
 	errno = saved;
@@ -165,6 +170,20 @@ const char *rooms_dir (const struct rooms *r)
 const char *rooms_socket (const struct rooms *r)
 {
 	return r->socket;
+}
+
+const char *rooms_open (struct rooms *r, struct err *err)
+{
+	char *run = xasprintf ("%s/" RUN_NAME, r->short_dir ? r->short_dir : r->dir);
+
+	if ((mkdir (run, 0711) < 0 && errno != EEXIST) || chmod (run, 0711) < 0) {
+		err_errno (err, "making the directory %s", run);
+		free (run);
+		return NULL;
+	}
+	free (r->run);
+	r->run = run;
+	return run;
 }
 
 static void removed (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)

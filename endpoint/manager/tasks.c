@@ -214,6 +214,17 @@ void tasks_wait (struct tasks *ts, struct task *t, int64_t now_ms)
 	t->since_ms = now_ms;
 }
 
+void tasks_pool (struct tasks *ts, struct task *t, struct task_list *list, int64_t now_ms)
+{
+	(void) ts;
+	list_remove (t);
+	list_insert (list, t);
+	t->place = TASK_POOLED;
+	t->worker = NULL;
+	t->started = t->blocks = t->cold = false;
+	t->since_ms = now_ms;
+}
+
 int tasks_count_loss (struct task *t, unsigned limit)
 {
 	if (t->attempt >= limit || t->attempt == UINT8_MAX)

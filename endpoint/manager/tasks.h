@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tasks in hand: each with the frame it came in, until a RESULT for it exists or it was given back.
  *
- * A task stands in exactly one list: the queue (FIFO), those waiting for their function, or a worker's. The frame is kept
+ * A task stands in exactly one list: the queue (FIFO), those waiting for their function, those waiting for a container (a list for each
+ * pool, pools.h), or a worker's. The frame is kept
  * while a worker has it, so that the task can be given to another worker; workers get a second reference, not a copy. */
 #ifndef MANAGER_TASKS_H
 #define MANAGER_TASKS_H
@@ -13,7 +14,7 @@ struct tasks;
 
 struct task_list { struct task *head, *tail; size_t n; };
 
-enum task_place { TASK_QUEUED, TASK_WAITING, TASK_ASSIGNED };
+enum task_place { TASK_QUEUED, TASK_WAITING, TASK_POOLED, TASK_ASSIGNED };
 
 struct task {
 	struct id id, function;
@@ -25,6 +26,7 @@ struct task {
 	bool counted;			/* an attempt was counted here: not given back, the count would be lost */
 	bool started;			/* a worker reported it as running */
 	bool cancelled;			/* a CANCEL went to the worker */
+	bool cold;			/* it waited for its container to start: the result says how long that took */
 	bool blocks;			/* nothing is put behind it at its worker */
 	uint64_t seq;			/* order of arrival */
 	int64_t since_ms;		/* when it came to its present place */
@@ -51,6 +53,7 @@ size_t tasks_bytes (const struct tasks *ts);		/* of all frames */
 int tasks_assign (struct tasks *ts, struct task *t, struct worker *w, struct task_list *list, int64_t now_ms, zmq_msg_t *out);
 void tasks_requeue (struct tasks *ts, struct task *t, int64_t now_ms);	/* back to the queue, where it stood by its arrival */
 void tasks_wait (struct tasks *ts, struct task *t, int64_t now_ms);	/* for its function */
+void tasks_pool (struct tasks *ts, struct task *t, struct task_list *list, int64_t now_ms);	/* for a container, by arrival */
 /* One more loss: raises attempt; -1 and nothing changed when `limit` losses were counted already. */
 int tasks_count_loss (struct task *t, unsigned limit);
 void tasks_drop (struct tasks *ts, struct task **t);	/* it ended or was given back */

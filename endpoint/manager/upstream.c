@@ -232,6 +232,15 @@ void upstream_capacity (struct upstream *u, const struct msg_capacity *m)
 	send_encoded (u, WIRE_CAPACITY, &b);
 }
 
+void upstream_container (struct upstream *u, const struct msg_container_state *m)
+{
+	struct buf b;
+
+	buf_init (&b, 512);
+	msg_container_state_encode (&b, m);
+	send_encoded (u, WIRE_CONTAINER_STATE, &b);
+}
+
 void upstream_drain (struct upstream *u, bool begin, uint32_t grace_ms)
 {
 	const struct msg_drain m = { .start = begin, .grace_ms = grace_ms };

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See workers.h. Killing is the answer to every doubt about a worker: a process whose session ended is stopped, and its slot
  * is filled with a new one. What a dead worker's calls left running is adopted by us (subreaper) and killed too. */
-#include "endpoint/manager/workers.h"
+#include "endpoint/manager/workers_internal.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "common/clock.h"
@@ -18,21 +19,9 @@
 
 #define HELLO_DEADLINE_MS 30000
 #define LASTED_MS 10000		/* a worker that was up this long starts again without a pause */
-#define BACKOFF_MS 200
-#define BACKOFF_CAP_MS 10000
 #define BACKOFF_CAP_UP_MS 1000	/* of one that came up and died young: often its task's doing, and the others wait */
 #define SETTLE_MS 20		/* what a dead worker had sent is read meanwhile */
 #define LEAVE_GRACE_MS 1000
-
-struct workers {
-	struct loop *loop;		/* borrowed */
-	struct link *link;
-	struct workers_opts o;		/* strings borrowed */
-	struct worker *v;		/* o.n of them */
-	struct map *by_id;		/* processes that may say HELLO */
-	struct loop_defer *stopped;
-	bool draining, stopping;
-};
 
 static void start (struct worker *w);
 
@@ -50,8 +39,8 @@ static unsigned processes (const struct workers *ws)
 {
 	unsigned k, n = 0;
 
-	for (k = 0; k < ws->o.n; k++)
-		n += ws->v[k].state != WORKER_DOWN;
+	for (k = 0; k < workers_all (ws); k++)
+		n += ws->v[k].state != WORKER_DOWN && ws->v[k].state != WORKER_PREPARING;
 	return n;
 }
 
@@ -84,7 +73,7 @@ static int64_t restart_pause_ms (const struct worker *w)
 {
 	if (w->failures == 0 || (w->failures == 1 && w->up_since_ms))
 		return 0;
-	return clock_backoff_ms (w->failures - 1, BACKOFF_MS, w->up_since_ms ? BACKOFF_CAP_UP_MS : BACKOFF_CAP_MS);
+	return clock_backoff_ms (w->failures - 1, WORKERS_BACKOFF_MS, w->up_since_ms ? BACKOFF_CAP_UP_MS : WORKERS_BACKOFF_CAP_MS);
 }
 
 /* All that it sent has been read: now its tasks are lost. */
@@ -98,13 +87,15 @@ static void settle (struct worker *w)
 	clear_sets (w);
 	rooms_clear (ws->o.rooms, w->index);
 	ws->o.ops->lost (w, w->status, ws->o.arg);
+	if (w->container)
+		container_forget (w);
 	if (ws->stopping)
 		check_stopped (ws);
-	else if (!ws->draining)
+	else if (!ws->draining && w->index < ws->o.n)
 		loop_timer_start (w->timer, restart_pause_ms (w), false);
 }
 
-static void exited (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
+void workers_exited (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
 {
 	struct worker *w = arg;
 	struct workers *ws = w->all;
@@ -119,6 +110,8 @@ static void exited (struct spawn *s, pid_t pid, int status, const struct rusage 
 	if (!ws->stopping && !(status == 0 && w->tasks.n == 0))
 		log_warn ("workers", "worker ended", "worker=%s pid=%d how=%s tasks=%zu lasted_ms=%lld", id_text (&w->id, id), (int) pid,
 			  spawn_status_text (status, text), w->tasks.n, (long long) lasted);
+	if (w->container)
+		container_ended (w);
 	w->state = WORKER_EXITED;
 	spawn_kill_strays ();
 	loop_timer_stop (w->timer);
@@ -148,6 +141,7 @@ static void timer_fired (void *arg)
 		break;
 	case WORKER_UP:
 	case WORKER_LEAVING:
+	case WORKER_PREPARING:
 		break;
 	}
 }
@@ -186,7 +180,7 @@ static int spawn_worker (struct worker *w, struct err *err)
 		argv[n++] = ws->o.retries_on_kill;
 	}
 	argv[n] = NULL;
-	w->process = spawn_start (ws->loop, &o, exited, w, err);
+	w->process = spawn_start (ws->loop, &o, workers_exited, w, err);
 	free (dir);
 	return w->process ? 0 : -1;
 }
@@ -200,12 +194,17 @@ static void start (struct worker *w)
 	if (spawn_worker (w, &err) < 0) {
 		log_err (LOG_ERROR, "workers", "worker could not be started", &err);
 		w->failures++;
-		loop_timer_start (w->timer, clock_backoff_ms (w->failures - 1, BACKOFF_MS, BACKOFF_CAP_MS), false);
+		loop_timer_start (w->timer, clock_backoff_ms (w->failures - 1, WORKERS_BACKOFF_MS, WORKERS_BACKOFF_CAP_MS), false);
 		return;
 	}
-	w->state = WORKER_STARTING;
 	map_put (w->all->by_id, &w->id, w);
-	loop_timer_start (w->timer, HELLO_DEADLINE_MS, false);
+	workers_hello_deadline (w, HELLO_DEADLINE_MS);
+}
+
+void workers_hello_deadline (struct worker *w, int64_t ms)
+{
+	w->state = WORKER_STARTING;
+	loop_timer_start (w->timer, ms, false);
 }
 
 /* ---- sessions ---- */
@@ -220,7 +219,8 @@ static int on_hello (struct link_peer *peer, const struct msg_hello *hello, stru
 		return err_set (err, ERR_FORBIDDEN, FAULT_PEER, "only workers connect here");
 	if (!w || (w->state != WORKER_STARTING && w->state != WORKER_UP))
 		return err_set (err, ERR_FORBIDDEN, FAULT_PEER, "not a worker that was started here");
-	if (hello->pid && hello->pid != (uint32_t) spawn_pid (w->process))
+	/* inside a container the worker has another pid */
+	if (!w->container && hello->pid && hello->pid != (uint32_t) spawn_pid (w->process))
 		return err_set (err, ERR_FORBIDDEN, FAULT_PEER, "the worker of this id has another pid");
 	if (ws->o.max_payload_bytes)
 		welcome->max_payload_bytes = ws->o.max_payload_bytes;
@@ -414,12 +414,12 @@ void workers_drain (struct workers *ws, bool begin, uint32_t grace_ms)
 	unsigned k;
 
 	ws->draining = begin;
-	for (k = 0; k < ws->o.n; k++) {
+	for (k = 0; k < workers_all (ws); k++) {
 		struct worker *w = &ws->v[k];
 
 		if (w->peer)
 			send_drain (w, begin, grace_ms);
-		else if (!begin && w->state == WORKER_DOWN && !ws->stopping)
+		else if (!begin && w->state == WORKER_DOWN && !ws->stopping && k < ws->o.n)
 			loop_timer_start (w->timer, 0, false);
 	}
 }
@@ -428,15 +428,30 @@ void workers_drain (struct workers *ws, bool begin, uint32_t grace_ms)
 
 static int listen_for_workers (struct workers *ws, void *zctx, struct err *err)
 {
-	const char *address[] = { rooms_socket (ws->o.rooms), NULL };
+	const char *address[3] = { rooms_socket (ws->o.rooms) };
+	char *open_path = NULL, *open_address = NULL;
 	const struct link_opts lo = {
 		.name = "workers", .ops = &link_ops, .arg = ws,
 		.heartbeat_ms = ws->o.heartbeat_ms, .threshold_ms = ws->o.threshold_ms,
 		.max_payload_bytes = ws->o.max_payload_bytes, .max_result_bytes = ws->o.max_result_bytes,
-		.max_peers = ws->o.n * 2 + 16,
+		.max_peers = workers_all (ws) * 2 + 16,
 	};
 
+	if (ws->o.containers) {
+		if (!(ws->run_dir = rooms_open (ws->o.rooms, err)))
+			return -1;
+		open_path = xasprintf ("%s/w.sock", ws->run_dir);
+		open_address = xasprintf ("ipc://%s", open_path);
+		address[1] = address[0];	/* the last one is link_address */
+		address[0] = open_address;
+	}
 	ws->link = link_listen (ws->loop, zctx, address, &lo, err);
+	if (ws->link && open_path && chmod (open_path, 0666) < 0) {
+		err_errno (err, "opening the socket %s to containers", open_path);
+		link_destroy (&ws->link, 0);
+	}
+	free (open_path);
+	free (open_address);
 	return ws->link ? 0 : -1;
 }
 
@@ -449,8 +464,8 @@ struct workers *workers_create (struct loop *l, void *zctx, const struct workers
 	ws->o = *o;
 	ws->by_id = map_create ();
 	ws->stopped = loop_defer_create (l, run_stopped, ws);
-	ws->v = xcalloc (o->n, sizeof (*ws->v));
-	for (k = 0; k < o->n; k++) {
+	ws->v = xcalloc (workers_all (ws), sizeof (*ws->v));
+	for (k = 0; k < workers_all (ws); k++) {
 		ws->v[k].index = k;
 		ws->v[k].all = ws;
 		ws->v[k].functions = map_create ();
@@ -463,6 +478,8 @@ struct workers *workers_create (struct loop *l, void *zctx, const struct workers
 	}
 	for (k = 0; k < o->n; k++)
 		start (&ws->v[k]);
+	if (o->containers)
+		container_sweep (ws);
 	return ws;
 }
 
@@ -473,7 +490,7 @@ void workers_destroy (struct workers **wsp, int64_t linger_ms)
 
 	if (!ws)
 		return;
-	for (k = 0; k < ws->o.n; k++) {
+	for (k = 0; k < workers_all (ws); k++) {
 		struct worker *w = &ws->v[k];
 
 		if (w->peer)
@@ -481,10 +498,12 @@ void workers_destroy (struct workers **wsp, int64_t linger_ms)
 		if (w->process) {
 			spawn_kill (w->process, SIGKILL);
 			spawn_forget (&w->process);
+			container_abandon (w);
 		}
 		loop_timer_destroy (&w->timer);
 		map_destroy (&w->functions);
 		map_destroy (&w->wanted);
+		container_forget (w);
 	}
 	if (ws->link)
 		link_destroy (&ws->link, linger_ms);
@@ -506,6 +525,11 @@ unsigned workers_count (const struct workers *ws)
 	return ws->o.n;
 }
 
+unsigned workers_all (const struct workers *ws)
+{
+	return ws->o.n + ws->o.containers;
+}
+
 struct worker *workers_get (struct workers *ws, unsigned k)
 {
 	return &ws->v[k];
@@ -525,9 +549,13 @@ void workers_stop (struct workers *ws, int64_t grace_ms)
 	unsigned k;
 
 	ws->stopping = true;
-	for (k = 0; k < ws->o.n; k++) {
+	for (k = 0; k < workers_all (ws); k++) {
 		struct worker *w = &ws->v[k];
 
+		if (w->state == WORKER_PREPARING) {
+			map_del (ws->by_id, &w->id);
+			w->state = WORKER_DOWN;		/* what the runtime answers finds nobody */
+		}
 		if (w->state == WORKER_DOWN)
 			loop_timer_stop (w->timer);
 		else if (w->process)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker engines of this node: processes (started, watched, started again with back-off) and their sessions.
+/* The worker engines of this node: processes (started, watched, started again with back-off) and their sessions. Beside the bare ones
+ * there is room for some in containers, which are started for a pool (pools.h) and not again by themselves.
  *
  *     state            process  session  next
- *     WORKER_DOWN      no       no       STARTING when the back-off is over
+ *     WORKER_DOWN      no       no       STARTING when the back-off is over; PREPARING when a container is wanted
+ *     WORKER_PREPARING no       no       STARTING when the image is there; DOWN when it cannot be had
  *     WORKER_STARTING  yes      no       UP with its HELLO; killed when that does not come in time
  *     WORKER_UP        yes      yes      LEAVING when the session ends, EXITED when the process does
  *     WORKER_LEAVING   yes      no       EXITED: it is being stopped
@@ -13,16 +15,33 @@
 #define MANAGER_WORKERS_H
 #include <zmq.h>
 #include "common/loop.h"
+#include "endpoint/manager/containers/runtime.h"
 #include "endpoint/manager/tasks.h"
 #include "proto/msg_result.h"
 
-enum worker_state { WORKER_DOWN, WORKER_STARTING, WORKER_UP, WORKER_LEAVING, WORKER_EXITED };
+enum worker_state { WORKER_DOWN, WORKER_PREPARING, WORKER_STARTING, WORKER_UP, WORKER_LEAVING, WORKER_EXITED };
+enum container_state {	/* as in CONTAINER_STATE (SPEC.md, 3.3) */
+	CONTAINER_PULLING = 1, CONTAINER_STARTING, CONTAINER_WARM, CONTAINER_BUSY, CONTAINER_STOPPED, CONTAINER_FAILED,
+};
 
 struct link_peer;
 struct map;
+struct node;
+struct pool;
 struct rooms;
 struct spawn;
 struct workers;
+
+struct container {
+	const struct runtime *rt;
+	struct container_spec spec;	/* its image is `image` */
+	char *image, *name;		/* owned */
+	int64_t asked_ms, run_ms;	/* when it was wanted, and when `run` was called; monotonic */
+	int64_t pull_ms;		/* how long the image took to come; 0 = it was here */
+	enum container_state told;	/* to the agent, last */
+	bool image_fault;		/* it is the image that cannot be had */
+	char why[400];			/* it did not come up */
+};
 
 struct worker {
 	/* for all to read */
@@ -30,10 +49,15 @@ struct worker {
 	struct id id;			/* of the present process */
 	enum worker_state state;
 	struct link_peer *peer;		/* borrowed; NULL without session */
+	struct container *container;	/* owned; NULL: a bare one, or a free place for a container */
+	struct pool *pool;		/* of the container; borrowed */
+	uint64_t served;		/* tasks given to the container */
+	int64_t idle_since_ms;		/* of the container */
 	/* the dispatcher's */
 	struct task_list tasks;		/* given to it, oldest first: it runs them in this order */
 	unsigned blocking;		/* tasks in the list with `blocks` */
 	int64_t head_since_ns;		/* when the present head became it (monotonic) */
+	bool retire;			/* to be stopped when its call is over */
 	bool recalled;			/* workers_recall was called for what is behind this head */
 	struct id batch_function;	/* of the batch that it was given last */
 	unsigned batch_size;		/* inputs that this could have had; 0 = it was none */
@@ -58,11 +82,14 @@ struct workers_ops {
 	void (*returned) (struct worker *w, const struct id *task, void *arg);
 	void (*state) (struct worker *w, zmq_msg_t *record, const struct msg_task_state *m, void *arg);	/* record may be moved */
 	void (*missing) (struct worker *w, const struct id *function, void *arg);
+	void (*container) (struct worker *w, enum container_state s, const char *text, void *arg);
 	void (*stopped) (void *arg);	/* after workers_stop: no process is left */
 };
 
 struct workers_opts {
 	unsigned n;
+	unsigned containers;				/* at most; 0 = none */
+	const struct node *node_containers;		/* borrowed for life; with containers */
 	const char *bin, *python, *node, *log_level;	/* borrowed for life */
 	const char *retries_on_kill;			/* borrowed for life; NULL = not passed on */
 	int64_t heartbeat_ms, threshold_ms;		/* 0 = the link's */
@@ -77,9 +104,15 @@ struct workers *workers_create (struct loop *l, void *zctx, const struct workers
 void workers_destroy (struct workers **ws, int64_t linger_ms);
 void workers_set_limits (struct workers *ws, uint32_t max_payload_bytes, uint32_t max_result_bytes);	/* from the next session on */
 
-unsigned workers_count (const struct workers *ws);
-struct worker *workers_get (struct workers *ws, unsigned k);	/* borrowed */
+unsigned workers_count (const struct workers *ws);		/* bare ones */
+unsigned workers_all (const struct workers *ws);		/* and behind them those of containers */
+struct worker *workers_get (struct workers *ws, unsigned k);	/* k < workers_all; borrowed */
 unsigned workers_up (const struct workers *ws);
+
+/* For a pool; NULL: no place, or we are stopping. `lost` comes when it does not come up, container->why says why; the place is free
+ * again after that call. May call `lost` before it returns: do not touch the result then unless its state says so. */
+struct worker *workers_start_container (struct workers *ws, struct pool *pool, const struct runtime *rt, const struct container_spec *spec);
+void workers_retire (struct worker *w, const char *why);	/* stop an idle container; `lost` follows */
 
 /* The function once per session; record: a second reference is sent. */
 bool workers_has_function (const struct worker *w, const struct id *function);

@@ -26,6 +26,11 @@ void api_function_register (struct call *c);
 void api_function_list (struct call *c);
 void api_function_get (struct call *c);
 void api_function_delete (struct call *c);
+/* function_update.c */
+void api_function_update (struct call *c);
+/* containers.c */
+void api_container_register (struct call *c);
+void api_container_get (struct call *c);
 /* endpoints.c, presence.c */
 void api_endpoint_register (struct call *c);
 void api_endpoint_register_v2 (struct call *c);

@@ -101,6 +101,23 @@ static void check_code (struct check *k, struct registration *g)
 	}
 }
 
+/* container_uuid, as old SDKs have it: the image that was registered under it. */
+static void read_container_id (struct check *k, struct registry *r, json_t *body)
+{
+	struct reg_container row;
+	struct id id;
+	struct err err;
+
+	if (!check_id (k, body, "container_uuid", false, &id) || check_get (body, "container"))
+		return;
+	if (registry_container_get (r, &id, &row, &err) < 0) {
+		check_problem (k, "container_uuid", -1, "value_error", "%s", err.text);
+		return;
+	}
+	json_object_set_new (body, "container", json_pack ("{s:s, s:s}", "image", row.location, "type", row.type));
+	reg_container_fini (&row);
+}
+
 static void read_registration (struct check *k, struct registration *g, json_t *body)
 {
 	struct reg_function *f = &g->f;
@@ -120,6 +137,7 @@ static void read_registration (struct check *k, struct registration *g, json_t *
 	if (!(s = check_string (k, body, "entry", false, WIRE_MAX_TEXT, NULL)))
 		s = check_string (k, body, "entry_point", false, WIRE_MAX_TEXT, NULL); /* as old SDKs call it */
 	f->entry = text_or_null (s);
+	read_container_id (k, g->c->app->registry, body);
 	options_read (k, body, f->kind, &options);
 	f->container = options.image;
 	f->options = options.text;

@@ -107,6 +107,11 @@ int registry_functions (struct registry *r, const struct id *owner, const struct
 	return rc < 0 ? -1 : 0;
 }
 
+int registry_function_container (struct registry *r, const struct id *id, const char *image, const char *options, struct err *err)
+{
+	return sql_run (r, true, "function", err, "UPDATE functions SET container = ?, options = ? WHERE id = ?", "ttd", image, options, id);
+}
+
 int registry_function_remove (struct registry *r, const struct id *id, struct err *err)
 {
 	int rc = sql_begin (r, err);

@@ -65,6 +65,19 @@ int registry_functions (struct registry *r, const struct id *owner, const struct
 			struct err *err);
 int registry_function_remove (struct registry *r, const struct id *id, struct err *err);
 
+/* Its container: image (NULL = none) and options (NULL = none). */
+int registry_function_container (struct registry *r, const struct id *id, const char *image, const char *options, struct err *err);
+
+/* ---- container_rows.c */
+struct reg_container {
+	struct id id, owner;
+	char *name, *description, *type, *location;
+	int64_t created_ms;
+};
+void reg_container_fini (struct reg_container *c);
+int registry_container_add (struct registry *r, const struct reg_container *c, struct err *err);
+int registry_container_get (struct registry *r, const struct id *id, struct reg_container *out, struct err *err);
+
 /* ---- endpoint_rows.c */
 struct reg_endpoint {
 	struct id id, owner;

@@ -40,8 +40,8 @@ def welcome(epoch, heartbeat_ms, threshold_ms):
                                    "max_payload_bytes": 10 << 20, "max_result_bytes": 10 << 20, "pid": os.getpid()})
 
 
-def function(ident, code, entry, kind=PYTHON, container=""):
-    return wire.encode("FUNCTION", {"kind": kind, "id": ident, "code": code, "entry": entry, "container": container})
+def function(ident, code, entry, kind=PYTHON, container="", **options):
+    return wire.encode("FUNCTION", dict(options, kind=kind, id=ident, code=code, entry=entry, container=container))
 
 
 def function_id(f):
@@ -114,6 +114,7 @@ class Agent:
         self.functions = {}
         self.results, self.copies, self.returned, self.states, self.missing = {}, [], [], [], []
         self.capacity, self.capacities, self.byes, self.rejects, self.drains = None, [], [], [], []
+        self.containers, self.container_log = {}, []     # id -> its last state; all of them
 
     def close(self):
         self.sock.close()
@@ -161,6 +162,11 @@ class Agent:
         elif kind == CAPACITY:
             self.capacity = capacity_of(records[0])
             self.capacities.append(self.capacity)
+        elif kind == CONTAINER_STATE:
+            for r in records:
+                c = wire.decode("CONTAINER_STATE", r)
+                self.containers[c["id"]] = c
+                self.container_log.append(c)
         elif kind == DRAIN:
             self.drains.append(wire.decode("DRAIN", records[0]))
         elif kind == BYE:

@@ -199,6 +199,55 @@ def options():
                                                                    "batch": {"max": 2}}), 422, "SEMANTICALLY_INVALID")
 
 
+def container_rules():
+    """PATCH of a container; images by id, as old SDKs have them; what an endpoint does not offer is refused at submit."""
+    def record(f):
+        return wire.decode("FUNCTION", raw("GET", "weft:fn:{%s}" % f))
+    e = endpoint("hears of changes")
+    f = function(container={"image": "debian:12", "pids": 64})
+    a = svc.request("PATCH", "/v3/functions/" + f, {"container": {"image": "debian:13", "replicas": 3}})
+    doc, rec = svc.get("/v2/functions/" + f).json, record(f)
+    check("patched, and the rest stays", a.status == 200 and doc["container"] == {"image": "debian:13", "pids": 64, "replicas": 3} and
+          (rec["container"], rec["max_pids"], rec["replicas"]) == (b"debian:13", 64, 3), (a, doc, rec))
+    wait_for(lambda: any(x[1][1] == b"function" for x in raw("XRANGE", "weft:ep:{%s}:control" % e, "-", "+")), what="the forwarders hear of it")
+    svc.request("PATCH", "/v3/functions/" + f, {"container": {"replicas": 0}})
+    check("replicas given up", record(f)["replicas"] == 0 and record(f)["container"] == b"debian:13", record(f))
+    error("patch of the code", svc.request("PATCH", "/v3/functions/" + f, {"function_code": "x"}), 422, "SEMANTICALLY_INVALID")
+    error("patch of nothing", svc.request("PATCH", "/v3/functions/" + f, {}), 422, "SEMANTICALLY_INVALID")
+    error("patch with a wrong type", svc.request("PATCH", "/v3/functions/" + f, {"container": {"type": "lxc"}}), 422, "SEMANTICALLY_INVALID")
+    error("patch by another one", svc.request("PATCH", "/v3/functions/" + f, {"container": "x"}, token=bob), 403, "FUNCTION_ACCESS_FORBIDDEN")
+    error("patch of what is not there", svc.request("PATCH", "/v3/functions/" + str(uuid.uuid4()), {"container": "x"}), 404, "FUNCTION_NOT_FOUND")
+
+    a = svc.post("/v2/containers", {"name": "py", "description": None, "type": "singularity", "location": "/images/py.sif"})
+    c = a.json.get("container_id")
+    check("container registered", a.status == 200 and is_uuid(c), a)
+    got = svc.get("/v2/containers/%s/singularity" % c).json["container"]
+    check("and shown", (got["container_uuid"], got["location"], got["type"], got["build_status"]) == (c, "/images/py.sif", "singularity", "provided"), got)
+    error("container type", svc.post("/v2/containers", {"name": "x", "type": "lxc", "location": "x"}), 422, "SEMANTICALLY_INVALID")
+    error("no such container", svc.get("/v2/containers/%s/docker" % uuid.uuid4()), 404, "CONTAINER_NOT_FOUND")
+    a = svc.post("/v2/functions", {"function_name": "f", "function_code": "410\n01\nx", "entry_point": "f", "container_uuid": c})
+    rec = record(a.json["function_uuid"])
+    check("container_uuid of a function", rec["container"] == b"/images/py.sif" and rec["container_type"] == b"singularity", rec)
+    error("container_uuid that is unknown", svc.post("/v2/functions", {"function_name": "f", "function_code": "410\n01\nx",
+                                                                       "container_uuid": str(uuid.uuid4())}), 422, "SEMANTICALLY_INVALID")
+
+    def submit(fn, ep):
+        return svc.post("/v3/endpoints/%s/submit" % ep, {"tasks": {fn: ["x"]}})
+    none = endpoint("none", metadata={"containers": [], "container_network": False})
+    some = endpoint("some", metadata={"containers": ["docker", "apptainer"], "container_network": False, "container_images": ["debian:*"]})
+    silent = endpoint("says nothing")
+    for what, box, ep, words in (("no containers there", "debian:12", none, ["debian:12", "no containers"]),
+                                 ("another runtime", {"image": "debian:12", "type": "podman"}, some, ["podman", "docker, apptainer"]),
+                                 ("network", {"image": "debian:12", "network": True}, some, ["network"]),
+                                 ("image", "alpine:3", some, ["alpine:3", "debian:*"])):
+        a = submit(function(container=box), ep)
+        error("refused at submit: " + what, a, 422, "SEMANTICALLY_INVALID")
+        check("and named: " + what, all(w in a.json["reason"] for w in words), a)
+    check("taken: what is offered", submit(function(container={"image": "debian:12", "type": "docker"}), some).status == 200)
+    check("taken: an endpoint that says nothing refuses by itself", submit(function(container="alpine:3"), silent).status == 200)
+    check("taken: no container wanted", submit(function(), none).status == 200)
+
+
 def functions():
     a = svc.post("/v3/functions", {"function_name": 5, "kind": "cobol", "limits": {"x": 1}, "public": "yes", "shared_with": ["nobody"]})
     error("many problems at once", a, 422, "SEMANTICALLY_INVALID")
@@ -213,6 +262,7 @@ def functions():
     error("kind python without entry", svc.post("/v3/functions", {"function_name": "f", "function_code": "x", "kind": "python"}), 422, "SEMANTICALLY_INVALID")
     function('{"argv": ["/bin/echo"]}', kind="command")
     options()
+    container_rules()
     error("a command that is none", svc.post("/v3/functions", {"function_name": "f", "function_code": "{}", "kind": "command"}), 422, "SEMANTICALLY_INVALID")
     error("too much code", svc.post("/v3/functions", {"function_name": "f", "function_code": "x" * 70000}), 413, "FUNCTION_TOO_LARGE")
     old = svc.post("/v2/functions", {"function_name": "f", "function_code": "c", "metadata": {"sdk_version": "2.22"}, "container_uuid": None, "entry_point": "e"})
@@ -708,7 +758,7 @@ def audit():
     import sqlite3
     db = sqlite3.connect(svc.sets["registry.path"])
     want = {"function.register", "function.delete", "endpoint.register", "endpoint.update", "endpoint.lock", "endpoint.delete", "endpoint.allow",
-            "endpoint.disallow", "task.submit", "task.cancel", "token.grant"}
+            "endpoint.disallow", "task.submit", "task.cancel", "token.grant", "function.update", "container.register"}
     missing = set(want)
 
     def written():  # a few times a second

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Podman, as root and rootless. Rootless, the user is mapped to itself inside: neither root there, nor a stranger to the work
+ * directory. Limits need control groups v2 there; on v1 podman says so and goes on without. */
+#include "endpoint/manager/containers/runtime.h"
+
+static void run (struct args *a, const struct container_spec *s, const struct container_place *p)
+{
+	static const char *const rootless[] = { "--read-only-tmpfs=false", "--userns=keep-id", NULL };
+	static const char *const rootful[] = { "--read-only-tmpfs=false", NULL };
+	struct container_spec bare = *s;
+
+	if (!p->limits)
+		bare.memory_bytes = bare.cpu_millis = bare.pids = 0;
+	oci_run (a, "podman", &bare, p, p->root ? rootful : rootless);
+}
+
+static void exists (struct args *a, const char *image)
+{
+	oci_image (a, "podman", "exists", image);
+}
+
+static void pull (struct args *a, const char *image)
+{
+	oci_image (a, "podman", "pull", image);
+}
+
+static void remove_ (struct args *a, const char *name)
+{
+	oci_remove (a, "podman", name);
+}
+
+static void list (struct args *a, const char *endpoint)
+{
+	oci_list (a, "podman", endpoint);
+}
+
+static void version (struct args *a)
+{
+	args_add (a, "podman");
+	args_add (a, "info");
+	args_add (a, "--format={{.Version.Version}}");
+}
+
+const struct runtime runtime_podman = {
+	.name = "podman", .program = "podman", .help = "Podman, as root or rootless", .base = "/weft", .stays = true, .limits = true,
+	.of_user = true,
+	.run = run, .exists = exists, .pull = pull, .remove = remove_, .list = list, .version = version,
+	.trouble = "rootless it needs newuidmap (package uidmap), a range for this user in /etc/subuid and /etc/subgid, and a runtime (crun or runc)",
+};

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See offers.h. */
+#include "service/offers.h"
+#include <fnmatch.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+json_t *offers_read (const char *metadata)
+{
+	json_t *all = metadata && strstr (metadata, "\"containers\"") ? json_loads (metadata, 0, NULL) : NULL, *o = NULL;
+
+	if (json_is_array (json_object_get (all, "containers"))) {
+		o = json_object ();
+		json_object_set (o, "containers", json_object_get (all, "containers"));
+		json_object_set (o, "network", json_object_get (all, "container_network"));
+		json_object_set (o, "images", json_object_get (all, "container_images"));
+	}
+	json_decref (all);
+	return o;
+}
+
+/* The list's texts, with commas. */
+static const char *words (const json_t *list, char *out, size_t room)
+{
+	size_t i, n = 0;
+	json_t *v;
+
+	out[0] = 0;
+	json_array_foreach (list, i, v)
+		if (n < room && json_is_string (v))
+			n += (size_t) snprintf (out + n, room - n, "%s%s", i ? ", " : "", json_string_value (v));
+	return out;
+}
+
+static bool has (const json_t *list, const char *name)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach (list, i, v)
+		if (json_is_string (v) && strcmp (json_string_value (v), name) == 0)
+			return true;
+	return false;
+}
+
+static bool matches (const json_t *patterns, const char *image)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach (patterns, i, v)
+		if (json_is_string (v) && fnmatch (json_string_value (v), image, 0) == 0)
+			return true;
+	return false;
+}
+
+int offers_check (const json_t *offers, const char *image, const char *options, struct err *err)
+{
+	const json_t *list = json_object_get (offers, "containers"), *images = json_object_get (offers, "images");
+	json_t *all, *c;
+	const char *type;
+	char text[256];
+	int rc = 0;
+
+	if (!image || !offers)
+		return 0;
+	if (!json_array_size (list))
+		return err_set (err, ERR_INVALID, FAULT_USER, "the function wants the container %.150s; this endpoint runs no containers", image);
+	all = options ? json_loads (options, 0, NULL) : NULL;
+	c = json_object_get (all, "container");
+	type = json_string_value (json_object_get (c, "type"));
+	if (type && !has (list, type))
+		rc = err_set (err, ERR_INVALID, FAULT_USER, "the function wants a container of type %s; this endpoint offers: %s", type,
+			      words (list, text, sizeof (text)));
+	else if (json_is_true (json_object_get (c, "network")) && !json_is_true (json_object_get (offers, "network")))
+		rc = err_set (err, ERR_INVALID, FAULT_USER, "the function's container asks for network; this endpoint offers containers without (%s)",
+			      words (list, text, sizeof (text)));
+	else if (json_array_size (images) && !matches (images, image))
+		rc = err_set (err, ERR_INVALID, FAULT_USER, "image %.120s is not permitted on this endpoint, which offers: %s", image,
+			      words (images, text, sizeof (text)));
+	json_decref (all);
+	return rc;
+}
