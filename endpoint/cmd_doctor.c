@@ -62,7 +62,7 @@ static void say (struct doctor *d, int level, const char *what, const char *fmt,
 
 static void check_modes (struct doctor *d)
 {
-	const char *const dirs[] = { d->p->dir, d->p->run, d->p->logs, d->p->spool };
+	const char *const dirs[] = { d->p->dir, d->p->run, d->p->logs, d->p->spool, d->p->memo };
 	struct stat st;
 	struct keys k;
 	struct err err;
