@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 try:
     import zmq
     import wire
+    from relay import Relay
     if not shutil.which("redis-server"):
         raise ImportError("no redis-server")
 except ImportError as e:
@@ -116,7 +117,7 @@ class Endpoint:
         self.key, self.id, self.instance = key or rig.key, ident or rig.id, uuid.uuid4().int & (2 ** 63 - 1)
         self.sock, self.epoch, self.major, self.seq = None, 0, 2, 0
         self.tasks, self.acks, self.functions, self.log, self.cancels, self.reject, self.bye = [], [], {}, [], [], None, None
-        self.drains = []
+        self.drains, self.beats = [], 0
         self.dial()
         if up:
             self.until(lambda: self.epoch, 10, "WELCOME")
@@ -188,6 +189,7 @@ class Endpoint:
             return
         assert head["epoch"] == self.epoch, (kind, head)
         head, recs = wire.decode_message(frames)
+        self.beats += kind == "HEARTBEAT"
         for i, r in enumerate(recs):
             if kind == "TASK":
                 self.log.append(("task", r["task"]))
@@ -829,6 +831,47 @@ def redis_killed_while_results_come():
         e.until(lambda: set(more) <= set(e.ids()), 10, "new tasks after the restart")
         e.results(more)
         all_ended(g, more, e=e)
+
+
+@test
+def cut_off_from_redis_alone():
+    """Its session stays, what it holds is bounded, and whoever reads Redis sees that it has not been heard of."""
+    with Rig(start=False) as g:
+        relay = Relay(lambda: g.redis.path)
+        relay.start()
+        g.sets = ["redis.url=redis://127.0.0.1:%d" % relay.port, "limits.unstored_bytes=4MiB", "lease=30s"]
+        p = g.start()
+
+        def rss():
+            return int(open("/proc/%d/statm" % p.pid).read().split()[1]) * 4096
+        sent = g.submit(600)
+        e = g.endpoint()
+        e.got(600)
+        wait(lambda: (e.pump(), b"seen" in g.hash())[1], 10, "the endpoint was seen")
+        before, seen, beats = rss(), int(g.hash()[b"seen"]), e.beats
+        relay.set_cut(True)
+        for t in sent:                       # 60 MB, a message each: far more than it may hold
+            e.results([t], result=b"r" * 100000)
+            e.pump(0)
+        e.calm(8000)                         # longer than the session's threshold
+        grown = rss() - before
+        print("    grown by %.1f MiB" % (grown / (1 << 20)))
+        assert grown < (96 << 20 if "asan" in BUILD else 32 << 20), grown
+        assert e.bye is None and e.reject is None and e.beats > beats + 5, "the session must stay"
+        assert int(g.hash()[b"seen"]) <= seen + 5000 and time.time() * 1000 - seen > 7000, "nothing may say that it was seen since"
+        assert sum(g.state(t) == b"5" for t in sent) < 100, "the wire is not cut"
+        relay.set_cut(False)
+
+        def stored():
+            left = set(sent) - set(e.acks)
+            if left and time.monotonic() - stored.again > 2:    # what was refused meanwhile
+                e.results(sorted(left)[:50], result=b"r" * 100000)
+                stored.again = time.monotonic()
+            return not left
+        stored.again = time.monotonic()
+        e.until(stored, 60, "all results are stored")
+        all_ended(g, sent, e=e)
+        assert len(g.result(sent[-1])["result"]) == 100000 and int(g.hash()[b"seen"]) > seen + 7000
 
 
 @test

@@ -18,6 +18,7 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from relay import Relay  # noqa: E402
 from e2e import Report, descendants, gather, ok, processes, register, role, submit, wait_for  # noqa: E402
 
 LEASE_S = 1.0
@@ -56,7 +57,7 @@ class Hosts:
         self.redis_url = "unix://" + sock
         self.spawn("redis", os.path.join(self.bin, "weft"), "__tie", me, "redis-server", "--port", "0", "--unixsocket", sock, "--dir", self.state, "--save", "")
         wait_for(lambda: os.path.exists(sock), 10, "redis")
-        conf = self.file("service.yaml", "listen: 127.0.0.1:%d\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\nauth:\n  token_file: %s/token\n"
+        conf = self.file("service.yaml", "listen: 127.0.0.1:%d\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\nauth:\n  token_file: %s/token\nendpoint:\n  stale: 4s\n"
                          % (port, self.redis_url, self.state, self.state))
         self.spawn("service", os.path.join(self.bin, "weft"), "__tie", me, os.path.join(self.bin, "weft-service"), "run", "--config", conf)
         wait_for(lambda: self.get("/readyz") == 200 and os.path.exists(self.state + "/token"), 20, "service")
@@ -77,9 +78,9 @@ class Hosts:
             return False
         wait_for(online, 30, "endpoint")
 
-    def supervisor(self, name):
+    def supervisor(self, name, redis_url=None):
         return self.spawn(name, os.path.join(self.bin, "weft"), "__tie", str(os.getpid()), os.path.join(self.bin, "weft-forwarder"), "supervise",
-                          "--set", "redis.url=" + self.redis_url, "--set", "lease=%gs" % LEASE_S, "--set", "heartbeat.period=500ms")
+                          "--set", "redis.url=" + (redis_url or self.redis_url), "--set", "lease=%gs" % LEASE_S, "--set", "heartbeat.period=500ms")
 
     def get(self, path):
         try:
@@ -117,7 +118,7 @@ class Hosts:
 
     def stop(self):
         mine = {}
-        for name in ("endpoint", "host-a", "host-b", "host-c", "host-d", "service", "redis"):
+        for name in ("endpoint", "host-a", "host-b", "host-c", "host-d", "host-e", "service", "redis"):
             p = self.procs.get(name)
             if p is None:
                 continue
@@ -225,6 +226,35 @@ def deleted(report, h):
     report.check("a deleted endpoint has no forwarder", gone, h.serving())
 
 
+def cut_off(report, h):
+    """The only host that serves is cut off from Redis: the service says offline, and nothing is lost."""
+    name, = h.serving()
+    relay = Relay(lambda: h.redis_url[len("unix://"):])
+    relay.start()
+    h.supervisor("host-e", "redis://127.0.0.1:%d" % relay.port)
+    h.procs[name].terminate()
+    wait_for(lambda: h.serving() == ["host-e"], 20, "the host behind the wire serves")
+
+    def status():
+        return ok(h.http("GET", "/v2/endpoints/%s/status" % h.endpoint))["status"]
+    wait_for(lambda: status() == "online", 20, "online")
+    fn = register(h, SOURCE, "work")
+    log = os.path.join(h.state, "ran")
+    ids = submit(h, fn, [{"args": [i, log]} for i in range(200)])[0]
+    relay.set_cut(True)
+    ids += submit(h, fn, [{"args": [i, log]} for i in range(200, 230)])[0]
+    try:
+        off = wait_for(lambda: status() == "offline", 20, "offline")
+    except TimeoutError:
+        off = False
+    report.check("a forwarder that is cut off from Redis: its endpoint is shown as offline", off, status())
+    relay.set_cut(False)
+    docs = gather(h, ids, 60)
+    wrong = [(t, docs.get(t)) for i, t in enumerate(ids) if docs.get(t, {}).get("result") != str(i * 3)]
+    report.check("and when it is back each task has its result", not wrong, (len(wrong), wrong[:2]))
+    report.check("and it is online", wait_for(lambda: status() == "online", 20, "online"))
+
+
 def deleted_while_nobody_serves(report, h):
     """The endpoint is deleted, with tasks in its queue, when every supervisor is dead: the next one ends them."""
     name, = h.serving()
@@ -248,7 +278,7 @@ def run():
     report, h = Report(), Hosts(a.build)
     try:
         h.start()
-        for t in (lease, killed, stopped, deleted_while_nobody_serves, deleted):
+        for t in (lease, killed, stopped, cut_off, deleted_while_nobody_serves, deleted):
             t(report, h)
     except Exception:
         report.check("failover", False, traceback.format_exc())

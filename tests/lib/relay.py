@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A wire that tests cut."""
+import select
+import socket
+import subprocess
+import threading
+
+
+def reach(target):
+    if not isinstance(target, str):
+        return socket.create_connection(target, timeout=1)
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(1)
+    s.connect(target)
+    return s
+
+
+class Relay(threading.Thread):
+    """A wire that can be cut and healed: a TCP relay. target(), asked at each connection, is a (host, port) or the path of a Unix socket."""
+
+    def __init__(self, target):
+        super().__init__(daemon=True)
+        self.target, self.cut, self.pairs = target, False, []
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+
+    def set_cut(self, cut):
+        self.cut = cut      # bytes stop in both directions; connections stay, as when a cable is pulled
+
+    def run(self):
+        while True:
+            socks = [self.sock] + ([] if self.cut else [s for p in self.pairs for s in p])
+            for s in select.select(socks, [], [], 0.1)[0]:
+                if s is self.sock:
+                    self.accept()
+                else:
+                    self.relay(s)
+
+    def accept(self):
+        a, _ = self.sock.accept()
+        try:
+            b = reach(self.target())
+        except (OSError, LookupError, ValueError, subprocess.SubprocessError):     # Redis or the forwarder is down: so is the wire
+            a.close()
+            return
+        for s in (a, b):
+            s.settimeout(5)
+            if s.family != socket.AF_UNIX:
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.pairs.append((a, b))
+
+    def relay(self, s):
+        pair = next((p for p in self.pairs if s in p), None)
+        if pair is None:
+            return
+        other = pair[1] if s is pair[0] else pair[0]
+        try:
+            data = s.recv(262144)
+            if data:
+                other.sendall(data)
+                return
+        except OSError:
+            pass
+        for x in pair:
+            x.close()
+        self.pairs.remove(pair)
