@@ -251,7 +251,8 @@ const struct cli_cmd cmds_up[] = {
 	{ "up", "[OPTIONS]",
 	  "Start a whole fabric on this machine: Redis, service, forwarder and a local endpoint.\n"
 	  "Everything lives in the state directory and ends with Ctrl-C, or `weft down` when detached. What was queued goes on\n"
-	  "with the next start.\n"
+	  "with the next start. Its Redis writes to disk each second (appendonly yes, appendfsync everysec): a power failure may lose the\n"
+	  "last second or two. weft-service(8), DURABILITY, tells what to set where that matters.\n"
 	  "\n"
 	  "  weft up --detach && export $(weft env)",
 	  up_opts, sizeof (struct opts), 0, 0, cmd_up },
