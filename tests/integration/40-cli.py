@@ -73,7 +73,7 @@ def taken_port(report, f):
     try:
         r = f.weft("up", "--detach", "--state", state, "--port", f.url.rsplit(":", 1)[1], check=False)
         report.check("up on the port of another fabric says so", r.returncode == 1 and "in use" in r.stderr, r.stdout + r.stderr)
-        report.check("and leaves nothing running", not any(state in " ".join(argv) for _, argv in processes().values()))
+        report.check("and leaves nothing running", wait_for(lambda: not any(state in " ".join(argv) for _, argv in processes().values()), 20, "its end"))
     finally:
         shutil.rmtree(state, ignore_errors=True)
 
