@@ -20,7 +20,7 @@
 struct opts {
 	struct api_opts api;
 	const char *endpoint, *status, *function, *cursor, *input, *map;
-	int64_t time_limit_ms, memory_limit_bytes, timeout_ms, limit, repeat;
+	int64_t time_limit_ms, expected_ms, memory_limit_bytes, timeout_ms, limit, repeat;
 	bool stdin_, trace, no_wait, fresh;
 };
 #define AT(f) offsetof (struct opts, f)
@@ -111,6 +111,8 @@ static json_t *limits_of (const struct opts *o)
 	json_t *l = json_object ();
 	if (o->time_limit_ms)
 		json_object_set_new (l, "time_limit_s", json_real ((double)o->time_limit_ms / 1000));
+	if (o->expected_ms)
+		json_object_set_new (l, "expected_s", json_real ((double)o->expected_ms / 1000));
 	if (o->memory_limit_bytes)
 		json_object_set_new (l, "memory_limit_bytes", json_integer (o->memory_limit_bytes));
 	return l;
@@ -424,6 +426,7 @@ static int cmd_trace (void *op, int argc, char **argv)
 	{ "map", 'm', CLI_STRING, AT (map), "FILE", 0, 0, "one task per line of the file" }, \
 	{ "repeat", 0, CLI_INT, AT (repeat), "N", 1, 100000, "submit each payload N times" }, \
 	{ "time-limit", 0, CLI_DURATION_MS, AT (time_limit_ms), "TIME", 0, 0, "longest run of each task, like 30s" }, \
+	{ "expected", 0, CLI_DURATION_MS, AT (expected_ms), "TIME", 0, 0, "how long each may take: not started on nodes that end before" }, \
 	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of each task, like 512MiB" }, \
 	{ "fresh", 0, CLI_FLAG, AT (fresh), NULL, 0, 0, "run it, even where an earlier result of a memoised function is known" }
 #define TIMEOUT_OPT \

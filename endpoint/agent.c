@@ -463,6 +463,11 @@ static bool block_connected (const char *block, void *arg)
 	return dispatch_block_connected (((struct agent *) arg)->dispatch, block);
 }
 
+static bool block_ending (const char *block, void *arg)
+{
+	return dispatch_block_ending (((struct agent *) arg)->dispatch, block);
+}
+
 static void blocks_changed (void *arg)
 {
 	struct agent *a = arg;
@@ -480,7 +485,7 @@ static void blocks_changed (void *arg)
 
 static const struct blocks_ops block_calls = {
 	.argv = block_argv, .tasks = tasks_in_hand, .idle_ms = block_idle_ms, .releasing = block_releasing, .lost = block_lost,
-	.connected = block_connected, .changed = blocks_changed,
+	.connected = block_connected, .ending = block_ending, .changed = blocks_changed,
 };
 
 static void tasks_waiting (void *arg)
@@ -538,7 +543,7 @@ static int make_storage (struct agent *a, struct err *err)
 	};
 	struct dispatch_opts d = {
 		.routing = (enum route_mode) c->routing, .function_cache_bytes = (size_t) c->function_cache_bytes,
-		.allowed_functions = &c->allowed_functions, .retries_on_loss = c->retries_on_loss, .hold_ms = c->threshold_ms,
+		.allowed_functions = &c->allowed_functions, .longest_ms = config_longest_ms (c), .retries_on_loss = c->retries_on_loss, .hold_ms = c->threshold_ms,
 		.max_tasks = c->queue_max_tasks, .max_bytes = c->queue_max_bytes, .max_unspooled_bytes = c->spool_max_unspooled_bytes,
 		.node = a->host, .tasks_waiting = tasks_waiting, .manager_up = manager_up, .block_words = block_words, .arg = a,
 	};

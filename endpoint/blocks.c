@@ -234,6 +234,7 @@ static void look (struct blocks *b, struct scale_input *in)
 	for (struct block *k = b->list; k; k = k->next) {
 		in->blocks += k->state != BLOCK_STOPPING;
 		in->idle_blocks += is_idle (b, k);
+		in->ending += k->state == BLOCK_UP && b->o.ops->ending && b->o.ops->ending (k->id, b->o.arg);
 	}
 	in->tasks = b->o.ops->tasks (b->o.arg);
 	in->started = b->started;

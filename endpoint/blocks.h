@@ -23,6 +23,8 @@ struct blocks_ops {
 	int64_t (*tasks) (void *arg);			/* in hand */
 	/* Is a manager of it connected? May be NULL: nobody asks. */
 	bool (*connected) (const char *block, void *arg);
+	/* Of no use to tasks that wait: near its end. May be NULL. */
+	bool (*ending) (const char *block, void *arg);
 	/* Idle for how long (ms), -1 = it has work or no manager yet. */
 	int64_t (*idle_ms) (const char *block, void *arg);
 	/* It is about to be released: give its managers nothing more. */

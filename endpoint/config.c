@@ -258,6 +258,15 @@ bool config_over_tcp (const struct config *c)
 	return c->manager_transport == CONFIG_TCP || (c->manager_transport == CONFIG_AUTO && !config_provider (c)->local);
 }
 
+int64_t config_longest_ms (const struct config *c)
+{
+	const struct provider *p = config_provider (c);
+	int64_t whole = p->walltime_s ? p->walltime_s (config_of_provider (c, p)) * 1000 : 0;
+
+	/* a manager drains a minute, or a tenth of its time, before the end */
+	return whole - (whole / 10 < MIN_MS ? whole / 10 : MIN_MS);
+}
+
 bool config_workers_known (const struct config *c)
 {
 	const struct provider *p = config_provider (c);

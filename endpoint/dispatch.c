@@ -248,6 +248,21 @@ bool dispatch_block_connected (const struct dispatch *d, const char *block)
 	return false;
 }
 
+bool dispatch_block_ending (const struct dispatch *d, const char *block)
+{
+	int64_t now = clock_now_ms ();
+	bool any = false;
+
+	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m; m = m->next) {
+		if (strcmp (m->block, block) != 0)
+			continue;
+		any = true;
+		if (!m->draining && !(d->need_ms && m->node.ends_ms && m->node.ends_ms - now <= (int64_t) d->need_ms))
+			return false;
+	}
+	return any;
+}
+
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block)
 {
 	int64_t now = clock_now_ms (), idle = -1;

@@ -26,6 +26,7 @@ struct dispatch_opts {
 	enum route_mode routing;
 	size_t function_cache_bytes;
 	const struct conf_list *allowed_functions;
+	int64_t longest_ms;			/* no block is there for longer: tasks expected to take more are refused; 0 = any */
 	int64_t retries_on_loss, hold_ms;	/* hold_ms: how long a task waits for its function */
 	int64_t max_tasks, max_bytes, max_unspooled_bytes;
 	const char *node;			/* for results made here */
@@ -53,6 +54,8 @@ void dispatch_flush (struct dispatch *d);		/* spool and send what is gathered, n
 void dispatch_block_releasing (struct dispatch *d, const char *block);
 void dispatch_block_lost (struct dispatch *d, const char *block, const char *why);
 bool dispatch_block_connected (const struct dispatch *d, const char *block);	/* a manager of it is */
+/* It is of no use to tasks that wait: its managers drain, or none of those that wait for time fits into what it has left. */
+bool dispatch_block_ending (const struct dispatch *d, const char *block);
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block);
 void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks, const char *why_waiting);	/* for CAPACITY */
 

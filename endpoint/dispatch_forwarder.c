@@ -53,6 +53,16 @@ static void refuse_function (struct dispatch *d, struct queue_task *t)
 	dispatch_end_task (d, t, STATUS_FAILED, ERR_FORBIDDEN, FAULT_USER, text);
 }
 
+static void refuse_length (struct dispatch *d, struct queue_task *t)
+{
+	char text[200];
+
+	snprintf (text, sizeof (text), "the task is expected to take %u s, and no node of this endpoint takes tasks for longer than %lld s",
+		  t->expected_ms / 1000, (long long) (d->o.longest_ms / 1000));
+	d->st.refused++;
+	dispatch_end_task (d, t, STATUS_FAILED, ERR_LIMIT, FAULT_USER, text);
+}
+
 static bool over_window (const struct dispatch *d, size_t bytes)
 {
 	/* a forwarder that sends twice what it may is broken; until then late changes of the window are tolerated */
@@ -86,6 +96,8 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	d->st.received++;
 	if (d->allowed && !map_get (d->allowed, &function))
 		refuse_function (d, t);
+	else if (d->o.longest_ms && t->expected_ms > d->o.longest_ms)
+		refuse_length (d, t);
 	else
 		dispatch_memo_ask (d, t);
 	dispatch_work_later (d);

@@ -31,6 +31,7 @@ struct dispatch {
 	size_t unreported;			/* tasks whose state the forwarder has not heard of yet */
 	size_t wanted;				/* managers' wishes for functions that we lack too */
 	int64_t tick_n, asked_ms;
+	uint32_t need_ms;			/* the shortest of the tasks that found no manager with time enough; 0 = none */
 	unsigned drained_for;			/* dispatch_drain_for, bits */
 	bool had_managers, draining;
 	unsigned blocks, pending_blocks;

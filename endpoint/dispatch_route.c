@@ -79,6 +79,8 @@ void dispatch_route (struct dispatch *d)
 		if (!n && time_short) {
 			/* nobody has the time left that it needs; others behind it may be shorter */
 			queue_hold (d->queue, t, 0, now);
+			if (!d->need_ms || t->expected_ms < d->need_ms)
+				d->need_ms = t->expected_ms;
 			continue;
 		}
 		if (!n)

@@ -54,6 +54,7 @@ static void look_at_held (struct dispatch *d)
 		else if (t->deadline_ms && ask)
 			dispatch_ask_function (d, &t->function);
 	}
+	d->need_ms = 0;	/* tried again now, and held again if it must be */
 	if (queue_held (d->queue)->n) {
 		queue_release_held (d->queue, now);
 		dispatch_work_later (d);

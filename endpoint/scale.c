@@ -30,6 +30,9 @@ int64_t scale_decide (const struct scale_limits *l, const struct scale_input *in
 	if (want < floor_blocks)
 		want = floor_blocks;
 	want = at_most (want, l->max_blocks);
+	/* what is near its end is replaced before it ends, as far as there may be more */
+	if (in->tasks > 0 && want > in->blocks - in->ending && in->blocks < l->max_blocks)
+		return at_most (want - (in->blocks - in->ending), l->max_blocks - in->blocks);
 	if (want > in->blocks)
 		return want - in->blocks;
 	/* released one by one: those that have work are not idle, and what is idle waited long enough */

@@ -16,6 +16,7 @@ struct scale_input {
 	int64_t tasks;			/* in hand: waiting and with managers */
 	int64_t blocks;			/* active: pending, starting and running, not those that are being released */
 	int64_t idle_blocks;		/* of them idle for idle_timeout_ms or longer */
+	int64_t ending;			/* of them near their end: no capacity for what waits, but blocks all the same */
 	bool started;			/* init_blocks were up, and none was lost since */
 };
 /* > 0: start so many; < 0: release so many idle ones; 0: leave it. */

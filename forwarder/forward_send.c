@@ -111,7 +111,7 @@ void forward_try_later (struct forward *f, int64_t ms)
 int forward_build_frame (struct hand_task *t, const struct layout_queued *q, const char *payload, size_t n)
 {
 	struct msg_task m = { .task = q->task, .function = q->function, .time_limit_ms = q->time_limit_ms,
-			      .memory_limit_bytes = q->memory_limit_bytes, .max_result_bytes = q->max_result_bytes,
+			      .expected_ms = q->expected_s * 1000u, .memory_limit_bytes = q->memory_limit_bytes, .max_result_bytes = q->max_result_bytes,
 			      .flags = (uint8_t)((q->payload_is_json ? TASK_JSON : 0) | (q->fresh ? TASK_FRESH : 0)) };
 	struct buf b;
 	m.stamps[STAMP_RECEIVED] = q->received_ns;

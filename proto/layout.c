@@ -116,7 +116,7 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 	wire_w8 (&w, RECORD_VERSION);
 	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0) |
 				(q->fresh ? FLAG_FRESH : 0)));
-	wire_w16 (&w, 0);
+	wire_w16 (&w, q->expected_s);
 	wire_wid (&w, &q->task);
 	wire_wid (&w, &q->function);
 	wire_w64 (&w, (uint64_t) q->received_ns);
@@ -136,7 +136,7 @@ int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, stru
 		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, not %d", version, RECORD_VERSION);
 	if (n < QUEUED_FIXED)
 		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes, at least %d", n, QUEUED_FIXED);
-	wire_get_u16 (&r);
+	q->expected_s = wire_get_u16 (&r);
 	wire_get_id (&r, &q->task);
 	wire_get_id (&r, &q->function);
 	q->received_ns = wire_get_i64 (&r);

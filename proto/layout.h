@@ -28,6 +28,7 @@ struct layout_queued {
 	int64_t received_ns, queued_ns;
 	uint32_t time_limit_ms, max_result_bytes, payload_bytes;
 	uint64_t memory_limit_bytes;
+	uint16_t expected_s;		/* 0 = unknown; 65535 = so long or longer */
 	bool payload_apart, payload_is_json, fresh;	/* fresh: no earlier result */
 	struct wire_str payload;	/* empty when apart */
 };

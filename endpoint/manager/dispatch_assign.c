@@ -121,6 +121,12 @@ void dispatch_send_batch (struct dispatch *d, struct task *t, struct worker *w, 
 	w->batch_seen = 0;
 }
 
+/* It stood behind others: by now the node's time may be too short for it. */
+static bool too_late (const struct dispatch *d, const struct task *t, int64_t now_ns)
+{
+	return d->ends_at_ms && t->expected_ms && d->ends_at_ms - now_ns / 1000000 <= (int64_t) t->expected_ms;
+}
+
 /* Returns false when the head of the queue has to wait for a worker. */
 static bool assign_head (struct dispatch *d, int64_t now_ns)
 {
@@ -129,6 +135,10 @@ static bool assign_head (struct dispatch *d, int64_t now_ns)
 	unsigned size, depth = t->solo ? 0 : prefetch_depth (d->prefetch, &t->function);
 	struct worker *w = NULL;
 
+	if (too_late (d, t, now_ns) && !t->counted) {
+		dispatch_give_back (d, t);
+		return true;
+	}
 	if (!f) {
 		dispatch_await_function (d, t);
 		return true;

@@ -108,6 +108,7 @@ struct task *tasks_add (struct tasks *ts, zmq_msg_t *frame, const struct msg_tas
 	t = xcalloc (1, sizeof (*t));
 	t->id = m->task;
 	t->function = m->function;
+	t->expected_ms = m->expected_ms;
 	t->attempt = m->attempt;
 	t->since_ms = now_ms;
 	t->seq = ++ts->seq;

@@ -28,6 +28,7 @@ struct task {
 	bool cancelled;			/* a CANCEL went to the worker */
 	bool cold;			/* it waited for its container to start: the result says how long that took */
 	bool blocks;			/* nothing is put behind it at its worker */
+	uint32_t expected_ms;		/* as its submitter thinks; 0 = unknown */
 	uint64_t seq;			/* order of arrival */
 	int64_t since_ms;		/* when it came to its present place */
 	struct worker *worker;		/* borrowed; NULL unless assigned */

@@ -888,6 +888,11 @@ void batch_destroy (void *self)
 	free (b);
 }
 
+int64_t batch_walltime_s (const void *conf)
+{
+	return ((const struct batch_conf *) conf)->walltime_s;
+}
+
 /* ---- without a job ------------------------------------------------------------------------------------------ */
 
 void batch_describe (const struct batch_system *s, const void *conf, const struct provider_block *pb, struct buf *out)

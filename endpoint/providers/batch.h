@@ -111,6 +111,7 @@ void batch_poll (void *self);
 void batch_cancel (void *self, const char *block_id, int64_t grace_ms);
 void batch_job_text (void *self, const char *block_id, struct buf *out);
 const char *batch_trouble (void *self);
+int64_t batch_walltime_s (const void *conf);
 void batch_describe (const struct batch_system *s, const void *conf, const struct provider_block *b, struct buf *out);
 void batch_doctor (const struct batch_system *s, const void *conf, const struct provider_block *b, struct buf *out);	/* batch_doctor.c */
 void batch_args_free (struct batch_args *a);

@@ -52,6 +52,8 @@ struct provider {
 	const char *(*trouble) (void *self);
 	/* Optional: refuses what the table cannot; c: the provider's config struct. */
 	int (*check) (const void *conf, unsigned nodes, struct err *err);
+	/* Optional: how long a block is there, in seconds; 0 = for ever. */
+	int64_t (*walltime_s) (const void *conf);
 	/* Optional: workers of a node, where workers_per_node does not say; 0 = not known either. */
 	unsigned (*workers) (const void *conf);
 	/* Optional, for `doctor`: what it needs of this host, one after the other; may block. Adds lines "level|check|text". */

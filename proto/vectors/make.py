@@ -513,12 +513,12 @@ def layout():
     f.bad("payload over the limit", k, meta(n=128 * MIB + 1), "TOO_LARGE")
     k = "QUEUED"
 
-    def queued(version=1, flags=0, payload=b"[1]", n=None, reserved=0):
-        return (u8(version) + u8(flags) + u16(reserved) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1]) + u32(30000) + u64(1 << 30)
+    def queued(version=1, flags=0, payload=b"[1]", n=None, expected=0):
+        return (u8(version) + u8(flags) + u16(expected) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1]) + u32(30000) + u64(1 << 30)
                 + u32(MIB) + u32(len(payload) if n is None else n) + payload)
 
-    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False):
-        return {"task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000,
+    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False, expected=0):
+        return {"expected_s": expected, "task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000,
                 "memory_limit_bytes": 1 << 30, "max_result_bytes": MIB, "payload_bytes": len(payload) if n is None else n,
                 "payload_apart": apart, "payload_is_json": is_json, "fresh": fresh, "payload": data(payload)}
     f.good("inline", k, queued(), qfields())
@@ -527,7 +527,8 @@ def layout():
     f.good("apart", k, queued(flags=1, payload=b"", n=MIB), qfields(apart=True, payload=b"", n=MIB))
     f.good("no payload", k, queued(payload=b""), qfields(payload=b""))
     f.good("at the inline limit", k, queued(payload=b"p" * 16384), qfields(payload=b"p" * 16384))
-    f.good("reserved bytes and flags are ignored", k, queued(flags=0xf0, reserved=1), qfields(), canonical=False)
+    f.good("reserved bytes and flags are ignored", k, queued(flags=0xf0, expected=1), qfields(expected=1), canonical=False)
+    f.good("with the time that it is expected to take", k, queued(expected=65535), qfields(expected=65535))
     f.bad("empty", k, b"")
     f.bad("fixed part cut", k, queued()[:71])
     f.bad("a byte shorter", k, queued()[:-1])

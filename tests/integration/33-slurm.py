@@ -11,7 +11,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from cluster import Endpoint, result  # noqa: E402
-from e2e import Fabric, gather, main, register, task, wait_for  # noqa: E402
+from e2e import Fabric, gather, main, register, submit, task, wait_for  # noqa: E402
 
 WHERE = "import os\ndef where(x):\n    return os.environ.get('SLURM_JOB_ID'), os.environ.get('WEFT_TOKEN')\n"
 DOWN = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
@@ -285,5 +285,22 @@ def sites(report, f):
     report.check("the example of docs/providers/slurm.md is good", "#SBATCH --account=chem-lab" in text, text)
 
 
-main(__doc__, [sites, in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
+def stated_durations(report, f):
+    """No task starts on a block that ends before the time that the task says it needs; another block is started for it."""
+    with Slurm(f, report, "durations", provider__slurm__walltime="1m", scaling__max_blocks=2) as ep:
+        ep.well(ep.tasks())
+        began, first = time.monotonic(), ep.job()["id"]
+        answer = submit(f, ep.fn, [{"args": [0]}], wait=10, endpoint=ep.id, limits={"expected_s": 200})
+        doc = task(f, answer[0][0])
+        ep.check("what no block can do is refused, with both times", doc["status"] == "failed" and "200 s" in doc["exception"] and "54 s" in doc["exception"],
+                 doc)
+        wait_for(lambda: time.monotonic() - began > 12, 20, "the block older")
+        ids = submit(f, ep.fn, [{"args": [0]}], endpoint=ep.id, limits={"expected_s": 50})[0]
+        short = ep.well(ep.tasks())
+        ep.check("a short task goes to the old block", short[0][0] == first, short)
+        where = ep.well(ids)
+        ep.check("one of 50 s to a new one", where and where[0][0] != first, where)
+
+
+main(__doc__, [sites, stated_durations, in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
                budget, cancel_again, failing_script, doctor], lambda build: Fabric(build, workers=1))

@@ -391,7 +391,8 @@ def decode_meta(raw):
 def encode_queued(d):
     apart = bool(d.get("payload_apart"))
     payload = b"" if apart else to_bytes(d.get("payload", b""))
-    return QUEUED.pack(1, (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (8 if d.get("fresh") else 0), 0, id_bytes(d["task"]), id_bytes(d["function"]),
+    return QUEUED.pack(1, (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (8 if d.get("fresh") else 0),
+                       d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
                        d.get("received_ns", 0), d.get("queued_ns", 0), d.get("time_limit_ms", 0), d.get("memory_limit_bytes", 0),
                        d.get("max_result_bytes", 0), d["payload_bytes"] if apart else len(payload)) + payload
 
@@ -401,13 +402,13 @@ def decode_queued(raw):
         raise Malformed("VERSION", "queue record version")
     if len(raw) < QUEUED.size:
         raise Malformed("INVALID", "queue record")
-    version, flags, _, task, function, received, queued, limit, memory, max_result, n = QUEUED.unpack_from(raw)
+    version, flags, expected, task, function, received, queued, limit, memory, max_result, n = QUEUED.unpack_from(raw)
     if n > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
     apart, payload = bool(flags & 1), bytes(raw[QUEUED.size:])
     if len(payload) != (0 if apart else n):
         raise Malformed("INVALID", "queue record payload")
-    return {"task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
+    return {"expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
             "memory_limit_bytes": memory, "max_result_bytes": max_result, "payload_bytes": n, "payload_apart": apart,
             "payload_is_json": bool(flags & 2), "fresh": bool(flags & 8), "payload": payload}
 

@@ -216,16 +216,18 @@ class Client:
     # ---- tasks
 
     def submit(self, endpoint_id, function_id, payloads, wait=0.0, task_group_id=None, time_limit_s=None,
-               memory_limit_bytes=None, idempotency_key=None, memoize=True):
+               memory_limit_bytes=None, idempotency_key=None, memoize=True, expected_s=None):
         """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task.
 
-        memoize: False refuses results of earlier calls."""
+        memoize: False refuses results of earlier calls. expected_s: how long it may take; it is not started on nodes whose time ends before."""
         body = {"tasks": {str(function_id): list(payloads)}, "create_queue": False}
         limits = {}
         if time_limit_s is not None:
             limits["time_limit_s"] = time_limit_s
         if memory_limit_bytes is not None:
             limits["memory_limit_bytes"] = memory_limit_bytes
+        if expected_s is not None:
+            limits["expected_s"] = expected_s
         if limits:
             body["limits"] = limits
         if not memoize:

@@ -341,6 +341,7 @@ static void queued_f (json_t *j, const union any *u)
 	const struct layout_queued *m = &u->queued;
 	ID (task), ID (function), INT (received_ns), INT (queued_ns), INT (time_limit_ms), INT (memory_limit_bytes);
 	INT (max_result_bytes), INT (payload_bytes), BOOL (payload_apart), BOOL (payload_is_json), BOOL (fresh), BYTES (payload);
+	INT (expected_s);
 }
 static int done_d (union any *u, const void *p, size_t n, struct err *e) { return layout_done_decode (&u->done, p, n, e); }
 static void done_e (struct buf *b, const union any *u, int major) /* store.lua writes these */
