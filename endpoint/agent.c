@@ -543,7 +543,8 @@ static int make_storage (struct agent *a, struct err *err)
 	};
 	struct dispatch_opts d = {
 		.routing = (enum route_mode) c->routing, .function_cache_bytes = (size_t) c->function_cache_bytes,
-		.allowed_functions = &c->allowed_functions, .longest_ms = config_longest_ms (c), .retries_on_loss = c->retries_on_loss, .hold_ms = c->threshold_ms,
+		.allowed_functions = &c->allowed_functions,
+		.longest_ms = config_longest_ms (c), .retries_on_loss = c->retries_on_loss, .hold_ms = c->threshold_ms,
 		.max_tasks = c->queue_max_tasks, .max_bytes = c->queue_max_bytes, .max_unspooled_bytes = c->spool_max_unspooled_bytes,
 		.node = a->host, .tasks_waiting = tasks_waiting, .manager_up = manager_up, .block_words = block_words, .arg = a,
 	};

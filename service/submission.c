@@ -390,8 +390,8 @@ static void encode (struct op *o, const struct submission_task *t, int64_t now, 
 				 .payload_apart = apart };
 	struct layout_queued q = { .task = t->task, .function = t->function, .received_ns = o->received_ns, .queued_ns = now,
 				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
-				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes, .expected_s = o->s.limits.expected_s,
-				   .payload_apart = apart, .payload_is_json = t->is_json, .fresh = o->s.fresh };
+				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
+				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_is_json = t->is_json, .fresh = o->s.fresh };
 	size_t at = b->len;
 
 	if (!apart)

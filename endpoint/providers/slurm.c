@@ -4,7 +4,6 @@
 #include "endpoint/providers/batch.h"
 #include "endpoint/providers/slurm.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -111,20 +110,6 @@ static void slurm_submit (const void *conf, const struct batch_job *j, struct ba
 	batch_arg (a, "%s", j->script);
 }
 
-/* "123" or "123;cluster", maybe after lines of a site's own plugin. */
-static int slurm_submitted (const char *out, char id[BATCH_ID_MAX])
-{
-	for (const char *p = out; *p; p += strcspn (p, "\n"), p += *p == '\n') {
-		size_t n = strspn (p, "0123456789");
-		if (n && n < 20 && (p[n] == '\n' || p[n] == ';' || !p[n])) {
-			memcpy (id, p, n);
-			id[n] = 0;
-			return 0;
-		}
-	}
-	return -1;
-}
-
 static void cluster (const struct slurm_conf *c, struct batch_args *a)
 {
 	if (c->clusters && *c->clusters)
@@ -144,48 +129,6 @@ static void slurm_status (const void *conf, const char *const *ids, size_t n, st
 	cluster (conf, a);
 }
 
-/* n-1 separators; the last field may hold more of them. */
-static bool split (char *line, char **field, int n)
-{
-	for (int i = 0; i < n; i++) {
-		field[i] = line;
-		if (i == n - 1)
-			return true;
-		if (!(line = strchr (line, '|')))
-			return false;
-		*line++ = 0;
-	}
-	return false;
-}
-
-static int each_line (char *out, int fields, void (*each) (char **field, batch_row_f *cb, void *arg), batch_row_f *cb, void *arg)
-{
-	char *field[8], *save = NULL;
-	int bad = 0, good = 0;
-
-	for (char *line = strtok_r (out, "\n", &save); line; line = strtok_r (NULL, "\n", &save)) {
-		if (strncmp (line, "CLUSTER:", 8) == 0)
-			continue;
-		if (!isdigit ((unsigned char) *line) || !split (line, field, fields)) {
-			bad++;
-			continue;
-		}
-		good++;
-		each (field, cb, arg);
-	}
-	return bad && !good ? -1 : 0;
-}
-
-static void queue_line (char **f, batch_row_f *cb, void *arg)
-{
-	cb (&(struct batch_row) { .id = f[0], .name = f[1], .state = f[2], .nodes = f[3], .reason = f[4] }, arg);
-}
-
-int slurm_rows (char *out, batch_row_f *cb, void *arg)
-{
-	return each_line (out, 5, queue_line, cb, arg);
-}
-
 static void slurm_history (const void *conf, const char *const *ids, size_t n, struct batch_args *a)
 {
 	struct buf list;
@@ -201,20 +144,6 @@ static void slurm_history (const void *conf, const char *const *ids, size_t n, s
 	batch_arg (a, "--jobs=%s", (const char *) list.data);
 	cluster (conf, a);
 	buf_fini (&list);
-}
-
-static void history_line (char **f, batch_row_f *cb, void *arg)
-{
-	char reason[64] = "";
-
-	if (strcmp (f[4], "0:0") != 0)
-		snprintf (reason, sizeof (reason), "exit code %.40s", f[4]);
-	cb (&(struct batch_row) { .id = f[0], .name = f[1], .state = f[2], .nodes = strcmp (f[3], "None assigned") ? f[3] : "", .reason = reason }, arg);
-}
-
-int slurm_history_rows (char *out, batch_row_f *cb, void *arg)
-{
-	return each_line (out, 5, history_line, cb, arg);
 }
 
 static void slurm_cancel (const void *conf, const char *const *ids, size_t n, struct batch_args *a)

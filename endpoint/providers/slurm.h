@@ -11,6 +11,8 @@ struct slurm_conf {
 	bool exclusive;
 };
 extern const struct batch_system slurm_system;
+/* slurm_squeue.c */
+int slurm_submitted (const char *out, char id[BATCH_ID_MAX]);
 int slurm_rows (char *out, batch_row_f *cb, void *arg);
 int slurm_history_rows (char *out, batch_row_f *cb, void *arg);
 

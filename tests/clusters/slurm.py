@@ -2,76 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slurm, the real one: four nodes and two partitions on this host, started by tests/testbed/slurm. No task is lost, no job is left."""
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
-from cluster import Endpoint, free_ports, result  # noqa: E402
+from cluster import Endpoint, result  # noqa: E402
 from e2e import Fabric, Report, gather, main, register, task, wait_for  # noqa: E402
+from slurm_bed import Cluster, missing  # noqa: E402
 
-BED = os.path.join(ROOT, "tests", "testbed", "slurm")
 WHERE = ("import os, time\n"
          "def where(seconds):\n"
          "    time.sleep(seconds)\n"
          "    return [os.environ.get('SLURM_JOB_ID'), os.environ.get('SLURMD_NODENAME')]\n")
-
-
-def missing():
-    """Why the cluster cannot run here, or None."""
-    for program in ("slurmctld", "slurmd", "munged", "sbatch", "ip"):
-        if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-            return "%s is not installed: packaging/install-deps --clusters" % program
-    return None if os.geteuid() == 0 else "slurmd needs root"
-
-
-class Cluster:
-    def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="weft-slurm-")
-        self.env = dict(os.environ, SLURM_PORT=str(free_ports(6)), SLURM_CONF=os.path.join(self.dir, "slurm.conf"))
-        os.environ["SLURM_CONF"] = self.env["SLURM_CONF"]       # for our agents
-
-    def bed(self, *args):
-        r = subprocess.run([BED, args[0], self.dir] + list(args[1:]), env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           stdin=subprocess.DEVNULL, universal_newlines=True, timeout=120)
-        if r.returncode:
-            raise RuntimeError("tests/testbed/slurm %s: %s" % (" ".join(args), r.stdout))
-
-    def run(self, *argv):
-        r = subprocess.run(argv, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
-        if r.returncode:
-            raise RuntimeError("%s: %s" % (" ".join(argv), r.stderr))
-        return r.stdout
-
-    def jobs(self, states="PD,CF,R,S,CG"):
-        """id -> (state, nodes, reason)"""
-        out = {}
-        for line in self.run("squeue", "-h", "-t", states, "-o", "%A|%T|%N|%r").splitlines():
-            j = line.split("|", 3)
-            out[j[0]] = tuple(j[1:])
-        return out
-
-    def running(self):
-        return [j for j, s in self.jobs("R").items()]
-
-    def saved(self, ids):
-        """Are these jobs in what the controller would read after a crash?"""
-        try:
-            with open(os.path.join(self.dir, "state", "job_state"), "rb") as f:
-                state = f.read()
-        except OSError:
-            return False
-        names = dict(line.split("|") for line in self.run("squeue", "-h", "-o", "%A|%j").splitlines())
-        return all(names.get(i, "gone").encode() in state for i in ids)
-
-    def close(self):
-        try:
-            self.bed("down")
-        finally:
-            shutil.rmtree(self.dir, ignore_errors=True)
 
 
 CLUSTER = None
