@@ -256,13 +256,21 @@ static void recall_behind (struct dispatch *d)
 	}
 }
 
+/* What waits to go with others in the next call is not stuck. */
+static bool takes_batches (struct dispatch *d, const struct task *t)
+{
+	const struct function *f = functions_get (d->functions, &t->function);
+
+	return f && (f->fn.flags & FUNCTION_BATCH);
+}
+
 static void check_stuck (struct dispatch *d, const struct load *l, int64_t now_ms)
 {
 	const struct task *head = tasks_queue_head (d->tasks);
 
 	if (d->stuck && l->idle)
 		d->stuck = false;
-	if (head && !d->batch_inputs && l->up && !l->idle && !l->fresh && now_ms - head->since_ms > DISPATCH_STUCK_MS) {
+	if (head && !takes_batches (d, head) && l->up && !l->idle && !l->fresh && now_ms - head->since_ms > DISPATCH_STUCK_MS) {
 		d->stuck = true;
 		dispatch_give_back_queue (d, false);
 	}
