@@ -465,6 +465,16 @@ void kubeblock_pods_sweep (struct kubeblock *b)
 	look (b);
 }
 
+/* Generation 1 is without pods, 2 is scaled by us. */
+static void note_scale (struct kubeblock *b, const json_t *d)
+{
+	json_int_t now = json_integer_value (kubeapi_get (d, "spec", "replicas", NULL));
+
+	if (json_integer_value (kubeapi_get (d, "metadata", "generation", NULL)) > 2 && now != (json_int_t) b->pods_wanted)
+		snprintf (b->refused, sizeof (b->refused), "somebody else has scaled its Deployment to %lld pods, %u were asked for", (long long) now,
+			  b->pods_wanted);
+}
+
 void kubeblock_deployment (struct kubeblock *b, const json_t *d, bool deleted)
 {
 	if (!is_ours (b, d))
@@ -477,6 +487,8 @@ void kubeblock_deployment (struct kubeblock *b, const json_t *d, bool deleted)
 		look (b);
 	} else {
 		kubepod_deployment (d, b->refused);
+		if (!*b->refused)
+			note_scale (b, d);
 		look (b);
 	}
 }

@@ -82,15 +82,16 @@ static bool check_server (struct doctor *d)
 	json_t *j;
 	int status = ask (d, "GET", "/version", NULL, &j);
 	const char *version = kubeapi_text (j, "gitVersion");
+	bool there = *version;
 
-	if (*version)
+	if (there)
 		say (d, "ok", "kubernetes", "%s answers: %s; as %s; namespace %s", d->access.server, version, d->access.source, d->namespace_);
 	else if (!status)
 		say (d, "fail", "kubernetes", "%s; is the API server up, and can it be reached from here? (%s)", why (d), d->access.source);
 	else
 		say (d, "fail", "kubernetes", "%s: %s", d->access.server, why (d));
 	json_decref (j);
-	return *version;
+	return there;
 }
 
 static const struct { const char *group, *resource, *subresource, *verbs; bool needed; } rights[] = {

@@ -219,6 +219,12 @@ class KubeApi:
                 else:
                     self.remove(k, n, other)
 
+    def scale(self, ns, name, replicas):
+        d = self.objects[("deployments", ns, name)]
+        d["spec"]["replicas"] = replicas
+        d["metadata"]["generation"] = d["metadata"].get("generation", 1) + 1
+        self._event("MODIFIED", "deployments", d)
+
     def delete_pod(self, pod):
         if "deletionTimestamp" not in pod["metadata"]:
             pod["metadata"]["deletionTimestamp"] = "2026-11-21T07:23:04Z"
@@ -382,9 +388,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "PATCH":
             if self.headers.get("Content-Type") != "application/merge-patch+json":
                 return self.fail(415, "UnsupportedMediaType", "415: Unsupported Media Type")
-            api.objects[key]["spec"].update(json.loads(raw.decode())["spec"])
-            api._event("MODIFIED", kind, api.objects[key])
-        elif self.command == "DELETE" and kind == "pods":
+            api.scale(ns, name, json.loads(raw.decode())["spec"]["replicas"])
+            return self.answer(200, api.objects[key])
+        if self.command == "DELETE" and kind == "pods":
             api.delete_pod(api.objects[key])
         elif self.command == "DELETE":
             api.remove(*key)

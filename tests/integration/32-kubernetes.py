@@ -256,6 +256,9 @@ def test_deleted_by_others(report, f):
         call(f, double(f), 5, endpoint=e.id)
         name = f.k8s.of("deployments")[0]["metadata"]["name"]
         with f.k8s.lock:
+            f.k8s.scale("weft", name, 0)
+        report.check("one that somebody scales is told", e.wait_said("somebody else has scaled its Deployment to 0 pods, 1 were asked for"))
+        with f.k8s.lock:
             f.k8s.remove("deployments", "weft", name)
         report.check("a Deployment that somebody deletes is noticed", e.wait_said("its Deployment was deleted by somebody else"))
         doc = call(f, f.double, 7, endpoint=e.id)
