@@ -47,9 +47,9 @@ struct forward {
 	int status;
 };
 
-/* A command about a task: it may be gone when the reply comes. */
-struct about { struct forward *f; struct id task; };
-struct about *forward_about_task (struct forward *f, const struct hand_task *t);	/* owned: free it in the callback */
+/* A command about a task, which may be gone when the reply comes: the argument of the callback, and what that begins with. */
+void *forward_about_task (struct forward *f, const struct hand_task *t);
+struct hand_task *forward_about_taken (void *arg, struct forward **f);		/* frees arg; NULL: gone */
 
 /* forward_send.c */
 void forward_pump (void *forward);	/* send what may be sent, then read on; through the deferred f->pump */

@@ -60,12 +60,10 @@ static void admit (struct forward *f, struct hand_task *t, const struct layout_q
 
 static void on_state_checked (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
-	struct about w = *(struct about *)arg;
-	struct forward *f = w.f;
-	struct hand_task *t = hand_get (f->hand, &w.task);
+	struct forward *f;
+	struct hand_task *t = forward_about_taken (arg, &f);
 	struct layout_queued q;
 	struct err e = { 0 };
-	free (arg);
 	(void)r;
 	if (!t || t->state != HAND_CHECK)
 		return;

@@ -58,12 +58,22 @@ static void send_task (struct forward *f, struct hand_task *t)
 
 static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg);
 
-struct about *forward_about_task (struct forward *f, const struct hand_task *t)
+struct about { struct forward *f; struct id task; };
+
+void *forward_about_task (struct forward *f, const struct hand_task *t)
 {
 	struct about *w = xcalloc (1, sizeof (*w));
 	w->f = f;
 	w->task = t->task;
 	return w;
+}
+
+struct hand_task *forward_about_taken (void *arg, struct forward **f)
+{
+	struct about w = *(struct about *)arg;
+	free (arg);
+	*f = w.f;
+	return hand_get (w.f->hand, &w.task);
 }
 
 /* The payloads of the next tasks to go, as far as the window lets them: memory stays within one window. Tasks behind them wait, so
@@ -163,12 +173,10 @@ void forward_fail_task (struct forward *f, struct hand_task *t, enum err_code co
 
 static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
-	struct about w = *(struct about *)arg;
-	struct forward *f = w.f;
-	struct hand_task *t = hand_get (f->hand, &w.task);
+	struct forward *f;
+	struct hand_task *t = forward_about_taken (arg, &f);
 	struct layout_queued q;
 	struct err e = { 0 };
-	free (arg);
 	(void)r;
 	if (!t || !t->fetching || t->state != HAND_READY)
 		return;

@@ -106,20 +106,28 @@ static void read_failed (struct intake *i, const struct err *err)
 	loop_timer_start (i->claim_timer, AGAIN_MS, false);
 }
 
-static void on_tasks (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+/* What a read brought; entries NULL: nothing until its time was over. -1: it failed, and is tried again later. */
+static int read_done (struct intake *i, const struct redisReply *reply, const struct err *err, const struct redisReply **entries)
 {
-	struct intake *i = arg;
 	struct err e = { 0 };
-	const struct redisReply *es;
-	(void)r;
-	i->reading = false;
 	if (!err && rds_reply_error (reply, &e) < 0)
 		err = &e;
 	if (err) {
 		read_failed (i, err);
-		return;
+		return -1;
 	}
-	es = entries_of (reply);
+	*entries = entries_of (reply);
+	return 0;
+}
+
+static void on_tasks (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	const struct redisReply *es;
+	(void)r;
+	i->reading = false;
+	if (read_done (i, reply, err, &es) < 0)
+		return;
 	for (size_t k = 0; es && k < es->elements; k++)
 		take_task (i, es->element[k], false);
 	if (!es)
@@ -153,17 +161,11 @@ static void read_tasks (struct intake *i)
 static void on_controls (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct intake *i = arg;
-	struct err e = { 0 };
 	const struct redisReply *es;
 	(void)r;
 	i->listening = false;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
-	if (err) {
-		read_failed (i, err);
+	if (read_done (i, reply, err, &es) < 0)
 		return;
-	}
-	es = entries_of (reply);
 	for (size_t k = 0; es && k < es->elements; k++) {
 		const struct redisReply *ent = es->element[k], *c, *t;
 		struct id task = { { 0 } };

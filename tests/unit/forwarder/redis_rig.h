@@ -87,6 +87,11 @@ static bool rig_is_up (void *arg)
 	return rds_up (((struct rig *)arg)->r);
 }
 
+static inline bool rig_is_down (void *arg)
+{
+	return !rig_is_up (arg);
+}
+
 static inline void rig_init (struct rig *g, void (*on_state) (struct rds *, bool, const char *, void *), void *arg)
 {
 	struct rds_opts o = { .on_state = on_state, .arg = arg };

@@ -33,11 +33,6 @@ static bool got_all (void *arg)
 	return g->n >= g->want;
 }
 
-static bool is_down (void *arg)
-{
-	return !rds_up (((struct rig *)arg)->r);
-}
-
 static int up (void **state)
 {
 	(void)state;
@@ -149,7 +144,7 @@ static void test_asked_again_after_redis_was_away (void **state)
 	struct id f = new_function (10);
 	(void)state;
 	rig_server_kill (&G);
-	assert_true (rig_wait (&G, is_down, &G));
+	assert_true (rig_wait (&G, rig_is_down, &G));
 	assert_false (bodies_have (B, &f));
 	rig_server_start (&G);
 	wait_for (1);

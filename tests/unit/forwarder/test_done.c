@@ -33,11 +33,6 @@ static bool got_all (void *arg)
 	return g->n >= g->want;
 }
 
-static bool is_down (void *arg)
-{
-	return !rds_up (((struct rig *)arg)->r);
-}
-
 static int up (void **state)
 {
 	(void)state;
@@ -203,7 +198,7 @@ static void test_kept_while_redis_is_away (void **state)
 	for (int i = 0; i < N / 2; i++)
 		store (&t[i], "in flight", i % 2);
 	rig_server_kill (&G);
-	assert_true (rig_wait (&G, is_down, &G));
+	assert_true (rig_wait (&G, rig_is_down, &G));
 	for (int i = N / 2; i < N; i++)
 		store (&t[i], "away", i % 2);
 	rig_server_start (&G);
