@@ -73,7 +73,7 @@ static void unknown_key (struct conf_load *ld, size_t line, const char *key)
 
 	for (const struct conf_key *k = ld->table; k->key; k++) {
 		suggest_offer (&s, k->key);
-		for (size_t i = 0; k->key[i] && i < sizeof (section); i++)
+		for (size_t i = 0; i < sizeof (section) && k->key[i]; i++)
 			if (k->key[i] == '.') {
 				section[i] = 0;
 				/* the candidate must outlive the call: only when it is nearer, take the full key */
