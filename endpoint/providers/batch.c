@@ -122,6 +122,8 @@ static void one_line (char *out, size_t cap, const char *text, size_t n)
 
 	while (n && isspace ((unsigned char) text[n - 1]))
 		n--;
+	for (; n && isspace ((unsigned char) *text); n--)
+		text++;
 	for (size_t i = 0; i < n && at + 4 < cap; i++) {
 		if (text[i] == '\n') {
 			memcpy (out + at, " | ", 3);

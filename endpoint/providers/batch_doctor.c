@@ -182,7 +182,7 @@ static void try_script (const struct batch_system *s, const void *conf, const st
 
 	buf_init (&text, 1 << 20);
 	script_render (s, conf, &j, &text);
-	if (fd < 0 || write (fd, text.data, text.len) != (ssize_t) text.len)
+	if (fd < 0 || fchmod (fd, 0700) < 0 || write (fd, text.data, text.len) != (ssize_t) text.len)
 		say (out, "fail", "script", "cannot write %s: %s", path, strerror (errno));
 	else
 		check_script (s, conf, &j, out);

@@ -62,9 +62,9 @@ struct provider {
 	void (*describe) (const void *conf, const struct provider_block *b, struct buf *out);
 };
 
-extern const struct provider provider_local, provider_dryrun, provider_slurm, provider_pbs, provider_kubernetes;
+extern const struct provider provider_local, provider_dryrun, provider_slurm, provider_pbs, provider_htcondor, provider_kubernetes;
 extern const struct provider *const providers[];	/* NULL-terminated; the order of provider.type's choices */
-#define PROVIDER_CHOICES "local dryrun slurm pbs kubernetes"
+#define PROVIDER_CHOICES "local dryrun slurm pbs htcondor kubernetes"
 
 void provider_quote (const char *word, struct buf *out);	/* as one word for a shell */
 void provider_render_argv (const char *const *argv, struct buf *out);	/* quoted for a shell, one line */

@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-const struct provider *const providers[] = { &provider_local, &provider_dryrun, &provider_slurm, &provider_pbs, &provider_kubernetes, NULL };
+const struct provider *const providers[] = {
+	&provider_local, &provider_dryrun, &provider_slurm, &provider_pbs, &provider_htcondor, &provider_kubernetes, NULL
+};
 
 void provider_quote (const char *word, struct buf *out)
 {

@@ -98,7 +98,7 @@ static void test_ends (void **state)
 {
 	(void) state;
 	for (size_t i = 0; i < sizeof (ends) / sizeof (ends[0]); i++)
-		for (int exiting = 0; exiting <= (*ends[i].exit != 0); exiting++) {
+		for (int exiting = 0; exiting <= (*ends[i].exit ? 1 : 0); exiting++) {
 			char *want = xasprintf ("%s|%d|%s", ends[i].reason, (int) ends[i].state, ends[i].text);
 			char *text = xasprintf (JOBS (JOB ("1.head", M ("job_state", "\"%s\",\n") "%s%s%s" M ("substate", "%s"))), exiting ? "E" : "F",
 						*ends[i].exit ? "            \"Exit_status\":" : "", ends[i].exit, *ends[i].exit ? ",\n" : "",
