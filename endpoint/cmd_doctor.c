@@ -4,6 +4,7 @@
 #include "common/fetch.h"
 #include "common/xmem.h"
 #include "endpoint/cmd.h"
+#include "endpoint/containers.h"
 #include "endpoint/control.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
@@ -311,6 +312,28 @@ static void ask_provider (const struct provider_block *b, void *arg)
 	buf_fini (&out);
 }
 
+static void check_containers (struct doctor *d)
+{
+	for (size_t i = 0; i < d->c->container_runtimes.n; i++) {
+		const char *name = d->c->container_runtimes.v[i], *words[4];
+		char out[1024] = "", *nl;
+
+		if (!containers_version (name, words))
+			continue;
+		if (output_of (words, out, sizeof (out))) {
+			out[strcspn (out, "\n")] = 0;
+			say (d, OK, name, "version %s", out);
+			continue;
+		}
+		while ((nl = strrchr (out, '\n')) && !nl[1])
+			*nl = 0;
+		nl = strrchr (out, '\n');
+		say (d, FAIL, name, "does not work here: %s; %s", nl ? nl + 1 : *out ? out : "not installed", containers_trouble (name));
+	}
+	if (d->c->container_runtimes.n && config_provider (d->c)->local == false)
+		say (d, WARN, "containers", "looked at on this host; the nodes of provider %s need them too", config_provider (d->c)->name);
+}
+
 static void check_space (struct doctor *d)
 {
 	struct statvfs v;
@@ -376,6 +399,7 @@ int cmd_doctor (void *opts, int argc, char **argv)
 		check_service (&d, token);
 		check_forwarder (&d);
 		check_python (&d);
+		check_containers (&d);
 		check_program (&d, d.c->manager_bin, "weft-manager");
 		check_program (&d, d.c->worker_bin, "weft-worker");
 		if (config_provider (d.c)->doctor)

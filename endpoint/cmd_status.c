@@ -114,6 +114,17 @@ static void line (const char *key, const char *value)
 		printf ("%-12s %s\n", key, value);
 }
 
+static void print_containers (const json_t *managers)
+{
+	size_t i, k;
+	json_t *m, *c;
+
+	json_array_foreach (managers, i, m)
+		json_array_foreach (json_object_get (m, "containers"), k, c)
+			printf ("%-12s %s on %s: %s for %" PRId64 " s%s%s\n", "container", cmd_text (c, "image"), cmd_text (m, "node"), cmd_text (c, "state"),
+				cmd_int (c, "age_ms", NULL) / 1000, *cmd_text (c, "error") ? ": " : "", cmd_text (c, "error"));
+}
+
 static void print_status (const json_t *st)
 {
 	const json_t *managers = json_object_get (st, "managers"), *blocks = json_object_get (st, "blocks");
@@ -151,6 +162,7 @@ static void print_status (const json_t *st)
 			cmd_text (m, "block"), cmd_int (m, "pid", NULL), cmd_int (m, "tasks", NULL), cmd_int (m, "slots", NULL),
 			cmd_int (m, "done", NULL));
 	}
+	print_containers (managers);
 	printf ("%-12s %" PRId64 " results not acknowledged, %" PRId64 " of them not on disk, %" PRId64 " bytes\n", "spool",
 		cmd_int (st, "spool", "results"), cmd_int (st, "spool", "unspooled"), cmd_int (st, "spool", "disk_bytes"));
 	if (cmd_int (st, "memo", "entries"))

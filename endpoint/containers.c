@@ -5,22 +5,42 @@
 #include <string.h>
 #include "common/xmem.h"
 
-static const struct { const char *name, *program; } known[] = {
-	{ "docker", "docker" },	    { "podman", "podman" },	  { "apptainer", "apptainer" },
-	{ "singularity", "singularity" }, { "charliecloud", "ch-run" }, { "shifter", "shifter" },
+static const struct { const char *name, *words[3], *trouble; } known[] = {
+	{ "docker", { "docker", "version", "--format={{.Server.Version}}" }, "does the daemon run, and may this user use it (group docker, or DOCKER_HOST)?" },
+	{ "podman", { "podman", "info", "--format={{.Version.Version}}" },
+	  "without root it needs newuidmap (package uidmap), a range for this user in /etc/subuid and /etc/subgid, and crun or runc" },
+	{ "apptainer", { "apptainer", "version", NULL }, "install it, or load its module before the endpoint starts" },
+	{ "singularity", { "singularity", "version", NULL }, "install it, or load its module before the endpoint starts" },
+	{ "charliecloud", { "ch-run", "--version", NULL }, "install Charliecloud; it needs USER in the environment, and user namespaces" },
+	{ "shifter", { "shifter", "--version", NULL }, "it is there on the nodes of sites that have it" },
 };
 
-const char *containers_program (const char *runtime)
+static int find (const char *runtime)
 {
 	for (size_t i = 0; i < sizeof (known) / sizeof (known[0]); i++)
 		if (strcmp (known[i].name, runtime) == 0)
-			return known[i].program;
-	return NULL;
+			return (int) i;
+	return -1;
 }
 
 bool containers_known (const char *runtime)
 {
-	return containers_program (runtime) != NULL;
+	return find (runtime) >= 0;
+}
+
+bool containers_version (const char *runtime, const char *words[4])
+{
+	int i = find (runtime);
+
+	for (int k = 0; i >= 0 && k < 3; k++)
+		words[k] = known[i].words[k];
+	words[3] = NULL;
+	return i >= 0;
+}
+
+const char *containers_trouble (const char *runtime)
+{
+	return known[find (runtime)].trouble;
 }
 
 static json_t *list_json (const struct conf_list *l)

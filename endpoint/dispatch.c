@@ -318,6 +318,7 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o,
 	d->route = route_create (o->routing);
 	d->functions = functions_create (FUNCTIONS_MAX_COUNT, o->function_cache_bytes);
 	d->flights = map_create ();
+	d->replicated = map_create ();
 	d->work = loop_defer_create (l, do_work, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);
 	loop_timer_start (d->tick, DISPATCH_TICK_MS, true);
@@ -349,6 +350,7 @@ void dispatch_destroy (struct dispatch **dp)
 	route_destroy (&d->route);
 	functions_destroy (&d->functions);
 	map_destroy (&d->allowed);
+	map_destroy (&d->replicated);
 	free (d->node);
 	free (d);
 	*dp = NULL;

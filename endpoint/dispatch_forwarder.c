@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See dispatch_internal.h. From the forwarder: functions, tasks, acknowledgements; sessions. */
 #include "endpoint/dispatch_internal.h"
+#include <string.h>
 #include "common/clock.h"
 #include "common/log.h"
 #include "endpoint/adapt.h"
@@ -14,7 +15,12 @@ static void on_function (zmq_msg_t *record, const struct id *id, void *arg)
 {
 	struct dispatch *d = arg;
 
-	functions_put (d->functions, record, NULL);
+	struct function *f = functions_get (d->functions, id);
+	bool changed = f && (zmq_msg_size (&f->record) != zmq_msg_size (record)
+			     || memcmp (zmq_msg_data (&f->record), zmq_msg_data (record), zmq_msg_size (record)) != 0);
+
+	if ((f = functions_put (d->functions, record, NULL)) && d->managers)
+		dispatch_function_came (d, f, changed);
 	if (d->wanted)
 		for (struct manager *m = managers_first (d->managers); m; m = m->next)
 			if (map_del (m->wanted, id)) {

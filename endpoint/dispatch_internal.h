@@ -6,6 +6,7 @@
  *   dispatch_forwarder.c  what comes from the forwarder
  *   dispatch_managers.c   what comes from the managers
  *   dispatch_memo.c       equal tasks: earlier results, waiting for each other
+ *   dispatch_containers.c functions that want a container
  *   dispatch_tick.c       by time: states that are reported, tasks that are held */
 #ifndef ENDPOINT_DISPATCH_INTERNAL_H
 #define ENDPOINT_DISPATCH_INTERNAL_H
@@ -13,6 +14,8 @@
 
 enum dispatch_drain_for { DRAIN_OURS = 1, DRAIN_FORWARDER = 2 };
 enum { DISPATCH_TICK_MS = 200 };	/* TASK_STATE is gathered for so long (SPEC.md, 3.2) */
+
+struct function;
 
 struct dispatch {
 	struct loop *loop;
@@ -25,6 +28,8 @@ struct dispatch {
 	struct upstream *up;
 	struct managers *managers;
 	struct map *flights;			/* of equal tasks, by the beginning of their key */
+	struct map *replicated;			/* functions that want replicas */
+	bool containers_seen;			/* any manager has said something of a container */
 	struct map *allowed;			/* NULL = all */
 	struct loop_defer *work;
 	struct loop_timer *tick;
@@ -69,6 +74,13 @@ bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t);
 void dispatch_memo_result (struct dispatch *d, struct queue_task *t, zmq_msg_t *record);
 void dispatch_memo_left (struct dispatch *d, struct queue_task *t);	/* t is about to be freed */
 void dispatch_memo_release (struct dispatch *d);	/* those that wait for an equal one wait for a manager instead */
+
+/* dispatch_containers.c */
+struct manager *dispatch_warm_manager (struct dispatch *d, const struct queue_task *t, int64_t now_ms);
+void dispatch_function_for (struct dispatch *d, const struct manager *m, struct function *f, zmq_msg_t *record);	/* record: initialised */
+void dispatch_function_came (struct dispatch *d, struct function *f, bool changed);
+void dispatch_replicas_spread (struct dispatch *d);	/* managers came or went */
+void dispatch_on_container (struct manager *m, const struct msg_container_state *s, void *dispatch);
 
 /* dispatch_tick.c */
 void dispatch_tick (void *dispatch);	/* each DISPATCH_TICK_MS */

@@ -37,6 +37,7 @@ static void on_manager_up (struct manager *m, void *arg)
 		dispatch_tell_drain (d, m);
 	if (queue_held (d->queue)->n)
 		queue_release_held (d->queue, clock_now_ms ());
+	dispatch_replicas_spread (d);
 	d->o.manager_up (m->block, d->o.arg);
 	dispatch_figures_changed (d);
 }
@@ -92,6 +93,7 @@ static void on_manager_down (struct manager *m, const char *why, void *arg)
 	route_remove (d->route, &m->node);
 	while (m->tasks.tail)	/* from the end: they keep their order at the front of the queue */
 		lose_task (d, m, m->tasks.tail, why);
+	dispatch_replicas_spread (d);
 	dispatch_figures_changed (d);
 }
 
@@ -179,5 +181,6 @@ static void on_manager_relief (struct manager *m, void *arg)
 
 const struct managers_ops dispatch_managers = {
 	.up = on_manager_up, .down = on_manager_down, .result = on_result, .state = on_state, .returned = on_returned,
-	.missing = on_missing, .capacity = on_capacity, .drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
+	.missing = on_missing, .capacity = on_capacity,
+	.container = dispatch_on_container, .drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
 };

@@ -16,7 +16,7 @@ bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct
 	if (!(f = functions_get (d->functions, function)))
 		return false;
 	zmq_msg_init (&record);
-	zmq_msg_copy (&record, &f->record);
+	dispatch_function_for (d, m, f, &record);
 	map_put (m->functions, function, m);
 	link_send (m->peer, WIRE_FUNCTION, &record);
 	zmq_msg_close (&record);
@@ -69,12 +69,15 @@ void dispatch_route (struct dispatch *d)
 	if (d->draining)
 		return;
 	while ((t = queue_front (d->queue))) {
-		bool time_short;
+		bool time_short = false;
 		struct route_node *n;
 		struct manager *m;
 		if (dispatch_memo_ask (d, t))
 			continue;
-		n = route_pick (d->route, t->expected_ms, now, &time_short);
+		if ((m = dispatch_warm_manager (d, t, now)))
+			n = &m->node;
+		else
+			n = route_pick (d->route, t->expected_ms, now, &time_short);
 		m = (struct manager *) n;
 		if (!n && time_short) {
 			/* nobody has the time left that it needs; others behind it may be shorter */

@@ -53,6 +53,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	text_copy (m->version, sizeof (m->version), h->version);
 	m->functions = map_create ();
 	m->wanted = map_create ();
+	m->warm = warm_create ();
 	m->node.slots = h->slots;
 	m->node.window = h->slots;	/* until its first CAPACITY */
 	m->idle_since_ms = clock_now_ms ();
@@ -69,6 +70,7 @@ static void manager_free (struct manager *m)
 {
 	map_destroy (&m->functions);
 	map_destroy (&m->wanted);
+	warm_destroy (&m->warm);
 	free (m);
 }
 
@@ -138,6 +140,20 @@ static void take_missing (const struct id *function, void *arg)
 	m->all->ops->missing (m, function, m->all->arg);
 }
 
+static int take_containers (struct managers *ms, struct manager *m, zmq_msg_t *r, size_t n, struct err *err)
+{
+	struct msg_container_state s;
+
+	for (size_t i = 0; i < n; i++)
+		if (msg_container_state_decode (&s, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), err) < 0)
+			return -1;
+	for (size_t i = 0; i < n; i++) {
+		msg_container_state_decode (&s, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), NULL);
+		ms->ops->container (m, &s, ms->arg);
+	}
+	return 0;
+}
+
 static int take_one (struct managers *ms, struct manager *m, int type, zmq_msg_t *r, size_t n, struct err *err)
 {
 	struct msg_capacity c;
@@ -177,6 +193,7 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_DRAIN:
 		return take_one (ms, m, h->type, r, n, err);
 	case WIRE_CONTAINER_STATE:
+		return take_containers (ms, m, r, n, err);
 	case WIRE_METRICS:
 		return 0;	/* for later versions of the agent */
 	default:

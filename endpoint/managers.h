@@ -7,6 +7,7 @@
 #include "endpoint/keys.h"
 #include "endpoint/queue.h"
 #include "endpoint/route.h"
+#include "endpoint/warm.h"
 #include "proto/msg_capacity.h"
 #include "proto/msg_result.h"
 #include "proto/msg_session.h"
@@ -21,6 +22,7 @@ struct manager {
 	struct queue_list tasks;	/* what it has, oldest first */
 	struct map *functions;		/* ids it was sent in this session */
 	struct map *wanted;		/* ids it misses and we do too */
+	struct warm *warm;		/* its containers */
 	bool draining;
 	int64_t idle_since_ms;		/* 0 = has tasks */
 	uint64_t done;
@@ -36,6 +38,7 @@ struct managers_ops {
 	void (*returned) (struct manager *m, const struct id *task, void *arg);
 	void (*missing) (struct manager *m, const struct id *function, void *arg);
 	void (*capacity) (struct manager *m, const struct msg_capacity *c, void *arg);
+	void (*container) (struct manager *m, const struct msg_container_state *s, void *arg);
 	void (*drain) (struct manager *m, bool start, void *arg);
 	void (*relief) (struct manager *m, void *arg);
 	void (*burst_end) (void *arg);

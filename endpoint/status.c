@@ -51,7 +51,8 @@ static json_t *managers_json (struct managers *ms)
 	json_t *list = json_array ();
 
 	for (struct manager *m = ms ? managers_first (ms) : NULL; m; m = m->next)
-		json_array_append_new (list, json_pack ("{s:s, s:s, s:i, s:i, s:i, s:I, s:b}", "node", m->name, "block", m->block, "pid",
+		json_array_append_new (list, json_pack ("{s:o, s:s, s:s, s:i, s:i, s:i, s:I, s:b}", "containers",
+							warm_json (m->warm), "node", m->name, "block", m->block, "pid",
 							(int) m->pid, "slots", (int) m->node.slots, "tasks", (int) m->node.out, "done",
 							(json_int_t) m->done, "draining", m->draining));
 	return list;

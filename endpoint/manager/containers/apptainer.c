@@ -62,24 +62,11 @@ static void run_singularity (struct args *a, const struct container_spec *s, con
 	run (a, "singularity", s, p);
 }
 
-static void version_apptainer (struct args *a)
-{
-	args_add (a, "apptainer");
-	args_add (a, "version");
-}
-
-static void version_singularity (struct args *a)
-{
-	args_add (a, "singularity");
-	args_add (a, "version");
-}
-
-#define TROUBLE "an image file (SIF) without root needs user namespaces and /dev/fuse; a directory needs user namespaces only"
 const struct runtime runtime_apptainer = {
 	.name = "apptainer", .program = "apptainer", .help = "Apptainer", .base = "/weft", .limits = true, .of_user = true,
-	.run = run_apptainer, .version = version_apptainer, .trouble = TROUBLE,
+	.run = run_apptainer,
 };
 const struct runtime runtime_singularity = {
 	.name = "singularity", .program = "singularity", .help = "SingularityCE", .base = "/weft", .limits = true, .of_user = true,
-	.run = run_singularity, .version = version_singularity, .trouble = TROUBLE,
+	.run = run_singularity,
 };

@@ -22,6 +22,7 @@ static void run (struct args *a, const struct container_spec *s, const struct co
 		args_add (a, "--net");
 	args_add (a, "ch-run");
 	args_add (a, "--private-tmp");
+	args_add (a, "--no-passwd");	/* else a file of the host's, writable, stands over the image's own */
 	args_add (a, "--unset-env=*");
 	args_add (a, "--set-env=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	args_add (a, "--set-env=HOME=/tmp");
@@ -36,14 +37,7 @@ static void run (struct args *a, const struct container_spec *s, const struct co
 		args_add (a, *w);
 }
 
-static void version (struct args *a)
-{
-	args_add (a, "ch-run");
-	args_add (a, "--version");
-}
-
 const struct runtime runtime_charliecloud = {
 	.name = "charliecloud", .program = "ch-run", .help = "Charliecloud (ch-run)", .base = "/mnt", .maps_user = true,
-	.run = run, .version = version,
-	.trouble = "it needs user namespaces (sysctl user.max_user_namespaces), USER in the environment, and unshare (util-linux)",
+	.run = run,
 };

@@ -27,15 +27,7 @@ static void list (struct args *a, const char *endpoint)
 	oci_list (a, "docker", endpoint);
 }
 
-static void version (struct args *a)
-{
-	args_add (a, "docker");
-	args_add (a, "version");
-	args_add (a, "--format={{.Server.Version}}");
-}
-
 const struct runtime runtime_docker = {
 	.name = "docker", .program = "docker", .help = "Docker Engine", .base = "/weft", .stays = true, .limits = true,
-	.run = run, .exists = exists, .pull = pull, .remove = remove_, .list = list, .version = version,
-	.trouble = "does the daemon run, and may this user use it (group docker, or DOCKER_HOST)?",
+	.run = run, .exists = exists, .pull = pull, .remove = remove_, .list = list,
 };

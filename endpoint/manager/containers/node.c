@@ -24,6 +24,9 @@ static int add_runtime (struct node *n, const char *name, struct err *err)
 	if (rt->host_network && !n->o->network)
 		return err_set (err, ERR_INVALID, FAULT_USER, "%s cannot take the network away from functions: permit it "
 				"(containers.allow_network) or do without %s", name, name);
+	if (rt->maps_user && !rt->host_network && n->root)
+		return err_set (err, ERR_INVALID, FAULT_USER, "%s runs containers as the user that starts them, and that is root here: run the endpoint as "
+				"another user, or use another runtime", name);
 	for (size_t i = 0; i < n->n; i++)
 		if (n->runtimes[i] == rt)
 			return err_set (err, ERR_INVALID, FAULT_USER, "container runtime '%s' stands there twice", name);

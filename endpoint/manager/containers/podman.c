@@ -34,16 +34,8 @@ static void list (struct args *a, const char *endpoint)
 	oci_list (a, "podman", endpoint);
 }
 
-static void version (struct args *a)
-{
-	args_add (a, "podman");
-	args_add (a, "info");
-	args_add (a, "--format={{.Version.Version}}");
-}
-
 const struct runtime runtime_podman = {
 	.name = "podman", .program = "podman", .help = "Podman, as root or rootless", .base = "/weft", .stays = true, .limits = true,
 	.of_user = true,
-	.run = run, .exists = exists, .pull = pull, .remove = remove_, .list = list, .version = version,
-	.trouble = "rootless it needs newuidmap (package uidmap), a range for this user in /etc/subuid and /etc/subgid, and a runtime (crun or runc)",
+	.run = run, .exists = exists, .pull = pull, .remove = remove_, .list = list,
 };

@@ -62,8 +62,6 @@ struct runtime {
 	void (*pull) (struct args *a, const char *image);	/* NULL: it cannot */
 	void (*remove) (struct args *a, const char *name);
 	void (*list) (struct args *a, const char *endpoint);	/* prints "name owner", a line each */
-	void (*version) (struct args *a);			/* for doctor: exit status 0 when it works here */
-	const char *trouble;		/* for doctor: what to look at when it does not */
 };
 
 extern const struct runtime *const runtimes[];			/* NULL-terminated, in order of preference */

@@ -33,14 +33,7 @@ static void pull (struct args *a, const char *image)
 	args_add (a, image);
 }
 
-static void version (struct args *a)
-{
-	args_add (a, "shifter");
-	args_add (a, "--version");
-}
-
 const struct runtime runtime_shifter = {
 	.name = "shifter", .program = "shifter", .help = "Shifter", .base = "/weft", .host_network = true, .maps_user = true,
-	.run = run, .exists = exists, .pull = pull, .version = version,
-	.trouble = "it is there on the compute nodes of sites that have it; images go through shifterimg",
+	.run = run, .exists = exists, .pull = pull,
 };

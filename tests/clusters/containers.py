@@ -1,0 +1,495 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Containers, the real ones: Docker, Podman, Apptainer and Charliecloud from Debian's packages (tests/testbed/), each with weft-manager
+between a scripted agent and an image: cold and warm, every wall of the sandbox tried from inside, a container killed, the manager killed,
+the daemon started again. An image with nothing but one program, too. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+import uuid
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
+try:
+    import zmq
+    import peer
+except ImportError as e:
+    print("skip - containers: %s" % e)
+    print("0 passed, 0 failed, 1 skipped")
+    sys.exit(0)
+
+BUILD = None
+BASE = "weft-test-base"
+BEDS = os.path.join(ROOT, "tests", "testbed")
+CACHE = os.environ.setdefault("WEFT_TESTBED_CACHE", os.path.expanduser("~/.cache/weft-testbed"))
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+MIB = 1 << 20
+
+PROBE = b'''
+import ctypes, errno, json, os, socket, subprocess, sys
+def tried(f, *a):
+    try:
+        f(*a)
+        return "done"
+    except OSError as e:
+        return errno.errorcode.get(e.errno, str(e))
+def write(path):
+    with open(path, "w") as f:
+        f.write("x")
+def dial(address):
+    s = socket.socket()
+    s.settimeout(2)
+    s.connect(address)
+def mount():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"none", b"/tmp", b"tmpfs", 0, None):
+        raise OSError(ctypes.get_errno(), "mount")
+def f(port, base):
+    status = dict(l.split(":\\t", 1) for l in open("/proc/self/status").read().splitlines() if ":\\t" in l)
+    with open("kept", "w") as out:
+        out.write("mine")
+    return {
+        "uid": os.getuid(), "caps": status["CapEff"], "nnp": status["NoNewPrivs"], "cwd": open("kept").read(),
+        "root": tried(write, "/weft-was-here"), "usr": tried(write, "/usr/weft-was-here"), "bundle": tried(write, base + "/bin/weft-was-here"),
+        "etc": tried(write, "/etc/passwd"), "tmp": tried(write, "/tmp/mine"),
+        "host": tried(dial, ("127.0.0.1", port)), "nets": [l.split(":")[0].strip() for l in open("/proc/net/dev")][2:],
+        "mount": tried(mount), "chown": tried(os.chown, "kept", 12, 12), "kill": tried(os.kill, 1, 9),
+        "procs": len([p for p in os.listdir("/proc") if p.isdigit()]), "home": os.path.exists("/root/.ssh") or os.path.exists("/work"),
+        "python": sys.executable,
+    }
+'''
+EAT = b'''
+def f(mib):
+    kept = []
+    for i in range(mib // 8):
+        kept.append(bytearray(8 << 20))
+        kept[-1][::4096] = b"x" * len(kept[-1][::4096])
+    return len(kept)
+'''
+FORK = b'''
+import os, subprocess
+def f(n):
+    kept = []
+    try:
+        for i in range(n):
+            kept.append(subprocess.Popen(["sleep", "20"]))
+        return len(kept)
+    except OSError as e:
+        return "stopped at %d" % len(kept)
+    finally:
+        for p in kept:
+            p.kill()
+'''
+SPIN = b'''
+import time
+def f(n):
+    import threading, os
+    began, cpu = time.monotonic(), time.process_time()
+    pids = []
+    for i in range(2):
+        pid = os.fork()
+        if not pid:
+            end = time.monotonic() + n
+            while time.monotonic() < end:
+                pass
+            os._exit(0)
+        pids.append(pid)
+    used = 0
+    for p in pids:
+        _, _, ru = os.wait4(p, 0)
+        used += ru.ru_utime + ru.ru_stime
+    return used / (time.monotonic() - began)
+'''
+NAP = b'''
+import os, time
+def f(s):
+    time.sleep(s)
+    return os.getpid()
+'''
+
+
+class Skip(Exception):
+    pass
+
+
+def until(condition, what, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("not in %g s: %s" % (seconds, what))
+        time.sleep(0.05)
+
+
+def bed(name, *args, check=True):
+    r = subprocess.run([os.path.join(BEDS, name)] + list(args), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                       universal_newlines=True, timeout=1200)
+    if check and r.returncode:
+        raise RuntimeError("tests/testbed/%s %s: %s" % (name, " ".join(args), r.stdout[-2000:]))
+    return r.stdout
+
+
+def shout(directory):
+    """One static program, and nothing beside it."""
+    src = os.path.join(directory, "shout.c")
+    with open(src, "w") as f:
+        f.write("#include <ctype.h>\n#include <stdio.h>\nint main (void) { int c; while ((c = getchar ()) != EOF) putchar (toupper (c)); return 0; }\n")
+    subprocess.run(["cc", "-static", "-O2", "-o", os.path.join(directory, "shout"), src], check=True)
+    tar = os.path.join(directory, "shout.tar")
+    with tarfile.open(tar, "w") as t:
+        t.add(os.path.join(directory, "shout"), "shout")
+    return tar
+
+
+class Runtime:
+    """One runtime with a base image and, where it keeps images, one that holds a single program."""
+    limits = network = daemon = seccomp = True
+    base = "/weft"
+    empty = None
+    user = None             # uid that the manager runs as; None = ours
+
+    def __init__(self, tmp):
+        self.tmp, self.env = tmp, {}
+        self.dir = os.path.join(tmp, self.name)
+
+    def need(self, *programs):
+        for p in programs:
+            if not shutil.which(p, path=PATH):
+                raise Skip("%s is not installed: packaging/install-deps --clusters" % p)
+        if os.geteuid() != 0:
+            raise Skip("the test bed needs root")
+
+    def down(self):
+        bed(self.bed, "down", self.dir, check=False)
+
+    def left(self):
+        return ""
+
+
+class Docker(Runtime):
+    name = bed = "docker"
+    image, empty = BASE, "weft-test-empty"
+
+    def up(self):
+        self.need("dockerd", "docker", "mmdebstrap")
+        bed("docker", "base-image", self.dir)
+        self.env["DOCKER_HOST"] = "unix://%s/docker.sock" % self.dir
+        self.cli("import", shout(self.tmp), self.empty)
+
+    def cli(self, *args):
+        return subprocess.run(["docker", *args], env=dict(os.environ, PATH=PATH, **self.env), check=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, universal_newlines=True, timeout=120).stdout
+
+    def left(self):
+        return self.cli("ps", "--all", "--quiet").strip()
+
+    def kill_one(self):
+        self.cli("kill", *self.cli("ps", "--quiet").split())
+
+    def restart(self):
+        bed("docker", "down", self.dir)
+        bed("docker", "up", self.dir)
+
+
+class Podman(Docker):
+    name = bed = "podman"
+    image, empty = "localhost/" + BASE, "localhost/weft-test-empty"
+    daemon = False
+
+    def up(self):
+        self.need("podman", "runc", "mmdebstrap")
+        self.env = {"CONTAINERS_CONF": self.dir + "/containers.conf", "CONTAINERS_STORAGE_CONF": self.dir + "/storage.conf"}
+        bed("podman", "base-image", self.dir)
+        self.cli("import", shout(self.tmp), self.empty)
+
+    def cli(self, *args):
+        return subprocess.run(["podman", *args], env=dict(os.environ, PATH=PATH, **self.env), check=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, universal_newlines=True, timeout=120).stdout
+
+
+class Apptainer(Runtime):
+    name = bed = "apptainer"
+    daemon = False
+
+    def up(self):
+        self.need("mmdebstrap", "unshare")
+        bed("apptainer", "image", self.dir)
+        self.image = self.dir + "/base.sif"
+        self.env["PATH"] = self.dir + "/bin:" + PATH
+
+
+class Charliecloud(Runtime):
+    """As an ordinary user: it is refused to root."""
+    name, base = "charliecloud", "/mnt"
+    daemon = limits = False
+    user = 65534
+
+    def up(self):
+        self.need("ch-run", "unshare", "mmdebstrap", "setpriv")
+        tar = os.path.join(CACHE, "base-%s.tar" % subprocess.run(["dpkg", "--print-architecture"], stdout=subprocess.PIPE).stdout.decode().strip())
+        if not os.path.exists(tar):
+            raise Skip("no base image: the docker test makes it")
+        self.image = self.dir + "/base"
+        os.makedirs(self.image)
+        subprocess.run(["tar", "-C", self.image, "--exclude=./dev/*", "-xpf", tar], check=True)
+
+    def down(self):
+        pass
+
+
+class Rig:
+    def __init__(self, rt, *args, workers=2, network=None):
+        self.rt, self.args, self.workers = rt, args + (("--container-network", network) if network else ()), workers
+        self.tmp = tempfile.mkdtemp(prefix="weft-k-")
+        self.bundle = os.path.join(self.tmp, "bundle")      # where another user can read it, and not write
+        shutil.copytree(os.path.join(BUILD, "bundle"), self.bundle)
+        self.own = os.path.join(self.tmp, "own")
+        os.mkdir(self.own)
+        os.chmod(self.tmp, 0o755)
+        if rt.user:
+            os.chown(self.own, rt.user, rt.user)
+        self.ctx, self.agent, self.endpoint = zmq.Context(), None, str(uuid.uuid4())
+        self.log = open(os.path.join(self.tmp, "log"), "w+")
+        self.start()
+
+    def start(self):
+        if self.agent:
+            self.agent.close()
+        sock = os.path.join(self.tmp, "a.sock")
+        self.agent = peer.Agent(self.ctx, sock, threshold_ms=60000)
+        os.chmod(sock, 0o777)
+        as_user = ["setpriv", "--reuid", str(self.rt.user), "--regid", str(self.rt.user), "--clear-groups"] if self.rt.user else []
+        programs = os.path.join(self.tmp, "bin")
+        if not os.path.exists(programs):
+            os.mkdir(programs)
+            for p in ("weft-manager", "weft-worker"):
+                shutil.copy(os.path.join(BUILD, "bin", p), programs)
+        self.p = subprocess.Popen(
+            as_user + [programs + "/weft-manager", "--connect", self.agent.uri, "--endpoint-id", self.endpoint, "--block", "b", "--node", "node-1",
+                       "--workers", str(self.workers), "--dir", self.own + "/m", "--parent-pid", str(os.getpid()), "--python", "/usr/bin/python3",
+                       "--heartbeat-ms", "500", "--threshold-ms", "5000", "--containers", self.rt.name, "--bundle", self.bundle,
+                       "--container-memory", "256MiB", "--container-pids", "64", "--container-cpus", "500", "--log-level", "debug", *self.args],
+            stdin=subprocess.DEVNULL, stderr=self.log, env=dict(os.environ, **dict({"PATH": PATH, "HOME": "/tmp", "USER": "weft"}, **self.rt.env)))
+        self.agent.until(lambda: self.agent.capacity and self.agent.capacity["free_slots"] == self.workers, 30, "workers up")
+
+    def function(self, code, image=None, kind=peer.PYTHON, **options):
+        fn = uuid.uuid4().bytes
+        self.agent.functions[fn] = peer.function(fn, code, "f", kind=kind, container=image or self.rt.image, **options)
+        return fn
+
+    def run(self, fn, *args, seconds=90, payload=None):
+        payload = json.dumps({"args": list(args)}).encode() if payload is None else payload
+        return self.agent.wait(self.agent.submit([payload], fn), seconds)[0]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.p.poll() is None:
+            self.p.terminate()
+            try:
+                self.p.wait(15)
+            except subprocess.TimeoutExpired:
+                self.p.kill()
+                self.p.wait()
+        self.agent.close()
+        self.ctx.term()
+        if kind not in (None, Skip):
+            self.log.seek(0)
+            sys.stdout.write("".join("# " + x[:400] for x in self.log.readlines()[-30:]))
+        self.log.close()
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+def value(r):
+    assert r["status"] == peer.SUCCESS, r
+    return json.loads(r["result"])
+
+
+def cold_and_warm(rt):
+    with Rig(rt) as g:
+        fn = g.function(NAP)
+        began = time.monotonic()
+        r = g.run(fn, 0)
+        cold = time.monotonic() - began
+        c = json.loads(r["runtime"])["container"]
+        value(r)
+        began = time.monotonic()
+        value(g.run(fn, 0))
+        warm = time.monotonic() - began
+        assert c["type"] == rt.name and c["image"] == rt.image and 0 < c["cold_start_ms"] <= cold * 1000, c
+        assert warm < cold, (warm, cold)
+        print("# %s: cold %.0f ms, warm %.1f ms" % (rt.name, cold * 1000, warm * 1000))
+    until(lambda: not rt.left(), "nothing is left")
+
+
+def walls_of_the_sandbox(rt):
+    import socket
+    outside = socket.socket()
+    outside.bind(("127.0.0.1", 0))
+    outside.listen()
+    with Rig(rt) as g:
+        v = value(g.run(g.function(PROBE), outside.getsockname()[1], rt.base))
+        assert v["uid"] != 0 and int(v["caps"], 16) == 0 and v["nnp"] == "1", v
+        for wall in ("root", "usr", "etc", "bundle", "mount", "chown"):
+            assert v[wall] in ("EROFS", "EACCES", "EPERM", "EINVAL"), (wall, v)
+        assert v["cwd"] == "mine" and v["tmp"] == "done", v
+        assert v["host"] != "done" and v["nets"] in (["lo"], []), v
+        assert v["procs"] < 10 and not v["home"] and v["python"] == "/usr/bin/python3", v
+        assert not os.path.exists(g.bundle + "/weft-was-here")
+    outside.close()
+
+
+def memory_has_an_end(rt):
+    with Rig(rt) as g:
+        fn = g.function(EAT, memory_limit_bytes=64 * MIB)
+        r = g.run(fn, 600)
+        assert r["status"] == peer.FAILED and r["code"] in (20, 22, 24), r
+        assert value(g.run(g.function(EAT, memory_limit_bytes=64 * MIB), 8)) == 1, "the next call runs"
+
+
+def processes_have_an_end(rt):
+    if not rt.limits:
+        raise Skip("%s has no limit of processes" % rt.name)
+    with Rig(rt) as g:
+        v = value(g.run(g.function(FORK, max_pids=32), 200))
+        assert str(v).startswith("stopped at"), v
+
+
+def cpu_is_shared_out(rt):
+    if not rt.limits:
+        raise Skip("%s has no limit of CPU" % rt.name)
+    with Rig(rt) as g:
+        v = value(g.run(g.function(SPIN, cpu_millis=500), 2))
+        assert v < 0.75, "half a CPU was given, %.2f used" % v
+
+
+def network_only_where_allowed(rt):
+    import socket
+    outside = socket.socket()
+    outside.bind(("127.0.0.1", 0))
+    outside.listen()
+    port = outside.getsockname()[1]
+    with Rig(rt) as g:
+        r = g.run(g.function(PROBE, flags=4), port, rt.base)
+        assert r["status"] == peer.FAILED and "network" in r["error"], r
+    with Rig(rt, network="host") as g:
+        assert value(g.run(g.function(PROBE, flags=4), port, rt.base))["host"] == "done"
+        assert value(g.run(g.function(PROBE), port, rt.base))["host"] != "done", "who does not ask has none there either"
+    outside.close()
+
+
+def image_with_one_program(rt):
+    if not rt.empty:
+        raise Skip("%s: no image of one program was made" % rt.name)
+    with Rig(rt) as g:
+        fn = g.function(json.dumps({"argv": ["/shout"]}).encode(), image=rt.empty, kind=peer.COMMAND)
+        assert g.run(fn, payload=b"hello")["result"] == b"HELLO"
+        r = g.run(g.function(NAP, image=rt.empty), 0)
+        assert r["status"] == peer.FAILED and "python3" in r["error"], r
+
+
+def image_that_is_not_there(rt):
+    name = "/nonexistent/image" if rt.name in ("apptainer", "charliecloud") else "localhost:1/nosuch:1"
+    with Rig(rt) as g:
+        r = g.run(g.function(NAP, image=name), 0)
+        assert r["status"] == peer.FAILED and r["code"] == 31 and name in r["error"] and "node-1" in r["error"], r
+
+
+def killed_container(rt):
+    if not hasattr(rt, "kill_one"):
+        raise Skip("%s: a container is its process, which 23-containers.py kills" % rt.name)
+    with Rig(rt) as g:
+        fn = g.function(NAP)
+        value(g.run(fn, 0))
+        ids = g.agent.submit([b'{"args": [3]}'], fn)
+        g.agent.until(lambda: (ids[0], 4) in g.agent.states, 20, "it runs")
+        rt.kill_one()
+        value(g.agent.wait(ids, 60)[0])
+
+
+def killed_manager(rt):
+    with Rig(rt) as g:
+        value(g.run(g.function(NAP), 0))
+        g.p.kill()
+        g.p.wait()
+        g.start()
+        until(lambda: not rt.left(), "what it left is removed")
+        value(g.run(g.function(NAP), 0))
+    until(lambda: not rt.left(), "nothing is left")
+
+
+def daemon_restarted(rt):
+    if not rt.daemon:
+        raise Skip("%s has no daemon" % rt.name)
+    with Rig(rt) as g:
+        fn = g.function(NAP)
+        value(g.run(fn, 0))
+        rt.restart()
+        value(g.run(fn, 0))
+
+
+TESTS = (cold_and_warm, walls_of_the_sandbox, memory_has_an_end, processes_have_an_end, cpu_is_shared_out, network_only_where_allowed,
+         image_with_one_program, image_that_is_not_there, killed_container, killed_manager, daemon_restarted)
+
+
+def main():
+    global BUILD
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default="build")
+    ap.add_argument("names", nargs="*", help="only runtimes, or tests, whose name contains one of these")
+    o = ap.parse_args()
+    BUILD = os.path.abspath(o.build)
+    tmp = tempfile.mkdtemp(prefix="weft-containers-")
+    os.chmod(tmp, 0o755)
+    passed = failed = skipped = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    runtimes = [r for r in (Docker, Podman, Charliecloud, Apptainer) if not o.names or any(n in r.name for n in o.names)] or \
+               [Docker, Podman, Charliecloud, Apptainer]
+    wanted = [t for t in TESTS if any(n in t.__name__ for n in o.names)] or list(TESTS)
+    try:
+        for kind in runtimes:
+            rt = kind(tmp)
+            try:
+                rt.up()
+            except Skip as e:
+                print("skip - %s: %s" % (rt.name, e))
+                skipped += 1
+                continue
+            except Exception:
+                traceback.print_exc(file=sys.stdout)
+                print("not ok - %s comes up" % rt.name)
+                failed += 1
+                continue
+            for t in wanted:
+                name, began = "%s: %s" % (rt.name, t.__name__.replace("_", " ")), time.monotonic()
+                try:
+                    t(rt)
+                    print("ok - %s (%.1f s)" % (name, time.monotonic() - began))
+                    passed += 1
+                except Skip as e:
+                    print("skip - %s: %s" % (name, e))
+                    skipped += 1
+                except Exception:
+                    traceback.print_exc(file=sys.stdout)
+                    print("not ok - %s" % name)
+                    failed += 1
+                sys.stdout.flush()
+            rt.down()
+    finally:
+        for kind in (Docker, Podman):
+            if os.path.exists(os.path.join(tmp, kind.name)):
+                kind(tmp).down()
+        shutil.rmtree(tmp, ignore_errors=True)
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    sys.exit(1 if failed else 0)
+
+
+main()
