@@ -8,7 +8,9 @@
  *
  * Life: dial the agent; with its WELCOME (which brings the limits) the workers are started; run until SIGTERM, drained, the end of
  * the node's time, or no agent for --orphan-timeout. Then workers are stopped, what has not begun goes back, BYE. */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
@@ -16,7 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 #include "common/cli.h"
@@ -35,6 +39,8 @@
 #define STOP_GRACE_MS 3000	/* workers, from SIGTERM to SIGKILL */
 #define STOP_LIMIT_MS 6000	/* and then we go whatever happens */
 #define LINGER_MS 1000
+#define DIR_NAME "weft-node-"
+#define STALE_S 60		/* a directory of this age that nobody has locked is left over */
 #define TMPDIR_MAX 64		/* a unix socket's path has 107 bytes */
 
 struct options {
@@ -55,6 +61,7 @@ struct manager {
 	struct loop_timer *orphan, *end_of_time, *stop_limit;
 	char node[256], worker_bin[PATH_MAX + 64], bundle[PATH_MAX], dir[PATH_MAX];
 	bool own_dir;			/* made by us: goes with us */
+	int dir_lock;			/* its descriptor; held to the end */
 	struct node offer;		/* containers */
 	bool stopping;
 	int status;
@@ -190,7 +197,41 @@ static int dial (struct manager *m, struct err *err)
 	return 0;
 }
 
-/* Where we are told; else a private directory of this node, on its own disk. */
+static void removed (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
+{
+	(void) s;
+	(void) pid;
+	(void) status;
+	(void) ru;
+	(void) arg;
+}
+
+/* What managers that were killed on this node left, as at the end of a wall time: ours, not locked, and not just being made. */
+static void remove_stale (struct manager *m, const char *base)
+{
+	DIR *d = opendir (base);
+	struct dirent *e;
+	struct stat st;
+
+	while (d && (e = readdir (d))) {
+		int fd = strncmp (e->d_name, DIR_NAME, strlen (DIR_NAME)) ? -1
+									  : openat (dirfd (d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (fstat (fd, &st) == 0 && st.st_uid == geteuid () && time (NULL) - st.st_mtime > STALE_S && flock (fd, LOCK_EX | LOCK_NB) == 0) {
+			char *path = xasprintf ("%s/%s", base, e->d_name);
+			const char *argv[] = { "rm", "-rf", "--", path, NULL };
+			struct spawn_opts o = { .argv = argv };
+			spawn_start (m->loop, &o, removed, NULL, NULL);
+			free (path);
+		}
+		close (fd);
+	}
+	if (d)
+		closedir (d);
+}
+
+/* Where we are told; else a private directory of this node, on its own disk, locked while we live. */
 static int make_dir (struct manager *m, struct err *err)
 {
 	const char *base = getenv ("TMPDIR");
@@ -201,10 +242,14 @@ static int make_dir (struct manager *m, struct err *err)
 	}
 	if (!base || *base != '/' || strlen (base) > TMPDIR_MAX || access (base, W_OK) < 0)
 		base = "/tmp";
-	snprintf (m->dir, sizeof (m->dir), "%s/weft-manager-XXXXXX", base);
+	remove_stale (m, base);
+	snprintf (m->dir, sizeof (m->dir), "%s/" DIR_NAME "XXXXXX", base);
 	if (!mkdtemp (m->dir))
 		return err_errno (err, "making a directory under %s", base);
 	m->own_dir = true;
+	m->dir_lock = open (m->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m->dir_lock < 0 || flock (m->dir_lock, LOCK_EX | LOCK_NB) < 0)
+		return err_errno (err, "locking %s", m->dir);
 	return 0;
 }
 

@@ -302,5 +302,25 @@ def stated_durations(report, f):
         ep.check("one of 50 s to a new one", where and where[0][0] != first, where)
 
 
-main(__doc__, [sites, stated_durations, in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
+def killed_managers_leave_nothing(report, f):
+    """On a node the next manager removes the directories of those that were killed, and no others."""
+    with Slurm(f, report, "node directories") as ep:
+        tmp = ep.path("t")
+        for name in ("weft-node-stale/w0", "weft-node-new", "somebody-else"):
+            os.makedirs(os.path.join(tmp, name))
+        for name in ("weft-node-stale", "somebody-else"):
+            os.utime(os.path.join(tmp, name), (time.time() - 300,) * 2)
+        ep.stop()
+        ep.extra["TMPDIR"] = tmp
+        ep.start()
+        ep.well(ep.tasks())
+        wait_for(lambda: not os.path.exists(os.path.join(tmp, "weft-node-stale")), 20, "the old directory gone")
+        left = sorted(os.listdir(tmp))
+        ep.check("that of a killed manager is removed, others stay", "weft-node-new" in left and "somebody-else" in left and len(left) == 3, left)
+        ep.stop()
+        wait_for(lambda: len(os.listdir(tmp)) == 2, 20, "its own directory gone")
+        ep.check("its own goes with it", True)
+
+
+main(__doc__, [sites, stated_durations, killed_managers_leave_nothing, in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
                budget, cancel_again, failing_script, doctor], lambda build: Fabric(build, workers=1))
