@@ -136,8 +136,9 @@ static int write_configs (struct fabric *f, int64_t port, struct err *err)
 				 "rdbcompression no\nauto-aof-rewrite-percentage 100\nauto-aof-rewrite-min-size 512mb\n"
 				 "daemonize no\nloglevel notice\n", f->state, f->state);
 	char *service = xasprintf ("listen: 127.0.0.1:%" PRId64 "\nworkers: %" PRId64 "\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\n"
-				   "auth:\n  token_file: %s/token\n", port, f->o.service_processes, f->redis_url, f->state, f->state);
-	char *forwarder = xasprintf ("redis:\n  url: %s\n", f->redis_url);
+				   "auth:\n  token_file: %s/token\nbulk:\n  dir: %s/bulk\n", port, f->o.service_processes, f->redis_url,
+				   f->state, f->state, f->state);
+	char *forwarder = xasprintf ("redis:\n  url: %s\nbulk:\n  dir: %s/bulk\n", f->redis_url, f->state);
 	int rc = write_file (f->state, "redis.conf", redis, err) < 0 || write_file (f->state, "service.yaml", service, err) < 0 ||
 		 write_file (f->state, "forwarder.yaml", forwarder, err) < 0 ? -1 : 0;
 	free (redis);
@@ -248,7 +249,7 @@ static void start_part (struct part *p)
 	struct fabric *f = p->f;
 	struct err err = { 0 };
 	const char *argv[MAX_ARGS];
-	char *program = NULL, *config = NULL, *tie = NULL, *url = NULL, *workers = NULL, pid[16];
+	char *program = NULL, *config = NULL, *tie = NULL, *url = NULL, *workers = NULL, *bulk = NULL, pid[16];
 	int n = 0, log = open_log (p, &err);
 	struct spawn_fd fds[2] = { { log, 1 }, { log, 2 } };
 	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 2, .cwd = f->state, .new_session = true };
@@ -270,6 +271,10 @@ static void start_part (struct part *p)
 		argv[n++] = p->id == PART_SERVICE ? "run" : "supervise";
 		argv[n++] = "--config";
 		argv[n++] = config = xasprintf ("%s/%s.yaml", f->state, p->name);
+		for (const char *const *kv = p->id == PART_SERVICE ? f->o.service_set : NULL; kv && *kv && n < MAX_ARGS - 4; kv++) {
+			argv[n++] = "--set";
+			argv[n++] = *kv;
+		}
 		break;
 	default:
 		argv[n++] = program = xasprintf ("%s/weft-endpoint", f->bin);
@@ -280,6 +285,8 @@ static void start_part (struct part *p)
 		argv[n++] = url = xasprintf ("service.url=%s", f->url);
 		argv[n++] = "--set";
 		argv[n++] = workers = xasprintf ("workers_per_node=%" PRId64, f->o.workers);
+		argv[n++] = "--set";
+		argv[n++] = bulk = xasprintf ("bulk.dir=%s/bulk", f->state);
 		argv[n++] = "--set";
 		argv[n++] = "scaling.min_blocks=1"; /* this machine is here to serve: its one block stays */
 		for (const char *const *kv = f->o.endpoint_set; kv && *kv && n < MAX_ARGS - 4; kv++) {
@@ -303,6 +310,7 @@ out:
 	free (tie);
 	free (url);
 	free (workers);
+	free (bulk);
 }
 
 /* ---- readiness -------------------------------------------------------------------------------------------------------------- */

@@ -13,7 +13,8 @@ struct fabric_opts {
 	int64_t port;			/* of the service on loopback; 0 = a free one, kept in the state directory */
 	int64_t workers;		/* slots of the endpoint */
 	int64_t service_processes;
-	const char *const *endpoint_set;	/* KEY=VALUE overrides of the endpoint's configuration, NULL-terminated, or NULL */
+	/* KEY=VALUE overrides of their configurations, NULL-terminated, or NULL */
+	const char *const *service_set, *const *endpoint_set;
 	FILE *progress;			/* a line a step; NULL = none */
 	/* Called once: all is ready (why NULL), or it cannot be and fabric_stop is needed. */
 	void (*on_ready) (const char *why, void *arg);

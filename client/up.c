@@ -20,7 +20,7 @@
 struct opts {
 	const char *state, *port;
 	int64_t workers, processes, timeout_ms, parent_pid;
-	struct cli_strings endpoint_set;
+	struct cli_strings service_set, endpoint_set;
 	bool detach, json;
 };
 #define AT(f) offsetof (struct opts, f)
@@ -114,7 +114,7 @@ static int cmd_up (void *op, int argc, char **argv)
 	struct fabric_opts fo = { .state = state, .port = o->port ? atoi (o->port) : 5000,
 				  .workers = o->workers ? o->workers : cores > 0 ? cores : 1,
 				  .service_processes = o->processes ? o->processes : 1, .progress = o->detach ? NULL : stdout,
-				  .endpoint_set = o->endpoint_set.v, .on_ready = on_ready, .arg = &u };
+				  .service_set = o->service_set.v, .endpoint_set = o->endpoint_set.v, .on_ready = on_ready, .arg = &u };
 	(void)argc;
 	(void)argv;
 	u.state = state;
@@ -230,6 +230,8 @@ static const struct cli_opt up_opts[] = {
 	{ "port", 'p', CLI_STRING, AT (port), "N", 0, 0, "port of the service on 127.0.0.1; default 5000, 0 = any free one" },
 	{ "workers", 'w', CLI_INT, AT (workers), "N", 1, 4096, "tasks that run at once; default: the number of cores" },
 	{ "processes", 0, CLI_INT, AT (processes), "N", 1, 256, "service processes; default 1" },
+	{ "service-set", 0, CLI_STRINGS, AT (service_set), "KEY=VALUE", 0, 0,
+	  "override a key of the service's configuration (weft-service.yaml(5)); repeatable" },
 	{ "endpoint-set", 0, CLI_STRINGS, AT (endpoint_set), "KEY=VALUE", 0, 0,
 	  "override a key of the endpoint's configuration (weft-endpoint.yaml(5)); repeatable" },
 	{ "detach", 'd', CLI_FLAG, AT (detach), NULL, 0, 0, "return when it is ready, and go on in the background" },

@@ -124,6 +124,9 @@ struct loop *loop_create (struct err *err)
 	/* A peer that closes its end is an EPIPE for whoever writes, never the end of the process. */
 	if (sigaction (SIGPIPE, NULL, &sa) == 0 && sa.sa_handler == SIG_DFL)
 		signal (SIGPIPE, SIG_IGN);
+	/* a file size limit is a full disk, not our death */
+	if (sigaction (SIGXFSZ, NULL, &sa) == 0 && sa.sa_handler == SIG_DFL)
+		signal (SIGXFSZ, SIG_IGN);
 	return l;
 }
 

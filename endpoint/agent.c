@@ -19,6 +19,7 @@
 #include "endpoint/rundir.h"
 #include "endpoint/service.h"
 #include "endpoint/status.h"
+#include "proto/bulk.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -46,6 +47,7 @@ struct agent {
 	struct rundir rundir;
 	struct keys keys, listen_keys, manager_keys;
 	char *manager_key_file, *connect;
+	struct bulk *bulk;		/* NULL: none */
 	struct spool *spool;
 	struct memo *memo;		/* NULL: none */
 	struct dispatch *dispatch;
@@ -216,7 +218,8 @@ static void up_up (const struct msg_welcome *w, void *arg)
 {
 	struct agent *a = arg;
 
-	(void) w;
+	if (a->bulk && !(w->capabilities & MSG_CAP_BULK))
+		log_warn ("agent", "large data travels in messages: bulk.dir is not the forwarder's store", "dir=%s", bulk_dir (a->bulk));
 	a->connected = true;
 	a->connected_ns = clock_real_ns ();
 	loop_timer_stop (a->lost);
@@ -305,7 +308,8 @@ static int make_upstream (struct agent *a, const struct id *id, struct err *err)
 	struct utsname u;
 	char os[256], *runtime;
 	json_t *j;
-	struct upstream_opts o = { .id = *id, .name = a->host, .keys = &a->keys, .ops = &upstream_calls, .arg = a };
+	struct upstream_opts o = { .id = *id, .name = a->host, .keys = &a->keys,
+				   .bulk = a->bulk ? bulk_id (a->bulk) : NULL, .ops = &upstream_calls, .arg = a };
 
 	if (uname (&u) < 0)
 		memset (&u, 0, sizeof (u));
@@ -403,6 +407,7 @@ static char **block_argv (const char *block, unsigned node, unsigned nodes, void
 		.config = a->config, .address = a->connect, .endpoint_id = a->id, .dir = a->rundir.dir,
 		.server_key = a->manager_key_file ? a->listen_keys.public_key : NULL, .key_file = a->manager_key_file,
 		.parent_pid = config_provider (a->config)->local ? (long) getpid () : 0,
+		.bulk_dir = a->bulk ? bulk_dir (a->bulk) : NULL,
 	};
 
 	return agent_argv (&c, block, node, nodes);
@@ -534,6 +539,17 @@ static void open_memo (struct agent *a)
 		log_err (LOG_WARN, "agent", "results are not remembered", &err);
 }
 
+/* Not having it costs speed only: the service may be elsewhere, or make it later. */
+static void open_bulk (struct agent *a)
+{
+	struct err err;
+
+	if (!a->config->bulk_dir || !*a->config->bulk_dir)
+		return;
+	if (!(a->bulk = bulk_open (a->config->bulk_dir, false, &err)))
+		log_err (LOG_WARN, "agent", "large data travels in messages, because the bulk store cannot be used", &err);
+}
+
 static int make_storage (struct agent *a, struct err *err)
 {
 	const struct config *c = a->config;
@@ -549,6 +565,8 @@ static int make_storage (struct agent *a, struct err *err)
 		.node = a->host, .tasks_waiting = tasks_waiting, .manager_up = manager_up, .block_words = block_words, .arg = a,
 	};
 
+	open_bulk (a);
+	d.bulk = a->bulk;
 	if (keys_read (&a->keys, a->paths->key, err) < 0 || rundir_make (&a->rundir, a->paths, err) < 0)
 		return -1;
 	if (!(a->spool = spool_open (&so, err)))
@@ -581,7 +599,7 @@ static int make_managers (struct agent *a, struct err *err)
 	struct managers_opts o = {
 		.address = address, .heartbeat_ms = c->heartbeat_ms, .threshold_ms = c->threshold_ms,
 		.max_payload_bytes = (uint32_t) c->max_payload_bytes, .max_result_bytes = (uint32_t) c->max_result_bytes,
-		.ops = &dispatch_managers, .arg = a->dispatch,
+		.bulk = a->bulk ? bulk_id (a->bulk) : NULL, .ops = &dispatch_managers, .arg = a->dispatch,
 	};
 	int rc = 0;
 
@@ -650,7 +668,6 @@ static int make_loop (struct agent *a, struct err *err)
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 
 	signal (SIGPIPE, SIG_IGN);
-	signal (SIGXFSZ, SIG_IGN);	/* a file size limit is a full disk to the spool, not our death */
 	gethostname (a->host, sizeof (a->host) - 1);
 	a->started_ns = clock_real_ns ();
 	if (!(a->loop = loop_create (err)))
@@ -693,6 +710,7 @@ static void unmake (struct agent *a)
 	dispatch_destroy (&a->dispatch);
 	spool_close (&a->spool);
 	memo_close (&a->memo);
+	bulk_close (&a->bulk);
 	rundir_fini (&a->rundir);
 	if (a->manager_key_file)
 		unlink (a->manager_key_file);

@@ -12,6 +12,7 @@ int agent_run (const struct paths *p, const struct config *c, int lock, bool for
 struct agent_command {
 	const struct config *config;
 	const char *address, *endpoint_id, *dir, *server_key, *key_file;	/* keys: NULL for ipc */
+	const char *bulk_dir;			/* NULL = none */
 	long parent_pid;
 };
 char **agent_argv (const struct agent_command *a, const char *block, unsigned node, unsigned nodes);

@@ -189,7 +189,8 @@ void cmd_block (const struct paths *p, const struct config *c, cmd_block_f *use,
 	char *ipc = xasprintf ("ipc://%s/managers.sock", p->run), *key_file = xasprintf ("%s/manager.key", p->run);
 	bool over_tcp = config_over_tcp (c);
 	struct agent_command a = { .config = c, .address = ipc, .endpoint_id = id, .dir = p->run,
-				   .server_key = over_tcp ? "SERVER-KEY" : NULL, .key_file = over_tcp ? key_file : NULL };
+				   .server_key = over_tcp ? "SERVER-KEY" : NULL, .key_file = over_tcp ? key_file : NULL,
+				   .bulk_dir = c->bulk_dir && *c->bulk_dir ? c->bulk_dir : NULL };
 	unsigned nodes = (unsigned) c->nodes_per_block;
 	char ***argvs = xcalloc (nodes, sizeof (*argvs));
 	struct provider_block b = { .id = "b1", .nodes = nodes, .argv = (const char *const *const *) argvs, .log_dir = p->logs,

@@ -90,6 +90,8 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 	add (&a, "--log-level", "%s", levels[cf->log_level]);
 	if (cf->container_runtimes.n)
 		add_containers (&a, cf);
+	if (c->bulk_dir)
+		add (&a, "--bulk-dir", "%s", c->bulk_dir);
 	free (worker);
 	return a.v;
 }

@@ -117,6 +117,9 @@ static const struct conf_key own[] = {
 	  "first. 0: no results are kept." },
 	{ "memo.max_age", CONF_DURATION_MS, AT (memo_max_age_ms), "7d", 0, 3650 * 24 * 60 * MIN_MS, NULL, false,
 	  "How old such a result may be; 0 = as old as it gets." },
+	{ "bulk.dir", CONF_PATH, AT (bulk_dir), NULL, 0, 0, NULL, false,
+	  "The bulk store of the service, when it is on this host and runs as the same user: large payloads and results then are not "
+	  "copied from process to process. Not set: they travel in messages." },
 	{ "heartbeat.interval", CONF_DURATION_MS, AT (heartbeat_ms), "2s", 50, 5 * MIN_MS, NULL, false,
 	  "Between heartbeats of agent and managers; the forwarder sets its own." },
 	{ "heartbeat.threshold", CONF_DURATION_MS, AT (threshold_ms), "10s", 200, 60 * MIN_MS, NULL, false,

@@ -25,6 +25,7 @@ struct config {
 	int64_t queue_max_tasks, queue_max_bytes;
 	int64_t spool_segment_bytes, spool_memory_bytes, spool_max_bytes, spool_max_unspooled_bytes, spool_fsync;
 	int64_t memo_max_bytes, memo_max_age_ms;
+	char *bulk_dir;
 	int64_t heartbeat_ms, threshold_ms;
 	int64_t log_level;		/* enum log_level */
 	struct conf_list container_runtimes, container_images;

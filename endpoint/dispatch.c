@@ -7,6 +7,7 @@
 #include "endpoint/adapt.h"
 #include "endpoint/memo.h"
 #include "endpoint/outcome.h"
+#include "proto/bulk_record.h"
 #include "proto/functions.h"
 #include "proto/link.h"
 #include "proto/msg_result.h"
@@ -77,6 +78,14 @@ void dispatch_end_task (struct dispatch *d, struct queue_task *t, int status, en
 	zmq_msg_close (&record);
 }
 
+/* What the session with the forwarder cannot carry is changed. */
+void dispatch_fit_result (struct dispatch *d, zmq_msg_t *m)
+{
+	if (!upstream_bulk (d->up))
+		bulk_record_result (d->o.bulk, m);
+	adapt_result (m, upstream_major (d->up));
+}
+
 void dispatch_send_results (struct dispatch *d)
 {
 	struct id task;
@@ -86,7 +95,7 @@ void dispatch_send_results (struct dispatch *d)
 		return;
 	zmq_msg_init (&m);
 	while (!upstream_congested (d->up) && spool_next (d->spool, &task, &m)) {
-		adapt_result (&m, upstream_major (d->up));
+		dispatch_fit_result (d, &m);
 		upstream_send (d->up, WIRE_RESULT, &m);
 		zmq_msg_close (&m);
 		zmq_msg_init (&m);

@@ -19,6 +19,7 @@
 #include "endpoint/spool.h"
 #include "endpoint/upstream.h"
 
+struct bulk;
 struct dispatch;
 struct dispatch_opts {
 	struct spool *spool;			/* borrowed, like all here */
@@ -30,6 +31,7 @@ struct dispatch_opts {
 	int64_t retries_on_loss, hold_ms;	/* hold_ms: how long a task waits for its function */
 	int64_t max_tasks, max_bytes, max_unspooled_bytes;
 	const char *node;			/* for results made here */
+	const struct bulk *bulk;		/* NULL = none */
 	void (*tasks_waiting) (void *arg);	/* there is more than the managers can take */
 	void (*manager_up) (const char *block, void *arg);
 	/* "b7 (Slurm job 123 on node1)", for errors; may be NULL. */

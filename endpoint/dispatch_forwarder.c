@@ -41,7 +41,7 @@ static bool send_again (struct dispatch *d, const struct id *task)
 		return false;
 	zmq_msg_init (&m);
 	if (spool_get (d->spool, task, &m)) {
-		adapt_result (&m, upstream_major (d->up));
+		dispatch_fit_result (d, &m);
 		upstream_send (d->up, WIRE_RESULT, &m);
 	} else {
 		there = false;
@@ -80,7 +80,7 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 {
 	struct dispatch *d = arg;
 	struct id task = m->task, function = m->function;
-	size_t bytes = m->payload.n;
+	size_t bytes = m->payload_bytes;
 	uint32_t expected_ms = m->expected_ms;
 	uint8_t attempt = m->attempt;
 	struct queue_task *t;

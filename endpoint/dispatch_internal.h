@@ -57,6 +57,7 @@ void dispatch_drop_task (struct dispatch *d, struct queue_task *t);
 void dispatch_end_task (struct dispatch *d, struct queue_task *t, int status, enum err_code code, enum err_fault fault, const char *text);
 void dispatch_give_back_task (struct dispatch *d, struct queue_task *t);	/* to the forwarder; frees t */
 void dispatch_send_results (struct dispatch *d);
+void dispatch_fit_result (struct dispatch *d, zmq_msg_t *m);	/* to the session with the forwarder */
 uint32_t dispatch_window (const struct dispatch *d);	/* tasks that the forwarder may leave with us */
 void dispatch_note_window (struct dispatch *d);
 void dispatch_figures_changed (struct dispatch *d);	/* managers or slots: the forwarder hears of it */

@@ -14,6 +14,7 @@
 #include "common/xmem.h"
 #include "endpoint/memo.h"
 #include "endpoint/outcome.h"
+#include "proto/bulk_record.h"
 #include "proto/functions.h"
 #include "proto/msg_result.h"
 
@@ -34,13 +35,29 @@ static struct id flight_id (const uint8_t *key)
 	return id;
 }
 
-static bool make_key (struct function *f, const struct msg_task *m, uint8_t key[MEMO_KEY_BYTES])
+/* The payload's data, whether it came with the task or by reference: equal data is equal. NULL: it cannot be read, which the task's
+ * run will say. *mem: to be freed. */
+static const void *data_of (const struct dispatch *d, const struct msg_task *m, char **mem)
 {
+	*mem = NULL;
+	if (!(m->flags & TASK_BULK))
+		return m->payload.n ? m->payload.p : "";
+	if (!d->o.bulk || !(*mem = malloc (m->bulk.bytes + 1u)) || bulk_get (d->o.bulk, &m->bulk, *mem, NULL) < 0)
+		return NULL;
+	return *mem;
+}
+
+static bool make_key (const struct dispatch *d, struct function *f, const struct msg_task *m, uint8_t key[MEMO_KEY_BYTES])
+{
+	char *mem;
+	const void *data = data_of (d, m, &mem);
 	const uint8_t *function = function_digest (f);
 	uint8_t meant = m->flags & TASK_JSON;
-	struct digest_part parts[] = { { "weft memo 1", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { m->payload.p, m->payload.n } };
+	struct digest_part parts[] = { { "weft memo 1", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { data, m->payload_bytes } };
+	bool made = data && function && digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), key) == 0;
 
-	return function && digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), key) == 0;
+	free (mem);
+	return made;
 }
 
 /* ---- flights -------------------------------------------------------------------------------------------------------- */
@@ -129,6 +146,8 @@ static bool answer (struct dispatch *d, struct queue_task *t, const struct msg_t
 
 	if (outcome_again (&out, t, m, record) < 0)
 		return false;
+	if (d->up && upstream_bulk (d->up))
+		bulk_record_store (d->o.bulk, &out);
 	d->st.memoised++;
 	dispatch_drop_task (d, t);
 	dispatch_keep_result (d, &id, &out);
@@ -154,7 +173,7 @@ bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
 	if (!fn)
 		return false;	/* when its function has not come yet: asked again then */
 	t->asked_memo = true;
-	if (!(fn->fn.flags & FUNCTION_MEMOISE) || decode (t, &m) < 0 || !make_key (fn, &m, key))
+	if (!(fn->fn.flags & FUNCTION_MEMOISE) || decode (t, &m) < 0 || !make_key (d, fn, &m, key))
 		return false;
 	fresh = m.flags & TASK_FRESH;
 	zmq_msg_init (&held);
@@ -174,18 +193,28 @@ bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
 void dispatch_memo_result (struct dispatch *d, struct queue_task *t, zmq_msg_t *record)
 {
 	struct flight *f = t->flight;
-	struct wire_str bytes = wire_str (zmq_msg_data (record), zmq_msg_size (record));
+	struct wire_str bytes;
 	struct queue_task *next;
 	struct msg_result r;
 	struct msg_task m;
+	zmq_msg_t whole;
 
-	if (!f || f->leader != t || msg_result_decode (&r, bytes.p, bytes.n, NULL) < 0 || r.status != STATUS_SUCCESS)
+	if (!f || f->leader != t)
 		return;
+	zmq_msg_init (&whole);
+	zmq_msg_copy (&whole, record);
+	bulk_record_result (d->o.bulk, &whole);	/* what is remembered outlives the leader's file, and is others' too */
+	bytes = wire_str (zmq_msg_data (&whole), zmq_msg_size (&whole));
+	if (msg_result_decode (&r, bytes.p, bytes.n, NULL) < 0 || r.status != STATUS_SUCCESS) {
+		zmq_msg_close (&whole);
+		return;
+	}
 	memo_put (d->o.memo, f->key, bytes.p, bytes.n);
 	for (struct queue_task *q = TAILQ_FIRST (&f->followers); q; q = next) {
 		next = TAILQ_NEXT (q, follow);
 		if (decode (q, &m) == 0)
 			answer (d, q, &m, bytes);
 	}
+	zmq_msg_close (&whole);
 	/* those that it cannot be given to run when t is dropped */
 }

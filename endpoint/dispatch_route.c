@@ -3,6 +3,7 @@
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "endpoint/adapt.h"
+#include "proto/bulk_record.h"
 #include "proto/functions.h"
 #include "proto/link.h"
 
@@ -27,10 +28,17 @@ static void send_task (struct dispatch *d, struct manager *m, struct queue_task 
 {
 	int64_t now = clock_now_ms ();
 	zmq_msg_t record;
+	struct err err;
 
 	msg_task_stamp (zmq_msg_data (&t->frame), STAMP_ENDPOINT_SENT, clock_real_ns ());
 	zmq_msg_init (&record);
 	zmq_msg_copy (&record, &t->frame);
+	if (!link_peer_bulk (m->peer) && bulk_record_task (d->o.bulk, &record, &err) < 0) {
+		zmq_msg_close (&record);
+		err_prefix (&err, "the task cannot be sent to a manager");
+		dispatch_end_task (d, t, STATUS_FAILED, err.code, err.fault, err.text);
+		return;
+	}
 	queue_take (d->queue, t, m, &m->tasks, now);
 	m->node.out++;
 	m->node.out_bytes += t->bytes;

@@ -228,7 +228,7 @@ struct managers *managers_create (struct loop *l, void *zctx, const struct manag
 	const char *addresses[] = { o->address, NULL };
 	struct link_opts lo = {
 		.name = "managers", .ops = &link_calls, .arg = ms, .heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
-		.max_payload_bytes = o->max_payload_bytes, .max_result_bytes = o->max_result_bytes,
+		.max_payload_bytes = o->max_payload_bytes, .max_result_bytes = o->max_result_bytes, .bulk = o->bulk,
 		.public_key = o->keys ? o->keys->public_key : NULL, .secret_key = o->keys ? o->keys->secret_key : NULL,
 	};
 

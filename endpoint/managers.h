@@ -49,6 +49,7 @@ struct managers_opts {
 	const char *manager_key;	/* the public key that managers use, for tcp */
 	int64_t heartbeat_ms, threshold_ms;
 	uint32_t max_payload_bytes, max_result_bytes;
+	const struct id *bulk;		/* of our bulk store; NULL = none */
 	const struct managers_ops *ops;
 	void *arg;
 };

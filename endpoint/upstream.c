@@ -17,6 +17,7 @@ struct upstream {
 	struct id id;
 	char *name, *runtime;
 	struct keys keys;
+	struct id bulk;
 	const struct upstream_ops *ops;
 	void *arg;
 	struct link *link;
@@ -185,6 +186,8 @@ struct upstream *upstream_create (struct loop *l, void *zctx, const struct upstr
 	u->runtime = xstrdup (o->runtime);
 	u->keys = *o->keys;
 	u->ops = o->ops;
+	if (o->bulk)
+		u->bulk = *o->bulk;
 	u->arg = o->arg;
 	u->gather = loop_timer_create (l, on_gathered, u);
 	ids_random (&u->instance, sizeof (u->instance));
@@ -213,6 +216,7 @@ static int dial (struct upstream *u, const char *address, const char *server_key
 	struct link_opts o = {
 		.name = "forwarder", .ops = &link_calls, .arg = u, .heartbeat_ms = heartbeat_ms,
 		.public_key = u->keys.public_key, .secret_key = u->keys.secret_key, .server_key = server_key,
+		.bulk = &u->bulk,
 		.hello = {
 			.role = ROLE_ENDPOINT, .min_major = WIRE_MAJOR_MIN, .max_major = WIRE_MAJOR, .minor = WIRE_MINOR,
 			.id = u->id, .instance = u->instance, .slots = u->slots, .pid = (uint32_t) getpid (),
@@ -252,6 +256,11 @@ bool upstream_up (const struct upstream *u)
 int upstream_major (const struct upstream *u)
 {
 	return u->peer ? link_peer_major (u->peer) : WIRE_MAJOR;
+}
+
+bool upstream_bulk (const struct upstream *u)
+{
+	return u->peer && link_peer_bulk (u->peer);
 }
 
 bool upstream_congested (const struct upstream *u)

@@ -30,6 +30,7 @@ struct upstream_opts {
 	const char *name;		/* of this host; copied */
 	const char *runtime;		/* JSON; copied */
 	const struct keys *keys;	/* copied */
+	const struct id *bulk;		/* of our bulk store; copied; NULL = none */
 	const struct upstream_ops *ops;	/* borrowed for life */
 	void *arg;
 };
@@ -39,6 +40,7 @@ void upstream_destroy (struct upstream **u, int64_t linger_ms);		/* BYE */
 int upstream_address (struct upstream *u, const char *address, const char *server_key, int64_t heartbeat_ms, struct err *err);
 bool upstream_up (const struct upstream *u);
 int upstream_major (const struct upstream *u);		/* of the session; without one the highest */
+bool upstream_bulk (const struct upstream *u);		/* may it be sent references? */
 bool upstream_congested (const struct upstream *u);
 void upstream_slots (struct upstream *u, uint32_t slots);
 /* Without a session these drop what they are given: results stay in the spool, the rest is stale by the next session. */

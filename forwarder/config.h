@@ -16,6 +16,8 @@ struct config {
 	int64_t read_count;
 	int64_t max_unstored_bytes;
 	int64_t function_cache_bytes;
+	char *bulk_dir;
+	int64_t bulk_fsync;
 	int64_t log_level;
 	char *log_file;
 };

@@ -56,11 +56,38 @@ static void on_down (struct link_peer *peer, const char *why, void *arg)
 		presence_disconnected (f->presence);
 }
 
+/* What is stored must be there: an end is told once and for ever. */
+static bool result_is_there (const struct forward *f, const struct msg_result *m, struct err *err)
+{
+	if (f->bulk)
+		return bulk_check (f->bulk, &m->bulk, err) == 0;
+	err_set (err, ERR_NOT_FOUND, FAULT_SITE, "its data is in a bulk store that the forwarder does not have (bulk.dir)");
+	return false;
+}
+
+static void refuse_result (struct forward *f, const struct id *task, struct err *why, zmq_msg_t *rec, bool verify)
+{
+	struct msg_result m;
+	struct buf b;
+	char id[ID_TEXT];
+	err_prefix (why, "the task succeeded, but its result is lost");
+	log_error (MOD, "result lost", "ep=%s task=%s err=%s", f->ep, id_text (task, id), why->text);
+	msg_result_decode (&m, zmq_msg_data (rec), zmq_msg_size (rec), NULL); /* accepted before */
+	bulk_result_lost (&m, why);
+	m.stamps[STAMP_FORWARDER_RESULT] = clock_real_ns ();
+	buf_init (&b, 0);
+	msg_result_encode (&b, &m, WIRE_MAJOR);
+	zmq_msg_close (rec);
+	link_msg_from_buf (rec, &b);
+	done_store (f->done, task, STATE_FAILED, rec, verify);
+}
+
 static void take_result (struct forward *f, const struct msg_result *m, zmq_msg_t *rec, int64_t now)
 {
 	struct id task = m->task;
 	int state = msg_status_state (m->status);
-	bool too_large = m->result.n > (size_t)f->conf->max_result_bytes;
+	bool too_large = m->result_bytes > (size_t)f->conf->max_result_bytes;
+	struct err lost = { 0 };
 	struct hand_task *t = hand_get (f->hand, &task);
 	if (t && t->state == HAND_ENDING)
 		return; /* sent again; the first one is acknowledged when it is stored */
@@ -71,6 +98,12 @@ static void take_result (struct forward *f, const struct msg_result *m, zmq_msg_
 		done_fail (f->done, &task, ERR_TOO_LARGE, FAULT_USER, "its result is larger than forwarders take");
 		return;
 	}
+	if ((m->flags & RESULT_BULK) && !result_is_there (f, m, &lost)) {
+		refuse_result (f, &task, &lost, rec, !t);
+		return;
+	}
+	if (m->flags & RESULT_BULK)
+		bulk_sync_add (f->bulk_sync, m->bulk.name);
 	msg_result_stamp (zmq_msg_data (rec), STAMP_FORWARDER_RESULT, now);
 	done_store (f->done, &task, state, rec, !t);
 }
@@ -244,7 +277,8 @@ static int listen_on (struct forward *f, struct err *err)
 	struct link_opts o = { .name = "endpoint", .ops = &link_ops, .arg = f, .heartbeat_ms = c->heartbeat_ms,
 			       .threshold_ms = c->threshold_ms, .max_payload_bytes = (uint32_t)c->max_payload_bytes,
 			       .max_result_bytes = (uint32_t)c->max_result_bytes, .max_peers = 64,
-			       .public_key = f->public_key, .secret_key = f->secret_key };
+			       .public_key = f->public_key, .secret_key = f->secret_key,
+			       .bulk = f->bulk ? bulk_id (f->bulk) : NULL };
 	bool v6 = strchr (c->listen_host, ':') && c->listen_host[0] != '[';
 	for (int64_t port = c->port_min; ; port++) {
 		char *address = c->port_min ? xasprintf (v6 ? "tcp://[%s]:%" PRId64 : "tcp://%s:%" PRId64, c->listen_host, port)
@@ -297,6 +331,10 @@ struct forward *forward_create (struct loop *l, const struct config *c, const st
 		err_errno (err, "making a CURVE key pair");
 		goto fail;
 	}
+	if (c->bulk_dir && *c->bulk_dir && !(f->bulk = bulk_open (c->bulk_dir, true, err)))
+		goto fail;
+	if (f->bulk && c->bulk_fsync)
+		f->bulk_sync = bulk_sync_create (f->bulk);
 	if (listen_on (f, err) < 0 || !(f->r = rds_create (l, &ro, err)))
 		goto fail;
 	f->bodies = bodies_create (f->r, (size_t)c->function_cache_bytes, forward_on_body, f);
@@ -357,6 +395,8 @@ void forward_destroy (struct forward **fp)
 	hand_destroy (&f->hand);
 	cancels_destroy (&f->cancels);
 	expire_destroy (&f->expire);
+	bulk_sync_destroy (&f->bulk_sync);
+	bulk_close (&f->bulk);
 	loop_timer_destroy (&f->later);
 	loop_defer_destroy (&f->pump);
 	if (f->zctx)

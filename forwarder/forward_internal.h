@@ -14,6 +14,8 @@
 #include "forwarder/hand.h"
 #include "forwarder/intake.h"
 #include "forwarder/presence.h"
+#include "proto/bulk_record.h"
+#include "proto/bulk_sync.h"
 #include "proto/link.h"
 
 #define RETURNED_MIN_MS 100	/* pause before a task that was given back is sent again; doubles until something ends */
@@ -28,6 +30,8 @@ struct forward {
 	char public_key[41], secret_key[41];
 	char allowed_key[41];
 	struct rds *r;
+	struct bulk *bulk;		/* NULL: no store */
+	struct bulk_sync *bulk_sync;	/* NULL: not synced by us */
 	struct intake *intake;
 	struct hand *hand;
 	struct bodies *bodies;
@@ -54,8 +58,9 @@ struct hand_task *forward_about_taken (void *arg, struct forward **f);		/* frees
 /* forward_send.c */
 void forward_pump (void *forward);	/* send what may be sent, then read on; through the deferred f->pump */
 void forward_try_later (struct forward *f, int64_t ms);
-/* Both: 0, or -1: no memory. */
+/* These: 0, or -1: no memory. */
 int forward_build_frame (struct hand_task *t, const struct layout_queued *q, const char *payload, size_t n);
+int forward_build_bulk (struct hand_task *t, const struct layout_queued *q);	/* with a reference to the payload's file */
 int forward_keep_origin (struct hand_task *t, const struct layout_queued *q);
 void forward_put_back (struct forward *f, struct hand_task *t);	/* frees t */
 void forward_fail_task (struct forward *f, struct hand_task *t, enum err_code code, enum err_fault fault, const char *why);

@@ -31,8 +31,20 @@ static size_t room (void *arg)
 /* The end of a task that must not run: nothing to store, its entry goes. */
 void forward_drop_task (struct forward *f, struct hand_task *t)
 {
+	if (t->bulk && f->bulk) {
+		struct bulk_ref ref;
+		bulk_ref_payload (&ref, &t->task, 0);
+		bulk_delete (f->bulk, ref.name);
+	}
 	intake_finish (f->intake, t->entry);
 	hand_remove (f->hand, t);
+}
+
+static int make_frame (struct hand_task *t, const struct layout_queued *q)
+{
+	if (q->payload_bulk)
+		return forward_build_bulk (t, q);
+	return q->payload_apart ? forward_keep_origin (t, q) : forward_build_frame (t, q, q->payload.p, q->payload.n);
 }
 
 static void admit (struct forward *f, struct hand_task *t, const struct layout_queued *q)
@@ -49,7 +61,12 @@ static void admit (struct forward *f, struct hand_task *t, const struct layout_q
 		forward_fail_task (f, t, ERR_TOO_LARGE, FAULT_USER, "its payload is larger than forwarders send");
 		return;
 	}
-	if ((q->payload_apart ? forward_keep_origin (t, q) : forward_build_frame (t, q, q->payload.p, q->payload.n)) < 0) {
+	if (q->payload_bulk && !f->bulk) {
+		forward_fail_task (f, t, ERR_NOT_FOUND, FAULT_SITE,
+				   "its payload is in the service's bulk store, which its forwarder does not have (bulk.dir)");
+		return;
+	}
+	if (make_frame (t, q) < 0) {
 		forward_put_back (f, t);
 		return;
 	}
@@ -100,6 +117,7 @@ static void on_task (const struct layout_queued *q, const char *entry, size_t en
 	}
 	t->function = q->function;
 	t->bytes = q->payload_bytes;
+	t->bulk = q->payload_bulk;
 	if (!claimed) {
 		admit (f, t, q);
 		return;
@@ -291,6 +309,7 @@ static void on_expired (const struct layout_queued *q, const char *entry, size_t
 	if (!t)
 		return; /* with the endpoint, or on its way */
 	t->function = q->function;
+	t->bulk = q->payload_bulk;
 	forward_fail_task (f, t, ERR_TASK_EXPIRED, FAULT_SITE, "it waited for its endpoint longer than tasks are kept");
 }
 

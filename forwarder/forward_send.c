@@ -21,20 +21,47 @@ static bool window_open (const struct forward *f, size_t bytes)
 	       (!sent || hand_sent_bytes (f->hand) + bytes <= f->window_bytes);
 }
 
+/* For an endpoint that does not see the store. The frame keeps the reference: memory stays small. */
+static int copy_inline (struct forward *f, struct hand_task *t, zmq_msg_t *out, struct err *err)
+{
+	zmq_msg_init (out);
+	zmq_msg_copy (out, &t->frame);
+	if (bulk_record_task (f->bulk, out, err) == 0)
+		return 0;
+	zmq_msg_close (out);
+	return -1;
+}
+
+static void encode_older (struct forward *f, zmq_msg_t *frame, zmq_msg_t *out)
+{
+	struct msg_task m;
+	struct buf b;
+	msg_task_decode (&m, zmq_msg_data (frame), zmq_msg_size (frame), NULL); /* our own */
+	m.stamps[STAMP_FORWARDER_SENT] = clock_real_ns ();
+	buf_init (&b, WIRE_MAX_RECORD);
+	msg_task_encode (&b, &m, link_peer_major (f->peer));
+	link_msg_from_buf (out, &b);
+}
+
 /* The copy that leaves. The frame stays for another session; ZeroMQ shares its bytes, so only the first copy may be stamped in
  * place. A session of major 1 does not get the fields of major 2. */
-static void copy_frame (struct forward *f, struct hand_task *t, zmq_msg_t *out)
+static int copy_frame (struct forward *f, struct hand_task *t, zmq_msg_t *out, struct err *err)
 {
 	int64_t now = clock_real_ns ();
-	if (link_peer_major (f->peer) < WIRE_MAJOR) {
-		struct msg_task m;
-		struct err err;
-		struct buf b;
-		msg_task_decode (&m, zmq_msg_data (&t->frame), zmq_msg_size (&t->frame), &err); /* our own */
-		m.stamps[STAMP_FORWARDER_SENT] = now;
-		buf_init (&b, WIRE_MAX_RECORD);
-		msg_task_encode (&b, &m, link_peer_major (f->peer));
-		link_msg_from_buf (out, &b);
+	bool older = link_peer_major (f->peer) < WIRE_MAJOR;
+	if (t->bulk && !link_peer_bulk (f->peer)) {
+		zmq_msg_t whole;
+		if (copy_inline (f, t, &whole, err) < 0)
+			return -1;
+		if (older) {
+			encode_older (f, &whole, out);
+			zmq_msg_close (&whole);
+			return 0;
+		}
+		msg_task_stamp (zmq_msg_data (&whole), STAMP_FORWARDER_SENT, now);
+		*out = whole;
+	} else if (older) {
+		encode_older (f, &t->frame, out);
 	} else if (t->sent_before) {
 		if (zmq_msg_init_size (out, zmq_msg_size (&t->frame)) < 0)
 			abort ();
@@ -46,12 +73,19 @@ static void copy_frame (struct forward *f, struct hand_task *t, zmq_msg_t *out)
 		zmq_msg_copy (out, &t->frame);
 		t->sent_before = true;
 	}
+	return 0;
 }
 
 static void send_task (struct forward *f, struct hand_task *t)
 {
 	zmq_msg_t out;
-	copy_frame (f, t, &out);
+	struct err err = { 0 };
+	char text[500];
+	if (copy_frame (f, t, &out, &err) < 0) {
+		snprintf (text, sizeof (text), "the task cannot be sent: %s", err.text);
+		forward_fail_task (f, t, err.code, err.fault, text);
+		return;
+	}
 	link_send (f->peer, WIRE_TASK, &out);
 	hand_move (f->hand, t, HAND_SENT);
 }
@@ -117,17 +151,16 @@ void forward_try_later (struct forward *f, int64_t ms)
 		loop_timer_start (f->later, ms, false);
 }
 
-/* 0, or -1: no memory. */
-int forward_build_frame (struct hand_task *t, const struct layout_queued *q, const char *payload, size_t n)
+static int build (struct hand_task *t, const struct layout_queued *q, struct wire_str payload, uint8_t flags)
 {
 	struct msg_task m = { .task = q->task, .function = q->function, .time_limit_ms = q->time_limit_ms,
 			      .expected_ms = q->expected_s * 1000u, .memory_limit_bytes = q->memory_limit_bytes, .max_result_bytes = q->max_result_bytes,
-			      .flags = (uint8_t)((q->payload_is_json ? TASK_JSON : 0) | (q->fresh ? TASK_FRESH : 0)) };
+			      .flags = (uint8_t)(flags | (q->payload_is_json ? TASK_JSON : 0) | (q->fresh ? TASK_FRESH : 0)) };
 	struct buf b;
 	m.stamps[STAMP_RECEIVED] = q->received_ns;
 	m.stamps[STAMP_QUEUED] = q->queued_ns;
 	m.stamps[STAMP_FORWARDER_READ] = clock_real_ns ();
-	m.payload = wire_str (payload, n);
+	m.payload = payload;
 	buf_init (&b, WIRE_MAX_RECORD);
 	msg_task_encode (&b, &m, WIRE_MAJOR);
 	if (buf_failed (&b) || b.len == 0) {
@@ -138,6 +171,19 @@ int forward_build_frame (struct hand_task *t, const struct layout_queued *q, con
 	free (t->origin);
 	t->origin = NULL;
 	return 0;
+}
+
+int forward_build_frame (struct hand_task *t, const struct layout_queued *q, const char *payload, size_t n)
+{
+	return build (t, q, wire_str (payload, n), 0);
+}
+
+int forward_build_bulk (struct hand_task *t, const struct layout_queued *q)
+{
+	struct bulk_ref ref;
+	uint8_t text[BULK_REF_MAX];
+	bulk_ref_payload (&ref, &q->task, q->payload_bytes);
+	return build (t, q, wire_str ((char *)text, bulk_ref_encode (&ref, text)), TASK_BULK);
 }
 
 /* For when the frame cannot be made yet. */

@@ -22,6 +22,7 @@ struct hand_task {
 	char entry[HAND_ENTRY_MAX];	/* id of the stream entry */
 	enum hand_state state;
 	bool fetching;			/* its payload is being fetched */
+	bool bulk;			/* its payload is in the bulk store, its frame has a reference */
 	bool sent_before;		/* its frame was handed to ZeroMQ once: it must not be written to again */
 	zmq_msg_t frame;		/* owned: the TASK record; empty while there is an origin */
 	size_t bytes;			/* of the payload */

@@ -14,6 +14,7 @@
 #define RECORD_VERSION 1
 #define FLAG_APART 1
 #define FLAG_JSON 2
+#define FLAG_BULK 4
 #define FLAG_FRESH 8
 #define QUEUED_FIXED 72
 #define QUEUED_TASK_AT 4	/* in every version */
@@ -72,7 +73,7 @@ void layout_meta_encode (struct buf *b, const struct layout_meta *m)
 	uint8_t fixed[LAYOUT_META_BYTES];
 	struct wire_writer w = { fixed };
 	wire_w8 (&w, RECORD_VERSION);
-	wire_w8 (&w, m->payload_apart ? FLAG_APART : 0);
+	wire_w8 (&w, (uint8_t) ((m->payload_apart ? FLAG_APART : 0) | (m->payload_bulk ? FLAG_BULK : 0)));
 	wire_wid (&w, &m->owner);
 	wire_wid (&w, &m->function);
 	wire_wid (&w, &m->endpoint);
@@ -90,7 +91,11 @@ int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct e
 	uint8_t version = wire_get_u8 (&r);
 	if (version != RECORD_VERSION)
 		return err_set (err, ERR_INVALID, FAULT_SITE, "meta of version %u, not %d", version, RECORD_VERSION);
-	m->payload_apart = (wire_get_u8 (&r) & FLAG_APART) != 0;
+	uint8_t flags = wire_get_u8 (&r);
+	m->payload_apart = (flags & FLAG_APART) != 0;
+	m->payload_bulk = (flags & FLAG_BULK) != 0;
+	if (m->payload_bulk && !m->payload_apart)
+		return wire_bad_value ("meta", "flags", flags, err);
 	wire_get_id (&r, &m->owner);
 	wire_get_id (&r, &m->function);
 	wire_get_id (&r, &m->endpoint);
@@ -115,6 +120,7 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 	}
 	wire_w8 (&w, RECORD_VERSION);
 	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0) |
+				(q->payload_bulk ? FLAG_BULK : 0) |
 				(q->fresh ? FLAG_FRESH : 0)));
 	wire_w16 (&w, q->expected_s);
 	wire_wid (&w, &q->task);
@@ -148,6 +154,9 @@ int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, stru
 	q->payload_apart = (flags & FLAG_APART) != 0;
 	q->payload_is_json = (flags & FLAG_JSON) != 0;
 	q->fresh = (flags & FLAG_FRESH) != 0;
+	q->payload_bulk = (flags & FLAG_BULK) != 0;
+	if (q->payload_bulk && !q->payload_apart)
+		return wire_bad_value ("queue record", "flags", flags, err);
 	if (q->payload_bytes > WIRE_MAX_PAYLOAD)
 		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "queue record: payload of %u bytes, at most %u",
 				q->payload_bytes, WIRE_MAX_PAYLOAD);

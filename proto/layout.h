@@ -17,7 +17,7 @@ struct layout_meta {
 	struct id owner, function, endpoint, group;
 	int64_t submitted_ns;
 	uint32_t payload_bytes;
-	bool payload_apart;
+	bool payload_apart, payload_bulk;	/* bulk: apart, and in the bulk store instead of a key */
 };
 #define LAYOUT_META_BYTES 78	/* with the state, a listpack of 96 bytes: one allocation class */
 void layout_meta_encode (struct buf *b, const struct layout_meta *m);
@@ -29,7 +29,7 @@ struct layout_queued {
 	uint32_t time_limit_ms, max_result_bytes, payload_bytes;
 	uint64_t memory_limit_bytes;
 	uint16_t expected_s;		/* 0 = unknown; 65535 = so long or longer */
-	bool payload_apart, payload_is_json, fresh;	/* fresh: no earlier result */
+	bool payload_apart, payload_is_json, payload_bulk, fresh;	/* fresh: no earlier result */
 	struct wire_str payload;	/* empty when apart */
 };
 void layout_queued_encode (struct buf *b, const struct layout_queued *q);

@@ -258,6 +258,8 @@ static struct link *link_new (struct loop *l, void *zctx, const struct link_opts
 	k->max_frame_bytes = o->max_frame_bytes ? o->max_frame_bytes : WIRE_MAX_RECORD;
 	k->max_queued_bytes = o->max_queued_bytes ? o->max_queued_bytes : QUEUED_BYTES;
 	k->max_peers = o->max_peers ? o->max_peers : PEERS;
+	if (o->bulk)
+		k->bulk = *o->bulk;
 	/* Messages are up to LINK_BATCH_BYTES: libzmq then holds about as much for a peer as we do. */
 	size_t hwm = k->max_queued_bytes / LINK_BATCH_BYTES;
 	k->hwm = hwm < HWM_MIN ? HWM_MIN : hwm > HWM_MAX ? HWM_MAX : (int) hwm;
@@ -431,6 +433,11 @@ uint64_t link_peer_instance (const struct link_peer *p)
 int link_peer_major (const struct link_peer *p)
 {
 	return p->major;
+}
+
+bool link_peer_bulk (const struct link_peer *p)
+{
+	return p->bulk;
 }
 
 const char *link_peer_key (const struct link_peer *p)

@@ -50,6 +50,7 @@ struct link_opts {
 	/* CURVE, Z85 text of 40 characters; NULL = plain (ipc only). The listener needs its own pair, the dialler the server's key too. */
 	const char *public_key, *secret_key, *server_key;
 	struct msg_hello hello;		/* dialler: what it says of itself; slices are copied */
+	const struct id *bulk;		/* our bulk store's id, copied; NULL = none */
 };
 
 /* One context per process, borrowed. */
@@ -80,6 +81,7 @@ void *link_peer_data (const struct link_peer *p);
 const struct id *link_peer_id (const struct link_peer *p);
 uint64_t link_peer_instance (const struct link_peer *p);
 int link_peer_major (const struct link_peer *p);
+bool link_peer_bulk (const struct link_peer *p);	/* both see the same bulk store: references may be sent */
 const char *link_peer_key (const struct link_peer *p);	/* listener with CURVE: the key it connected with (Z85), else "" */
 uint64_t link_epoch (const struct link_peer *p);
 

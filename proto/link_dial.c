@@ -243,6 +243,7 @@ void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch)
 	d->up_ms = clock_now_ms ();
 	p->state = PEER_UP;
 	p->major = w->major;
+	p->bulk = p->major >= 2 && !id_is_zero (&k->bulk) && (w->capabilities & MSG_CAP_BULK);
 	p->epoch = epoch;
 	p->seq = 0;
 	p->malformed = 0;
@@ -256,7 +257,7 @@ void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch)
 		k->threshold_ms = 2 * k->heartbeat_ms;
 	k->stats.sessions = 1;
 	link_sweep_start (k);
-	log_info ("link", "session up", "link=%s address=%s major=%d", k->name, d->address, p->major);
+	log_info ("link", "session up", "link=%s address=%s major=%d bulk=%d", k->name, d->address, p->major, p->bulk);
 	if (k->ops->on_up)
 		k->ops->on_up (p, NULL, w, k->arg);
 }
@@ -291,12 +292,15 @@ static struct wire_str keep (char **at, struct wire_str s)
 	return out;
 }
 
-static int hello_copy (struct link_dial *d, const struct msg_hello *h, struct err *err)
+static int hello_copy (struct link_dial *d, const struct msg_hello *h, const struct id *bulk, struct err *err)
 {
 	char *at;
 	if (h->name.n > WIRE_MAX_TEXT || h->version.n > WIRE_MAX_TEXT || h->block.n > WIRE_MAX_TEXT || h->runtime.n > WIRE_MAX_TEXT)
 		return err_set (err, ERR_TOO_LARGE, FAULT_SELF, "a text in HELLO is over %d bytes", WIRE_MAX_TEXT);
 	d->hello = *h;
+	d->hello.bulk = *bulk;
+	if (!id_is_zero (bulk))
+		d->hello.capabilities |= MSG_CAP_BULK;
 	at = d->hello_text = xcalloc (1, h->name.n + h->version.n + h->block.n + h->runtime.n + 1);
 	d->hello.name = keep (&at, h->name);
 	d->hello.version = keep (&at, h->version);
@@ -330,7 +334,7 @@ int link_dial_start (struct link *k, const char *address, const struct link_opts
 	TAILQ_INSERT_TAIL (&k->all, p, all_entry);
 	d->address = xstrdup (address);
 	d->timer = loop_timer_create (k->loop, on_timer, k);
-	if (hello_copy (d, &o->hello, err) < 0)
+	if (hello_copy (d, &o->hello, &k->bulk, err) < 0)
 		return -1;
 	if (k->curve) {
 		if (!o->server_key)

@@ -61,6 +61,7 @@ struct link_peer {
 	uint8_t *welcome;		/* listener: the record, for a repeated HELLO; owned */
 	size_t welcome_bytes;
 	struct link_outbox out;
+	bool bulk;			/* the session has MSG_CAP_BULK */
 	bool congested, relieved;
 	bool dirty, blocked, todo;	/* on which lists it is */
 	TAILQ_ENTRY (link_peer) all_entry, dirty_entry, blocked_entry, todo_entry;
@@ -94,6 +95,7 @@ struct link {
 	const struct link_ops *ops;	/* borrowed */
 	void *arg;
 	char *name;
+	struct id bulk;			/* our store's; zero = none */
 	bool listener, paused, muted;
 	int in_call;
 	int64_t linger_ms;		/* of a destroy from inside a callback */

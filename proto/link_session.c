@@ -196,6 +196,8 @@ static void greet (struct link *k, uint32_t rid, const struct msg_hello *h, cons
 	if (judge (k, h, key, &w, &err) < 0)
 		goto refuse;
 	p->major = w.major;
+	p->bulk = p->major >= 2 && (h->capabilities & MSG_CAP_BULK) && !id_is_zero (&k->bulk) && id_eq (&h->bulk, &k->bulk);
+	w.capabilities = p->bulk ? MSG_CAP_BULK : 0;
 	if (k->ops->on_hello && k->ops->on_hello (p, h, &w, k->arg, &err) < 0)
 		goto refuse;
 	if (!k->muted && (old = map_get (k->by_id, &h->id)))
@@ -205,8 +207,8 @@ static void greet (struct link *k, uint32_t rid, const struct msg_hello *h, cons
 		return;
 	}
 	peer_add (p, &w);
-	log_info ("link", "session up", "link=%s peer=%s name=%.*s major=%d", k->name, id_text (&p->id, id), (int) h->name.n, h->name.p,
-		  p->major);
+	log_info ("link", "session up", "link=%s peer=%s name=%.*s major=%d bulk=%d", k->name, id_text (&p->id, id), (int) h->name.n,
+		  h->name.p, p->major, p->bulk);
 	if (k->ops->on_up)
 		k->ops->on_up (p, h, NULL, k->arg);
 	return;

@@ -71,6 +71,12 @@ int msg_result_decode (struct msg_result *m, const void *p, size_t n, struct err
 		return wire_bad_value ("RESULT", "status", m->status, err);
 	if (m->fault > FAULT_SELF)
 		return wire_bad_value ("RESULT", "fault", m->fault, err);
+	m->result_bytes = (uint32_t) m->result.n;
+	if (!(m->flags & RESULT_BULK))
+		return 0;
+	if (bulk_ref_decode (&m->bulk, m->result.p, m->result.n, &m->task, BULK_RESULT, err) < 0)
+		return -1;
+	m->result_bytes = m->bulk.bytes;
 	return 0;
 }
 

@@ -5,7 +5,7 @@
 #include "proto/msg_task.h"
 
 enum msg_status { STATUS_SUCCESS = 1, STATUS_FAILED = 2, STATUS_CANCELLED = 3 };
-enum { RESULT_MEMOISED = 1, RESULT_BASE64 = 2 };
+enum { RESULT_MEMOISED = 1, RESULT_BASE64 = 2, RESULT_BULK = 4 };
 
 struct msg_result {
 	uint8_t status, fault, attempt, flags;
@@ -15,6 +15,8 @@ struct msg_result {
 	int64_t stamps[STAMP_SLOTS];
 	uint64_t cpu_ns, max_rss_bytes;
 	struct wire_str result, error, out, errout, node, runtime;	/* out, errout: stdout and stderr tails */
+	uint32_t result_bytes;		/* decoded: of the data itself, when the result is a reference */
+	struct bulk_ref bulk;		/* decoded: with RESULT_BULK */
 };
 void msg_result_encode (struct buf *b, const struct msg_result *m, int major);
 int msg_result_decode (struct msg_result *m, const void *p, size_t n, struct err *err);

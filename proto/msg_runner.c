@@ -90,6 +90,8 @@ int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t 
 	m->flags = wire_get_u32 (&r);
 	m->max_result_bytes = wire_get_u32 (&r);
 	m->payload = wire_get_bytes (&r, r.left);
+	if (m->flags & TASK_BULK)
+		return bulk_ref_decode (&m->bulk, m->payload.p, m->payload.n, &m->task, BULK_PAYLOAD, err);
 	return 0;
 }
 
@@ -215,6 +217,12 @@ int msg_runner_result_decode (struct msg_runner_result *m, const void *body, siz
 	if (m->fault > FAULT_SELF)
 		return wire_bad_value ("runner result", "fault", m->fault, err);
 	m->result = wire_get_bytes (&r, len[0]);
+	m->result_bytes = (uint32_t) len[0];
+	if (m->flags & RESULT_BULK) {
+		if (bulk_ref_decode (&m->bulk, m->result.p, m->result.n, &m->task, BULK_RESULT, err) < 0)
+			return -1;
+		m->result_bytes = m->bulk.bytes;
+	}
 	/* How much a function prints is not a reason to lose its result: of long texts the end is kept. */
 	m->error = wire_clip_tail (wire_get_bytes (&r, len[1]), WIRE_MAX_TAIL);
 	m->out = wire_clip_tail (wire_get_bytes (&r, len[2]), WIRE_MAX_TAIL);

@@ -5,7 +5,13 @@
 #include "proto/msg_result.h"
 
 enum { RUNNER_FD_IN = 3, RUNNER_FD_OUT = 4 };
-struct msg_runner_call { struct id task, function; uint32_t flags, max_result_bytes; struct wire_str payload; };
+/* flags: as in TASK. */
+struct msg_runner_call {
+	struct id task, function;
+	uint32_t flags, max_result_bytes;
+	struct wire_str payload;
+	struct bulk_ref bulk;		/* decoded: with TASK_BULK */
+};
 #define RUNNER_BATCH_MAX 4096	/* inputs */
 struct msg_runner_input { struct id task; struct wire_str payload; };
 struct msg_runner_batch { struct id function; uint32_t flags, max_result_bytes, n; struct wire_str table, payloads; /* read with _next */ };
@@ -16,6 +22,8 @@ struct msg_runner_result {
 	int64_t start_ns, end_ns;
 	uint64_t cpu_ns, max_rss_bytes;
 	struct wire_str result, error, out, errout;
+	uint32_t result_bytes;		/* decoded: of the data itself, when the result is a reference */
+	struct bulk_ref bulk;		/* decoded: with RESULT_BULK in flags */
 };
 /* Whole frames, length first. */
 void msg_runner_function_encode (struct buf *b, const void *function_record, size_t n);

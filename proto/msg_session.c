@@ -4,7 +4,7 @@
 #include "proto/wire_record.h"
 
 #define HELLO_FIXED_1 46
-#define HELLO_FIXED 50
+#define HELLO_FIXED 66
 #define WELCOME_FIXED_1 38
 #define WELCOME_FIXED 42
 #define REASON_FIXED 6
@@ -32,6 +32,7 @@ void msg_hello_encode (struct buf *b, const struct msg_hello *m, int major)
 	for (int i = 0; i < 4; i++)
 		wire_w16 (&w, (uint16_t) parts[i].n);
 	wire_w32 (&w, m->pid);
+	wire_wid (&w, &m->bulk);
 	wire_record_add (b, fixed, n, parts, 4);
 }
 
@@ -51,6 +52,7 @@ int msg_hello_decode (struct msg_hello *m, const void *p, size_t n, struct err *
 	size_t name = wire_get_u16 (&r.fixed), version = wire_get_u16 (&r.fixed);
 	size_t block = wire_get_u16 (&r.fixed), runtime = wire_get_u16 (&r.fixed);
 	m->pid = wire_get_u32 (&r.fixed);
+	wire_get_id (&r.fixed, &m->bulk);
 	if (wire_record_take (&r, &m->name, name, WIRE_MAX_TEXT, "name", err) < 0 ||
 	    wire_record_take (&r, &m->version, version, WIRE_MAX_TEXT, "version", err) < 0 ||
 	    wire_record_take (&r, &m->block, block, WIRE_MAX_TEXT, "block", err) < 0 ||

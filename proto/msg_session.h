@@ -14,6 +14,7 @@ struct msg_hello {
 	uint64_t instance;
 	uint32_t slots, pid;
 	struct wire_str name, version, block, runtime;
+	struct id bulk;			/* id of its bulk store, with MSG_CAP_BULK; zero = none */
 };
 struct msg_welcome {
 	uint8_t major, minor;

@@ -67,9 +67,15 @@ int msg_task_decode (struct msg_task *m, const void *p, size_t n, struct err *er
 	m->memory_limit_bytes = wire_get_u64 (&r.fixed);
 	m->max_result_bytes = wire_get_u32 (&r.fixed);
 	m->expected_ms = wire_get_u32 (&r.fixed);
-	if (wire_record_take (&r, &m->payload, payload, WIRE_MAX_PAYLOAD, "payload", err) < 0)
+	if (wire_record_take (&r, &m->payload, payload, WIRE_MAX_PAYLOAD, "payload", err) < 0 || wire_record_close (&r, err) < 0)
 		return -1;
-	return wire_record_close (&r, err);
+	m->payload_bytes = (uint32_t) payload;
+	if (!(m->flags & TASK_BULK))
+		return 0;
+	if (bulk_ref_decode (&m->bulk, m->payload.p, m->payload.n, &m->task, BULK_PAYLOAD, err) < 0)
+		return -1;
+	m->payload_bytes = m->bulk.bytes;
+	return 0;
 }
 
 void msg_task_stamp (void *frame, enum msg_stamp slot, int64_t ns)

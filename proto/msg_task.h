@@ -3,7 +3,7 @@
 #ifndef PROTO_MSG_TASK_H
 #define PROTO_MSG_TASK_H
 #include <zmq.h>
-#include "proto/wire.h"
+#include "proto/msg_bulk.h"
 
 /* Stamps, SPEC.md section 4. A TASK has the first STAMP_TASK_SLOTS, a RESULT all. */
 enum msg_stamp {
@@ -25,6 +25,7 @@ static inline bool msg_state_ended (int state) { return state >= STATE_SUCCESS; 
 
 enum {
 	TASK_JSON = 1,			/* the payload is JSON text made by the service */
+	TASK_BULK = 2,			/* it is a bulk reference */
 	TASK_FRESH = 4,			/* no earlier result: run it */
 };
 
@@ -36,6 +37,8 @@ struct msg_task {
 	uint32_t max_result_bytes, expected_ms;
 	int64_t stamps[STAMP_TASK_SLOTS];
 	struct wire_str payload;
+	uint32_t payload_bytes;		/* decoded: of the data itself, when the payload is a reference */
+	struct bulk_ref bulk;		/* decoded: with TASK_BULK */
 };
 /* Append the record. With payload.p NULL and payload.n > 0 only the fixed part is written, for a payload that follows. */
 void msg_task_encode (struct buf *b, const struct msg_task *m, int major);

@@ -4,11 +4,13 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/xmem.h"
+#include "proto/bulk_sync.h"
 #include "service/auth.h"
 #include "service/call.h"
 #include "service/fail.h"
 #include "service/republish.h"
 #include "service/stats.h"
+#include "service/sweep.h"
 
 #define MOD "app"
 #define DRAIN_EARLY_MS 1000	/* those who wait are answered that long before the grace is over */
@@ -61,6 +63,12 @@ static int open_parts (struct app *a, struct err *err)
 	a->epstate = epstate_create (a->redis, c->endpoint_stale_ms);
 	a->auth = auth_create (a->registry, c->token_cache_ms, c->requests_per_s / (double) c->workers, c->request_burst);
 	a->stats = stats_create (route_table);
+	if (c->bulk_dir && *c->bulk_dir && !(a->bulk = bulk_open (c->bulk_dir, true, err)))
+		return -1;
+	if (a->bulk && c->bulk_fsync)
+		a->bulk_sync = bulk_sync_create (a->bulk);
+	if (a->bulk && a->index == 0)
+		a->sweep = sweep_create (a->loop, a->redis, a->bulk, c->bulk_grace_ms);
 	return 0;
 }
 
@@ -147,15 +155,19 @@ void app_destroy (struct app **ap)
 	a->draining = true;
 	loop_timer_destroy (&a->drain_timer);
 	http_destroy (&a->http);
+	sweep_stop (a->sweep);
 	db_destroy (&a->db);
 	redis = a->redis;
 	rds_destroy (&redis);
 	a->redis = NULL;
+	sweep_destroy (&a->sweep);
 	waiters_destroy (&a->waiters);
 	catalog_destroy (&a->catalog);
 	epstate_destroy (&a->epstate);
 	auth_destroy (&a->auth);
 	stats_destroy (&a->stats);
+	bulk_sync_destroy (&a->bulk_sync);
+	bulk_close (&a->bulk);
 	registry_close (&a->registry);
 	free (a);
 	*ap = NULL;

@@ -12,6 +12,9 @@
 
 struct auth;
 struct stats;
+struct bulk;
+struct bulk_sync;
+struct sweep;
 
 struct app {
 	const struct config *config;	/* borrowed */
@@ -25,6 +28,9 @@ struct app {
 	struct epstate *epstate;
 	struct auth *auth;
 	struct stats *stats;
+	struct bulk *bulk;		/* NULL: no store, large data goes through Redis */
+	struct bulk_sync *bulk_sync;	/* NULL: not synced by us */
+	struct sweep *sweep;		/* in one worker */
 	struct http_server *http;
 	struct loop_timer *drain_timer;
 	bool draining;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "common/clock.h"
 #include "common/xmem.h"
+#include "proto/bulk.h"
 
 #define CONTROL_MAX "100000"
 
@@ -104,5 +105,10 @@ void cancel_undo (struct app *a, const struct id *endpoint, const struct id *tas
 		rds_commandf (a->redis, NULL, NULL, "UNLINK %s", key);
 		layout_key (key, "task", &tasks[i], "payload");
 		rds_commandf (a->redis, NULL, NULL, "UNLINK %s", key);
+		if (a->bulk) {
+			struct bulk_ref ref;
+			bulk_ref_payload (&ref, &tasks[i], 0);
+			bulk_delete (a->bulk, ref.name);
+		}
 	}
 }

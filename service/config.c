@@ -57,6 +57,13 @@ const struct conf_key config_table[] = {
 	  "how long a stopped endpoint may not register again" },
 	{ "idempotency", CONF_DURATION_MS, AT (idempotency_ms), "24h", 1000, 2592000000, NULL, false,
 	  "how long the answer to a submission with an Idempotency-Key is remembered" },
+	{ "bulk.dir", CONF_PATH, AT (bulk_dir), NULL, 0, 0, NULL, false,
+	  "directory in which large payloads and results stand, instead of in Redis; made when missing, shared with the forwarders and "
+	  "endpoints of this host that run as the same user: set it there too; default: none, all go through Redis" },
+	{ "bulk.fsync", CONF_ENUM, AT (bulk_fsync), "interval", 0, 0, "never interval", false,
+	  "interval: payloads there are on disk within two seconds, to be compared with Redis' appendfsync everysec; never: when the system does it" },
+	{ "bulk.grace", CONF_DURATION_MS, AT (bulk_grace_ms), "10m", 1000, 2592000000, NULL, false,
+	  "age from which files in it are removed that no task names" },
 	{ "log.level", CONF_ENUM, AT (log_level), "info", 0, 0, "debug info warn error", false, "least level that is logged" },
 	{ "log.file", CONF_PATH, AT (log_file), NULL, 0, 0, NULL, false, "log file; default: standard error" },
 	CONF_END,

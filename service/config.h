@@ -23,6 +23,8 @@ struct config {
 	int64_t request_burst;
 	int64_t endpoint_stale_ms, endpoint_heartbeat_ms, endpoint_lock_ms;
 	int64_t idempotency_ms;
+	char *bulk_dir;
+	int64_t bulk_grace_ms, bulk_fsync;
 	int64_t log_level;
 	char *log_file;
 };

@@ -54,7 +54,7 @@ static void pump (struct gather *g);
 
 static void report (struct item *it, int state, const struct layout_meta *meta, const struct msg_result *m)
 {
-	struct doc_task t = { .task = it->task, .state = state, .meta = meta, .result = m };
+	struct doc_task t = { .task = it->task, .state = state, .meta = meta, .result = m, .bulk = it->g->app->bulk };
 
 	it->at = ITEM_DONE;
 	if (m && ++it->g->ended == 1 && it->g->any && it->g->started)

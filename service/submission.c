@@ -22,6 +22,7 @@
 #include "common/decimal.h"
 #include "common/log.h"
 #include "common/xmem.h"
+#include "proto/bulk_sync.h"
 #include "service/cancel.h"
 #include "service/group.h"
 #include "service/idem.h"
@@ -205,7 +206,7 @@ static void on_result (struct waiter *w, const struct id *task, int state, const
 	struct submission_task want = { .task = *task }, *t = &o->s.tasks[0];
 	struct layout_meta meta = { .owner = o->owner, .group = o->s.group, .submitted_ns = o->received_ns };
 	struct msg_result stamped = *m;
-	struct doc_task d = { .task = *task, .state = state, .meta = &meta, .result = &stamped, .stamps = o->s.stamps };
+	struct doc_task d = { .task = *task, .state = state, .meta = &meta, .result = &stamped, .stamps = o->s.stamps, .bulk = o->app->bulk };
 	size_t before;
 	char id[ID_TEXT];
 
@@ -330,6 +331,11 @@ static size_t chunk_start (const struct op *o)
 	return o->acked;
 }
 
+static bool goes_bulk (const struct op *o, const struct submission_task *t)
+{
+	return o->app->bulk && t->payload_bytes > BULK_MIN;
+}
+
 /* Payloads of a chunk that was refused. */
 static void drop_apart (struct op *o, size_t end)
 {
@@ -338,6 +344,12 @@ static void drop_apart (struct op *o, size_t end)
 	for (size_t i = chunk_start (o); i < end; i++) {
 		if (o->s.tasks[i].payload_bytes <= QUEUE_INLINE_MAX)
 			continue;
+		if (goes_bulk (o, &o->s.tasks[i])) {
+			struct bulk_ref ref;
+			bulk_ref_payload (&ref, &o->s.tasks[i].task, 0);
+			bulk_delete (o->app->bulk, ref.name);
+			continue;
+		}
 		layout_key (key, "task", &o->s.tasks[i].task, "payload");
 		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
 	}
@@ -387,11 +399,12 @@ static void encode (struct op *o, const struct submission_task *t, int64_t now, 
 	bool apart = t->payload_bytes > QUEUE_INLINE_MAX;
 	struct layout_meta m = { .owner = o->owner, .function = t->function, .endpoint = t->endpoint, .group = o->s.group,
 				 .submitted_ns = o->received_ns, .payload_bytes = t->payload_bytes,
-				 .payload_apart = apart };
+				 .payload_apart = apart, .payload_bulk = goes_bulk (o, t) };
 	struct layout_queued q = { .task = t->task, .function = t->function, .received_ns = o->received_ns, .queued_ns = now,
 				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
 				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
-				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_is_json = t->is_json, .fresh = o->s.fresh };
+				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = goes_bulk (o, t),
+				   .payload_is_json = t->is_json, .fresh = o->s.fresh };
 	size_t at = b->len;
 
 	if (!apart)
@@ -459,6 +472,27 @@ static void on_payload (struct rds *r, struct redisReply *reply, const struct er
 	fail_now (o);
 }
 
+/* A large payload's file; false: it cannot be written. */
+static bool put_bulk (struct op *o, const struct submission_task *t)
+{
+	struct bulk_ref ref;
+	struct err err;
+
+	bulk_ref_payload (&ref, &t->task, t->payload_bytes);
+	if (bulk_put (o->app->bulk, &ref, t->payload, &err) == 0) {
+		bulk_sync_add (o->app->bulk_sync, ref.name);
+		return true;
+	}
+	log_err (LOG_ERROR, MOD, "a payload cannot be stored", &err);
+	if (!o->err.code) {
+		o->err = err;
+		o->why = err.code == ERR_LIMIT ? FAIL_STORAGE_FULL : FAIL_UNAVAILABLE;
+		err_prefix (&o->err, err.code == ERR_LIMIT ? "the task store is full, nothing was stored"
+							   : "the task store cannot be written to right now, nothing was stored");
+	}
+	return false;
+}
+
 static void next_chunk (struct op *o)
 {
 	size_t from = chunk_start (o), end = chunk_end (o, from);
@@ -470,14 +504,25 @@ static void next_chunk (struct op *o)
 		const struct submission_task *t = &o->s.tasks[i];
 		if (t->payload_bytes <= QUEUE_INLINE_MAX)
 			continue;
+		if (goes_bulk (o, t)) {
+			if (!put_bulk (o, t))
+				break;
+			continue;
+		}
 		o->pending++;
 		len[1] = layout_key (key, "task", &t->task, "payload");
 		argv[2] = t->payload;
 		len[2] = t->payload_bytes;
 		rds_command (o->app->redis, on_payload, o, 5, argv, len);
 	}
-	if (!o->pending)
+	if (o->pending)
+		return;
+	if (!o->err.code) {
 		send_chunk (o, end);
+		return;
+	}
+	drop_apart (o, end);
+	fail_now (o);
 }
 
 /* ---- before storing --------------------------------------------------------------------------------------------- */

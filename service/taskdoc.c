@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
+#include "common/log.h"
+#include "proto/bulk_record.h"
+
+#define MOD "taskdoc"
 
 const char *doc_status (enum doc_kind kind, int state, bool endpoint_offline)
 {
@@ -213,8 +217,60 @@ static void add_head (struct buf *b, enum doc_kind kind, const struct doc_task *
 		member_text (b, "waiting_reason", t->waiting_reason, strlen (t->waiting_reason));
 }
 
-void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t)
+/* ---- large results ---------------------------------------------------------------------------------------------- */
+
+#define SCRATCH_KEPT (4u << 20)		/* memory that is kept for the next one */
+
+/* The result's data, in memory that the next call uses again; NULL with *err. */
+static const char *bulk_data (const struct doc_task *t, struct err *err)
 {
+	static char *scratch;
+	static size_t cap;
+	const struct bulk_ref *r = &t->result->bulk;
+
+	if (!t->bulk) {
+		err_set (err, ERR_NOT_FOUND, FAULT_SITE, "its data is in a bulk store that this service does not have (bulk.dir)");
+		return NULL;
+	}
+	if (cap < r->bytes || (cap > SCRATCH_KEPT && r->bytes <= SCRATCH_KEPT)) {
+		free (scratch);
+		cap = r->bytes > SCRATCH_KEPT / 4 ? r->bytes : SCRATCH_KEPT / 4;
+		scratch = malloc (cap);
+		if (!scratch) {
+			cap = 0;
+			err_set (err, ERR_UNAVAILABLE, FAULT_SITE, "memory is short right now, ask again");
+			return NULL;
+		}
+	}
+	return bulk_get (t->bulk, r, scratch, err) == 0 ? scratch : NULL;
+}
+
+/* m: a copy of the result with its data. What is gone or was changed is told as a failure. */
+static void load_bulk (struct doc_task *t, struct msg_result *m, struct err *err)
+{
+	char id[ID_TEXT];
+	const char *data = bulk_data (t, err);
+
+	*m = *t->result;
+	t->result = m;
+	if (data) {
+		m->result = wire_str (data, m->bulk.bytes);
+		return;
+	}
+	err_prefix (err, "the task succeeded, but its result is lost");
+	log_warn (MOD, "result lost", "task=%s err=%s", id_text (&t->task, id), err->text);
+	bulk_result_lost (m, err);
+	t->state = STATE_FAILED;
+}
+
+void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *task)
+{
+	struct doc_task shown = *task, *t = &shown;
+	struct msg_result m;
+	struct err err = { 0 };
+
+	if (t->result && (t->result->flags & RESULT_BULK))
+		load_bulk (t, &m, &err);
 	add_head (b, kind, t);
 	if (kind == DOC_V3 && t->meta)
 		add_where (b, t->meta);

@@ -8,6 +8,7 @@
 #include "common/buf.h"
 #include "proto/layout.h"
 
+struct bulk;
 enum doc_kind { DOC_V2, DOC_V3 };
 
 struct doc_task {
@@ -18,6 +19,7 @@ struct doc_task {
 	bool endpoint_offline;			/* `received` is shown as waiting-for-ep */
 	const char *waiting_reason;		/* why tasks wait at its endpoint; NULL: not known */
 	bool stamps;				/* add "stamps": {name: ns} */
+	const struct bulk *bulk;		/* where large results stand, or NULL */
 };
 void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t);
 /* {task_id, status, stamps, spans, total_us}; pending tasks have received only. */

@@ -435,7 +435,11 @@ static int open_all (struct child *c, const struct child_opts *o, struct fds *fd
 {
 	int theirs = -1;
 
-	if (open_pipe (fds, &c->in, false, o->in_fd, err) < 0 || open_pipe (fds, &c->out, true, o->out_fd, err) < 0)
+	if (o->in_file)
+		fds->v[fds->n++] = (struct spawn_fd){ o->in_file, o->in_fd };
+	else if (open_pipe (fds, &c->in, false, o->in_fd, err) < 0)
+		return -1;
+	if (open_pipe (fds, &c->out, true, o->out_fd, err) < 0)
 		return -1;
 	if (o->out_fd != 1 && open_pipe (fds, &c->std[0], true, 1, err) < 0)
 		return -1;
@@ -453,7 +457,8 @@ static void watch_all (struct child *c)
 {
 	int i;
 
-	c->in.ev = watch (c, c->in.fd, EV_WRITE, on_in, false);
+	if (c->in.fd >= 0)
+		c->in.ev = watch (c, c->in.fd, EV_WRITE, on_in, false);
 	c->out.ev = watch (c, c->out.fd, EV_READ, on_out, true);
 	for (i = 0; i < 2; i++)
 		if (c->std[i].fd >= 0)

@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/xmem.h"
+#include "proto/bulk.h"
 #include "proto/msg_capacity.h"
 #include "worker/engine_internal.h"
 #include "worker/proctree.h"
@@ -338,7 +339,7 @@ static char *describe (const struct engine *e)
 void engine_dial (struct engine *e)
 {
 	char *runtime;
-	struct link_opts o = { .name = "manager", .ops = &link_ops, .arg = e };
+	struct link_opts o = { .name = "manager", .ops = &link_ops, .arg = e, .bulk = e->o.bulk ? bulk_id (e->o.bulk) : NULL };
 	struct err err;
 
 	loop_timer_stop (e->ready_wait);
@@ -390,7 +391,7 @@ struct engine *engine_create (struct loop *l, void *zctx, const struct engine_op
 	e->max_result_bytes = 10 << 20;
 	e->oom_seen = proctree_oom_kills ();
 	e->functions = functions_create (FUNCTIONS_COUNT, FUNCTIONS_MAX_BYTES);
-	e->results = results_create ();
+	e->results = results_create (e->o.bulk);
 	e->calls = map_create ();
 	TAILQ_INIT (&e->queue);
 	TAILQ_INIT (&e->parked);

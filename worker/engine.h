@@ -5,6 +5,7 @@
 #include "common/loop.h"
 #include "common/ids.h"
 
+struct bulk;
 struct engine;
 
 struct engine_opts {			/* strings are borrowed for life */
@@ -13,6 +14,7 @@ struct engine_opts {			/* strings are borrowed for life */
 	const char *node, *dir, *python;
 	unsigned retries_on_kill;
 	int64_t orphan_ms;		/* end after so long without a session; 0 = never */
+	const struct bulk *bulk;	/* borrowed for life; NULL = none */
 };
 
 /* zctx: borrowed. Starts the runner that is kept warm, and dials when it is ready. */

@@ -11,6 +11,7 @@
  * - What was printed in the call goes with each of its results, of long output the end (settle_result). */
 #include <stdlib.h>
 #include "common/xmem.h"
+#include "proto/bulk_record.h"
 #include "proto/wire_record.h"
 #include "worker/engine_internal.h"
 
@@ -33,6 +34,15 @@ static unsigned smaller (unsigned most, unsigned bound)
 	return bound && bound < most ? bound : most;
 }
 
+int batch_load (struct engine *e, struct call *c, struct err *err)
+{
+	if (!(c->t.flags & TASK_BULK))
+		return 0;
+	if (bulk_record_task (e->o.bulk, &c->msg, err) < 0)
+		return -1;
+	return msg_task_decode (&c->t, zmq_msg_data (&c->msg), zmq_msg_size (&c->msg), err);	/* its slices have moved */
+}
+
 unsigned batch_gather (struct engine *e, struct call *c)
 {
 	unsigned most = c->fn->fn.max_batch ? c->fn->fn.max_batch : 1, n = 1;
@@ -45,8 +55,10 @@ unsigned batch_gather (struct engine *e, struct call *c)
 		if (!same_limits (i, c))
 			continue;
 		most = smaller (most, i->group_max);
-		if (n >= most || bytes + i->t.payload.n > BATCH_BYTES)
+		if (n >= most || bytes + i->t.payload_bytes > BATCH_BYTES)
 			break;
+		if (batch_load (e, i, NULL) < 0)
+			continue;		/* its own turn says why */
 		TAILQ_REMOVE (&e->queue, i, link);
 		TAILQ_INSERT_TAIL (&e->group, i, link);
 		i->grouped = true;
@@ -64,7 +76,8 @@ int batch_give (struct engine *e, struct call *c, struct slot *s, unsigned n, st
 	int r;
 
 	for (unsigned k = 0; k < n; k++) {
-		rc[k] = (struct runner_call){ i->t.task, &i->fn->fn, record, i->t.payload, i->t.flags & TASK_JSON, i->max_result_bytes };
+		rc[k] = (struct runner_call){ i->t.task, &i->fn->fn, record, i->t.payload, i->t.flags & TASK_JSON, i->max_result_bytes,
+					   NULL };
 		i = k ? TAILQ_NEXT (i, link) : TAILQ_FIRST (&e->group);
 	}
 	buf_clear (&e->group_out);

@@ -45,11 +45,23 @@ static void refuse (struct engine *e, struct call *c, const struct err *err)
 static int give (struct engine *e, struct call *c, struct slot *s)
 {
 	struct wire_str record = wire_str (zmq_msg_data (&c->fn->record), zmq_msg_size (&c->fn->record));
-	struct runner_call rc = { c->t.task, &c->fn->fn, record, c->t.payload, c->t.flags & 1, c->max_result_bytes };
-	bool running = s->ops->pid (s->self) > 0;
-	unsigned n = call_is_batched (c) && s->ops->batch ? batch_gather (e, c) : 0;
+	bool running = s->ops->pid (s->self) > 0, batched = call_is_batched (c) && s->ops->batch;
+	struct runner_call rc;
+	unsigned n;
 	struct err err;
 
+	if ((c->t.flags & TASK_BULK) && !e->o.bulk) {	/* the manager was told so */
+		err_set (&err, ERR_NOT_FOUND, FAULT_PEER, "its payload is in a bulk store that the worker on node %s does not have", e->o.node);
+		refuse (e, c, &err);
+		return -1;
+	}
+	if (batched && batch_load (e, c, &err) < 0) {
+		refuse (e, c, &err);
+		return -1;
+	}
+	n = batched ? batch_gather (e, c) : 0;
+	rc = (struct runner_call){ c->t.task, &c->fn->fn, record, c->t.payload, c->t.flags & (TASK_JSON | TASK_BULK), c->max_result_bytes,
+				   &c->t.bulk };
 	if ((n ? batch_give (e, c, s, n, &err) : s->ops->call (s->self, &rc, &err)) < 0) {
 		if (err.code == ERR_IO && !running)
 			err_prefix (&err, "node %s", e->o.node);
@@ -169,6 +181,8 @@ static void on_result (void *arg, const struct msg_runner_result *r, int32_t det
 		call_begins (e, clock_real_ns ());
 	if (!c->settled)
 		settle_result (e, c, r, detail);
+	else
+		settle_drop (e, r);
 	call_free (e, c);
 	if (!s->ops->kept)
 		engine_sweep (e);
@@ -320,7 +334,7 @@ int slots_create (struct engine *e, struct err *err)
 
 		s->e = e;
 		s->ops = runner_at (i);
-		s->host = (struct runner_host){ e->loop, e->o.dir, e->o.python, e->o.node, &events, s };
+		s->host = (struct runner_host){ e->loop, e->o.dir, e->o.python, e->o.node, e->o.bulk, &events, s };
 		if (s->ops->create (&s->self, &s->host, err) < 0)
 			return -1;
 	}

@@ -110,6 +110,7 @@ void engine_dial (struct engine *e);
 /* engine_batch.c */
 bool call_is_batched (const struct call *c);
 /* Take from the queue what may go in one call with c, which has left it, into e->group. Returns their number, c included. */
+int batch_load (struct engine *e, struct call *c, struct err *err);	/* a payload of the bulk store into its record */
 unsigned batch_gather (struct engine *e, struct call *c);
 int batch_give (struct engine *e, struct call *c, struct slot *s, unsigned n, struct err *err);
 /* Of the batch, or the one in flight: the first call that has no result yet, to which a verdict about all of them belongs. */
@@ -141,5 +142,6 @@ void engine_kill_running (struct engine *e);
 void settle_verdict (struct engine *e, struct call *c, const struct verdict *v, const struct buf *out, const struct buf *errout,
 		     const struct rusage *ru);
 void settle_result (struct engine *e, struct call *c, const struct msg_runner_result *r, int32_t detail);
+void settle_drop (struct engine *e, const struct msg_runner_result *r);	/* nobody wants it */
 
 #endif

@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "worker/engine_internal.h"
+#include "proto/bulk.h"
 #include "worker/text.h"
 
 /* What all results have in common. */
@@ -68,17 +69,24 @@ static void judge_memory (struct engine *e, const struct call *c, struct msg_res
 	m->error = wire_str ((char *) text->data, text->len);
 }
 
-/* Runners keep to limit and encoding; code of users that runs in them may not. */
-static void check_result (struct msg_result *m, const struct call *c, struct buf *text)
+/* Runners keep to limit and encoding; code of users that runs in them may not. What stands in the store is not read here: whoever
+ * shows it makes text of it. */
+static void check_result (struct engine *e, struct msg_result *m, const struct call *c, struct buf *text)
 {
+	struct err err = { 0 };
+
 	if (m->status != STATUS_SUCCESS) {
 		m->result.n = 0;
+		m->flags = 0;
 		return;
 	}
-	if (m->result.n > c->max_result_bytes) {
-		buf_printf (text, "MaxResultSizeExceeded: the result has %zu bytes, the limit is %u", m->result.n, c->max_result_bytes);
+	if (m->result_bytes > c->max_result_bytes) {
+		buf_printf (text, "MaxResultSizeExceeded: the result has %u bytes, the limit is %u", m->result_bytes, c->max_result_bytes);
 		m->code = ERR_TASK_RESULT_TOO_LARGE;
-	} else if (!text_is_utf8 (m->result.p, m->result.n)) {
+	} else if ((m->flags & RESULT_BULK) && (!e->o.bulk || bulk_check (e->o.bulk, &m->bulk, &err) < 0)) {
+		buf_printf (text, "the runner's result on node %s cannot be used: %s", e->o.node, err.code ? err.text : "there is no bulk store");
+		m->code = ERR_TASK_RUNNER;
+	} else if (!(m->flags & RESULT_BULK) && !text_is_utf8 (m->result.p, m->result.n)) {
 		buf_str (text, "the runner sent a result that is not UTF-8 text");
 		m->code = ERR_TASK_ENCODE;
 	} else {
@@ -93,6 +101,22 @@ static void check_result (struct msg_result *m, const struct call *c, struct buf
 	m->error = wire_str ((char *) text->data, text->len);
 }
 
+/* A large result of a runner that does not write it to the store itself. When that fails it travels in the message. */
+static void put_bulk (struct engine *e, struct msg_result *m, uint8_t ref[BULK_REF_MAX])
+{
+	struct err err;
+
+	if (!e->o.bulk || !e->peer || !link_peer_bulk (e->peer))
+		return;
+	bulk_ref_result (&m->bulk, &m->task, (uint32_t) m->result.n);
+	if (bulk_put (e->o.bulk, &m->bulk, m->result.p, &err) < 0) {
+		log_err (LOG_WARN, "engine", "a result travels in its message", &err);
+		return;
+	}
+	m->flags |= RESULT_BULK;
+	m->result = wire_str ((char *) ref, bulk_ref_encode (&m->bulk, ref));
+}
+
 static void clean (struct wire_str *s)
 {
 	/* the slice stands in the runner's input buffer, which is ours to change */
@@ -104,6 +128,7 @@ void settle_result (struct engine *e, struct call *c, const struct msg_runner_re
 {
 	struct msg_result m;
 	struct buf text;
+	uint8_t ref[BULK_REF_MAX];
 
 	fill (e, c, &m);
 	buf_init (&text, 1 << 20);
@@ -111,7 +136,7 @@ void settle_result (struct engine *e, struct call *c, const struct msg_runner_re
 	m.fault = r->fault;
 	m.code = r->code;
 	m.detail = detail;
-	m.flags = r->flags & RESULT_BASE64;
+	m.flags = r->flags & (RESULT_BASE64 | RESULT_BULK);
 	m.cpu_ns = r->cpu_ns;
 	m.max_rss_bytes = r->max_rss_bytes;
 	m.stamps[STAMP_EXECUTION_START] = r->start_ns;
@@ -120,6 +145,8 @@ void settle_result (struct engine *e, struct call *c, const struct msg_runner_re
 	m.error = r->error;
 	m.out = r->out;
 	m.errout = r->errout;
+	m.result_bytes = r->result_bytes;
+	m.bulk = r->bulk;
 	if (e->ngroup > 1)
 		batch_share_output (e, r, &m.out, &m.errout);
 	clean (&m.error);
@@ -127,7 +154,17 @@ void settle_result (struct engine *e, struct call *c, const struct msg_runner_re
 	clean (&m.errout);
 	if (m.code == ERR_TASK_MEMORY_LIMIT)
 		judge_memory (e, c, &m, &text);
-	check_result (&m, c, &text);
+	check_result (e, &m, c, &text);
+	if (r->flags & RESULT_BULK && !(m.flags & RESULT_BULK))
+		settle_drop (e, r);
+	if (m.result.n > BULK_MIN)
+		put_bulk (e, &m, ref);
 	finish (e, &m);
 	buf_fini (&text);
+}
+
+void settle_drop (struct engine *e, const struct msg_runner_result *r)
+{
+	if (e->o.bulk && (r->flags & RESULT_BULK))
+		bulk_delete (e->o.bulk, r->bulk.name);
 }

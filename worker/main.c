@@ -13,18 +13,20 @@
 #include "common/cli.h"
 #include "common/log.h"
 #include "common/spawn.h"
+#include "proto/bulk.h"
 #include "worker/engine.h"
 #include "worker/runners/so_host.h"
 #include "worker/workdir.h"
 
 struct options {
-	const char *connect, *worker_id, *node, *dir, *python, *log_level, *retries_on_kill;
+	const char *connect, *worker_id, *node, *dir, *python, *log_level, *retries_on_kill, *bulk_dir;
 	int64_t parent_pid, orphan_ms;
 };
 
 struct worker {
 	struct loop *loop;
 	void *zctx;
+	struct bulk *bulk;		/* NULL: none */
 	struct engine *engine;
 	char node[256], dir[PATH_MAX];
 	unsigned retries_on_kill;
@@ -79,7 +81,7 @@ static void on_signal (int signo, void *arg)
 static int up (struct options *o, struct worker *w, const struct id *id, struct err *err)
 {
 	struct engine_opts eo = { o->connect, *id, w->node, w->dir, o->python ? o->python : "python3", w->retries_on_kill,
-				  o->orphan_ms };
+				  o->orphan_ms, NULL };
 
 	if (!(w->loop = loop_create (err)))
 		return -1;
@@ -89,6 +91,9 @@ static int up (struct options *o, struct worker *w, const struct id *id, struct 
 		return -1;
 	if (!(w->zctx = zmq_ctx_new ()))
 		return err_errno (err, "making a ZeroMQ context");
+	if (o->bulk_dir && !(w->bulk = bulk_open (o->bulk_dir, false, err)))
+		log_err (LOG_INFO, "main", "no bulk store here: large data travels in messages", err);
+	eo.bulk = w->bulk;
 	w->engine = engine_create (w->loop, w->zctx, &eo, err);
 	return w->engine ? 0 : -1;
 }
@@ -96,6 +101,7 @@ static int up (struct options *o, struct worker *w, const struct id *id, struct 
 static void down (struct worker *w)
 {
 	engine_destroy (&w->engine);
+	bulk_close (&w->bulk);
 	if (w->zctx)
 		zmq_ctx_term (w->zctx);
 	loop_destroy (&w->loop);
@@ -147,6 +153,7 @@ static const struct cli_opt options[] = {
 	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does"),
 	OPT ("orphan-timeout", CLI_DURATION_MS, orphan_ms, "TIME", 100, 86400000,
 	     "end after so long without the manager, as in containers (default: never)"),
+	OPT ("bulk-dir", CLI_STRING, bulk_dir, "DIR", 0, 0, "the bulk store of this host, if it has one"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	OPT ("retries-on-kill", CLI_STRING, retries_on_kill, "N", 0, 0,
 	     "call again so often when somebody else kills the process, as the system does without memory (default: 2)"),

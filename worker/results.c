@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/xmem.h"
+#include "proto/bulk_record.h"
 #include "worker/results.h"
 
 struct kept {
@@ -15,14 +16,16 @@ struct kept {
 };
 
 struct results {
+	const struct bulk *bulk;	/* borrowed */
 	struct map *map;
 	TAILQ_HEAD (, kept) order;
 };
 
-struct results *results_create (void)
+struct results *results_create (const struct bulk *bulk)
 {
 	struct results *r = xcalloc (1, sizeof (*r));
 
+	r->bulk = bulk;
 	r->map = map_create ();
 	TAILQ_INIT (&r->order);
 	return r;
@@ -64,13 +67,14 @@ static void encode (zmq_msg_t *out, const struct msg_result *m, int major)
 		small.fault = FAULT_SELF;
 		small.code = ERR_INTERNAL;
 		small.error = WIRE_STR ("the result could not be encoded");
+		small.flags = 0;
 		small.result.n = small.out.n = small.errout.n = small.runtime.n = 0;
 		msg_result_encode (&b, &small, major);
 	}
 	link_msg_from_buf (out, &b);
 }
 
-static void send_copy (struct kept *k, struct link_peer *peer)
+static void send_copy (const struct results *r, struct kept *k, struct link_peer *peer)
 {
 	zmq_msg_t copy;
 
@@ -87,6 +91,8 @@ static void send_copy (struct kept *k, struct link_peer *peer)
 	}
 	zmq_msg_init (&copy);
 	zmq_msg_copy (&copy, &k->msg);
+	if (!link_peer_bulk (peer))
+		bulk_record_result (r->bulk, &copy);
 	link_send (peer, WIRE_RESULT, &copy);
 }
 
@@ -103,7 +109,7 @@ void results_put (struct results *r, struct link_peer *peer, const struct msg_re
 	map_put (r->map, &k->task, k);
 	TAILQ_INSERT_TAIL (&r->order, k, link);
 	if (peer)
-		send_copy (k, peer);
+		send_copy (r, k, peer);
 }
 
 void results_ack (struct results *r, const struct id *task)
@@ -119,7 +125,7 @@ bool results_resend (struct results *r, struct link_peer *peer, const struct id 
 	struct kept *k = map_get (r->map, task);
 
 	if (k)
-		send_copy (k, peer);
+		send_copy (r, k, peer);
 	return k != NULL;
 }
 
@@ -128,7 +134,7 @@ void results_resend_all (struct results *r, struct link_peer *peer)
 	struct kept *k;
 
 	TAILQ_FOREACH (k, &r->order, link)
-		send_copy (k, peer);
+		send_copy (r, k, peer);
 }
 
 size_t results_count (const struct results *r)

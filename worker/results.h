@@ -5,9 +5,10 @@
 #include "proto/link.h"
 #include "proto/msg_result.h"
 
+struct bulk;
 struct results;
 
-struct results *results_create (void);
+struct results *results_create (const struct bulk *bulk);	/* borrowed for life; NULL = none */
 void results_destroy (struct results **r);
 /* Encode, keep, and send when peer is not NULL. A task that has a kept result keeps the first. */
 void results_put (struct results *r, struct link_peer *peer, const struct msg_result *m);

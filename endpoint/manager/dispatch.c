@@ -11,9 +11,26 @@
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
+#include "proto/bulk_record.h"
 #include "proto/functions.h"
 
 /* ---- ends of tasks ---- */
+
+/* A second reference is sent; what the session cannot carry is changed in it. */
+void dispatch_send_result (struct dispatch *d, zmq_msg_t *frame)
+{
+	zmq_msg_t whole;
+
+	if (!upstream_up (d->up) || upstream_bulk (d->up)) {
+		upstream_result (d->up, frame);
+		return;
+	}
+	zmq_msg_init (&whole);
+	zmq_msg_copy (&whole, frame);
+	bulk_record_result (d->o.bulk, &whole);
+	upstream_result (d->up, &whole);
+	zmq_msg_close (&whole);
+}
 
 /* frame: borrowed; it is kept by reference until the agent has acknowledged it. */
 void dispatch_deliver (struct dispatch *d, const struct id *task, zmq_msg_t *frame)
@@ -21,7 +38,7 @@ void dispatch_deliver (struct dispatch *d, const struct id *task, zmq_msg_t *fra
 	if (results_keep (d->results, task, frame) < 0)
 		return;
 	d->done++;
-	upstream_result (d->up, frame);
+	dispatch_send_result (d, frame);
 }
 
 void dispatch_leave_worker (struct task *t)

@@ -10,9 +10,11 @@
 #include "endpoint/manager/upstream.h"
 #include "endpoint/manager/workers.h"
 
+struct bulk;
 struct dispatch;
 struct dispatch_opts {
 	const char *node;		/* borrowed for life */
+	const struct bulk *bulk;	/* borrowed for life; NULL = none */
 	unsigned retries_on_loss;	/* of a worker, counted in the task's attempt */
 	int64_t missing_ms;		/* how long a task waits for its function; 0 = 10,000 */
 	const struct node *containers;	/* borrowed for life; NULL = none here */

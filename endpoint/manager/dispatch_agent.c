@@ -15,7 +15,7 @@ static void agent_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	struct task *t;
 
 	if (had) {
-		upstream_result (d->up, had);	/* it ended here before; the agent has not heard of it */
+		dispatch_send_result (d, had);	/* it ended here before; the agent has not heard of it */
 		return;
 	}
 	if (d->draining && !tasks_find (d->tasks, &m->task)) {
@@ -95,7 +95,7 @@ static void resend (zmq_msg_t *frame, void *arg)
 {
 	struct dispatch *d = arg;
 
-	upstream_result (d->up, frame);
+	dispatch_send_result (d, frame);
 }
 
 static void agent_up (const struct msg_welcome *welcome, void *arg)

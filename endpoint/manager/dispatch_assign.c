@@ -8,6 +8,7 @@
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
+#include "proto/bulk_record.h"
 #include "proto/functions.h"
 
 #define NO_WORKER_MS 5000	/* without any worker for this long, all is given back */
@@ -57,9 +58,16 @@ static struct worker *pick_behind (struct dispatch *d, unsigned depth, int64_t n
 void dispatch_send (struct dispatch *d, struct task *t, struct worker *w, struct function *f, bool blocks, int64_t now_ns)
 {
 	zmq_msg_t frame;
+	struct err err;
 
 	if (tasks_assign (d->tasks, t, w, &w->tasks, now_ns / 1000000, &frame) < 0) {
 		dispatch_end_failed (d, t, ERR_INTERNAL, FAULT_SITE, 0, "no memory on the node to hand the task to a worker");
+		return;
+	}
+	if (!workers_bulk (w) && bulk_record_task (d->o.bulk, &frame, &err) < 0) {
+		zmq_msg_close (&frame);
+		err_prefix (&err, "the task cannot be sent to a worker");
+		dispatch_end_failed (d, t, err.code, err.fault, 0, err.text);
 		return;
 	}
 	t->blocks = blocks;

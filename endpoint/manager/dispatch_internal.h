@@ -48,6 +48,7 @@ struct dispatch {
 
 /* dispatch.c */
 /* frame: borrowed; it is kept by reference until the agent has acknowledged it. */
+void dispatch_send_result (struct dispatch *d, zmq_msg_t *frame);	/* frame: borrowed */
 void dispatch_deliver (struct dispatch *d, const struct id *task, zmq_msg_t *frame);
 void dispatch_leave_worker (struct task *t);
 /* These end or give back the task, and free it. */

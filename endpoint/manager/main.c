@@ -35,6 +35,7 @@
 #include "endpoint/manager/rooms.h"
 #include "endpoint/manager/upstream.h"
 #include "endpoint/manager/workers.h"
+#include "proto/bulk.h"
 
 #define STOP_GRACE_MS 3000	/* workers, from SIGTERM to SIGKILL */
 #define STOP_LIMIT_MS 6000	/* and then we go whatever happens */
@@ -45,6 +46,7 @@
 
 struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
+	const char *bulk_dir;
 	int64_t workers, parent_pid, time_left_s, retries_on_loss, heartbeat_ms, threshold_ms, orphan_timeout;
 	bool no_retry;
 	struct node_options containers;
@@ -54,6 +56,7 @@ struct manager {
 	const struct options *o;
 	struct loop *loop;
 	void *zctx;
+	struct bulk *bulk;		/* NULL: none */
 	struct rooms *rooms;
 	struct dispatch *dispatch;
 	struct upstream *up;
@@ -134,7 +137,7 @@ static void start_workers (struct manager *m, const struct msg_welcome *welcome)
 		.log_level = o->log_level ? o->log_level : "info", .retries_on_kill = o->retries_on_kill,
 		.heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
 		.max_payload_bytes = welcome->max_payload_bytes, .max_result_bytes = welcome->max_result_bytes,
-		.rooms = m->rooms, .ops = &dispatch_workers_ops, .arg = m->dispatch,
+		.bulk = m->bulk, .rooms = m->rooms, .ops = &dispatch_workers_ops, .arg = m->dispatch,
 	};
 	struct err err;
 
@@ -173,7 +176,7 @@ static int dial (struct manager *m, struct err *err)
 	struct upstream_opts uo = {
 		.address = address, .node = m->node, .block = o->block ? o->block : "", .server_key = o->server_key,
 		.slots = (unsigned) o->workers, .heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
-		.ops = &dispatch_upstream_ops, .arg = m->dispatch,
+		.bulk = m->bulk ? bulk_id (m->bulk) : NULL, .ops = &dispatch_upstream_ops, .arg = m->dispatch,
 	};
 
 	if (o->server_key) {
@@ -253,10 +256,19 @@ static int make_dir (struct manager *m, struct err *err)
 	return 0;
 }
 
+/* This node may be another host than the agent's: then large data travels in messages. */
+static void open_bulk (struct manager *m)
+{
+	struct err err;
+
+	if (m->o->bulk_dir && !(m->bulk = bulk_open (m->o->bulk_dir, false, &err)))
+		log_err (LOG_INFO, "main", "no bulk store on this node: large data travels in messages", &err);
+}
+
 static int prepare (struct manager *m, struct err *err)
 {
 	const struct options *o = m->o;
-	const struct dispatch_opts d = {
+	struct dispatch_opts d = {
 		.containers = m->offer.n ? &m->offer : NULL, .node = m->node, .retries_on_loss = (unsigned) o->retries_on_loss, .missing_ms = o->threshold_ms,
 		.time_left_ms = o->time_left_s * 1000, .session = session, .empty = drained, .stopped = finished, .arg = m,
 	};
@@ -271,6 +283,8 @@ static int prepare (struct manager *m, struct err *err)
 	m->orphan = loop_timer_create (m->loop, orphaned, m);
 	m->end_of_time = loop_timer_create (m->loop, time_ends, m);
 	m->stop_limit = loop_timer_create (m->loop, finished, m);
+	open_bulk (m);
+	d.bulk = m->bulk;
 	m->dispatch = dispatch_create (m->loop, &d);
 	return dial (m, err);
 }
@@ -292,6 +306,7 @@ static void tear_down (struct manager *m)
 	rooms_destroy (&m->rooms);
 	if (m->own_dir && rmdir (m->dir) < 0)
 		log_warn ("main", "cannot remove the directory", "dir=%s errno=%d", m->dir, errno);
+	bulk_close (&m->bulk);
 	if (m->zctx)
 		zmq_ctx_term (m->zctx);
 	loop_destroy (&m->loop);
@@ -451,6 +466,7 @@ static const struct cli_opt options[] = {
 	OPT ("container-start", CLI_DURATION_MS, containers.start_ms, "TIME", 100, 3600000, "a container must be up after so long (default: 60s)"),
 	OPT ("container-pull", CLI_DURATION_MS, containers.pull_ms, "TIME", 100, 86400000, "an image must have come after so long (default: 10m)"),
 	OPT ("bundle", CLI_STRING, containers.bundle, "DIR", 0, 0, "the worker's bundle for containers (default: as installed or built)"),
+	OPT ("bulk-dir", CLI_STRING, bulk_dir, "DIR", 0, 0, "the bulk store of this host, if it has one; passed on to the workers"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	CLI_END,
 };

@@ -127,7 +127,7 @@ struct upstream *upstream_create (struct loop *l, void *zctx, const struct upstr
 {
 	struct upstream *u = xcalloc (1, sizeof (*u));
 	struct link_opts lo = { .name = "agent", .ops = &link_ops, .arg = u, .heartbeat_ms = o->heartbeat_ms,
-				.threshold_ms = o->threshold_ms };
+				.threshold_ms = o->threshold_ms, .bulk = o->bulk };
 	struct msg_hello *h = &lo.hello;
 	struct utsname un;
 	char runtime[512] = "{}";
@@ -181,6 +181,13 @@ int upstream_major (const struct upstream *u)
 	struct link_peer *p = link_peer (u->link);
 
 	return p ? link_peer_major (p) : WIRE_MAJOR;
+}
+
+bool upstream_bulk (const struct upstream *u)
+{
+	struct link_peer *p = link_peer (u->link);
+
+	return p && link_peer_bulk (p);
 }
 
 /* ---- to the agent ---- */

@@ -24,6 +24,7 @@ struct upstream_opts {
 	const char *address, *node, *block;		/* copied */
 	const char *server_key;				/* Z85; NULL = plain */
 	const char *public_key, *secret_key;		/* with server_key */
+	const struct id *bulk;				/* of our bulk store; NULL = none */
 	unsigned slots;
 	int64_t heartbeat_ms, threshold_ms;		/* until the agent's come with WELCOME; 0 = the link's */
 	const struct upstream_ops *ops;			/* borrowed for life */
@@ -33,6 +34,7 @@ struct upstream *upstream_create (struct loop *l, void *zctx, const struct upstr
 void upstream_destroy (struct upstream **u, int64_t linger_ms);
 bool upstream_up (const struct upstream *u);
 int upstream_major (const struct upstream *u);		/* of the session; without one the highest */
+bool upstream_bulk (const struct upstream *u);		/* may it be sent references? */
 /* Without a session these do nothing: results are kept by the caller, the rest is stale by the next session. */
 void upstream_result (struct upstream *u, zmq_msg_t *frame);		/* a second reference is sent */
 void upstream_state (struct upstream *u, zmq_msg_t *record);		/* transferred */

@@ -14,6 +14,7 @@
 #include "common/spawn.h"
 #include "common/xmem.h"
 #include "endpoint/manager/rooms.h"
+#include "proto/bulk.h"
 #include "proto/link.h"
 #include "proto/msg_capacity.h"
 
@@ -178,6 +179,10 @@ static int spawn_worker (struct worker *w, struct err *err)
 	if (ws->o.retries_on_kill) {
 		argv[n++] = "--retries-on-kill";
 		argv[n++] = ws->o.retries_on_kill;
+	}
+	if (ws->o.bulk) {
+		argv[n++] = "--bulk-dir";
+		argv[n++] = bulk_dir (ws->o.bulk);
 	}
 	argv[n] = NULL;
 	w->process = spawn_start (ws->loop, &o, workers_exited, w, err);
@@ -347,6 +352,11 @@ static const struct link_ops link_ops = {
 
 /* ---- sending ---- */
 
+bool workers_bulk (const struct worker *w)
+{
+	return w->peer && link_peer_bulk (w->peer);
+}
+
 bool workers_has_function (const struct worker *w, const struct id *function)
 {
 	return map_get (w->functions, function) != NULL;
@@ -434,7 +444,7 @@ static int listen_for_workers (struct workers *ws, void *zctx, struct err *err)
 		.name = "workers", .ops = &link_ops, .arg = ws,
 		.heartbeat_ms = ws->o.heartbeat_ms, .threshold_ms = ws->o.threshold_ms,
 		.max_payload_bytes = ws->o.max_payload_bytes, .max_result_bytes = ws->o.max_result_bytes,
-		.max_peers = workers_all (ws) * 2 + 16,
+		.max_peers = workers_all (ws) * 2 + 16, .bulk = ws->o.bulk ? bulk_id (ws->o.bulk) : NULL,
 	};
 
 	if (ws->o.containers) {

@@ -24,6 +24,7 @@ enum container_state {	/* as in CONTAINER_STATE (SPEC.md, 3.3) */
 	CONTAINER_PULLING = 1, CONTAINER_STARTING, CONTAINER_WARM, CONTAINER_BUSY, CONTAINER_STOPPED, CONTAINER_FAILED,
 };
 
+struct bulk;
 struct link_peer;
 struct map;
 struct node;
@@ -92,6 +93,7 @@ struct workers_opts {
 	const struct node *node_containers;		/* borrowed for life; with containers */
 	const char *bin, *python, *node, *log_level;	/* borrowed for life */
 	const char *retries_on_kill;			/* borrowed for life; NULL = not passed on */
+	const struct bulk *bulk;			/* borrowed for life; NULL = none */
 	int64_t heartbeat_ms, threshold_ms;		/* 0 = the link's */
 	uint32_t max_payload_bytes, max_result_bytes;	/* for WELCOME; 0 = the link's */
 	struct rooms *rooms;				/* borrowed for life */
@@ -114,6 +116,7 @@ unsigned workers_up (const struct workers *ws);
 struct worker *workers_start_container (struct workers *ws, struct pool *pool, const struct runtime *rt, const struct container_spec *spec);
 void workers_retire (struct worker *w, const char *why);	/* stop an idle container; `lost` follows */
 
+bool workers_bulk (const struct worker *w);	/* may it be sent references? */
 /* The function once per session; record: a second reference is sent. */
 bool workers_has_function (const struct worker *w, const struct id *function);
 void workers_send_function (struct worker *w, const struct id *function, zmq_msg_t *record);

@@ -19,6 +19,8 @@ TASK = "01920000-0000-7000-8000-000000000001"
 FUNC = "01920000-0000-7000-8000-000000000002"
 PEER = "01920000-0000-7000-8000-0000000000ff"
 OWNER = "0192aaaa-0000-7000-8000-00000000000a"
+STORE = "01234567-89ab-cdef-0123-456789abcdef"
+NO_ID = "00000000-0000-0000-0000-000000000000"
 GROUP = "0192bbbb-0000-7000-8000-00000000000b"
 MIB = 1 << 20
 
@@ -39,6 +41,24 @@ def data(b):
     except UnicodeDecodeError:
         pass
     return {"hex": b.hex()}
+
+
+def ref(size, task=TASK, end=".p"):
+    """A bulk reference."""
+    return u32(size) + uuid.UUID(task).hex.encode() + end.encode()
+
+
+RESULT_END = ".00112233aabbccdd"
+
+
+def bad_references(end, other):
+    """(what, bytes, error)"""
+    return [("is empty", b"", "INVALID"), ("has no name", u32(5), "INVALID"), ("is cut", ref(5, end=end)[:-1], "INVALID"),
+            ("is a byte longer", ref(5, end=end) + b"0", "INVALID"), ("names another task", ref(5, FUNC, end), "INVALID"),
+            ("names data of the other kind", ref(5, end=other), "INVALID"), ("names a path", u32(5) + b"../" + ref(5, end=end)[4 + 3:], "INVALID"),
+            ("has capitals", ref(5, end=end)[:4] + ref(5, end=end)[4:].upper(), "INVALID"),
+            ("has a NUL", ref(5, end=end)[:-1] + b"\0", "INVALID"), ("is over the limit", ref(128 * MIB + 1, end=end), "TOO_LARGE"),
+            ("says 4 GiB less one", ref(0xffffffff, end=end), "TOO_LARGE")]
 
 
 def hex64(v): return "0x%016x" % v
@@ -120,24 +140,26 @@ def session():
         return (u16(50 if v == 2 else 46) + u8(role) + u8(lo) + u8(hi) + u8(0) + u32(1) + uid(PEER) + u64(0xfedcba9876543210) + u32(slots)
                 + b"".join(u16(n) for n in lens) + (u32(pid) if v == 2 else b"") + name + version + block + runtime)
 
-    def fields(role=2, lo=1, hi=2, name="node-17", version="0.1.0", block="slurm:4711", runtime='{"os":"linux"}', slots=64, pid=4242):
+    def fields(role=2, lo=1, hi=2, name="node-17", version="0.1.0", block="slurm:4711", runtime='{"os":"linux"}', slots=64, pid=4242,
+               bulk=NO_ID):
         return {"role": role, "min_major": lo, "max_major": hi, "minor": 0, "capabilities": 1, "id": PEER,
                 "instance": hex64(0xfedcba9876543210), "slots": slots, "pid": pid, "name": name, "version": version,
-                "block": block, "runtime": runtime}
+                "block": block, "runtime": runtime, "bulk": bulk}
     k = "HELLO"
-    f.good("manager", k, hello(), fields())
+    # What minor version 0 sends: 50 bytes, no id of a bulk store.
+    f.good("manager", k, hello(), fields(), canonical=False)
     f.good("version 1 has no pid", k, hello(v=1), fields(pid=0), major=1)
-    f.good("all texts empty", k, hello(name=b"", version=b"", block=b"", runtime=b""), fields(name="", version="", block="", runtime=""))
-    f.good("endpoint", k, hello(role=1, slots=0), fields(role=1, slots=0))
-    f.good("worker", k, hello(role=3, slots=1), fields(role=3, slots=1))
-    f.good("name that is not ASCII", k, hello(name="knöten-α".encode()), fields(name="knöten-α"))
-    f.good("name that is not UTF-8", k, hello(name=b"\xff\xfe"), fields(name={"hex": "fffe"}))
+    f.good("all texts empty", k, hello(name=b"", version=b"", block=b"", runtime=b""), fields(name="", version="", block="", runtime=""), canonical=False)
+    f.good("endpoint", k, hello(role=1, slots=0), fields(role=1, slots=0), canonical=False)
+    f.good("worker", k, hello(role=3, slots=1), fields(role=3, slots=1), canonical=False)
+    f.good("name that is not ASCII", k, hello(name="knöten-α".encode()), fields(name="knöten-α"), canonical=False)
+    f.good("name that is not UTF-8", k, hello(name=b"\xff\xfe"), fields(name={"hex": "fffe"}), canonical=False)
     f.good("longest texts", k, hello(name=b"n" * 4096, version=b"v" * 4096, block=b"b" * 4096, runtime=b"r" * 4096),
-           fields(name="n" * 4096, version="v" * 4096, block="b" * 4096, runtime="r" * 4096))
+           fields(name="n" * 4096, version="v" * 4096, block="b" * 4096, runtime="r" * 4096), canonical=False)
     f.good("pid cut in the middle reads as 0", k, u16(48) + hello(v=1)[2:46] + b"\x11\x22" + hello(v=1)[46:], fields(pid=0), canonical=False)
     f.good("newer: longer fixed part", k, newer(hello(), 50, b"\xaa" * 6, b""), fields(), canonical=False)
-    f.good("newer: another variable part", k, newer(hello(), 50, u16(3), b"new"), fields(), canonical=False)
-    f.good("majors of the future", k, hello(lo=2, hi=3), fields(lo=2, hi=3))
+    f.bad("bytes after a fixed part that is not newer", k, newer(hello(), 50, u16(3), b"new"))
+    f.good("majors of the future", k, hello(lo=2, hi=3), fields(lo=2, hi=3), canonical=False)
     f.shapes(k, hello(), 50, 46)
     f.bad("role 0", k, hello(role=0))
     f.bad("role 4", k, hello(role=4))
@@ -149,6 +171,14 @@ def session():
         f.bad(part + " over the limit", k, hello(lens=lens), "TOO_LARGE")
         lens[i] = [7, 5, 10, 14][i] + 1
         f.bad(part + " says a byte more than came", k, hello(lens=lens))
+    # Minor version 1: the id of its bulk store.
+    one = u16(66) + hello()[2:50] + uid(STORE) + hello()[50:]
+    f.good("1: a bulk store", k, one, fields(bulk=STORE))
+    f.good("1: no bulk store", k, u16(66) + hello()[2:50] + bytes(16) + hello()[50:], fields())
+    f.good("1: id cut reads as none", k, u16(65) + hello()[2:50] + uid(STORE)[:15] + hello()[50:], fields(), canonical=False)
+    f.good("1: newer", k, newer(one, 66, u16(3), b"new"), fields(bulk=STORE), canonical=False)
+    f.bad("1: a byte shorter", k, one[:-1])
+    f.bad("1: a byte longer", k, one + b"\0")
 
     def welcome(v=2, major=2, epoch=0x0102030405060708, name=b"forwarder-1", n=None, reserved=0):
         return (u16(42 if v == 2 else 38) + u8(major) + u8(0) + u32(1) + u64(epoch) + u32(2000) + u32(10000) + u32(10 * MIB) + u32(5 * MIB)
@@ -277,6 +307,12 @@ def task():
     f.bad("payload of 4 GiB less one", k, tk(n=0xffffffff), "TOO_LARGE")
     f.bad("payload at the limit that did not come", k, tk(n=128 * MIB))
     f.bad("payload says less than came", k, tk(n=11))
+    by_ref = dict(fields(flags=3, payload=ref(MIB)), bulk_bytes=MIB, bulk_name=uuid.UUID(TASK).hex + ".p")
+    f.good("bulk reference", k, tk(flags=3, payload=ref(MIB)), by_ref)
+    f.good("bulk reference to the most", k, tk(flags=2, payload=ref(128 * MIB)),
+           dict(fields(flags=2, payload=ref(128 * MIB)), bulk_bytes=128 * MIB, bulk_name=uuid.UUID(TASK).hex + ".p"))
+    for what, raw, error in bad_references(".p", RESULT_END):
+        f.bad("bulk reference " + what, k, tk(flags=2, payload=raw), error)
 
     def st(state=4, reserved=0, ns=STAMPS[9]):
         return u16(28) + u8(state) + u8(reserved) + uid(TASK) + i64(ns)
@@ -341,6 +377,12 @@ def result():
         lens[i] = keep + 1
         f.bad(part + " says a byte more than came", k, rs(lens=lens))
     f.bad("lengths that would add up to the frame modulo 2^32", k, rs(lens=[0xffffffff, 1, 8, 0, 7, 0]), "TOO_LARGE")
+    to_file = ref(MIB, end=RESULT_END)
+    f.good("bulk reference", k, rs(flags=4, result=to_file), dict(fields(flags=4, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()))
+    f.good("bulk reference to base64", k, rs(flags=6, result=to_file),
+           dict(fields(flags=6, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()))
+    for what, raw, error in bad_references(RESULT_END, ".p"):
+        f.bad("bulk reference " + what, k, rs(flags=4, result=raw), error)
     f.write()
 
 
@@ -407,11 +449,11 @@ def runner():
         return u32(len(body) + 1 if n is None else n) + kind + body
     k = "RUNNER_CALL"
 
-    def call(payload=b"[1]"):
-        return uid(TASK) + uid(FUNC) + u32(1) + u32(MIB) + payload
+    def call(payload=b"[1]", flags=1):
+        return uid(TASK) + uid(FUNC) + u32(flags) + u32(MIB) + payload
 
-    def cfields(payload=b"[1]"):
-        return {"task": TASK, "function": FUNC, "flags": 1, "max_result_bytes": MIB, "payload": data(payload)}
+    def cfields(payload=b"[1]", flags=1):
+        return {"task": TASK, "function": FUNC, "flags": flags, "max_result_bytes": MIB, "payload": data(payload)}
     f.good("plain", k, frame(b"C", call()), cfields())
     f.good("no payload", k, frame(b"C", call(b"")), cfields(b""))
     f.good("bytes that are not text", k, frame(b"C", call(b"\0\1\xff")), cfields(b"\0\1\xff"))
@@ -424,6 +466,9 @@ def runner():
     f.bad("length over the limit", k, frame(b"C", call(), n=192 * MIB + 1), "TOO_LARGE")
     f.bad("length of 4 GiB less one", k, frame(b"C", call(), n=0xffffffff), "TOO_LARGE")
     f.bad("length at the limit, the rest to come", k, frame(b"C", call(), n=192 * MIB), "INCOMPLETE")
+    f.good("bulk reference", k, frame(b"C", call(ref(MIB), 3)), dict(cfields(ref(MIB), 3), bulk_bytes=MIB, bulk_name=uuid.UUID(TASK).hex + ".p"))
+    for what, raw, error in bad_references(".p", RESULT_END):
+        f.bad("bulk reference " + what, k, frame(b"C", call(raw, 2)), error)
     k = "RUNNER_BATCH"
 
     def batch(payloads=(b"[1]", b"", b"\0\1\xff"), n=None, lens=None):
@@ -473,6 +518,11 @@ def runner():
     f.bad("fault 5", k, frame(b"R", res(fault=5)))
     f.bad("result over the limit", k, frame(b"R", res(lens=[128 * MIB + 1, 0, 2, 0])), "TOO_LARGE")
     f.bad("lengths that would add up modulo 2^32", k, frame(b"R", res(lens=[3, 0xffffffff, 3, 0])))
+    to_file = ref(MIB, end=RESULT_END)
+    f.good("bulk reference", k, frame(b"R", res(flags=4, result=to_file)),
+           dict(rfields(flags=4, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()))
+    for what, raw, error in bad_references(RESULT_END, ".p"):
+        f.bad("bulk reference " + what, k, frame(b"R", res(flags=4, result=raw)), error)
     k = "RUNNER_START"
     f.good("plain", k, frame(b"S", uid(TASK) + i64(STAMPS[9])), {"task": TASK, "time_ns": STAMPS[9]})
     f.bad("a byte shorter", k, frame(b"S", (uid(TASK) + i64(1))[:-1]))
@@ -499,12 +549,14 @@ def layout():
     def meta(version=1, flags=0, n=12):
         return (u8(version) + u8(flags) + uid(OWNER) + uid(FUNC) + uid(PEER) + uid(GROUP) + i64(STAMPS[0]) + u32(n))
 
-    def mfields(apart=False, n=12):
+    def mfields(apart=False, n=12, bulk=False):
         return {"owner": OWNER, "function": FUNC, "endpoint": PEER, "group": GROUP, "submitted_ns": STAMPS[0], "payload_bytes": n,
-                "payload_apart": apart}
+                "payload_apart": apart, "payload_bulk": bulk}
     f.good("plain", k, meta(), mfields())
     f.good("payload apart", k, meta(flags=1, n=MIB), mfields(True, MIB))
     f.good("flags unknown to us", k, meta(flags=0x80), mfields(), canonical=False)
+    f.good("payload in the bulk store", k, meta(flags=5, n=MIB), mfields(True, MIB, True))
+    f.bad("in the bulk store, but not apart", k, meta(flags=4, n=MIB))
     f.bad("empty", k, b"")
     f.bad("a byte shorter", k, meta()[:-1])
     f.bad("a byte longer", k, meta() + b"\0")
@@ -517,10 +569,10 @@ def layout():
         return (u8(version) + u8(flags) + u16(expected) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1]) + u32(30000) + u64(1 << 30)
                 + u32(MIB) + u32(len(payload) if n is None else n) + payload)
 
-    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False, expected=0):
+    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False, expected=0, bulk=False):
         return {"expected_s": expected, "task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000,
                 "memory_limit_bytes": 1 << 30, "max_result_bytes": MIB, "payload_bytes": len(payload) if n is None else n,
-                "payload_apart": apart, "payload_is_json": is_json, "fresh": fresh, "payload": data(payload)}
+                "payload_apart": apart, "payload_is_json": is_json, "payload_bulk": bulk, "fresh": fresh, "payload": data(payload)}
     f.good("inline", k, queued(), qfields())
     f.good("JSON made by the service", k, queued(flags=2), qfields(is_json=True))
     f.good("fresh", k, queued(flags=8), qfields(fresh=True))
@@ -534,6 +586,9 @@ def layout():
     f.bad("a byte shorter", k, queued()[:-1])
     f.bad("a byte longer", k, queued() + b"\0")
     f.bad("apart, but with bytes", k, queued(flags=1))
+    f.good("in the bulk store", k, queued(flags=7, payload=b"", n=MIB), qfields(apart=True, is_json=True, payload=b"", n=MIB, bulk=True))
+    f.bad("in the bulk store, but not apart", k, queued(flags=4))
+    f.bad("in the bulk store, but with bytes", k, queued(flags=5))
     f.bad("inline, but without its bytes", k, queued(payload=b"", n=MIB))
     f.bad("version 0", k, queued(version=0), "VERSION")
     f.bad("version 2", k, queued(version=2), "VERSION")

@@ -112,10 +112,11 @@ class Redis:
 class Endpoint:
     """Plays the endpoint: a DEALER with CURVE. Acknowledges nothing by itself."""
 
-    def __init__(self, rig, window=1000, majors=(1, 2), key=None, ident=None, up=True, window_bytes=1 << 30):
+    def __init__(self, rig, window=1000, majors=(1, 2), key=None, ident=None, up=True, window_bytes=1 << 30, bulk=None):
         self.rig, self.window, self.window_bytes, self.majors = rig, window, window_bytes, majors
         self.key, self.id, self.instance = key or rig.key, ident or rig.id, uuid.uuid4().int & (2 ** 63 - 1)
         self.sock, self.epoch, self.major, self.seq = None, 0, 2, 0
+        self.bulk, self.agreed = bulk, 0        # the id of its bulk store
         self.tasks, self.acks, self.functions, self.log, self.cancels, self.reject, self.bye = [], [], {}, [], [], None, None
         self.drains, self.beats = [], 0
         self.dial()
@@ -144,7 +145,8 @@ class Endpoint:
         self.hello_at = time.monotonic()
         self.raw(wire.message("HELLO", [wire.encode("HELLO", {
             "role": 1, "min_major": self.majors[0], "max_major": self.majors[1], "id": self.id, "instance": self.instance, "slots": 4,
-            "name": "node", "version": "test", "runtime": "{}"}, 1)], major=self.majors[1]))
+            "name": "node", "version": "test", "runtime": "{}", "capabilities": 1 if self.bulk else 0, "bulk": self.bulk},
+            2 if self.bulk else 1)], major=self.majors[1]))
 
     def raw(self, frames):
         self.sent_at = time.monotonic()
@@ -182,7 +184,7 @@ class Endpoint:
         kind = KINDS[head["type"]]
         if kind == "WELCOME":
             w = wire.decode("WELCOME", frames[1])
-            self.epoch, self.major = w["epoch"], w["major"]
+            self.epoch, self.major, self.agreed = w["epoch"], w["major"], w["capabilities"]
             return
         if kind in ("REJECT", "BYE"):
             setattr(self, kind.lower(), wire.decode(kind, frames[1]))
@@ -306,6 +308,27 @@ class Rig:
 
     def function(self, fn):
         self.redis("SET", "weft:fn:{%s}" % fn, wire.encode("FUNCTION", {"kind": 2, "id": fn, "code": "def f(): pass", "entry": "f"}))
+
+    def submit_bulk(self, payload, written=None):
+        """A task whose payload is in the bulk store, as the service writes it; written: what stands there instead, False: nothing."""
+        task = str(uuid.uuid4())
+        if written is not False:
+            with open(os.path.join(self.tmp, "bulk", uuid.UUID(task).hex + ".p"), "wb") as f:
+                f.write(payload if written is None else written)
+        self.redis("HSET", self.tkey(task), "m", wire.encode_meta(
+            {"owner": self.id, "function": self.fn, "endpoint": self.id, "group": task, "payload_bytes": len(payload), "payload_apart": True,
+             "payload_bulk": True}), "s", "1")
+        self.redis("XADD", self.ekey("tasks"), "*", "t", wire.encode_queued(
+            {"task": task, "function": self.fn, "payload_apart": True, "payload_bulk": True, "payload_bytes": len(payload),
+             "received_ns": time.time_ns(), "queued_ns": time.time_ns()}))
+        return task
+
+    def bulk_files(self):
+        return sorted(n for n in os.listdir(os.path.join(self.tmp, "bulk")) if n != "id" and not n.startswith("spare-"))
+
+    def store_id(self):
+        with open(os.path.join(self.tmp, "bulk", "id")) as f:
+            return f.read().strip()
 
     def submit(self, n=1, payload=b"{}", fn=None, apart=None, endpoint=None, entry="*"):
         out = []
@@ -1046,6 +1069,118 @@ def deleted_endpoint_forwarder_killed_and_word_lost():
         os.kill(pid, signal.SIGKILL)
         wait(lambda: all(g.state(t) == b"6" for t in sent), 30, "all tasks failed")
         wait(lambda: not g.redis("KEYS", "weft:ep:*"), 10, "no keys left")
+
+
+def bulk_rig():
+    g = Rig(start=False)
+    g.sets.append("bulk.dir=" + os.path.join(g.tmp, "bulk"))
+    g.start()
+    wait(lambda: os.path.exists(os.path.join(g.tmp, "bulk", "id")), 10, "the store")
+    return g
+
+
+def failed_with(g, task, words, fault):
+    assert g.state(task) == b"6", g.state(task)
+    r = wire.decode("RESULT", g.redis("HGET", g.tkey(task), "r"))
+    assert words.encode() in r["error"] and r["fault"] == fault, r
+    assert not r["flags"] & 4 and r["result"] == b""
+
+
+@test
+def references_travel_where_the_store_is_shared():
+    with bulk_rig() as g:
+        e, data = g.endpoint(bulk=g.store_id()), b"x" * 300000
+        assert e.agreed == 1
+        task = g.submit_bulk(data)
+        e.got(1)
+        t = e.tasks[0]
+        assert t["flags"] == 2 and t["bulk_bytes"] == len(data) and t["bulk_name"] == uuid.UUID(task).hex + ".p", t
+        assert g.bulk_files() == [t["bulk_name"]]
+        ref = wire.encode_reference(5, task, "0123456789abcdef")
+        with open(os.path.join(g.tmp, "bulk", ref[4:].decode()), "wb") as f:
+            f.write(b"[1,2]")
+        e.results([task], result=ref, flags=4)
+        e.until(lambda: e.acks, 10, "the acknowledgement")
+        stored = wire.decode("RESULT", g.redis("HGET", g.tkey(task), "r"))
+        assert g.state(task) == b"5" and stored["bulk_name"] == ref[4:].decode(), stored
+        wait(lambda: g.bulk_files() == [ref[4:].decode()], 5, "the payload's file to go")
+
+
+@test
+def others_get_the_data_itself():
+    with bulk_rig() as g:
+        data = b"y" * 200000
+        for more in ({}, {"bulk": str(uuid.uuid4())}, {"majors": (1, 1)}):
+            e = g.endpoint(**more)
+            assert e.agreed == 0
+            task = g.submit_bulk(data)
+            e.got(1)
+            assert e.tasks[0]["flags"] == 0 and e.tasks[0]["payload"] == data and e.major == more.get("majors", (1, 2))[1]
+            # again in a new session: nothing was used up
+            e.redial()
+            e.got(2)
+            assert e.tasks[1]["payload"] == data
+            e.results([task])
+            e.until(lambda: e.acks, 10, "the acknowledgement")
+            wait(lambda: not g.bulk_files(), 5, "the file to go")
+            e.close()
+
+
+@test
+def missing_bulk_data_ends_the_task_clearly():
+    with bulk_rig() as g:
+        e = g.endpoint()
+        lost = g.submit_bulk(b"z" * 100000, False)
+        e.until(lambda: g.state(lost) == b"6", 10, "the end")
+        failed_with(g, lost, "not in the bulk store", 4)
+        cut = g.submit_bulk(b"z" * 100000, b"short")
+        e.until(lambda: g.state(cut) == b"6", 10, "the end")
+        failed_with(g, cut, "has 5 bytes, not 100000: it was changed", 4)
+        e.close()
+        e = g.endpoint(bulk=g.store_id())
+        ok = g.submit_bulk(b"z" * 100000)
+        e.until(lambda: ok in e.ids(), 10, "the task")
+        e.results([ok], result=wire.encode_reference(5, ok, "0123456789abcdef"), flags=4)
+        e.until(lambda: ok in e.acks, 10, "the acknowledgement")
+        failed_with(g, ok, "its result is lost", 4)
+        # a reference to somebody else's data is malformed: dropped whole, the session lives
+        bad = g.submit_bulk(b"z" * 100000)
+        e.until(lambda: bad in e.ids(), 10, "the task")
+        e.results([bad], result=wire.encode_reference(5, ok, "0123456789abcdef"), flags=4)
+        e.calm()
+        assert g.state(bad) != b"5" and bad not in e.acks
+
+
+@test
+def cancelled_and_forgotten_payloads_leave_the_store():
+    with bulk_rig() as g:
+        early = g.submit_bulk(b"c" * 100000)
+        g.cancel(early)
+        e = g.endpoint(bulk=g.store_id())
+        e.calm()
+        assert early not in e.ids()
+        wait(lambda: not g.bulk_files(), 5, "the cancelled one's file to go")
+        late = g.submit_bulk(b"c" * 100000)
+        e.until(lambda: late in e.ids(), 10, "the task")
+        g.cancel(late)
+        e.until(lambda: e.cancels, 10, "CANCEL")
+        e.results([late], status=3, fault=1)
+        e.until(lambda: late in e.acks, 10, "the acknowledgement")
+        wait(lambda: not g.bulk_files(), 5, "its file to go")
+
+
+@test
+def a_forwarder_without_the_store_says_so():
+    with Rig() as g:
+        e = g.endpoint()
+        task = g.submit_bulk(b"q" * 100000, False)
+        e.until(lambda: g.state(task) == b"6", 10, "the end")
+        failed_with(g, task, "bulk.dir", 2)
+        other = g.submit()[0]
+        e.until(lambda: other in e.ids(), 10, "the task")
+        e.results([other], result=wire.encode_reference(5, other, "0123456789abcdef"), flags=4)
+        e.until(lambda: other in e.acks, 10, "the acknowledgement")
+        failed_with(g, other, "bulk.dir", 2)
 
 
 @test

@@ -200,3 +200,15 @@ def marked(mark):
             except OSError:
                 pass
     return out
+
+
+def bulk_files(f):
+    """Names in the bulk store of the fabric."""
+    return [n for n in os.listdir(os.path.join(f.state, "bulk")) if n != "id" and not n.startswith("spare-")]
+
+
+def bulk_unnamed(f):
+    """Files there that no stored result names."""
+    keys = "\n".join("HGET weft:task:{%s} r" % uuid.UUID(hex=n[:32]) for n in bulk_files(f) if not n.endswith(".p"))
+    r = subprocess.run(["redis-cli", "-s", os.path.join(f.state, "redis.sock")], input=keys.encode(), stdout=subprocess.PIPE, timeout=30)
+    return [n for n in bulk_files(f) if n.endswith(".p") or n.encode() not in r.stdout]

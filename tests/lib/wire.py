@@ -11,6 +11,7 @@ peers, runners and clients of Redis.
 Fields are dicts: ids are UUID text (UUID and 16 bytes are taken too), variable parts bytes (text is taken too), missing ones 0 or
 empty. Malformed raises Malformed, whose `code` is INVALID, TOO_LARGE or, for a runner frame not all here yet, INCOMPLETE.
 """
+import re
 import struct
 import uuid
 
@@ -19,6 +20,7 @@ MIB = 1 << 20
 MAX_RECORDS, MAX_IDS = 4096, 65536
 MAX_TEXT, MAX_TAIL = 4096, 65536
 MAX_CODE, MAX_PAYLOAD, MAX_RECORD = 16 * MIB, 128 * MIB, 192 * MIB
+NO_ID = "00000000-0000-0000-0000-000000000000"
 
 TYPES = {
     "HELLO": 1, "WELCOME": 2, "REJECT": 3, "HEARTBEAT": 4, "BYE": 5, "FUNCTION": 10, "FUNCTION_MISSING": 11, "TASK": 20,
@@ -63,7 +65,7 @@ def _size(fmt):
 
 RECORDS = {
     "HELLO": Record(
-        "role:B min_major:B max_major:B minor:B capabilities:I id:id instance:Q slots:I #name:H #version:H #block:H #runtime:H", "pid:I",
+        "role:B min_major:B max_major:B minor:B capabilities:I id:id instance:Q slots:I #name:H #version:H #block:H #runtime:H", "pid:I bulk:id",
         (("name", MAX_TEXT, "head"), ("version", MAX_TEXT, "head"), ("block", MAX_TEXT, None), ("runtime", MAX_TEXT, None)),
         {"role": lambda d: d["role"] in (1, 2, 3), "min_major": lambda d: 0 < d["min_major"] <= d["max_major"]}),
     "WELCOME": Record(
@@ -176,11 +178,17 @@ def decode(kind, raw):
     if at < len(raw) and fixed_bytes <= rec.known:
         raise Malformed("INVALID", "%s: longer than its lengths" % kind)
     out.pop("_", None)
+    if kind == "HELLO" and not out["bulk"]:
+        out["bulk"] = NO_ID
     for name, fine in rec.check.items():
         if not fine(out):
             raise Malformed("INVALID", "%s: %s" % (kind, name))
     if kind == "DRAIN":
         out["start"] = bool(out.pop("flags") & 1)
+    if kind == "TASK" and out["flags"] & 2:
+        out.update(decode_reference(out["payload"], out["task"], "payload"))
+    if kind == "RESULT" and out["flags"] & 4:
+        out.update(decode_reference(out["result"], out["task"], "result"))
     return out
 
 
@@ -199,6 +207,24 @@ def encode(kind, fields, major=MAJOR):
         parts.append(b)
     fixed = b"".join(_put(fmt, fields.get(name)) for name, fmt in rec.v1 + (rec.v2 if major >= 2 else []))
     return struct.pack("<H", len(fixed) + 2) + fixed + b"".join(parts)
+
+
+def decode_reference(raw, task, kind):
+    """A bulk reference (section 3.6) to the payload or result of this task."""
+    if len(raw) < 4:
+        raise Malformed("INVALID", "reference of %d bytes" % len(raw))
+    size, name = struct.unpack_from("<I", raw)[0], raw[4:].decode("ascii", "replace")
+    want = uuid.UUID(task).hex + (r"\.p" if kind == "payload" else r"\.[0-9a-f]{16}")
+    if not re.match(want + r"\Z", name):
+        raise Malformed("INVALID", "reference to %r" % name)
+    if size > MAX_PAYLOAD:
+        raise Malformed("TOO_LARGE", "reference to %d bytes" % size)
+    return {"bulk_bytes": size, "bulk_name": name}
+
+
+def encode_reference(size, task, random=None):
+    """To a payload, or with 16 hexadecimal digits to a result."""
+    return struct.pack("<I", size) + (uuid.UUID(task).hex + "." + (random or "p")).encode()
 
 
 def decode_ids(raw):
@@ -292,7 +318,10 @@ def decode_call(body):
     if len(body) - CALL.size > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
     task, function, flags, max_result = CALL.unpack_from(body)
-    return {"task": id_text(task), "function": id_text(function), "flags": flags, "max_result_bytes": max_result, "payload": body[CALL.size:]}
+    out = {"task": id_text(task), "function": id_text(function), "flags": flags, "max_result_bytes": max_result, "payload": body[CALL.size:]}
+    if flags & 2:
+        out.update(decode_reference(out["payload"], out["task"], "payload"))
+    return out
 
 
 BATCH = struct.Struct("<16sIII")
@@ -351,6 +380,8 @@ def decode_run_result(body):
         part = body[at:at + n]
         out[name] = part if name == "result" else clip(part, MAX_TAIL, "tail")
         at += n
+    if flags & 4:
+        out.update(decode_reference(out["result"], out["task"], "result"))
     return out
 
 
@@ -372,7 +403,7 @@ QUEUED = struct.Struct("<BBH16s16sqqIQII")
 
 
 def encode_meta(d):
-    return META.pack(1, 1 if d.get("payload_apart") else 0, id_bytes(d["owner"]), id_bytes(d["function"]), id_bytes(d["endpoint"]),
+    return META.pack(1, (1 if d.get("payload_apart") else 0) | (4 if d.get("payload_bulk") else 0), id_bytes(d["owner"]), id_bytes(d["function"]), id_bytes(d["endpoint"]),
                      id_bytes(d["group"]), d.get("submitted_ns", 0), d.get("payload_bytes", 0))
 
 
@@ -382,17 +413,19 @@ def decode_meta(raw):
     version, flags, owner, function, endpoint, group, submitted, payload = META.unpack(raw)
     if version != 1:
         raise Malformed("INVALID", "meta version")
+    if flags & 5 == 4:
+        raise Malformed("INVALID", "meta flags")
     if payload > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
     return {"owner": id_text(owner), "function": id_text(function), "endpoint": id_text(endpoint), "group": id_text(group),
-            "submitted_ns": submitted, "payload_bytes": payload, "payload_apart": bool(flags & 1)}
+            "submitted_ns": submitted, "payload_bytes": payload, "payload_apart": bool(flags & 1), "payload_bulk": bool(flags & 4)}
 
 
 def encode_queued(d):
     apart = bool(d.get("payload_apart"))
     payload = b"" if apart else to_bytes(d.get("payload", b""))
-    return QUEUED.pack(1, (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (8 if d.get("fresh") else 0),
-                       d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
+    flags = (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (4 if d.get("payload_bulk") else 0) | (8 if d.get("fresh") else 0)
+    return QUEUED.pack(1, flags, d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
                        d.get("received_ns", 0), d.get("queued_ns", 0), d.get("time_limit_ms", 0), d.get("memory_limit_bytes", 0),
                        d.get("max_result_bytes", 0), d["payload_bytes"] if apart else len(payload)) + payload
 
@@ -403,6 +436,8 @@ def decode_queued(raw):
     if len(raw) < QUEUED.size:
         raise Malformed("INVALID", "queue record")
     version, flags, expected, task, function, received, queued, limit, memory, max_result, n = QUEUED.unpack_from(raw)
+    if flags & 5 == 4:
+        raise Malformed("INVALID", "queue record flags")
     if n > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
     apart, payload = bool(flags & 1), bytes(raw[QUEUED.size:])
@@ -410,7 +445,7 @@ def decode_queued(raw):
         raise Malformed("INVALID", "queue record payload")
     return {"expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
             "memory_limit_bytes": memory, "max_result_bytes": max_result, "payload_bytes": n, "payload_apart": apart,
-            "payload_is_json": bool(flags & 2), "fresh": bool(flags & 8), "payload": payload}
+            "payload_is_json": bool(flags & 2), "payload_bulk": bool(flags & 4), "fresh": bool(flags & 8), "payload": payload}
 
 
 def encode_done(d):

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands: a process per call, in an empty work directory. The payload is its standard input, its standard output the result. */
+#include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -298,9 +299,15 @@ static int call (void *self, const struct runner_call *c, struct err *err)
 	m->start_ns = clock_real_ns ();
 	o.argv = plan.argv;
 	o.env = plan.env;
+	if (c->flags & TASK_BULK) {
+		if ((o.in_file = bulk_file (m->h->bulk, c->bulk, err)) < 0)
+			goto out;
+		fcntl (o.in_file, F_SETFL, 0);	/* plain, as it would be from a shell */
+	}
 	if (!(m->child = child_start (m->h->loop, &o, &child_ops, m, err)))
 		goto out;
-	child_write_borrowed (m->child, c->payload.p, c->payload.n);
+	if (!o.in_file)
+		child_write_borrowed (m->child, c->payload.p, c->payload.n);
 	rc = 0;
 out:
 	plan_fini (&plan);

@@ -20,6 +20,7 @@ struct framed {
 	const char *name;		/* borrowed, static */
 	char *argv[ARGS_MAX + 1], *cwd;
 	const char *const *env;		/* borrowed */
+	char *bulk_env;			/* WEFT_BULK_DIR=...; NULL = no store */
 	struct child *child, *retired;	/* retired: killed between calls, not reaped yet */
 	struct map *sent;		/* functions that the process has */
 	size_t sent_bytes;
@@ -182,14 +183,17 @@ static const char **full_env (const struct framed *f)
 	const char **out;
 	size_t n = 0, more = 0;
 
-	if (!f->env)
+	if (!f->env && !f->bulk_env)
 		return NULL;
 	while (environ[n])
 		n++;
-	while (f->env[more])
+	while (f->env && f->env[more])
 		more++;
-	out = xcalloc (n + more + 1, sizeof (*out));
-	memcpy (out, f->env, more * sizeof (*out));
+	out = xcalloc (n + more + 2, sizeof (*out));
+	if (more)
+		memcpy (out, f->env, more * sizeof (*out));
+	if (f->bulk_env)
+		out[more++] = f->bulk_env;
 	memcpy (out + more, environ, n * sizeof (*out));
 	return out;
 }
@@ -230,7 +234,8 @@ static void retire_when_full (struct framed *f)
 
 static void write_call (struct framed *f, const struct runner_call *c)
 {
-	struct msg_runner_call m = { c->task, c->fn->id, c->flags, c->max_result_bytes, c->payload };
+	struct msg_runner_call m = { .task = c->task, .function = c->fn->id, .flags = c->flags, .max_result_bytes = c->max_result_bytes,
+				     .payload = c->payload };
 	uint32_t length = (uint32_t) (1 + 40 + c->payload.n);
 
 	buf_clear (&f->frame);
@@ -347,6 +352,8 @@ int framed_create (void **self, const struct runner_host *h, const char *name, c
 	f->name = name;
 	f->env = env;
 	f->cwd = xasprintf ("%s/work-%s", h->dir, name);
+	if (h->bulk)
+		f->bulk_env = xasprintf ("WEFT_BULK_DIR=%s", bulk_dir (h->bulk));
 	for (i = 0; i < ARGS_MAX && argv[i]; i++)
 		f->argv[i] = xstrdup (argv[i]);
 	f->sent = map_create ();
@@ -371,6 +378,7 @@ void framed_destroy (void **self)
 		free (f->argv[i]);
 	workdir_empty (f->cwd, NULL);
 	free (f->cwd);
+	free (f->bulk_env);
 	map_destroy (&f->sent);
 	loop_timer_destroy (&f->start_timer);
 	buf_fini (&f->frame);

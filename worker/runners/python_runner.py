@@ -10,6 +10,7 @@ be __main__ while functions run: pickled functions refer to names in __main__, w
 """
 import base64
 import binascii
+import fcntl
 import io
 import json
 import mmap
@@ -35,6 +36,10 @@ FAULT_NONE, FAULT_USER, FAULT_SITE, FAULT_SELF = 0, 1, 2, 4
 INVALID, EXCEPTION, MEMORY, DECODE, ENCODE, TOO_LARGE, MODULE, RUNNER = 2, 20, 24, 25, 26, 27, 30, 31
 KIND_GLOBUS, KIND_PYTHON = 1, 2
 FLAG_JSON = 1                   # the payload is JSON text made by the service
+FLAG_BULK = 2                   # the payload is a reference to a file of the bulk store
+RESULT_BULK = 4                 # the result is one
+BULK_MIN = 32768                # results over it go there
+NOT_FOUND, IO = 5, 14
 RAISES_MAX = 64                 # of a batch, see Runner.call_batch
 
 FUNCTION = struct.Struct("<HBB16sIIQHH")     # what has been appended since follows, and is not ours to know
@@ -44,6 +49,7 @@ INPUT = struct.Struct("<16sI")
 RESULT = struct.Struct("<IB16sBBHqqQQB3xIIII")
 LENGTH = struct.Struct("<I")
 COUNT = struct.Struct("<Q")
+REFERENCE = struct.Struct("<I") # size of the data; then the file's name
 START = struct.Struct("<IB16sq")
 
 VERSION = "%d.%d.%d" % sys.version_info[:3]
@@ -467,8 +473,60 @@ json_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), defaul
 json_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=json_other).encode
 
 
+# The module's own way with strings looks at each character twice, 2.5 ms a MB. Most long ones need no escape: that is found out with one
+# memchr for each byte that would, and the rest of such a string is a copy.
+LONG = 4096
+ESCAPED = [bytes([c]) for c in list(range(32)) + [0x22, 0x5c]]
+
+
+def plain_string(value):
+    """A long string as JSON text in UTF-8; None: it has to be escaped."""
+    data = value.encode("utf-8")
+    for c in ESCAPED:
+        if c in data:
+            return None
+    return b'"' + data + b'"'
+
+
+def json_string(value):
+    if len(value) >= LONG:
+        data = plain_string(value)
+        if data is not None:
+            return str(data, "utf-8")
+    return json.encoder.encode_basestring(value)
+
+
+def json_encode_long(value):
+    """The same text as json_encode makes, quicker for what holds long strings."""
+    return "".join(json.encoder.c_make_encoder({}, json_other, json_string, None, ":", ",", False, False, True)(value, 0))
+
+
+def holds_long(value):
+    """Does it hold a long string, as far as a quick look tells?"""
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return False
+    for _, v in zip(range(64), value):
+        if type(v) is str and len(v) >= LONG:
+            return True
+    return False
+
+
 def dump_json(value):
     try:
+        if type(value) is str and len(value) >= LONG:
+            data = plain_string(value)
+            if data is not None:
+                return data
+        elif holds_long(value):
+            try:
+                return json_encode_long(value).encode("utf-8")
+            except UnicodeEncodeError:
+                raise
+            except Exception:           # the usual way says what is wrong with the value
+                pass
         return json_encode(value).encode("utf-8")
     except UnicodeEncodeError:          # half a surrogate pair
         return json_encode_ascii(value).encode("ascii")
@@ -486,6 +544,65 @@ def json_arguments(payload):
         if type(args) is list and type(kwargs) is dict:
             return args, kwargs
     return (value,), {}
+
+
+# ---- the bulk store: large payloads and results stand in files, SPEC.md sections 3.6 and 9 ------------------------------------
+
+class BulkStore:
+    def __init__(self, path):
+        self.path = path
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def get(self, reference):
+        """The data of a reference that the worker has checked."""
+        size, name = REFERENCE.unpack_from(reference)[0], str(reference[REFERENCE.size:], "ascii")
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # files are used again: not under our hands
+                if os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_ino != os.fstat(fd).st_ino:
+                    raise FileNotFoundError
+                data = os.read(fd, size + 1)
+                while len(data) < size:
+                    more = os.read(fd, size + 1 - len(data))
+                    if not more:
+                        break
+                    data += more
+            finally:
+                os.close(fd)
+        except (FileNotFoundError, BlockingIOError):
+            raise Fail(NOT_FOUND, FAULT_SELF, "its payload is not in the bulk store %s any more (node %s)" % (self.path, NODE))
+        except OSError as e:
+            raise Fail(IO, FAULT_SELF, "its payload in the bulk store %s cannot be read on node %s: %s" % (self.path, NODE, e.strerror))
+        if len(data) != size:
+            raise Fail(IO, FAULT_SELF, "its payload in the bulk store %s has another size than %d bytes: it was changed" % (self.path, size))
+        return data
+
+    def put(self, task, data):
+        """A reference to data, or None: then it travels in the frame."""
+        name = (binascii.hexlify(task) + b"." + binascii.hexlify(os.urandom(8)))
+        try:
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
+        except OSError:
+            return None
+        try:
+            sent = os.write(fd, data)
+            while sent < len(data):
+                sent += os.write(fd, memoryview(data)[sent:])
+        except OSError:
+            os.unlink(name, dir_fd=self.fd)
+            return None
+        finally:
+            os.close(fd)
+        return REFERENCE.pack(len(data)) + name
+
+
+def bulk_store():
+    path = os.environ.pop("WEFT_BULK_DIR", None)
+    try:
+        return BulkStore(path) if path else None
+    except OSError:
+        return None
 
 
 # ---- functions ------------------------------------------------------------------------------------------------------
@@ -597,6 +714,7 @@ class Runner:
         self.out = Capture(memory, 0, 1, "<stdout>")
         self.errout = Capture(memory, RING, 2, "<stderr>")
         self.cwd = os.getcwd()
+        self.bulk = bulk_store()
         if os.environ.pop("WEFT_MALLOC", None):     # was for this process; not for those that functions start
             for name in MALLOC:
                 os.environ.pop(name, None)
@@ -703,13 +821,19 @@ class Runner:
         task, function_id, flags, limit = CALL.unpack_from(data, at)
         function = self.functions.get(function_id)
         self.before(task)
-        status, fault, code, result, error = STATUS_SUCCESS, FAULT_NONE, 0, b"", b""
+        status, fault, code, result, error, result_flags = STATUS_SUCCESS, FAULT_NONE, 0, b"", b"", 0
         phase, start, cpu = "decode", now_ns(), cpu_ns()
         try:
             if function is None:
                 raise Fail(RUNNER, FAULT_SELF, "the worker named a function that it did not send")
             target = function.target or function.load()
-            args, kwargs = function.arguments(memoryview(data)[at + CALL.size:end], flags)
+            payload = memoryview(data)[at + CALL.size:end]
+            if flags & FLAG_BULK:
+                if not self.bulk:
+                    raise Fail(NOT_FOUND, FAULT_SELF, "its payload is in a bulk store that its runner does not have")
+                payload = self.bulk.get(payload)
+            args, kwargs = function.arguments(payload, flags)
+            payload = None
             phase, start = "run", now_ns()
             value = target(*args, **kwargs)
             if type(value) is types.CoroutineType:
@@ -721,19 +845,23 @@ class Runner:
             result = function.encode(value, flags)
             if limit and len(result) > limit:
                 raise Fail(TOO_LARGE, FAULT_USER, "MaxResultSizeExceeded: the result has %d bytes, the limit is %d" % (len(result), limit))
+            if self.bulk and len(result) > BULK_MIN:
+                reference = self.bulk.put(task, result)
+                if reference:
+                    result, result_flags = reference, RESULT_BULK
         except BaseException as e:
             if self.pid != os.getpid():
                 os._exit(1)
-            status, result = STATUS_FAILED, b""
+            status, result, result_flags = STATUS_FAILED, b"", 0
             code, fault, text = self.failure(e, phase, locals().get("value"))
             error = cut(text.encode("utf-8", "replace"))
         stop = now_ns()
-        args = kwargs = value = target = None   # what the call held is freed before the next one
+        args = kwargs = value = target = payload = None     # what the call held is freed before the next one
         self.after()
         out, errout = self.out.tail(), self.errout.tail()
         more = START.pack(25, 0x53, following, stop) if following else b""
         self.send(RESULT.pack(1 + 72 + len(result) + len(error) + len(out) + len(errout), 0x52, task, status, fault, code, start, stop,
-                              max(0, cpu_ns() - cpu), max_rss(), 0, len(result), len(error), len(out), len(errout)),
+                              max(0, cpu_ns() - cpu), max_rss(), result_flags, len(result), len(error), len(out), len(errout)),
                   result, error, out, errout, more)
 
     # -- many inputs in one call

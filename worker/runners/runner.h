@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 #include "common/loop.h"
+#include "proto/bulk.h"
 #include "proto/msg_function.h"
 #include "proto/msg_runner.h"
 
@@ -22,8 +23,9 @@ struct runner_call {
 	struct id task;
 	const struct msg_function *fn;	/* borrowed until the call's result or death, as what follows */
 	struct wire_str fn_record;	/* the same, as it came */
-	struct wire_str payload;
+	struct wire_str payload;		/* a reference, with TASK_BULK in flags */
 	uint32_t flags, max_result_bytes;
+	const struct bulk_ref *bulk;	/* with TASK_BULK */
 };
 
 struct runner_death {
@@ -47,6 +49,7 @@ struct runner_host {
 	struct loop *loop;
 	const char *dir;		/* the worker's own, absolute */
 	const char *python, *node;
+	const struct bulk *bulk;	/* NULL = none; then no call has TASK_BULK */
 	const struct runner_events *events;
 	void *arg;
 };

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/map.h"
 #include "common/xmem.h"
+#include "proto/bulk.h"
 #include "proto/msg_function.h"
 #include "proto/msg_runner.h"
 #include "worker/child.h"
@@ -34,6 +35,7 @@ struct object {
 struct host {
 	const char *dir;
 	uint8_t *current;		/* in memory shared with the worker: the task whose call has begun */
+	struct bulk *bulk;		/* NULL = none */
 	struct map *objects;
 	struct buf in, frame;
 };
@@ -183,16 +185,47 @@ static void make_text (struct msg_runner_result *r, struct buf *text, uint32_t l
 	set_failed (r, ERR_TASK_RESULT_TOO_LARGE, FAULT_USER, error);
 }
 
-static void input_open (struct input *p, struct object *o, const struct id *task, uint32_t flags, uint32_t limit, struct wire_str payload)
+/* A copy with a NUL behind it; from the bulk store when ref is set. NULL: it cannot be read. */
+static uint8_t *copy_payload (const struct host *h, struct wire_str payload, const struct bulk_ref *ref, struct err *err)
 {
-	if (!(p->payload = malloc (payload.n + 1)))
+	size_t n = ref ? ref->bytes : payload.n;
+	uint8_t *p = malloc (n + 1);
+
+	if (!p)
 		_exit (1);
-	if (payload.n)
-		memcpy (p->payload, payload.p, payload.n);
-	p->payload[payload.n] = 0;
+	p[n] = 0;
+	if (!ref) {
+		if (n)
+			memcpy (p, payload.p, n);
+		return p;
+	}
+	if (!h->bulk)
+		err_set (err, ERR_NOT_FOUND, FAULT_SELF, "its payload is in a bulk store that its runner does not have");
+	else if (bulk_get (h->bulk, ref, p, err) == 0)
+		return p;
+	free (p);
+	return NULL;
+}
+
+/* payload: transferred. */
+static void input_open (struct input *p, struct object *o, const struct id *task, uint32_t flags, uint32_t limit, uint8_t *payload, size_t n)
+{
+	p->payload = payload;
 	buf_init (&p->out.result, limit ? limit : 1);
-	p->in = (struct weft_in){ WEFT_FUNCTION_ABI, flags & 1, p->payload, payload.n, id_text (task, p->id), o->entry };
+	p->in = (struct weft_in){ WEFT_FUNCTION_ABI, flags & 1, p->payload, n, id_text (task, p->id), o->entry };
 	p->wo = (struct weft_out){ WEFT_FUNCTION_ABI, 0, &p->out, out_write, out_error };
+}
+
+/* A large result by reference; when the store does not take it, in the frame. */
+static void put_result (const struct host *h, struct msg_runner_result *r, uint8_t ref[BULK_REF_MAX])
+{
+	if (!h->bulk || r->result.n <= BULK_MIN)
+		return;
+	bulk_ref_result (&r->bulk, &r->task, (uint32_t) r->result.n);
+	if (bulk_put (h->bulk, &r->bulk, r->result.p, NULL) < 0)
+		return;
+	r->flags |= RESULT_BULK;
+	r->result = wire_str ((char *) ref, bulk_ref_encode (&r->bulk, ref));
 }
 
 /* The R frame, appended. */
@@ -200,10 +233,12 @@ static void input_close (struct host *h, struct input *p, struct msg_runner_resu
 {
 	struct buf encoded;
 	char text[160];
+	uint8_t ref[BULK_REF_MAX];
 
 	buf_init (&encoded, 0);
 	judge (r, rc, &p->out, limit, text);
 	make_text (r, &encoded, limit, text);
+	put_result (h, r, ref);
 	msg_runner_result_encode (&h->frame, r);
 	buf_fini (&p->out.result);
 	buf_fini (&encoded);
@@ -250,6 +285,8 @@ static int take_call (struct host *h, struct wire_str body)
 	struct msg_runner_result r;
 	struct input p = { .out = { .error = "" } };
 	struct object *o;
+	const struct bulk_ref *ref;
+	uint8_t *payload = NULL;
 	struct err err;
 	uint64_t cpu;
 	int rc;
@@ -258,12 +295,13 @@ static int take_call (struct host *h, struct wire_str body)
 		return -1;
 	begin (h, &c.task, &r);
 	r.task = c.task;
-	if (!(o = find (h, &c.function, &err))) {
+	ref = c.flags & TASK_BULK ? &c.bulk : NULL;
+	if (!(o = find (h, &c.function, &err)) || !(payload = copy_payload (h, c.payload, ref, &err))) {
 		set_failed (&r, (int) err.code, (int) err.fault, err.text);
 		r.end_ns = clock_real_ns ();
 		msg_runner_result_encode (&h->frame, &r);
 	} else {
-		input_open (&p, o, &c.task, c.flags, c.max_result_bytes, c.payload);
+		input_open (&p, o, &c.task, c.flags, c.max_result_bytes, payload, ref ? ref->bytes : c.payload.n);
 		cpu = cpu_ns ();
 		r.start_ns = clock_real_ns ();
 		rc = o->call (&p.in, &p.wo);
@@ -308,7 +346,7 @@ static void run_batch (struct host *h, struct object *o, struct msg_runner_batch
 		struct msg_runner_input in;
 		msg_runner_batch_next (&b, &in);
 		tasks[i] = in.task;
-		input_open (&p[i], o, &in.task, b.flags, b.max_result_bytes, in.payload);
+		input_open (&p[i], o, &in.task, b.flags, b.max_result_bytes, copy_payload (h, in.payload, NULL, NULL), in.payload.n);
 	}
 	cpu = cpu_ns ();
 	common.start_ns = clock_real_ns ();
@@ -383,9 +421,13 @@ static uint8_t *map_current (void)
 int so_host_main (int argc, char **argv)
 {
 	struct host h = { .dir = argc > 0 ? argv[0] : "." };
+	const char *store = getenv ("WEFT_BULK_DIR");
 	ssize_t n;
 
 	h.objects = map_create ();
+	if (store)
+		h.bulk = bulk_open (store, false, NULL);	/* the worker has it open: only a race could make this fail */
+	unsetenv ("WEFT_BULK_DIR");
 	h.current = map_current ();
 	buf_init (&h.in, (size_t) WIRE_MAX_RECORD + (2 << 20));
 	buf_init (&h.frame, 0);		/* the results of a batch stand in it together */

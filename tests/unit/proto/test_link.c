@@ -223,6 +223,35 @@ static void send_number (struct link_peer *p, enum wire_type type, uint32_t numb
 	zmq_msg_close (&m);
 }
 
+/* Which of the two has a store: both have the same, another, one of them none; an old dialler. */
+static void test_bulk_is_agreed_on (void **state)
+{
+	static const struct { int listener, dialler, major; bool agreed; } rows[] = {
+		{ 1, 1, 2, true }, { 1, 2, 2, false }, { 1, 0, 2, false }, { 0, 1, 2, false }, { 0, 0, 2, false }, { 1, 1, 1, false },
+	};
+	(void) state;
+	for (size_t i = 0; i < sizeof (rows) / sizeof (rows[0]); i++) {
+		struct side l = { 0 }, d = { 0 };
+		struct id stores[3] = { { { 0 } }, { { 1, 2, 3 } }, { { 1, 2, 4 } } };
+		struct link_opts ol = opts_of (&l, NULL, NULL), od = opts_of (&d, NULL, NULL);
+		const char *at[] = { ipc, NULL };
+		ol.bulk = rows[i].listener ? &stores[rows[i].listener] : NULL;
+		od.bulk = &stores[rows[i].dialler];
+		od.hello.min_major = 1;
+		od.hello.max_major = (uint8_t) rows[i].major;
+		assert_non_null (l.k = link_listen (loop, zctx, at, &ol, NULL));
+		assert_non_null (d.k = link_dial (loop, zctx, ipc, &od, NULL));
+		AWAIT (has_peer, &l);
+		AWAIT (has_peer, &d);
+		assert_int_equal (link_peer_major (d.peer), rows[i].major);
+		assert_int_equal (link_peer_bulk (l.peer), rows[i].agreed);
+		assert_int_equal (link_peer_bulk (d.peer), rows[i].agreed);
+		link_destroy (&d.k, 0);
+		link_destroy (&l.k, 0);
+	}
+	ended = true;
+}
+
 /* ---- parts ---------------------------------------------------------------------------------------------------- */
 
 static void test_table (void **state)
@@ -980,6 +1009,7 @@ int main (void)
 {
 #define T(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		T (test_bulk_is_agreed_on),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve), T (test_reconnect), T (test_fencing),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_versions), T (test_silence), T (test_stray_and_stale),
 		T (test_garbage), T (test_many), T (test_rates),

@@ -82,6 +82,12 @@ static json_t *j_int (uint64_t v) { return json_integer ((json_int_t) v); }
 #define BYTES_AS(key, name) json_object_set_new (j, key, j_bytes (m->name))
 #define HEX(name) json_object_set_new (j, #name, j_hex64 (m->name))
 
+static void reference_f (json_t *j, const struct bulk_ref *r)
+{
+	json_object_set_new (j, "bulk_bytes", j_int (r->bytes));
+	json_object_set_new (j, "bulk_name", json_string (r->name));
+}
+
 /* ---- one entry a type: decode, encode, fields ---- */
 
 static int header_d (union any *u, const void *p, size_t n, struct err *e) { return wire_header_decode (&u->header, p, n, e); }
@@ -104,7 +110,7 @@ static void hello_f (json_t *j, const union any *u)
 {
 	const struct msg_hello *m = &u->hello;
 	INT (role), INT (min_major), INT (max_major), INT (minor), INT (capabilities), ID (id), HEX (instance);
-	INT (slots), INT (pid), BYTES (name), BYTES (version), BYTES (block), BYTES (runtime);
+	INT (slots), INT (pid), BYTES (name), BYTES (version), BYTES (block), BYTES (runtime), ID (bulk);
 }
 
 static int welcome_d (union any *u, const void *p, size_t n, struct err *e) { return msg_welcome_decode (&u->welcome, p, n, e); }
@@ -140,6 +146,8 @@ static void task_f (json_t *j, const union any *u)
 	const struct msg_task *m = &u->task;
 	INT (flags), INT (attempt), ID (task), ID (function), INT (time_limit_ms), INT (memory_limit_bytes), INT (max_result_bytes);
 	INT (expected_ms), BYTES (payload);
+	if (m->flags & TASK_BULK)
+		reference_f (j, &m->bulk);
 	json_object_set_new (j, "stamps", j_stamps (m->stamps, STAMP_TASK_SLOTS));
 }
 
@@ -186,6 +194,8 @@ static void result_f (json_t *j, const union any *u)
 	INT (status), INT (fault), INT (code), INT (attempt), INT (flags), ID (task), INT (cpu_ns), INT (max_rss_bytes);
 	json_object_set_new (j, "detail", json_integer (m->detail));
 	BYTES (result), BYTES (error), BYTES_AS ("stdout", out), BYTES_AS ("stderr", errout), BYTES (node), BYTES (runtime);
+	if (m->flags & RESULT_BULK)
+		reference_f (j, &m->bulk);
 	json_object_set_new (j, "stamps", j_stamps (m->stamps, STAMP_SLOTS));
 }
 
@@ -245,6 +255,8 @@ static void call_f (json_t *j, const union any *u)
 {
 	const struct msg_runner_call *m = &u->call;
 	ID (task), ID (function), INT (flags), INT (max_result_bytes), BYTES (payload);
+	if (m->flags & TASK_BULK)
+		reference_f (j, &m->bulk);
 }
 static int batch_d (union any *u, const void *p, size_t n, struct err *e)
 {
@@ -285,6 +297,8 @@ static void run_result_f (json_t *j, const union any *u)
 	const struct msg_runner_result *m = &u->run_result;
 	ID (task), INT (status), INT (fault), INT (code), INT (flags), INT (start_ns), INT (end_ns), INT (cpu_ns), INT (max_rss_bytes);
 	BYTES (result), BYTES (error), BYTES_AS ("stdout", out), BYTES_AS ("stderr", errout);
+	if (m->flags & RESULT_BULK)
+		reference_f (j, &m->bulk);
 }
 static int start_d (union any *u, const void *p, size_t n, struct err *e)
 {
@@ -332,7 +346,7 @@ static void meta_f (json_t *j, const union any *u)
 {
 	const struct layout_meta *m = &u->meta;
 	ID (owner), ID (function), ID (endpoint), ID (group), INT (submitted_ns), INT (payload_bytes);
-	BOOL (payload_apart);
+	BOOL (payload_apart), BOOL (payload_bulk);
 }
 static int queued_d (union any *u, const void *p, size_t n, struct err *e) { return layout_queued_decode (&u->queued, p, n, e); }
 static void queued_e (struct buf *b, const union any *u, int major) { (void) major; layout_queued_encode (b, &u->queued); }
@@ -340,7 +354,7 @@ static void queued_f (json_t *j, const union any *u)
 {
 	const struct layout_queued *m = &u->queued;
 	ID (task), ID (function), INT (received_ns), INT (queued_ns), INT (time_limit_ms), INT (memory_limit_bytes);
-	INT (max_result_bytes), INT (payload_bytes), BOOL (payload_apart), BOOL (payload_is_json), BOOL (fresh), BYTES (payload);
+	INT (max_result_bytes), INT (payload_bytes), BOOL (payload_apart), BOOL (payload_is_json), BOOL (payload_bulk), BOOL (fresh), BYTES (payload);
 	INT (expected_s);
 }
 static int done_d (union any *u, const void *p, size_t n, struct err *e) { return layout_done_decode (&u->done, p, n, e); }
@@ -578,12 +592,14 @@ static void test_round_trips (void **state)
 		union any u;
 		rnd_fill (&u, sizeof (u));
 		u.task.payload = rnd_str (pool, 4096);
+		u.task.flags &= (uint8_t) ~TASK_BULK;
 		same_after_trip ("TASK", &u, 2);
 		u.task.memory_limit_bytes = u.task.max_result_bytes = u.task.expected_ms = 0;
 		same_after_trip ("TASK", &u, 1);
 		rnd_fill (&u, sizeof (u));
 		u.result.status = (uint8_t) (1 + rnd () % 3);
 		u.result.fault = (uint8_t) (rnd () % 5);
+		u.result.flags &= (uint8_t) ~RESULT_BULK;
 		struct wire_str *parts[] = { &u.result.result, &u.result.error, &u.result.out, &u.result.errout, &u.result.node, &u.result.runtime };
 		for (int k = 0; k < 6; k++)
 			*parts[k] = rnd_str (pool, 4096);
@@ -617,6 +633,7 @@ static void test_round_trips (void **state)
 		u.queued.payload_apart = rnd () & 1;
 		u.queued.payload_is_json = rnd () & 1;
 		u.queued.fresh = rnd () & 1;
+		u.queued.payload_bulk = u.queued.payload_apart && (rnd () & 1);
 		u.queued.payload = u.queued.payload_apart ? WIRE_STR ("") : rnd_str (pool, 4096);
 		u.queued.payload_bytes = u.queued.payload_apart ? (uint32_t) (rnd () % WIRE_MAX_PAYLOAD) : (uint32_t) u.queued.payload.n;
 		same_after_trip ("QUEUED", &u, 2);

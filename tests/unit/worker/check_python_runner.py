@@ -93,8 +93,8 @@ class Runner:
         self.write(wire.runner_frame("F", wire.encode("FUNCTION", {"kind": kind, "id": fid, "code": code, "entry": entry})))
         return fid
 
-    def send(self, fid, payload=b"", flags=0, limit=None):
-        task = uuid.uuid4().bytes
+    def send(self, fid, payload=b"", flags=0, limit=None, task=None):
+        task = task or uuid.uuid4().bytes
         self.write(wire.encode_call({"task": task, "function": fid, "flags": flags, "max_result_bytes": limit or self.max_result,
                                      "payload": payload}))
         return wire.id_text(task)
@@ -378,6 +378,78 @@ def large_calls(r):
     t.join()
     assert got["status"] == 1 and got["result"] == payload
     assert r.good("def f(): return 2") == 2
+
+
+@test
+def long_strings_are_the_same_text(r):
+    """The quick way with long strings must not show."""
+    strings = ["x" * 5000, "\u00e4\u20ac\U0001f600" * 2000, "q\"" * 3000, "\\" * 5000, "a" * 5000 + "\x1f", "\0" + "b" * 5000, "c\n" * 4000, "d\x7f" * 4000,
+               "\ud800" + "e" * 5000]
+    values = []
+    for s in strings:
+        values += [s, [s, 1, None, "short"], {"k": s, s: [True, 1.5]}, {"deep": [[s]]}, [[s, s]], [s, float("nan")]]
+    fid = r.function(2, "def f(x):\n    return eval(x)\n", "f")
+    for v in values:
+        got = r.call(fid, json.dumps(repr(v).replace("nan", "float('nan')")).encode())
+        assert got["status"] == 1, got["error"][-500:]
+        try:
+            want = json.dumps(v, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            want = json.dumps(v, separators=(",", ":")).encode()
+        assert got["result"] == want, (repr(v)[:60], got["result"][:80], want[:80])
+    r.fails(ENCODE, "def f():\n    return ['x' * 10000, object()]\n")
+    r.fails(ENCODE, "def f():\n    a = ['x' * 10000]\n    a.append(a)\n    return a\n")
+
+
+@test
+def bulk_data(_):
+    """Payloads and results in files of the store."""
+    with tempfile.TemporaryDirectory() as store, Runner(_.python, {"WEFT_BULK_DIR": store}) as r:
+        fid = r.function(2, "import os\ndef f(x):\n    return x if 'WEFT_BULK_DIR' not in os.environ else None\n", "f")
+
+        def path(name):
+            return os.path.join(store, name)
+
+        def bulk(data, flags=2, written=None, limit=None):
+            task = uuid.uuid4()
+            if data is not None:
+                with open(path(task.hex + ".p"), "wb") as f:
+                    f.write(data)
+            r.send(fid, wire.encode_reference(len(data or b"") if written is None else written, str(task)), flags, limit, task.bytes)
+            return r.result()
+        text = json.dumps("\u00e4" * 50000, ensure_ascii=False).encode()
+        got = bulk(text)
+        assert got["status"] == 1 and got["flags"] == 4 and got["bulk_bytes"] == len(text), got["error"]
+        with open(path(got["bulk_name"]), "rb") as f:
+            assert f.read() == text
+        assert os.stat(path(got["bulk_name"])).st_mode & 0o777 == 0o600
+        before = sorted(os.listdir(store))
+        small = bulk(b"[1]")
+        assert small["flags"] == 0 and small["result"] == b"[1]"
+        inline = r.call(fid, text)                              # a payload in its frame, the result in the store all the same
+        assert inline["flags"] == 4 and inline["bulk_bytes"] == len(text)
+        gone = bulk(None, written=40000)
+        assert (gone["status"], gone["code"], gone["fault"]) == (2, 5, 4) and b"bulk store" in gone["error"], gone
+        for other in (len(text) - 1, len(text) + 1):
+            cut = bulk(text, written=other)
+            assert (cut["status"], cut["code"], cut["fault"]) == (2, 14, 4) and b"another size" in cut["error"], cut
+        over = bulk(text, limit=1000)
+        assert (over["status"], over["code"], over["flags"]) == (2, TOO_LARGE, 0), over
+        assert len(os.listdir(store)) == len(before) + 5, os.listdir(store)     # four payloads and one result
+        # no room in the store: the result travels in its frame, and nothing is left
+        import resource
+        for name in os.listdir(store):
+            os.unlink(path(name))
+        resource.prlimit(r.p.pid, resource.RLIMIT_FSIZE, (50000, 50000))
+        full = r.call(fid, text)
+        assert full["status"] == 1 and full["flags"] == 0 and full["result"] == text, full["error"]
+        assert not os.listdir(store)
+    with Runner(_.python) as r:
+        fid = r.function(2, "def f(x):\n    return x\n", "f")
+        task = uuid.uuid4()
+        r.send(fid, wire.encode_reference(5, str(task)), 2, None, task.bytes)
+        assert r.result()["code"] == 5
+        assert r.call(fid, text)["flags"] == 0
 
 
 @test

@@ -9,7 +9,7 @@
 
 static void test_results_are_kept_until_acknowledged (void **state)
 {
-	struct results *r = results_create ();
+	struct results *r = results_create (NULL);
 	struct msg_result m = { .status = STATUS_SUCCESS, .result = WIRE_STR ("1") };
 	int i;
 
@@ -32,7 +32,7 @@ static void test_results_are_kept_until_acknowledged (void **state)
 
 static void test_results_that_cannot_be_encoded (void **state)
 {
-	struct results *r = results_create ();
+	struct results *r = results_create (NULL);
 	struct msg_result m = { .status = STATUS_SUCCESS, .result = { "", (size_t) WIRE_MAX_PAYLOAD + 1 } };
 
 	(void) state;

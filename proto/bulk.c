@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bulk store: SPEC.md, section 9. */
+#include "proto/bulk.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "common/xmem.h"
+
+#define ID_FILE "id"
+#define TMP_PREFIX ".id-"	/* an id being made */
+#define SPARES 32
+#define SPARES_TRIED 4
+#define SPARE_NAME 12
+#define SPARE_MAX (2 << 20)	/* larger ones are removed: a store keeps 64 MiB in spares at most */
+
+struct bulk {
+	char *dir;
+	int fd;			/* of the directory */
+	struct id id;
+	DIR *walk;
+};
+
+/* ---- opening ---- */
+
+static int check_dir (const struct bulk *b, const char *dir, struct err *err)
+{
+	struct stat st;
+	if (fstat (b->fd, &st) < 0)
+		return err_errno (err, "bulk store %s", dir);
+	if (st.st_uid != geteuid ())
+		return err_set (err, ERR_FORBIDDEN, FAULT_SITE, "bulk store %s belongs to another user (uid %u)", dir, (unsigned) st.st_uid);
+	if (st.st_mode & 077)
+		return err_set (err, ERR_FORBIDDEN, FAULT_SITE, "bulk store %s can be entered by others: chmod 700 it", dir);
+	return 0;
+}
+
+/* 1 read, 0 there is none, -1. */
+static int read_id (struct bulk *b, const char *dir, struct err *err)
+{
+	char text[ID_TEXT + 1] = "";
+	int fd = openat (b->fd, ID_FILE, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	ssize_t n;
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno (err, "bulk store %s: its id", dir);
+	n = read (fd, text, sizeof (text));
+	close (fd);
+	if (n < ID_TEXT - 1 || id_parse (&b->id, text, ID_TEXT - 1) < 0 || id_is_zero (&b->id))
+		return err_set (err, ERR_INVALID, FAULT_SITE, "bulk store %s: the file 'id' in it holds no id", dir);
+	return 1;
+}
+
+/* Several programs may start at once: the first link wins, all read it. */
+static int make_id (struct bulk *b, const char *dir, struct err *err)
+{
+	char text[ID_TEXT + 1], tmp[sizeof (TMP_PREFIX) + ID_TEXT];
+	struct id id;
+	int fd, rc = -1;
+	ids_random (id.b, sizeof (id.b));
+	id_text (&id, text);
+	snprintf (tmp, sizeof (tmp), TMP_PREFIX "%s", text);
+	text[ID_TEXT - 1] = '\n';
+	fd = openat (b->fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd >= 0 && write (fd, text, ID_TEXT) == ID_TEXT && (linkat (b->fd, tmp, b->fd, ID_FILE, 0) == 0 || errno == EEXIST))
+		rc = 0;
+	else
+		err_errno (err, "bulk store %s: making its id", dir);
+	if (fd >= 0)
+		close (fd);
+	unlinkat (b->fd, tmp, 0);
+	return rc;
+}
+
+struct bulk *bulk_open (const char *dir, bool make, struct err *err)
+{
+	struct bulk *b = xcalloc (1, sizeof (*b));
+	int have;
+	b->fd = -1;
+	if (make && mkdir (dir, 0700) < 0 && errno != EEXIST) {
+		err_errno (err, "making the bulk store %s", dir);
+		goto fail;
+	}
+	b->fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (b->fd < 0) {
+		err_errno (err, "bulk store %s", dir);
+		goto fail;
+	}
+	if (check_dir (b, dir, err) < 0 || (have = read_id (b, dir, err)) < 0)
+		goto fail;
+	if (!have && !make) {
+		err_set (err, ERR_NOT_FOUND, FAULT_SITE, "%s is no bulk store: there is no file 'id' in it", dir);
+		goto fail;
+	}
+	if (!have && (make_id (b, dir, err) < 0 || read_id (b, dir, err) < 1))
+		goto fail;
+	if (!(b->dir = realpath (dir, NULL))) {
+		err_errno (err, "bulk store %s", dir);
+		goto fail;
+	}
+	return b;
+fail:
+	bulk_close (&b);
+	return NULL;
+}
+
+void bulk_close (struct bulk **bp)
+{
+	struct bulk *b = *bp;
+	int saved = errno;
+	if (!b)
+		return;
+	if (b->walk)
+		closedir (b->walk);
+	if (b->fd >= 0)
+		close (b->fd);
+	free (b->dir);
+	free (b);
+	*bp = NULL;
+	errno = saved;
+}
+
+const struct id *bulk_id (const struct bulk *b) { return &b->id; }
+
+const char *bulk_dir (const struct bulk *b) { return b->dir; }
+
+/* ---- files ---- */
+
+/* Files of payloads that are through wait as spares for the next ones: to make a file, give it pages and take all that away again costs
+ * three times what overwriting one does. Whoever reads holds a shared lock (bulk_file), and a spare is taken with an exclusive one:
+ * nobody finds another task's data under the name that he opened. */
+static void spare_name (char out[SPARE_NAME], unsigned turn)
+{
+	snprintf (out, SPARE_NAME, "spare-%02x", turn % SPARES);
+}
+
+static bool same_file (const struct bulk *b, const char *name, const struct stat *st)
+{
+	struct stat now;
+	return fstatat (b->fd, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_ino == st->st_ino && now.st_dev == st->st_dev;
+}
+
+/* A spare under this name from now on, locked; -1: not this one. */
+static int take_spare (const struct bulk *b, const char *name, unsigned turn, off_t *old_bytes)
+{
+	char spare[SPARE_NAME];
+	struct stat st;
+	int fd;
+	spare_name (spare, turn);
+	fd = openat (b->fd, spare, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -1;
+	if (flock (fd, LOCK_EX | LOCK_NB) == 0 && fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && st.st_nlink == 1 &&
+	    renameat2 (b->fd, spare, b->fd, name, RENAME_NOREPLACE) == 0) {
+		if (same_file (b, name, &st)) {
+			*old_bytes = st.st_size;
+			return fd;
+		}
+		unlinkat (b->fd, name, 0);	/* another process was faster, and the next spare stood there: too odd to use */
+	}
+	close (fd);
+	return -1;
+}
+
+static void make_spare (const struct bulk *b, const char *name)
+{
+	static _Atomic unsigned turn;
+	char spare[SPARE_NAME];
+	struct stat st;
+	spare_name (spare, turn++);
+	if (fstatat (b->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (!S_ISREG (st.st_mode) || st.st_nlink != 1 || st.st_size > SPARE_MAX || renameat (b->fd, name, b->fd, spare) < 0)
+		unlinkat (b->fd, name, 0);
+}
+
+static int create (const struct bulk *b, const char *name, off_t *old_bytes)
+{
+	static _Atomic unsigned turn;
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd = -1;
+	for (int i = 0; i < SPARES_TRIED && fd < 0; i++)
+		fd = take_spare (b, name, turn++, old_bytes);
+	if (fd >= 0)
+		return fd;
+	*old_bytes = 0;
+	fd = openat (b->fd, name, flags, 0600);
+	if (fd < 0 && errno == EEXIST) {
+		/* left by an earlier try that nobody was told of; not written into: somebody may read it */
+		unlinkat (b->fd, name, 0);
+		fd = openat (b->fd, name, flags, 0600);
+	}
+	return fd;
+}
+
+static int write_whole (int fd, const char *p, size_t n)
+{
+	while (n) {
+		ssize_t done = write (fd, p, n);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0) {
+			errno = done ? errno : ENOSPC;
+			return -1;
+		}
+		p += done;
+		n -= (size_t) done;
+	}
+	return 0;
+}
+
+int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, struct err *err)
+{
+	off_t old = 0;
+	int fd = create (b, r->name, &old), rc = fd < 0 ? -1 : write_whole (fd, p, r->bytes), saved;
+	if (rc == 0 && old > (off_t) r->bytes)
+		rc = ftruncate (fd, (off_t) r->bytes);
+	saved = errno;
+	if (fd >= 0 && close (fd) < 0 && rc == 0) {
+		rc = -1;
+		saved = errno;
+	}
+	if (rc == 0)
+		return 0;
+	if (fd >= 0)
+		unlinkat (b->fd, r->name, 0);
+	errno = saved;
+	if (saved == ENOSPC || saved == EDQUOT || saved == EFBIG)
+		return err_set (err, ERR_LIMIT, FAULT_SITE, "bulk store %s: %s", b->dir, strerror (saved));
+	return err_errno (err, "writing to the bulk store %s", b->dir);
+}
+
+int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err)
+{
+	int fd = openat (b->fd, r->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	/* not while it is being written into as somebody else's, and not afterwards */
+	bool taken = fd >= 0 && flock (fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+	if (taken || (fd >= 0 && fstat (fd, &st) == 0 && !same_file (b, r->name, &st))) {
+		close (fd);
+		fd = -1;
+		errno = ENOENT;
+	}
+	if (fd < 0 && errno == ENOENT)
+		return err_set (err, ERR_NOT_FOUND, FAULT_SELF, "its data is not in the bulk store %s any more", b->dir);
+	if (fd < 0 || fstat (fd, &st) < 0) {
+		err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s cannot be read: %s", b->dir, strerror (errno));
+		if (fd >= 0)
+			close (fd);
+		return -1;
+	}
+	if (!S_ISREG (st.st_mode) || st.st_size != (off_t) r->bytes) {
+		close (fd);
+		return err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s has %lld bytes, not %u: it was changed", b->dir,
+				(long long) st.st_size, r->bytes);
+	}
+	return fd;
+}
+
+int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err)
+{
+	struct stat st;
+	int fd;
+	if (fstatat (b->fd, r->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG (st.st_mode) && st.st_size == (off_t) r->bytes)
+		return 0;
+	if ((fd = bulk_file (b, r, err)) >= 0)
+		close (fd);
+	return fd < 0 ? -1 : 0;
+}
+
+int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct err *err)
+{
+	int fd = bulk_file (b, r, err), rc = 0;
+	size_t got = 0;
+	if (fd < 0)
+		return -1;
+	while (got < r->bytes && rc == 0) {
+		ssize_t n = read (fd, (char *) out + got, r->bytes - got);
+		if (n > 0)
+			got += (size_t) n;
+		else if (n == 0)
+			rc = err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s became shorter", b->dir);
+		else if (errno != EINTR)
+			rc = err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s cannot be read: %s", b->dir, strerror (errno));
+	}
+	close (fd);
+	return rc;
+}
+
+void bulk_delete (const struct bulk *b, const char *name)
+{
+	struct id task;
+	enum bulk_kind kind;
+	if (bulk_name_parse (name, strlen (name), &task, &kind) < 0)
+		return;
+	if (kind == BULK_PAYLOAD)
+		make_spare (b, name);
+	else
+		unlinkat (b->fd, name, 0);
+}
+
+bool bulk_exists (const struct bulk *b, const char *name)
+{
+	return faccessat (b->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void bulk_sync_file (const struct bulk *b, const char *name)
+{
+	int fd = openat (b->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	fsync (fd);
+	close (fd);
+}
+
+void bulk_sync_all (const struct bulk *b) { syncfs (b->fd); }
+
+/* ---- walking ---- */
+
+static DIR *open_walk (const struct bulk *b)
+{
+	int fd = openat (b->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir (fd);
+	if (!d && fd >= 0)
+		close (fd);
+	return d;
+}
+
+static bool old_enough (const struct bulk *b, const char *name, int64_t min_age_ms)
+{
+	struct timespec now;
+	struct stat st;
+	clock_gettime (CLOCK_REALTIME, &now);
+	if (fstatat (b->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	return (now.tv_sec - st.st_mtim.tv_sec) * INT64_C (1000) + (now.tv_nsec - st.st_mtim.tv_nsec) / 1000000 > min_age_ms;
+}
+
+int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind)
+{
+	if (!b->walk && !(b->walk = open_walk (b)))
+		return 0;
+	while (budget-- > 0) {
+		const struct dirent *de = readdir (b->walk);
+		size_t n;
+		if (!de) {
+			closedir (b->walk);
+			b->walk = NULL;
+			return 0;
+		}
+		n = strlen (de->d_name);
+		if (n > BULK_NAME_MAX || bulk_name_parse (de->d_name, n, task, kind) < 0 || !old_enough (b, de->d_name, min_age_ms))
+			continue;
+		memcpy (name, de->d_name, n + 1);
+		return 1;
+	}
+	return -1;
+}

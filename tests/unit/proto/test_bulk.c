@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bulk store: what may be opened, what is written and read, what was changed by others, what the sweeper sees; records whose
+ * references are replaced by their data. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "common/xmem.h"
+#include "proto/bulk_record.h"
+#include "proto/link.h"
+
+struct rig { char *root, *dir; struct bulk *b; struct id task; };
+
+static int up (void **state)
+{
+	struct rig *r = xcalloc (1, sizeof (*r));
+	char root[] = "/tmp/weft-bulk-XXXXXX";
+	struct err err = { 0 };
+	assert_non_null (mkdtemp (root));
+	r->root = xstrdup (root);
+	r->dir = xasprintf ("%s/store", root);
+	r->b = bulk_open (r->dir, true, &err);
+	if (!r->b)
+		fail_msg ("%s", err.text);
+	id_new (&r->task);
+	*state = r;
+	return 0;
+}
+
+static int down (void **state)
+{
+	struct rig *r = *state;
+	char *command = xasprintf ("rm -rf -- '%s'", r->root);
+	bulk_close (&r->b);
+	assert_int_equal (system (command), 0);
+	free (command);
+	free (r->root);
+	free (r->dir);
+	free (r);
+	return 0;
+}
+
+static char *path_of (const struct rig *r, const char *name)
+{
+	return xasprintf ("%s/%s", r->dir, name);
+}
+
+static void test_one_store_has_one_id (void **state)
+{
+	struct rig *r = *state;
+	struct err err = { 0 };
+	struct bulk *again = bulk_open (r->dir, false, &err);
+	struct stat st;
+	assert_non_null (again);
+	assert_true (id_eq (bulk_id (again), bulk_id (r->b)));
+	assert_false (id_is_zero (bulk_id (r->b)));
+	assert_int_equal (stat (r->dir, &st), 0);
+	assert_int_equal (st.st_mode & 07777, 0700);
+	bulk_close (&again);
+	assert_null (again);
+}
+
+static void expect_refused (const char *dir, bool make, enum err_code code, const char *word)
+{
+	struct err err = { 0 };
+	struct bulk *b = bulk_open (dir, make, &err);
+	assert_null (b);
+	assert_int_equal (err.code, code);
+	if (!strstr (err.text, word))
+		fail_msg ("\"%s\" does not say \"%s\"", err.text, word);
+}
+
+static void test_what_is_no_store_is_refused (void **state)
+{
+	struct rig *r = *state;
+	char *other = xasprintf ("%s/other", r->root), *deep = xasprintf ("%s/none/below", r->root), *id = path_of (r, "id");
+	expect_refused (other, false, ERR_IO, "No such file");
+	expect_refused (deep, true, ERR_IO, "making");
+	assert_int_equal (mkdir (other, 0700), 0);
+	expect_refused (other, false, ERR_NOT_FOUND, "is no bulk store");
+	assert_int_equal (chmod (r->dir, 0750), 0);
+	expect_refused (r->dir, true, ERR_FORBIDDEN, "can be entered by others");
+	assert_int_equal (chmod (r->dir, 0700), 0);
+	assert_int_equal (truncate (id, 5), 0);
+	expect_refused (r->dir, true, ERR_INVALID, "holds no id");
+	assert_int_equal (unlink (id), 0);
+	assert_int_equal (symlink ("/etc/passwd", id), 0);
+	expect_refused (r->dir, true, ERR_IO, "its id");
+	free (other);
+	free (deep);
+	free (id);
+}
+
+static void test_data_comes_back (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref p, q;
+	char *data = xcalloc (1, 300000), *back = xcalloc (1, 300000);
+	struct err err = { 0 };
+	for (size_t i = 0; i < 300000; i++)
+		data[i] = (char) (i * 7 + i / 256);
+	bulk_ref_payload (&p, &r->task, 300000);
+	assert_int_equal (bulk_put (r->b, &p, data, &err), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), 0);
+	assert_memory_equal (data, back, 300000);
+	assert_int_equal (bulk_check (r->b, &p, &err), 0);
+	/* the same name once more: a repeated submission */
+	data[0] = 'Z';
+	assert_int_equal (bulk_put (r->b, &p, data, &err), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), 0);
+	assert_int_equal (back[0], 'Z');
+	/* two executions of one task */
+	bulk_ref_result (&p, &r->task, 3);
+	bulk_ref_result (&q, &r->task, 3);
+	assert_string_not_equal (p.name, q.name);
+	assert_int_equal (bulk_put (r->b, &p, "one", &err), 0);
+	assert_int_equal (bulk_put (r->b, &q, "two", &err), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), 0);
+	assert_memory_equal (back, "one", 3);
+	bulk_delete (r->b, p.name);
+	bulk_delete (r->b, p.name);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	assert_int_equal (err.fault, FAULT_SELF);
+	free (data);
+	free (back);
+}
+
+static int spares (const struct rig *r)
+{
+	int n = 0;
+	for (int i = 0; i < 32; i++) {
+		char name[16], *path;
+		snprintf (name, sizeof (name), "spare-%02x", i);
+		path = path_of (r, name);
+		n += access (path, F_OK) == 0;
+		free (path);
+	}
+	return n;
+}
+
+static void test_files_are_used_again_but_not_under_readers (void **state)
+{
+	struct rig *r = *state;
+	char *data = xcalloc (1, 100000), back[100000];
+	struct bulk_ref p[64], q;
+	struct err err = { 0 };
+	struct id ids[64];
+	struct stat st;
+	ino_t held;
+	int fd;
+	for (int i = 0; i < 64; i++) {
+		id_new (&ids[i]);
+		bulk_ref_payload (&p[i], &ids[i], 100000);
+		memset (data, 'a' + i % 26, 100000);
+		assert_int_equal (bulk_put (r->b, &p[i], data, &err), 0);
+	}
+	/* one is being read, as the standard input of a command is */
+	assert_true ((fd = bulk_file (r->b, &p[0], &err)) >= 0);
+	assert_int_equal (fstat (fd, &st), 0);
+	held = st.st_ino;
+	for (int i = 1; i <= 64; i++)
+		bulk_delete (r->b, p[i % 64].name);	/* that one last */
+	assert_int_equal (bulk_get (r->b, &p[1], back, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	assert_int_equal (spares (r), 32);
+	for (int i = 0; i < 64; i++) {		/* shorter than what stood there */
+		struct bulk_ref again = p[i];
+		char *path = path_of (r, p[i].name);
+		again.bytes = 50000;
+		memset (data, 'A' + i % 26, 50000);
+		assert_int_equal (bulk_put (r->b, &again, data, &err), 0);
+		assert_int_equal (stat (path, &st), 0);
+		assert_int_equal (st.st_size, 50000);
+		assert_true (st.st_ino != held);
+		assert_int_equal (bulk_get (r->b, &again, back, &err), 0);
+		assert_memory_equal (back, data, 50000);
+		free (path);
+	}
+	assert_int_equal (spares (r), 1);		/* the others were taken */
+	assert_int_equal (read (fd, back, sizeof (back)), 100000);
+	for (int i = 0; i < 100000; i++)
+		assert_int_equal (back[i], 'a');
+	close (fd);
+	/* what is large is not kept, and what is odd is removed */
+	q = p[0];
+	bulk_delete (r->b, q.name);
+	free (data);
+	data = xcalloc (1, 3 << 20);
+	q.bytes = 3 << 20;
+	assert_int_equal (bulk_put (r->b, &q, data, &err), 0);
+	bulk_delete (r->b, q.name);
+	assert_int_equal (spares (r), 2);
+	free (data);
+}
+
+static void test_a_file_in_other_hands_is_gone (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref p;
+	struct err err = { 0 };
+	char *path, back[3];
+	int fd;
+	bulk_ref_payload (&p, &r->task, 3);
+	path = path_of (r, p.name);
+	assert_int_equal (bulk_put (r->b, &p, "abc", &err), 0);
+	fd = open (path, O_WRONLY);
+	assert_int_equal (flock (fd, LOCK_EX | LOCK_NB), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	close (fd);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), 0);
+	free (path);
+}
+
+static void test_what_was_changed_is_not_given (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref p;
+	struct err err = { 0 };
+	char back[100], *path;
+	bulk_ref_payload (&p, &r->task, 100);
+	path = path_of (r, p.name);
+	memset (back, 'x', sizeof (back));
+	assert_int_equal (bulk_put (r->b, &p, back, &err), 0);
+	assert_int_equal (truncate (path, 99), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
+	assert_int_equal (err.code, ERR_IO);
+	assert_int_equal (truncate (path, 101), 0);
+	assert_int_equal (bulk_check (r->b, &p, &err), -1);
+	assert_int_equal (unlink (path), 0);
+	assert_int_equal (symlink ("/etc/passwd", path), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
+	assert_int_equal (err.code, ERR_IO);
+	assert_int_equal (unlink (path), 0);
+	assert_int_equal (mkfifo (path, 0600), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);	/* and does not wait for a writer */
+	assert_int_equal (unlink (path), 0);
+	assert_int_equal (mkdir (path, 0700), 0);
+	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
+	assert_int_equal (bulk_put (r->b, &p, back, &err), -1);
+	free (path);
+}
+
+static void test_a_full_disk_leaves_nothing (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref p;
+	struct err err = { 0 };
+	struct rlimit was, small = { 1000, 0 };
+	char data[5000] = "", *path;
+	bulk_ref_payload (&p, &r->task, sizeof (data));
+	path = path_of (r, p.name);
+	getrlimit (RLIMIT_FSIZE, &was);
+	small.rlim_max = was.rlim_max;
+	signal (SIGXFSZ, SIG_IGN);
+	setrlimit (RLIMIT_FSIZE, &small);
+	assert_int_equal (bulk_put (r->b, &p, data, &err), -1);
+	setrlimit (RLIMIT_FSIZE, &was);
+	assert_int_equal (err.code, ERR_LIMIT);
+	assert_int_equal (access (path, F_OK), -1);
+	free (path);
+}
+
+static void test_names (void **state)
+{
+	static const char *const bad[] = {
+		"", "id", ".", "..", "../0123456789abcdef0123456789abcdef.p", "0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef.",
+		"0123456789abcdef0123456789abcdef.q", "0123456789ABCDEF0123456789abcdef.p", "0123456789abcdef0123456789abcdef.p ",
+		"0123456789abcdef0123456789abcdef.0123456789abcde", "0123456789abcdef0123456789abcdef.0123456789abcdeg",
+		"0123456789abcdef0123456789abcdef.0123456789abcdef0", "0123456789abcdef0123456789abcde/.p", "0123456789abcdef0123456789abcdef/p",
+	};
+	struct rig *r = *state;
+	struct id task;
+	enum bulk_kind kind;
+	char *keep = path_of (r, "id");
+	for (size_t i = 0; i < sizeof (bad) / sizeof (bad[0]); i++) {
+		assert_int_equal (bulk_name_parse (bad[i], strlen (bad[i]), &task, &kind), -1);
+		bulk_delete (r->b, bad[i]);
+	}
+	assert_int_equal (access (keep, F_OK), 0);
+	assert_int_equal (bulk_name_parse ("0123456789abcdef0123456789abcdef.p", 34, &task, &kind), 0);
+	assert_int_equal (kind, BULK_PAYLOAD);
+	assert_int_equal (task.b[1], 0x23);
+	assert_int_equal (bulk_name_parse ("0123456789abcdef0123456789abcdef.0123456789abcdef", 49, &task, &kind), 0);
+	assert_int_equal (kind, BULK_RESULT);
+	free (keep);
+}
+
+static void test_the_walk_sees_old_files_of_ours (void **state)
+{
+	struct rig *r = *state;
+	struct timespec old[2] = { { 1000000000, 0 }, { 1000000000, 0 } };
+	struct bulk_ref p, q;
+	struct err err = { 0 };
+	struct id task;
+	enum bulk_kind kind;
+	char name[BULK_NAME_MAX + 1], *path = path_of (r, "somebody's");
+	int fd = open (path, O_WRONLY | O_CREAT, 0600), found = 0, rc;
+	assert_true (fd >= 0);
+	futimens (fd, old);
+	close (fd);
+	free (path);
+	bulk_ref_payload (&p, &r->task, 1);
+	bulk_ref_result (&q, &r->task, 1);
+	assert_int_equal (bulk_put (r->b, &p, "x", &err), 0);
+	assert_int_equal (bulk_put (r->b, &q, "x", &err), 0);
+	path = path_of (r, q.name);
+	assert_int_equal (utimensat (AT_FDCWD, path, old, 0), 0);
+	free (path);
+	for (int round = 0; round < 2; round++) {
+		while ((rc = bulk_old (r->b, 60000, 1, name, &task, &kind)) != 0)
+			if (rc == 1) {
+				found++;
+				assert_string_equal (name, q.name);
+				assert_int_equal (kind, BULK_RESULT);
+				assert_true (id_eq (&task, &r->task));
+			}
+	}
+	assert_int_equal (found, 2);
+}
+
+/* ---- records ---- */
+
+static void task_record (const struct rig *r, zmq_msg_t *out, const struct bulk_ref *ref)
+{
+	struct msg_task m = { .task = r->task, .function = r->task, .flags = TASK_JSON | TASK_BULK, .time_limit_ms = 77 };
+	uint8_t text[BULK_REF_MAX];
+	struct buf b;
+	m.payload = wire_str ((char *) text, bulk_ref_encode (ref, text));
+	buf_init (&b, 0);
+	msg_task_encode (&b, &m, WIRE_MAJOR);
+	link_msg_from_buf (out, &b);
+}
+
+static void test_tasks_get_their_data (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref p;
+	struct err err = { 0 };
+	struct msg_task m;
+	zmq_msg_t record;
+	bulk_ref_payload (&p, &r->task, 6);
+	task_record (r, &record, &p);
+	assert_int_equal (msg_task_decode (&m, zmq_msg_data (&record), zmq_msg_size (&record), &err), 0);
+	assert_int_equal (m.payload_bytes, 6);
+	assert_int_equal (bulk_record_task (r->b, &record, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	assert_int_equal (bulk_record_task (NULL, &record, &err), -1);
+	assert_non_null (strstr (err.text, "bulk.dir"));
+	assert_int_equal (bulk_put (r->b, &p, "[1, 2]", &err), 0);
+	for (int i = 0; i < 2; i++) {	/* the second time there is nothing to do */
+		assert_int_equal (bulk_record_task (r->b, &record, &err), 0);
+		assert_int_equal (msg_task_decode (&m, zmq_msg_data (&record), zmq_msg_size (&record), &err), 0);
+		assert_int_equal (m.flags, TASK_JSON);
+		assert_int_equal (m.time_limit_ms, 77);
+		assert_int_equal (m.payload.n, 6);
+		assert_memory_equal (m.payload.p, "[1, 2]", 6);
+	}
+	zmq_msg_close (&record);
+}
+
+static void test_results_get_their_data_or_say_that_it_is_lost (void **state)
+{
+	struct rig *r = *state;
+	struct msg_result m = { .status = STATUS_SUCCESS, .task = r->task, .flags = RESULT_BULK | RESULT_BASE64, .out = WIRE_STR ("printed") };
+	struct bulk_ref p;
+	struct err err = { 0 };
+	uint8_t text[BULK_REF_MAX];
+	zmq_msg_t record, lost;
+	struct buf b;
+	bulk_ref_result (&p, &r->task, 4);
+	m.result = wire_str ((char *) text, bulk_ref_encode (&p, text));
+	buf_init (&b, 0);
+	msg_result_encode (&b, &m, WIRE_MAJOR);
+	link_msg_from_buf (&record, &b);
+	zmq_msg_init (&lost);
+	zmq_msg_copy (&lost, &record);
+	bulk_record_result (r->b, &lost);
+	assert_int_equal (msg_result_decode (&m, zmq_msg_data (&lost), zmq_msg_size (&lost), &err), 0);
+	assert_int_equal (m.status, STATUS_FAILED);
+	assert_int_equal (m.fault, FAULT_SELF);
+	assert_int_equal (m.flags, 0);
+	assert_int_equal (m.result.n, 0);
+	assert_memory_equal (m.out.p, "printed", 7);
+	assert_int_equal (bulk_put (r->b, &p, "/w==", &err), 0);
+	bulk_record_result (r->b, &record);
+	assert_int_equal (msg_result_decode (&m, zmq_msg_data (&record), zmq_msg_size (&record), &err), 0);
+	assert_int_equal (m.status, STATUS_SUCCESS);
+	assert_int_equal (m.flags, RESULT_BASE64);
+	assert_int_equal (m.result.n, 4);
+	assert_memory_equal (m.result.p, "/w==", 4);
+	zmq_msg_close (&record);
+	zmq_msg_close (&lost);
+}
+
+int main (void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown (test_one_store_has_one_id, up, down),
+		cmocka_unit_test_setup_teardown (test_what_is_no_store_is_refused, up, down),
+		cmocka_unit_test_setup_teardown (test_data_comes_back, up, down),
+		cmocka_unit_test_setup_teardown (test_files_are_used_again_but_not_under_readers, up, down),
+		cmocka_unit_test_setup_teardown (test_a_file_in_other_hands_is_gone, up, down),
+		cmocka_unit_test_setup_teardown (test_what_was_changed_is_not_given, up, down),
+		cmocka_unit_test_setup_teardown (test_a_full_disk_leaves_nothing, up, down),
+		cmocka_unit_test_setup_teardown (test_names, up, down),
+		cmocka_unit_test_setup_teardown (test_the_walk_sees_old_files_of_ours, up, down),
+		cmocka_unit_test_setup_teardown (test_tasks_get_their_data, up, down),
+		cmocka_unit_test_setup_teardown (test_results_get_their_data_or_say_that_it_is_lost, up, down),
+	};
+	return cmocka_run_group_tests (tests, NULL, NULL);
+}
