@@ -27,6 +27,7 @@ struct zev {
 	int interest, budget;
 	bool kicked;		/* kick is pending */
 	bool running;		/* inside zev_run */
+	bool enough;		/* zev_end_burst was called in this run */
 	bool stopped, failed, dead;
 };
 
@@ -65,7 +66,8 @@ static void zev_run (struct zev *z)
 	int n, ev = 0;
 
 	z->running = true;
-	for (n = 0; n < z->budget && !z->dead && !z->stopped; n++) {
+	z->enough = false;
+	for (n = 0; n < z->budget && !z->enough && !z->dead && !z->stopped; n++) {
 		ev = zev_events (z->sock) & (z->interest | ZMQ_POLLERR);
 		if (!ev)
 			break; /* drained: the next edge wakes us */
@@ -182,6 +184,11 @@ void zev_start (struct zev *z)
 void zev_on_burst_end (struct zev *z, loop_f *cb)
 {
 	z->burst_end = cb;
+}
+
+void zev_end_burst (struct zev *z)
+{
+	z->enough = true;
 }
 
 void zev_set_budget (struct zev *z, int messages)

@@ -21,6 +21,8 @@ void zev_stop (struct zev *z);				/* no callbacks until zev_start: back-pressure
 void zev_start (struct zev *z);
 /* Called after a burst: the socket is drained, or the budget is spent. Where a hop flushes its batches. NULL = none. */
 void zev_on_burst_end (struct zev *z, loop_f *cb);
+/* From the callback, whose messages differ in size: this was enough work for one burst. The rest comes in the next turn of the loop. */
+void zev_end_burst (struct zev *z);
 void zev_set_budget (struct zev *z, int messages);	/* per wake-up; default 256 */
 
 #endif

@@ -70,7 +70,7 @@ struct link_peer *link_peer (struct link *k);		/* dialler: its peer when up, els
 void link_send (struct link_peer *p, enum wire_type type, zmq_msg_t *record);
 /* Queue a copy of small bytes. */
 void link_send_bytes (struct link_peer *p, enum wire_type type, const void *data, size_t n);
-void link_send_id (struct link_peer *p, enum wire_type type, const struct id *id);	/* packed: many ids share one frame */
+void link_send_id (struct link_peer *p, enum wire_type type, const struct id *id);	/* packed: many ids share one frame; RESULT_ACK may wait 10 ms */
 void link_flush (struct link *k);			/* now, instead of at the burst's end */
 bool link_congested (const struct link_peer *p);
 size_t link_queued_bytes (const struct link_peer *p);

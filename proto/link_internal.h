@@ -63,8 +63,8 @@ struct link_peer {
 	struct link_outbox out;
 	bool bulk;			/* the session has MSG_CAP_BULK */
 	bool congested, relieved;
-	bool dirty, blocked, todo;	/* on which lists it is */
-	TAILQ_ENTRY (link_peer) all_entry, dirty_entry, blocked_entry, todo_entry;
+	bool dirty, late, blocked, todo;	/* on which lists it is */
+	TAILQ_ENTRY (link_peer) all_entry, dirty_entry, late_entry, blocked_entry, todo_entry;
 };
 TAILQ_HEAD (link_peers, link_peer);
 
@@ -109,11 +109,12 @@ struct link {
 	char *endpoint;
 	void *sock;
 	struct zev *zev;
+	size_t burst_records;		/* read in this burst */
 	unsigned sock_gen;		/* counts sockets: a callback sees that its own is gone */
-	struct loop_timer *sweep, *retry;
+	struct loop_timer *sweep, *retry, *acks;
 	int64_t retry_ms;
 	struct loop_defer *flush, *chores;
-	struct link_peers all, dirty, blocked, todo;
+	struct link_peers all, dirty, late, blocked, todo;	/* late: acknowledgements that wait for company */
 	struct link_table table;	/* listener: by routing id */
 	struct map *by_id;		/* listener: by peer id */
 	size_t npeers;
@@ -168,6 +169,7 @@ void link_outbox_bytes (struct link_peer *p, uint8_t type, const void *data, siz
 void link_outbox_flush (struct link_peer *p);
 void link_outbox_flush_dirty (struct link *k);
 void link_outbox_retry (struct link *k);		/* the blocked ones */
+void link_outbox_late (struct link *k);			/* acknowledgements have waited long enough */
 void link_outbox_clear (struct link_peer *p);
 void link_outbox_unlist (struct link_peer *p);
 void link_todo (struct link_peer *p);

@@ -4,7 +4,10 @@
  *
  * The socket's own queue is short (link.c, hwm), so that a peer that does not read is noticed here, where it is bounded. A refused send
  * puts the peer on `blocked`; it is tried again at the next burst, by ZMQ_POLLOUT (dialler), and by a timer: a ROUTER says it is
- * writable as long as any of its peers is, so its ZMQ_POLLOUT would spin. */
+ * writable as long as any of its peers is, so its ZMQ_POLLOUT would spin.
+ *
+ * Nobody waits for a RESULT_ACK: it leaves with the next message to the peer, or after ACK_MS. A message of its own would wake two threads
+ * on each side, just when the processor has the result to carry on. */
 #include "proto/link_internal.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +16,7 @@
 #include "common/log.h"
 #include "common/xmem.h"
 
-enum { RETRY_MIN_MS = 1, RETRY_MAX_MS = 50, RING_MIN = 16, RING_KEEP = 1024, PACK_KEEP = 1024 };
+enum { RETRY_MIN_MS = 1, RETRY_MAX_MS = 50, RING_MIN = 16, RING_KEEP = 1024, PACK_KEEP = 1024, ACK_MS = 10 };
 
 static struct link_rec *at (struct link_outbox *o, size_t i)
 {
@@ -60,17 +63,51 @@ static void ring_shift (struct link_outbox *o, size_t n)
 	}
 }
 
-static void note_queued (struct link_peer *p)
+static void note_bytes (struct link_peer *p)
 {
 	struct link *k = p->k;
 	if (!p->congested && p->out.bytes > k->max_queued_bytes) {
 		p->congested = true;
 		log_debug ("link", "peer does not keep up", "link=%s queued=%zu", k->name, p->out.bytes);
 	}
+}
+
+static void note_queued (struct link_peer *p)
+{
+	struct link *k = p->k;
+	note_bytes (p);
 	if (!p->dirty) {
 		p->dirty = true;
 		TAILQ_INSERT_TAIL (&k->dirty, p, dirty_entry);
 		loop_defer_schedule (k->flush);
+	}
+}
+
+static void note_late (struct link_peer *p)
+{
+	struct link *k = p->k;
+	note_bytes (p);
+	if (p->dirty || p->late)
+		return;
+	p->late = true;
+	TAILQ_INSERT_TAIL (&k->late, p, late_entry);
+	if (!loop_timer_pending (k->acks))
+		loop_timer_start (k->acks, ACK_MS, false);
+}
+
+static void unlate (struct link_peer *p)
+{
+	if (p->late)
+		TAILQ_REMOVE (&p->k->late, p, late_entry);
+	p->late = false;
+}
+
+void link_outbox_late (struct link *k)
+{
+	struct link_peer *p;
+	while ((p = TAILQ_FIRST (&k->late))) {
+		unlate (p);
+		note_queued (p);
 	}
 }
 
@@ -136,7 +173,10 @@ static void pack_id (struct link_peer *p, uint8_t type, const struct id *id)
 	if (buf_failed (&o->pack))
 		abort ();
 	o->bytes += ID_BYTES;
-	note_queued (p);
+	if (type == WIRE_RESULT_ACK && o->pack.len < LINK_PACK_IDS * ID_BYTES)
+		note_late (p);
+	else
+		note_queued (p);
 }
 
 /* ---- sending -------------------------------------------------------------------------------------------------- */
@@ -271,6 +311,7 @@ static void check_relief (struct link_peer *p)
 static bool flush (struct link_peer *p)
 {
 	bool moved = false;
+	unlate (p);
 	seal (p);
 	while (p->out.count) {
 		if (send_batch (p) < 0) {
@@ -351,6 +392,7 @@ void link_outbox_unlist (struct link_peer *p)
 	if (p->todo)
 		TAILQ_REMOVE (&p->k->todo, p, todo_entry);
 	p->dirty = p->todo = false;
+	unlate (p);
 	unblock (p);
 }
 

@@ -200,6 +200,27 @@ static void test_budget_and_burst_end (void **state)
 	assert_in_range (turns, 10, 100000);
 }
 
+static void drain_and_end (struct zev *z, int events, void *arg)
+{
+	drain (z, events, arg);
+	if (received % 10 == 0)
+		zev_end_burst (z);
+}
+
+/* The callback may end a burst before the budget is spent; the rest is not forgotten. */
+static void test_callback_ends_the_burst (void **state)
+{
+	(void) state;
+	sock = zmq_socket (ctx, ZMQ_PAIR);
+	zmq_bind (sock, "inproc://x");
+	peer = push_to ("inproc://x", MESSAGES);
+	zev = zev_create (loop, sock, ZMQ_POLLIN, drain_and_end, NULL, NULL);
+	zev_on_burst_end (zev, burst_end);
+	loop_run (loop);
+	assert_int_equal (received, MESSAGES);
+	assert_in_range (bursts, MESSAGES / 10, MESSAGES);
+}
+
 static void drain_and_pause (struct zev *z, int events, void *arg)
 {
 	drain (z, events, arg);
@@ -280,7 +301,7 @@ int main (void)
 #define T(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T (test_sends_outside_do_not_lose_replies), T (test_creation_and_interest_touch),
-		T (test_budget_and_burst_end), T (test_stop_and_start), T (test_callback_destroys),
+		T (test_budget_and_burst_end), T (test_callback_ends_the_burst), T (test_stop_and_start), T (test_callback_destroys),
 		T (test_dead_socket_reports_once), T (test_no_socket),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);

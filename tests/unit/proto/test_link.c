@@ -337,6 +337,43 @@ static void test_up_batches_order (void **state)
 	ended = true;
 }
 
+/* They go with the next message, before it, or alone some milliseconds later. */
+static void test_acknowledgements_wait (void **state)
+{
+	struct side l = { 0 }, d = { 0 };
+	struct id id;
+	(void) state;
+	pair_up (&l, &d);
+	id_new (&id);
+	for (int i = 0; i < 100; i++)
+		link_send_id (l.peer, WIRE_RESULT_ACK, &id);
+	link_flush (l.k);
+	assert_int_not_equal (link_queued_bytes (l.peer), 0);
+	link_send_bytes (l.peer, WIRE_DRAIN, "12345678", 8);
+	link_flush (l.k);
+	assert_int_equal (link_queued_bytes (l.peer), 0);
+	AWAIT (has_records, &((struct target) { &d, 2 }));
+	assert_memory_equal (d.types, ((uint8_t[]) { WIRE_RESULT_ACK, WIRE_DRAIN }), 2);
+	assert_int_equal (d.bytes, 100 * 16 + 8);
+	link_send_id (l.peer, WIRE_RESULT_ACK, &id);
+	AWAIT (has_records, &((struct target) { &d, 3 }));
+	/* a full frame does not wait */
+	d.records = d.bytes = 0;
+	for (int i = 0; i < 4096; i++)
+		link_send_id (l.peer, WIRE_RESULT_ACK, &id);
+	link_flush (l.k);
+	assert_int_equal (link_queued_bytes (l.peer), 0);
+	AWAIT (has_records, &((struct target) { &d, 1 }));
+	/* a peer that goes takes them along */
+	link_send_id (d.peer, WIRE_RESULT_ACK, &id);
+	link_send_id (l.peer, WIRE_RESULT_ACK, &id);
+	link_destroy (&d.k, 0);
+	AWAIT (nonzero, &l.downs);
+	run_until (never, NULL, 30);
+	link_destroy (&l.k, 0);
+	ended = true;
+}
+
 static void test_big_frames (void **state)
 {
 	struct side l = { 0 }, d = { 0 };
@@ -1010,6 +1047,7 @@ int main (void)
 #define T(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T (test_bulk_is_agreed_on),
+		T (test_acknowledgements_wait),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve), T (test_reconnect), T (test_fencing),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_versions), T (test_silence), T (test_stray_and_stale),
 		T (test_garbage), T (test_many), T (test_rates),
