@@ -6,8 +6,9 @@
 #include "common/xmem.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
-enum { MAP_FIRST = 16 };
+enum { MAP_FIRST = 16, HUGE_PAGE = 2 << 20 };
 
 struct slot {
 	struct id k;
@@ -46,6 +47,18 @@ static struct slot *find (const struct map *m, const struct id *k)
 	return &m->slots[i];
 }
 
+/* A large table is read at random places: in huge pages, so that the processor knows where they are. */
+static struct slot *slots_alloc (size_t n)
+{
+	size_t bytes = (n * sizeof (struct slot) + HUGE_PAGE - 1) & ~(size_t) (HUGE_PAGE - 1);
+	void *p;
+
+	if (n * sizeof (struct slot) < HUGE_PAGE || !(p = aligned_alloc (HUGE_PAGE, bytes)))
+		return xcalloc (n, sizeof (struct slot));
+	madvise (p, bytes, MADV_HUGEPAGE);
+	return memset (p, 0, n * sizeof (struct slot));
+}
+
 struct map *map_create (void)
 {
 	struct map *m = xcalloc (1, sizeof (*m));
@@ -74,7 +87,7 @@ static void grow (struct map *m)
 	size_t n = m->mask + 1;
 
 	m->mask = n * 2 - 1;
-	m->slots = xcalloc (n * 2, sizeof (*m->slots));
+	m->slots = slots_alloc (n * 2);
 	for (size_t i = 0; i < n; i++)
 		if (old[i].v)
 			*find (m, &old[i].k) = old[i];
@@ -84,6 +97,11 @@ static void grow (struct map *m)
 void *map_get (const struct map *m, const struct id *k)
 {
 	return find (m, k)->v;
+}
+
+void map_prefetch (const struct map *m, const struct id *k)
+{
+	__builtin_prefetch (&m->slots[home (m, k)].v);
 }
 
 void *map_put (struct map *m, const struct id *k, void *v)

@@ -10,6 +10,8 @@ struct map;
 struct map *map_create (void);
 void map_destroy (struct map **m);			/* values are borrowed: not freed */
 void *map_get (const struct map *m, const struct id *k);	/* NULL: absent */
+/* k will be asked for after some other work: its place in a large map is on the way to the cache then. */
+void map_prefetch (const struct map *m, const struct id *k);
 void *map_put (struct map *m, const struct id *k, void *v);	/* v not NULL; returns the value replaced or NULL */
 void *map_del (struct map *m, const struct id *k);		/* returns the value removed or NULL */
 size_t map_size (const struct map *m);

@@ -35,7 +35,7 @@ enum {
 	END_TICK_MS = 50,
 	LAST_MS = 2000,		/* for the last acknowledgements */
 	LINGER_MS = 500,
-	STATUS_MS = 1000,
+	STATUS_MS = 1000, STATUS_SHARE = 100,	/* of the time, one in so many */
 };
 enum phase { PHASE_RUN, PHASE_DRAIN, PHASE_STOP, PHASE_GIVE_UP };
 
@@ -122,9 +122,15 @@ static void write_status (struct agent *a)
 	free (text);
 }
 
+/* With thousands of managers it is long: then it is made less often, so that it takes no more than a share of our time. */
 static void on_status (void *arg)
 {
-	write_status (arg);
+	struct agent *a = arg;
+	int64_t began = clock_now_ms (), pause;
+
+	write_status (a);
+	pause = (clock_now_ms () - began) * STATUS_SHARE;
+	loop_timer_start (a->status, pause > STATUS_MS ? pause : STATUS_MS, false);
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------- */
@@ -268,6 +274,11 @@ static void up_function (zmq_msg_t *record, const struct id *id, void *arg)
 	dispatch_upstream.function (record, id, ((struct agent *) arg)->dispatch);
 }
 
+static void up_coming (const struct id *task, void *arg)
+{
+	dispatch_upstream.coming (task, ((struct agent *) arg)->dispatch);
+}
+
 static void up_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 {
 	dispatch_upstream.task (record, m, ((struct agent *) arg)->dispatch);
@@ -299,7 +310,7 @@ static void up_capacity (struct msg_capacity *out, void *arg)
 }
 
 static const struct upstream_ops upstream_calls = {
-	.up = up_up, .down = up_down, .refused = up_refused, .function = up_function, .task = up_task, .acked = up_acked,
+	.up = up_up, .down = up_down, .refused = up_refused, .function = up_function, .coming = up_coming, .task = up_task, .acked = up_acked,
 	.cancel = up_cancel, .drain = up_drain, .burst_end = up_burst_end, .relief = up_burst_end, .capacity = up_capacity,
 };
 
@@ -692,7 +703,7 @@ static int make (struct agent *a, struct err *err)
 		id_text (&service_identity (a->service)->id, a->id);
 	if (*a->id)
 		blocks_run (a->blocks, true);
-	loop_timer_start (a->status, STATUS_MS, true);
+	loop_timer_start (a->status, STATUS_MS, false);
 	write_status (a);
 	service_register (a->service);
 	return 0;

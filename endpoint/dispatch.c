@@ -27,6 +27,14 @@ void dispatch_work_later (void *dispatch)
 	loop_defer_schedule (d->work);
 }
 
+void dispatch_coming (const struct id *task, void *dispatch)
+{
+	struct dispatch *d = dispatch;
+
+	queue_prefetch (d->queue, task);
+	spool_prefetch (d->spool, task);
+}
+
 /* ---- results -------------------------------------------------------------------------------------------------------- */
 
 /* record: transferred. Spooled now in memory, written and sent at the end of the burst. */
@@ -40,19 +48,11 @@ void dispatch_keep_result (struct dispatch *d, const struct id *task, zmq_msg_t 
 	dispatch_work_later (d);
 }
 
-static void forget_report (struct dispatch *d, struct queue_task *t)
-{
-	if (!t->reported && d->unreported)
-		d->unreported--;
-	t->reported = STATE_RUNNING;
-}
-
 /* Take it from its manager (or the queue) and free it. */
 void dispatch_drop_task (struct dispatch *d, struct queue_task *t)
 {
 	struct manager *m = t->owner;
 
-	forget_report (d, t);
 	dispatch_memo_left (d, t);
 	if (m) {
 		m->node.out--;

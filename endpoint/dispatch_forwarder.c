@@ -98,7 +98,6 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	t = queue_add (d->queue, &task, &function, record, bytes, clock_now_ms ());
 	t->expected_ms = expected_ms;
 	t->attempt = attempt;
-	d->unreported++;
 	d->st.received++;
 	if (d->allowed && !map_get (d->allowed, &function))
 		refuse_function (d, t);
@@ -179,7 +178,7 @@ static void no_refused (int code, const char *text, void *arg)
 }
 
 const struct upstream_ops dispatch_upstream = {
-	.up = no_up, .down = no_down, .refused = no_refused, .function = on_function, .task = on_task, .acked = on_acked,
+	.up = no_up, .down = no_down, .refused = no_refused, .function = on_function, .coming = dispatch_coming, .task = on_task, .acked = on_acked,
 	.cancel = on_cancel, .drain = on_drain, .burst_end = dispatch_work_later, .relief = dispatch_work_later, .capacity = on_capacity_due,
 };
 

@@ -33,7 +33,6 @@ struct dispatch {
 	struct map *allowed;			/* NULL = all */
 	struct loop_defer *work;
 	struct loop_timer *tick;
-	size_t unreported;			/* tasks whose state the forwarder has not heard of yet */
 	size_t wanted;				/* managers' wishes for functions that we lack too */
 	int64_t tick_n, asked_ms;
 	uint32_t need_ms;			/* the shortest of the tasks that found no manager with time enough; 0 = none */
@@ -49,6 +48,8 @@ struct dispatch {
 void dispatch_drain_for (struct dispatch *d, enum dispatch_drain_for who, bool start);
 void dispatch_tell_drain (struct dispatch *d, struct manager *m);
 void dispatch_work_later (void *dispatch);	/* spool, send and route at the end of the burst */
+/* A message has been opened that is about these tasks: with 100,000 in hand, waiting for memory would be much of the work. */
+void dispatch_coming (const struct id *task, void *dispatch);
 /* record: transferred. Spooled now in memory, written and sent at the end of the burst. */
 void dispatch_keep_result (struct dispatch *d, const struct id *task, zmq_msg_t *record);
 /* Take it from its manager (or the queue) and free it. */

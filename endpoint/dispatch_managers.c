@@ -104,11 +104,7 @@ static void on_state (struct manager *m, const struct msg_task_state *s, const v
 
 	if (!t || t->owner != m)
 		return;
-	if (s->state > t->reported) {
-		if (!t->reported && d->unreported)
-			d->unreported--;
-		t->reported = s->state;
-	}
+	queue_reported (d->queue, t, s->state);
 	if (d->up)
 		upstream_bytes (d->up, WIRE_TASK_STATE, p, n);
 }
@@ -180,7 +176,7 @@ static void on_manager_relief (struct manager *m, void *arg)
 }
 
 const struct managers_ops dispatch_managers = {
-	.up = on_manager_up, .down = on_manager_down, .result = on_result, .state = on_state, .returned = on_returned,
-	.missing = on_missing, .capacity = on_capacity,
+	.up = on_manager_up, .down = on_manager_down, .coming = dispatch_coming, .result = on_result, .state = on_state,
+	.returned = on_returned, .missing = on_missing, .capacity = on_capacity,
 	.container = dispatch_on_container, .drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
 };

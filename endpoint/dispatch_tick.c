@@ -6,39 +6,46 @@
 
 enum { ASK_AGAIN_MS = 1000 };	/* for a function that does not come */
 
-static void report_list (struct dispatch *d, const struct queue_list *l, uint8_t state)
+static void report (struct dispatch *d, struct queue_task *t, uint8_t state, struct buf *b)
 {
-	int64_t now = clock_now_ms ();
-	struct buf b;
+	struct msg_task_state s = { .state = state, .task = t->id, .time_ns = clock_real_ns () };
 
-	buf_init (&b, 256);
-	for (struct queue_task *t = l->head; t; t = t->next) {
-		struct msg_task_state s = { .state = state, .task = t->id, .time_ns = clock_real_ns () };
-		if (t->reported >= state || now - t->since_ms < DISPATCH_TICK_MS)
-			continue;
-		if (!t->reported && d->unreported)
-			d->unreported--;
-		t->reported = state;
-		buf_clear (&b);
-		msg_task_state_encode (&b, &s);
-		upstream_bytes (d->up, WIRE_TASK_STATE, b.data, b.len);
-	}
-	buf_fini (&b);
+	queue_reported (d->queue, t, state);
+	buf_clear (b);
+	msg_task_state_encode (b, &s);
+	upstream_bytes (d->up, WIRE_TASK_STATE, b->data, b->len);
+}
+
+/* Those that were told a lower state before. */
+static void report_list (struct dispatch *d, const struct queue_list *l, uint8_t state, struct buf *b)
+{
+	for (struct queue_task *t = l->head; t; t = t->next)
+		if (!t->unreported && t->reported < state)
+			report (d, t, state, b);
 }
 
 static void report_states (struct dispatch *d)
 {
 	bool have = d->managers && managers_count (d->managers) > 0;
 	uint8_t state = have ? STATE_WAITING_FOR_LAUNCH : STATE_WAITING_FOR_NODES;
+	int64_t now = clock_now_ms ();
+	struct queue_task *t;
+	struct buf b;
 
-	if (!d->up || !upstream_up (d->up) || (!d->unreported && have == d->had_managers))
+	if (!d->up || !upstream_up (d->up))
 		return;
+	buf_init (&b, 256);
+	if (have && !d->had_managers) {		/* all who wait for nodes: now they wait for a slot */
+		report_list (d, queue_waiting (d->queue), state, &b);
+		report_list (d, queue_held (d->queue), state, &b);
+		report_list (d, queue_joined (d->queue), state, &b);
+		for (struct manager *m = managers_first (d->managers); m; m = m->next)
+			report_list (d, &m->tasks, state, &b);
+	}
 	d->had_managers = have;
-	report_list (d, queue_waiting (d->queue), state);
-	report_list (d, queue_held (d->queue), state);
-	report_list (d, queue_joined (d->queue), state);
-	for (struct manager *m = have ? managers_first (d->managers) : NULL; m; m = m->next)
-		report_list (d, &m->tasks, STATE_WAITING_FOR_LAUNCH);
+	while ((t = queue_unreported (d->queue)) && now - t->came_ms >= DISPATCH_TICK_MS)
+		report (d, t, state, &b);
+	buf_fini (&b);
 }
 
 /* Held tasks: try them again; those whose function never came go back, which makes the forwarder send it anew. */

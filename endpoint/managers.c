@@ -102,9 +102,11 @@ static int take_results (struct managers *ms, struct manager *m, zmq_msg_t *r, s
 	struct msg_result d;
 	struct id id;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		if (msg_result_decode (&d, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), err) < 0)
 			return -1;
+		ms->ops->coming (&d.task, ms->arg);
+	}
 	for (size_t i = 0; i < n; i++) {
 		msg_result_id (zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), &id);
 		ms->ops->result (m, &r[i], &id, ms->arg);

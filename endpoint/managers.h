@@ -33,6 +33,7 @@ struct manager {
 struct managers_ops {
 	void (*up) (struct manager *m, void *arg);
 	void (*down) (struct manager *m, const char *why, void *arg);		/* m is freed after the call */
+	void (*coming) (const struct id *task, void *arg);	/* it will be named in another call soon */
 	void (*result) (struct manager *m, zmq_msg_t *record, const struct id *task, void *arg);	/* record may be moved */
 	void (*state) (struct manager *m, const struct msg_task_state *s, const void *p, size_t n, void *arg);
 	void (*returned) (struct manager *m, const struct id *task, void *arg);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See queue.h. Three kinds of lists share the links of a task; `state` says which list it is in. */
+/* See queue.h. Three kinds of lists share the links of a task; `state` says which list it is in. A fourth runs across them. */
 #include "endpoint/queue.h"
 #include "common/map.h"
 #include "common/xmem.h"
@@ -10,6 +10,7 @@
 struct queue {
 	struct map *by_id;
 	struct queue_list waiting, held, joined;
+	struct queue_task *oldest, *newest;	/* unreported */
 	size_t out, bytes;
 };
 
@@ -49,6 +50,33 @@ static void list_remove (struct queue_list *l, struct queue_task *t)
 		l->tail = t->prev;
 	t->prev = t->next = NULL;
 	l->n--;
+}
+
+static void unreported_append (struct queue *q, struct queue_task *t)
+{
+	t->unreported = true;
+	t->older = q->newest;
+	if (q->newest)
+		q->newest->newer = t;
+	else
+		q->oldest = t;
+	q->newest = t;
+}
+
+static void unreported_remove (struct queue *q, struct queue_task *t)
+{
+	if (!t->unreported)
+		return;
+	if (t->older)
+		t->older->newer = t->newer;
+	else
+		q->oldest = t->newer;
+	if (t->newer)
+		t->newer->older = t->older;
+	else
+		q->newest = t->older;
+	t->older = t->newer = NULL;
+	t->unreported = false;
 }
 
 struct queue *queue_create (void)
@@ -94,9 +122,10 @@ struct queue_task *queue_add (struct queue *q, const struct id *task, const stru
 	zmq_msg_move (&t->frame, frame);
 	t->bytes = payload_bytes;
 	t->state = QUEUE_WAITING;
-	t->since_ms = now_ms;
+	t->came_ms = t->since_ms = now_ms;
 	map_put (q->by_id, task, t);
 	list_append (&q->waiting, t);
+	unreported_append (q, t);
 	q->bytes += payload_bytes;
 	return t;
 }
@@ -104,6 +133,11 @@ struct queue_task *queue_add (struct queue *q, const struct id *task, const stru
 struct queue_task *queue_find (const struct queue *q, const struct id *task)
 {
 	return map_get (q->by_id, task);
+}
+
+void queue_prefetch (const struct queue *q, const struct id *task)
+{
+	map_prefetch (q->by_id, task);
 }
 
 struct queue_task *queue_front (const struct queue *q)
@@ -191,10 +225,23 @@ void queue_release_held (struct queue *q, int64_t now_ms)
 void queue_drop (struct queue *q, struct queue_task *t, struct queue_list *mine)
 {
 	leave (q, t, mine);
+	unreported_remove (q, t);
 	q->bytes -= t->bytes;
 	map_del (q->by_id, &t->id);
 	zmq_msg_close (&t->frame);
 	free (t);
+}
+
+struct queue_task *queue_unreported (const struct queue *q)
+{
+	return q->oldest;
+}
+
+void queue_reported (struct queue *q, struct queue_task *t, uint8_t state)
+{
+	unreported_remove (q, t);
+	if (state > t->reported)
+		t->reported = state;
 }
 
 const struct queue_list *queue_waiting (const struct queue *q)

@@ -22,15 +22,17 @@ struct queue_task {
 	uint32_t expected_ms;		/* 0 = unknown */
 	uint8_t attempt;		/* as it stands in the frame */
 	uint8_t losses;			/* managers it was lost with, here */
-	uint8_t reported;		/* the highest state sent upward, see dispatch.c */
+	uint8_t reported;		/* the highest state sent upward, see dispatch_tick.c */
+	bool unreported;		/* in the list of those of which nothing was sent upward */
 	enum queue_state state;
-	int64_t since_ms;		/* in this state, monotonic */
+	int64_t came_ms, since_ms;	/* in hand, in this state; monotonic */
 	int64_t deadline_ms;		/* held: when to give it back; 0 = never */
 	void *owner;			/* out: who has it; borrowed, the dispatcher's */
 	struct flight *flight;		/* of equal tasks, see dispatch_memo.c; NULL = none */
 	TAILQ_ENTRY (queue_task) follow;	/* in its flight */
 	bool asked_memo;		/* it is known whether an earlier result answers it */
 	struct queue_task *prev, *next;	/* in its list */
+	struct queue_task *older, *newer;	/* unreported */
 };
 
 struct queue_list { struct queue_task *head, *tail; size_t n; };
@@ -43,6 +45,7 @@ void queue_destroy (struct queue **q);
 struct queue_task *queue_add (struct queue *q, const struct id *task, const struct id *function, zmq_msg_t *frame,
 			      size_t payload_bytes, int64_t now_ms);
 struct queue_task *queue_find (const struct queue *q, const struct id *task);
+void queue_prefetch (const struct queue *q, const struct id *task);	/* it will be asked for soon */
 struct queue_task *queue_front (const struct queue *q);	/* the next waiting one, or NULL; borrowed */
 
 /* Out: moves it to the end of `mine`, the owner's list. */
@@ -55,6 +58,10 @@ void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms);
 void queue_release_held (struct queue *q, int64_t now_ms);	/* all held ones to the front, in their order */
 /* Forget and free. mine: the owner's list when out. */
 void queue_drop (struct queue *q, struct queue_task *t, struct queue_list *mine);
+
+/* Tasks of which nobody was told yet, oldest first: most end before it is time to, so nothing ever looks at all of them. */
+struct queue_task *queue_unreported (const struct queue *q);	/* the oldest, or NULL; borrowed */
+void queue_reported (struct queue *q, struct queue_task *t, uint8_t state);	/* state: the highest that is known upward */
 
 const struct queue_list *queue_waiting (const struct queue *q);
 const struct queue_list *queue_held (const struct queue *q);

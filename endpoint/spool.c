@@ -384,6 +384,11 @@ void spool_tick (struct spool *s)
 
 /* ---- reading ------------------------------------------------------------------------------------------------ */
 
+void spool_prefetch (const struct spool *s, const struct id *task)
+{
+	map_prefetch (s->by_task, task);
+}
+
 bool spool_has (const struct spool *s, const struct id *task)
 {
 	return map_get (s->by_task, task) != NULL;

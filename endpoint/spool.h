@@ -32,6 +32,7 @@ void spool_close (struct spool **s);		/* keeps what is not acknowledged; unspool
 /* record: an accepted RESULT, transferred. False: one for this task is there already (record untouched). */
 bool spool_add (struct spool *s, const struct id *task, zmq_msg_t *record);
 void spool_commit (struct spool *s);		/* write what was added */
+void spool_prefetch (const struct spool *s, const struct id *task);	/* it will be asked for soon */
 bool spool_has (const struct spool *s, const struct id *task);
 /* out: an initialised message. False: unknown, or cannot be read (then it is dropped and logged). */
 bool spool_get (struct spool *s, const struct id *task, zmq_msg_t *out);

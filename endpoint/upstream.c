@@ -103,9 +103,11 @@ static int take_tasks (struct upstream *u, zmq_msg_t *r, size_t n, struct err *e
 {
 	struct msg_task m;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		if (msg_task_decode (&m, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), err) < 0)
 			return -1;
+		u->ops->coming (&m.task, u->arg);
+	}
 	for (size_t i = 0; i < n; i++) {
 		msg_task_decode (&m, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), NULL);
 		u->ops->task (&r[i], &m, u->arg);
@@ -136,7 +138,7 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_TASK:
 		return take_tasks (u, r, n, err);
 	case WIRE_RESULT_ACK:
-		return msg_ids_each (r, n, u->ops->acked, u->arg, err);
+		return msg_ids_each_ahead (r, n, u->ops->acked, u->ops->coming, u->arg, err);
 	case WIRE_CANCEL:
 		return msg_ids_each (r, n, u->ops->cancel, u->arg, err);
 	case WIRE_DRAIN:

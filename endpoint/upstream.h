@@ -17,6 +17,7 @@ struct upstream_ops {
 	void (*down) (const char *why, void *arg);
 	void (*refused) (int code, const char *text, void *arg);
 	void (*function) (zmq_msg_t *record, const struct id *id, void *arg);		/* record may be moved */
+	void (*coming) (const struct id *task, void *arg);	/* it will be named in another call soon */
 	void (*task) (zmq_msg_t *record, const struct msg_task *m, void *arg);		/* record may be moved */
 	void (*acked) (const struct id *task, void *arg);
 	void (*cancel) (const struct id *task, void *arg);

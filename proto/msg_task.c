@@ -8,6 +8,7 @@
 #define TASK_ATTEMPT_AT 3
 #define TASK_STAMPS_AT 44
 #define TASK_STATE_FIXED 28
+#define AHEAD 16
 
 static const char *const stamp_names[STAMP_SLOTS] = {
 	"received", "queued", "forwarder_read", "forwarder_sent",
@@ -141,6 +142,12 @@ void msg_ids_get (const void *p, long i, struct id *out)
 
 int msg_ids_each (zmq_msg_t *records, size_t n, void (*each) (const struct id *id, void *arg), void *arg, struct err *err)
 {
+	return msg_ids_each_ahead (records, n, each, NULL, arg, err);
+}
+
+int msg_ids_each_ahead (zmq_msg_t *records, size_t n, void (*each) (const struct id *id, void *arg),
+			void (*ahead) (const struct id *id, void *arg), void *arg, struct err *err)
+{
 	struct id id;
 
 	for (size_t i = 0; i < n; i++)
@@ -148,6 +155,10 @@ int msg_ids_each (zmq_msg_t *records, size_t n, void (*each) (const struct id *i
 			return err_set (err, ERR_INVALID, FAULT_PEER, "%zu bytes are no list of ids", zmq_msg_size (&records[i]));
 	for (size_t i = 0; i < n; i++)
 		for (long k = 0, count = msg_ids_count (zmq_msg_size (&records[i])); k < count; k++) {
+			if (ahead && k + AHEAD < count) {
+				msg_ids_get (zmq_msg_data (&records[i]), k + AHEAD, &id);
+				ahead (&id, arg);
+			}
 			msg_ids_get (zmq_msg_data (&records[i]), k, &id);
 			each (&id, arg);
 		}

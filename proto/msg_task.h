@@ -58,5 +58,8 @@ long msg_ids_count (size_t frame_bytes);
 void msg_ids_get (const void *p, long i, struct id *out);
 /* All ids of a message's records, in order. -1, and no call: a record is no list of ids. */
 int msg_ids_each (zmq_msg_t *records, size_t n, void (*each) (const struct id *id, void *arg), void *arg, struct err *err);
+/* The same; ahead is told each id some calls earlier, but for the first ones: time to fetch what is known of it. */
+int msg_ids_each_ahead (zmq_msg_t *records, size_t n, void (*each) (const struct id *id, void *arg),
+			void (*ahead) (const struct id *id, void *arg), void *arg, struct err *err);
 
 #endif

@@ -218,6 +218,8 @@ def main():
                   {"name": name + "_tasks_per_s", "unit": "1/s", "runs": high, "note": note},
                   {"name": "agent_slots_ratio", "unit": "x", "runs": [h / l for h, l in zip(high, low)],
                    "note": "all three share the machine: the simulated managers' own cost is in it"},
+                  {"name": "agent_slots_cpu_ratio", "unit": "x", "runs": [l / h for h, l in zip(high_cpu, low_cpu)],
+                   "note": "the agent's own work alone, which other work on the machine changes little"},
                   {"name": "agent_slots_%d_cpu_us_per_task" % (few * SLOTS), "unit": "us", "runs": low_cpu, "note": "the agent alone"},
                   {"name": name + "_cpu_us_per_task", "unit": "us", "runs": high_cpu, "note": "the agent alone"},
                   {"name": "agent_rss_%d_mb" % (many * SLOTS), "unit": "MB", "runs": rss, "note": "after the tasks"}):

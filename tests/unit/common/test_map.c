@@ -63,6 +63,28 @@ static void test_put_get_delete (void **state)
 	map_destroy (&m);
 }
 
+/* Large enough for a table in huge pages; nothing is to be seen of it but that it works. */
+static void test_a_large_one (void **state)
+{
+	enum { MANY = 200000 };
+	struct map *m = map_create ();
+	struct id id = { { 0 } };
+	(void) state;
+	for (uintptr_t i = 1; i <= MANY; i++) {
+		memcpy (id.b, &i, sizeof (i));
+		map_prefetch (m, &id);
+		assert_null (map_put (m, &id, (void *) i));
+	}
+	assert_int_equal (map_size (m), MANY);
+	for (uintptr_t i = 1; i <= MANY; i++) {
+		memcpy (id.b, &i, sizeof (i));
+		map_prefetch (m, &id);
+		assert_ptr_equal (i % 3 ? map_get (m, &id) : map_del (m, &id), (void *) i);
+	}
+	assert_int_equal (map_size (m), MANY - MANY / 3);
+	map_destroy (&m);
+}
+
 static void test_each_visits_once_while_deleting (void **state)
 {
 	(void) state;
@@ -86,6 +108,7 @@ int main (void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test (test_put_get_delete),
+		cmocka_unit_test (test_a_large_one),
 		cmocka_unit_test (test_each_visits_once_while_deleting),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);

@@ -139,6 +139,35 @@ static void test_the_first_hold_sets_the_deadline (void **state)
 	queue_destroy (&q);
 }
 
+static void test_unreported_ones_are_found_in_order_of_coming (void **state)
+{
+	struct queue *q = queue_create ();
+	struct queue_list mine = { 0 };
+	struct queue_task *t[5];
+
+	(void) state;
+	assert_null (queue_unreported (q));
+	for (uint32_t i = 0; i < 5; i++)
+		t[i] = add (q, i + 1);
+	queue_take (q, t[0], q, &mine, 2);	/* wherever they are */
+	queue_hold (q, t[1], 100, 2);
+	queue_drop (q, t[2], NULL);
+	assert_ptr_equal (queue_unreported (q), t[0]);
+	queue_reported (q, t[1], 3);
+	queue_reported (q, t[1], 2);		/* the highest counts */
+	assert_int_equal (t[1]->reported, 3);
+	queue_reported (q, t[0], 2);
+	assert_ptr_equal (queue_unreported (q), t[3]);
+	queue_put_back (q, t[0], &mine, true, 3);	/* told is told */
+	assert_ptr_equal (queue_unreported (q), t[3]);
+	queue_drop (q, t[4], NULL);
+	queue_drop (q, t[3], NULL);
+	assert_null (queue_unreported (q));
+	t[4] = add (q, 9);
+	assert_ptr_equal (queue_unreported (q), t[4]);
+	queue_destroy (&q);
+}
+
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +176,7 @@ int main (void)
 		cmocka_unit_test (test_lost_tasks_keep_their_order_at_the_front),
 		cmocka_unit_test (test_held_tasks_come_back_in_order),
 		cmocka_unit_test (test_the_first_hold_sets_the_deadline),
+		cmocka_unit_test (test_unreported_ones_are_found_in_order_of_coming),
 	};
 
 	return cmocka_run_group_tests (tests, NULL, NULL);

@@ -728,6 +728,37 @@ static void see_id (const struct id *id, void *arg)
 	buf_add (seen, id->b, ID_BYTES);
 }
 
+static size_t ahead_n;
+static void ahead_id (const struct id *id, void *arg)
+{
+	struct buf *seen = arg;
+	uint32_t n;
+
+	memcpy (&n, id->b, sizeof (n));
+	assert_true (n >= seen->len / ID_BYTES);	/* not yet seen */
+	ahead_n++;
+}
+
+static void test_ids_ahead (void)
+{
+	struct err err;
+	struct buf seen;
+	zmq_msg_t r;
+
+	buf_init (&seen, 0);
+	zmq_msg_init_size (&r, 100 * ID_BYTES);
+	memset (zmq_msg_data (&r), 0, 100 * ID_BYTES);
+	for (uint32_t i = 0; i < 100; i++)
+		memcpy ((uint8_t *) zmq_msg_data (&r) + i * ID_BYTES, &i, sizeof (i));
+	ahead_n = 0;
+	assert_int_equal (msg_ids_each_ahead (&r, 1, see_id, ahead_id, &seen, &err), 0);
+	assert_int_equal (seen.len, 100 * ID_BYTES);
+	assert_memory_equal (seen.data, zmq_msg_data (&r), seen.len);
+	assert_in_range (ahead_n, 50, 99);
+	zmq_msg_close (&r);
+	buf_fini (&seen);
+}
+
 static void test_ids_of_all_records (void **state)
 {
 	uint8_t bytes[5 * ID_BYTES];
@@ -746,6 +777,7 @@ static void test_ids_of_all_records (void **state)
 	assert_int_equal (msg_ids_each (r, 2, see_id, &seen, &err), 0);
 	assert_int_equal (seen.len, sizeof (bytes));
 	assert_memory_equal (seen.data, bytes, sizeof (bytes));
+	test_ids_ahead ();
 	zmq_msg_close (&r[1]);
 	zmq_msg_init_size (&r[1], ID_BYTES + 1);
 	buf_clear (&seen);
