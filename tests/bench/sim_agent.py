@@ -82,6 +82,7 @@ scaling:
   init_blocks: 0
   min_blocks: 0
   max_blocks: 1
+manager_transport: ipc
 queue:
   max_tasks: 131072
 """
