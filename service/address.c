@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/address.h"
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+#include "common/clock.h"
 #include "common/xmem.h"
+
+#define RELEASE_MS 1000		/* how long a port in use is tried again */
 
 static int split (const char *address, char host[256], char port[8], struct err *err)
 {
@@ -37,10 +42,13 @@ static int bound (const struct addrinfo *ai, int option)
 		setsockopt (fd, SOL_SOCKET, option, &one, sizeof (one));
 	if (ai->ai_family == AF_INET6)
 		setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof (one));
-	if (bind (fd, ai->ai_addr, ai->ai_addrlen) == 0)
-		return fd;
-	close (fd);
-	return -1;
+	if (bind (fd, ai->ai_addr, ai->ai_addrlen) < 0) {
+		int why = errno;
+		close (fd);
+		errno = why;
+		return -1;
+	}
+	return fd;
 }
 
 static int port_of (int fd)
@@ -53,13 +61,19 @@ static int port_of (int fd)
 	return ntohs (a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &a)->sin6_port : ((struct sockaddr_in *) &a)->sin_port);
 }
 
-/* Anybody who listens there already is found by a socket that does not share; SO_REUSEPORT alone would join them. */
+/* Anybody who listens there already is found by a socket that does not share; SO_REUSEPORT alone would join them. A service that was
+ * killed a moment ago may still be about to close its sockets: whoever starts the next one at once gets that moment. */
 static int first (const struct addrinfo *ai)
 {
-	int probe = bound (ai, 0);
+	static const struct timespec pause = { 0, 20000000 };
+	int64_t until_ms = clock_now_ms () + RELEASE_MS;
+	int probe;
 
-	if (probe < 0)
-		return -1;
+	while ((probe = bound (ai, 0)) < 0) {
+		if (errno != EADDRINUSE || clock_now_ms () > until_ms)
+			return -1;
+		nanosleep (&pause, NULL);
+	}
 	close (probe);
 	return bound (ai, SO_REUSEPORT);
 }

@@ -85,6 +85,8 @@ def redis_killed(report, f):
     pid, = pids_of(f, "redis")
     os.kill(f.proc.pid, signal.SIGSTOP)     # who would start it again at once
     os.kill(pid, signal.SIGKILL)
+    # what is sent before the service has noticed is in doubt, and held back: that is another test's
+    wait_for(lambda: f.http("GET", "/readyz")[0] == 503, 10, "the service to notice")
     began, refused, odd, accepted, slowest = time.monotonic(), 0, [], 0, 0
     held = True
     while time.monotonic() - began < 20 and accepted < 5:
