@@ -206,7 +206,8 @@ int htcondor_rows (char *out, batch_row_f *cb, void *arg)
 
 	if (!out[strspn (out, " \t\r\n")])
 		return 0;
-	if (!json_is_array (list = json_loads (out, 0, NULL))) {
+	list = json_loads (out, 0, NULL);	/* json_is_array evaluates its argument twice */
+	if (!json_is_array (list)) {
 		json_decref (list);
 		return -1;
 	}
