@@ -327,14 +327,14 @@ struct link *link_dial (struct loop *l, void *zctx, const char *address, const s
 	return k;
 }
 
-/* Hand everything to libzmq; wait for peers that are slow, within linger_ms. */
+/* Hand everything to libzmq; wait for peers that are slow, within linger_ms. The high-water mark stays as it is: to change it on a socket
+ * with connections makes libzmq 4.3.4 tell pipes of it that its I/O thread may have freed a moment ago, when peers leave just now. */
 static void say_bye (struct link *k, int64_t linger_ms)
 {
 	int64_t end = clock_now_ms () + linger_ms;
 	struct link_peer *p;
 	if (!k->sock)
 		return;
-	set_int (k, ZMQ_SNDHWM, 0);	/* also of the connections that exist */
 	TAILQ_FOREACH (p, &k->all, all_entry)
 		link_session_doom (p, WIRE_BYE, ERR_NONE, "the process ends");
 	link_outbox_flush_dirty (k);
