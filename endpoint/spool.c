@@ -3,12 +3,13 @@
 #include "endpoint/spool.h"
 #include "common/log.h"
 #include "common/map.h"
+#include "common/syncer.h"
 #include "common/xmem.h"
 #include "endpoint/segment.h"
-#include "endpoint/syncer.h"
 #include "proto/msg_result.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,6 +218,16 @@ static int load (struct spool *s, struct err *err)
 	return rc;
 }
 
+static struct syncer *start_syncer (const struct spool *s)
+{
+	int fd = open (s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct syncer *made = syncer_create (fd, 0, "spool");
+
+	if (fd >= 0)
+		close (fd);
+	return made;
+}
+
 struct spool *spool_open (const struct spool_opts *o, struct err *err)
 {
 	struct spool *s = xcalloc (1, sizeof (*s));
@@ -234,7 +245,7 @@ struct spool *spool_open (const struct spool_opts *o, struct err *err)
 	if (load (s, err) < 0)
 		goto fail;
 	if (o->fsync == SPOOL_FSYNC_INTERVAL)
-		s->syncer = syncer_create ();
+		s->syncer = start_syncer (s);
 	return s;
 fail:
 	spool_close (&s);
@@ -378,8 +389,10 @@ void spool_tick (struct spool *s)
 		seg_truncate (s, g);
 	if (s->syncer)
 		for (g = s->first; g; g = g->next)
-			if (g->dirty && syncer_add (s->syncer, g->fd))
+			if (g->dirty) {
+				syncer_add (s->syncer, strrchr (g->path, '/') + 1);
 				g->dirty = false;
+			}
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------ */

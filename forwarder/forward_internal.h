@@ -6,6 +6,7 @@
  *   forward.c        from the endpoint: sessions, results; life */
 #ifndef FORWARDER_FORWARD_INTERNAL_H
 #define FORWARDER_FORWARD_INTERNAL_H
+#include "common/syncer.h"
 #include "forwarder/bodies.h"
 #include "forwarder/cancels.h"
 #include "forwarder/config.h"
@@ -15,7 +16,6 @@
 #include "forwarder/intake.h"
 #include "forwarder/presence.h"
 #include "proto/bulk_record.h"
-#include "proto/bulk_sync.h"
 #include "proto/link.h"
 
 #define RETURNED_MIN_MS 100	/* pause before a task that was given back is sent again; doubles until something ends */
@@ -31,7 +31,7 @@ struct forward {
 	char allowed_key[41];
 	struct rds *r;
 	struct bulk *bulk;		/* NULL: no store */
-	struct bulk_sync *bulk_sync;	/* NULL: not synced by us */
+	struct syncer *bulk_sync;	/* NULL: not synced by us */
 	struct intake *intake;
 	struct hand *hand;
 	struct bodies *bodies;

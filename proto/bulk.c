@@ -11,10 +11,12 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "common/syncer.h"
 #include "common/xmem.h"
 
 #define ID_FILE "id"
 #define TMP_PREFIX ".id-"	/* an id being made */
+#define SYNC_MS 1000
 #define SPARES 32
 #define SPARES_TRIED 4
 #define SPARE_NAME 12
@@ -303,21 +305,7 @@ void bulk_delete (const struct bulk *b, const char *name)
 		unlinkat (b->fd, name, 0);
 }
 
-bool bulk_exists (const struct bulk *b, const char *name)
-{
-	return faccessat (b->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-void bulk_sync_file (const struct bulk *b, const char *name)
-{
-	int fd = openat (b->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return;
-	fsync (fd);
-	close (fd);
-}
-
-void bulk_sync_all (const struct bulk *b) { syncfs (b->fd); }
+struct syncer *bulk_syncer (const struct bulk *b) { return syncer_create (b->fd, SYNC_MS, "bulk"); }
 
 /* ---- walking ---- */
 

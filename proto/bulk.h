@@ -9,6 +9,7 @@
 #include "proto/msg_bulk.h"
 
 struct bulk;
+struct syncer;
 
 /* make: the directory (its last level) and its id are made when missing; else a directory without an id is an error: it is no store.
  * One that others can enter, or that is not ours, is refused. */
@@ -27,10 +28,9 @@ int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err);	/* a descriptor for reading, close-on-exec */
 void bulk_delete (const struct bulk *b, const char *name);	/* a missing one is fine; a payload's file may stay as a spare */
 
-bool bulk_exists (const struct bulk *b, const char *name);
-/* To disk; they block. All: whatever its file system holds. Failures are not told. */
-void bulk_sync_file (const struct bulk *b, const char *name);
-void bulk_sync_all (const struct bulk *b);
+/* A thread that brings new files to disk within two seconds of their naming to it, much as Redis does with its append-only file: what
+ * Redis remembers after a power failure then is there too. See common/syncer.h; NULL when there is no thread for it. */
+struct syncer *bulk_syncer (const struct bulk *b);
 
 /* Walk through the store: the name of the next file of ours that was written more than min_age_ms ago. 0: the end (the next call
  * begins anew). Looks at `budget` entries at most; -1: none among them. */

@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/syncer.h"
 #include "common/xmem.h"
-#include "proto/bulk_sync.h"
+#include "proto/bulk.h"
 #include "service/auth.h"
 #include "service/call.h"
 #include "service/fail.h"
@@ -66,7 +67,7 @@ static int open_parts (struct app *a, struct err *err)
 	if (c->bulk_dir && *c->bulk_dir && !(a->bulk = bulk_open (c->bulk_dir, true, err)))
 		return -1;
 	if (a->bulk && c->bulk_fsync)
-		a->bulk_sync = bulk_sync_create (a->bulk);
+		a->bulk_sync = bulk_syncer (a->bulk);
 	if (a->bulk && a->index == 0)
 		a->sweep = sweep_create (a->loop, a->redis, a->bulk, c->bulk_grace_ms);
 	return 0;
@@ -166,7 +167,7 @@ void app_destroy (struct app **ap)
 	epstate_destroy (&a->epstate);
 	auth_destroy (&a->auth);
 	stats_destroy (&a->stats);
-	bulk_sync_destroy (&a->bulk_sync);
+	syncer_destroy (&a->bulk_sync);
 	bulk_close (&a->bulk);
 	registry_close (&a->registry);
 	free (a);

@@ -13,7 +13,7 @@
 struct auth;
 struct stats;
 struct bulk;
-struct bulk_sync;
+struct syncer;
 struct sweep;
 
 struct app {
@@ -29,7 +29,7 @@ struct app {
 	struct auth *auth;
 	struct stats *stats;
 	struct bulk *bulk;		/* NULL: no store, large data goes through Redis */
-	struct bulk_sync *bulk_sync;	/* NULL: not synced by us */
+	struct syncer *bulk_sync;	/* NULL: not synced by us */
 	struct sweep *sweep;		/* in one worker */
 	struct http_server *http;
 	struct loop_timer *drain_timer;

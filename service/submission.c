@@ -21,8 +21,9 @@
 #include "common/clock.h"
 #include "common/decimal.h"
 #include "common/log.h"
+#include "common/syncer.h"
 #include "common/xmem.h"
-#include "proto/bulk_sync.h"
+#include "proto/bulk.h"
 #include "service/cancel.h"
 #include "service/group.h"
 #include "service/idem.h"
@@ -480,7 +481,7 @@ static bool put_bulk (struct op *o, const struct submission_task *t)
 
 	bulk_ref_payload (&ref, &t->task, t->payload_bytes);
 	if (bulk_put (o->app->bulk, &ref, t->payload, &err) == 0) {
-		bulk_sync_add (o->app->bulk_sync, ref.name);
+		syncer_add (o->app->bulk_sync, ref.name);
 		return true;
 	}
 	log_err (LOG_ERROR, MOD, "a payload cannot be stored", &err);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A thread that brings files of one directory to disk, away from the loop, since that may block for seconds. It shares names only.
+ *
+ * With a delay each pass works on what was added in the pass before: files that are gone by then cost next to nothing. Many files
+ * at once are synced by one call for their whole file system, which is cheaper than a journal commit for each. */
+#ifndef COMMON_SYNCER_H
+#define COMMON_SYNCER_H
+#include <stdint.h>
+
+enum { SYNCER_NAME_MAX = 63 };
+
+struct syncer;
+/* dirfd: duplicated. delay_ms: between passes; 0 = at once. what: for the log, as "spool"; borrowed for life.
+ * NULL when there is no thread for it, or no descriptor (logged); the other calls take that. */
+struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what);
+void syncer_add (struct syncer *s, const char *name);	/* a file in the directory, at most SYNCER_NAME_MAX long; never blocks */
+void syncer_destroy (struct syncer **s);		/* after what was added is on disk */
+
+#endif
