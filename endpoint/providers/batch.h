@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What providers for batch systems share. A block is a job: a script is written, handed to the submit command, watched with one batched
  * status command for all jobs, and cancelled. A batch system is a struct batch_system: words to run and small parsers of what they say
- * (slurm.c is the example). Everything else, the same for all of them, is batch.c (jobs) and script.c (the script).
+ * (slurm.c is the example). Everything else, the same for all of them, is in batch*.c (jobs) and script.c (the script).
  *
  *     phase      | entered when                                  | left when
  *     WAITING    | submit                                        | its turn: budget, scheduler answers -> SUBMITTING
