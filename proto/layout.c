@@ -15,15 +15,17 @@
 #define FLAG_APART 1
 #define FLAG_JSON 2
 #define FLAG_BULK 4
-#define FLAG_FRESH 8
+#define FLAG_FRESH 8	/* of a queue record */
+#define FLAG_WATCHED 8	/* of a meta */
 #define QUEUED_FIXED 72
 #define QUEUED_TASK_AT 4	/* in every version */
 #define DONE_FIXED 17
+#define ENDED_FIXED 18
 #define GROUP_HEADER 24
 #define NUMBER_TEXT 24
 #define STORE_HEAD 24		/* of a RESULT record: what store.lua looks at */
-#define SUBMIT_KEYS 3	/* before the task hashes */
-#define SUBMIT_ARGS 7	/* before the pairs of the tasks */
+#define SUBMIT_KEYS 4	/* before the task hashes */
+#define SUBMIT_ARGS 8	/* before the pairs of the tasks */
 
 static const char submit_body[] = {
 #include "proto/lua/submit.lua.inc"
@@ -41,11 +43,16 @@ static const char lease_body[] = {
 #include "proto/lua/lease.lua.inc"
 	, 0 };
 
+static const char watch_body[] = {
+#include "proto/lua/watch.lua.inc"
+	, 0 };
+
 struct rds_script layout_submit = { .name = "submit", .body = submit_body };
 struct rds_script layout_store = { .name = "store", .body = store_body };
 struct rds_script layout_wait = { .name = "wait", .body = wait_body };
 struct rds_script layout_progress = { .name = "progress", .body = progress_body };
 struct rds_script layout_lease = { .name = "lease", .body = lease_body };
+struct rds_script layout_watch = { .name = "watch", .body = watch_body };
 
 /* ---- keys ---- */
 
@@ -73,7 +80,7 @@ void layout_meta_encode (struct buf *b, const struct layout_meta *m)
 	uint8_t fixed[LAYOUT_META_BYTES];
 	struct wire_writer w = { fixed };
 	wire_w8 (&w, RECORD_VERSION);
-	wire_w8 (&w, (uint8_t) ((m->payload_apart ? FLAG_APART : 0) | (m->payload_bulk ? FLAG_BULK : 0)));
+	wire_w8 (&w, (uint8_t) ((m->payload_apart ? FLAG_APART : 0) | (m->payload_bulk ? FLAG_BULK : 0) | (m->watched ? FLAG_WATCHED : 0)));
 	wire_wid (&w, &m->owner);
 	wire_wid (&w, &m->function);
 	wire_wid (&w, &m->endpoint);
@@ -94,6 +101,7 @@ int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct e
 	uint8_t flags = wire_get_u8 (&r);
 	m->payload_apart = (flags & FLAG_APART) != 0;
 	m->payload_bulk = (flags & FLAG_BULK) != 0;
+	m->watched = (flags & FLAG_WATCHED) != 0;
 	if (m->payload_bulk && !m->payload_apart)
 		return wire_bad_value ("meta", "flags", flags, err);
 	wire_get_id (&r, &m->owner);
@@ -193,6 +201,27 @@ int layout_done_decode (struct layout_done *d, const void *p, size_t n, struct e
 	return 0;
 }
 
+int layout_ended_decode (struct layout_ended *d, const void *p, size_t n, struct err *err)
+{
+	struct wire_reader r = { p, n, false };
+	uint8_t len;
+
+	if (n < ENDED_FIXED)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "ended message of %zu bytes, at least %d", n, ENDED_FIXED);
+	wire_get_id (&r, &d->task);
+	d->state = wire_get_u8 (&r);
+	len = wire_get_u8 (&r);
+	if (d->state < STATE_SUCCESS || d->state > STATE_CANCELLED)
+		return wire_bad_value ("ended message", "state", d->state, err);
+	if (!len || len > LAYOUT_POSITION_MAX || len > r.left)
+		return wire_bad_value ("ended message", "position length", len, err);
+	d->position = wire_get_bytes (&r, len);
+	if (r.left > WIRE_MAX_RECORD)
+		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "ended message of %zu bytes", n);
+	d->record = wire_get_bytes (&r, r.left);
+	return 0;
+}
+
 /* ---- scripts ---- */
 
 /* Arguments of one call: slices that live until rds_script returns. */
@@ -236,6 +265,7 @@ void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f
 	arg_bytes (&a, keys[0], layout_key (keys[0], "ep", &s->endpoint, "tasks"));
 	arg_bytes (&a, keys[1], layout_key (keys[1], "owner", &s->owner, "tasks"));
 	arg_bytes (&a, keys[2], s->group_key ? layout_key (keys[2], "group", &s->group, NULL) : 0);
+	arg_bytes (&a, keys[3], s->group_given || s->watch ? layout_key (keys[3], "group", &s->group, "watch") : 0);
 	for (size_t i = 0; i < s->ntasks; i++) {
 		char *key = keys[SUBMIT_KEYS + i];
 		arg_bytes (&a, key, layout_key (key, "task", &s->tasks[i].task, NULL));
@@ -250,6 +280,7 @@ void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f
 	wire_w64 (&w, (uint64_t) s->now_ns);
 	arg_bytes (&a, (char *) header, s->group_key ? sizeof (header) : 0);
 	arg_text (&a, s->waiter ? s->waiter : "");
+	arg_text (&a, !s->watch ? "" : s->group_given ? LAYOUT_WATCH_NEW : LAYOUT_WATCH_ALL);
 	for (size_t i = 0; i < s->ntasks; i++) {
 		arg_bytes (&a, s->tasks[i].meta.p, s->tasks[i].meta.n);
 		arg_bytes (&a, s->tasks[i].queued.p, s->tasks[i].queued.n);
@@ -310,6 +341,23 @@ void layout_progress_send (struct rds *r, const struct id *task, int state, rds_
 	arg_bytes (&a, key, layout_key (key, "task", task, NULL));
 	arg_digit (&a, digit, state);
 	rds_script (r, &layout_progress, cb, arg, 1, a.n, argv, len);
+}
+
+void layout_watch_send (struct rds *r, const struct id *group, const struct id *tasks, size_t ntasks, int64_t retention_ms, rds_f *cb, void *arg)
+{
+	const char *argv[2 + 2 * LAYOUT_WATCH_CHUNK];
+	size_t len[2 + 2 * LAYOUT_WATCH_CHUNK];
+	char keys[1 + LAYOUT_WATCH_CHUNK][LAYOUT_KEY_MAX], retention[NUMBER_TEXT];
+	struct args a = { argv, len, 0 };
+
+	assert (ntasks > 0 && ntasks <= LAYOUT_WATCH_CHUNK);
+	arg_bytes (&a, keys[0], layout_key (keys[0], "group", group, "done"));
+	for (size_t i = 0; i < ntasks; i++)
+		arg_bytes (&a, keys[1 + i], layout_key (keys[1 + i], "task", &tasks[i], NULL));
+	arg_number (&a, retention, retention_ms);
+	for (size_t i = 0; i < ntasks; i++)
+		arg_bytes (&a, (const char *) tasks[i].b, ID_BYTES);
+	rds_script (r, &layout_watch, cb, arg, (int) (1 + ntasks), a.n, argv, len);
 }
 
 void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,

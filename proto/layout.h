@@ -10,7 +10,11 @@
 #define LAYOUT_KEY_MAX 96	/* room for any key */
 #define LAYOUT_INSTANCE 16	/* characters of a service instance's name */
 
-/* kind: "task" "ep" "fn" "owner" "group"; suffix: "payload" "tasks" "control" "cancelled" "lease" or NULL. Returns key's length. */
+#define LAYOUT_WATCH_NEW "1"	/* value of a group's watch key: tasks submitted from now on are flagged */
+#define LAYOUT_WATCH_ALL "2"	/* and those that were there before have been flagged too */
+#define LAYOUT_GROUP_DONE_MAX 1000000	/* about so many ends a group's stream keeps; also in store.lua and watch.lua */
+
+/* kind: "task" "ep" "fn" "owner" "group"; suffix: "payload" "tasks" "control" "cancelled" "lease" "watch" "done" or NULL. Returns key's length. */
 size_t layout_key (char key[LAYOUT_KEY_MAX], const char *kind, const struct id *id, const char *suffix);
 
 struct layout_meta {
@@ -18,6 +22,7 @@ struct layout_meta {
 	int64_t submitted_ns;
 	uint32_t payload_bytes;
 	bool payload_apart, payload_bulk;	/* bulk: apart, and in the bulk store instead of a key */
+	bool watched;			/* its end goes into its group's stream */
 };
 #define LAYOUT_META_BYTES 78	/* with the state, a listpack of 96 bytes: one allocation class */
 void layout_meta_encode (struct buf *b, const struct layout_meta *m);
@@ -40,18 +45,26 @@ int layout_queued_task (const void *p, size_t n, struct id *task);
 struct layout_done { struct id task; uint8_t state; struct wire_str record; /* empty: too large, fetch it */ };
 int layout_done_decode (struct layout_done *d, const void *p, size_t n, struct err *err);
 
+/* What is published when a task of a watched group ends. position: its id in the group's stream, as text. */
+struct layout_ended { struct id task; uint8_t state; struct wire_str position, record; /* record empty: too large, fetch it */ };
+#define LAYOUT_POSITION_MAX 41	/* two numbers of 64 bits, and "-" */
+int layout_ended_decode (struct layout_ended *d, const void *p, size_t n, struct err *err);
+
 /* Scripts; see proto/lua. KEYS and ARGV are documented at the head of each file. */
 extern struct rds_script layout_submit;		/* -> "OK" | error LIMIT <queued> */
 extern struct rds_script layout_store;		/* -> 1 stored | 0 had ended | -1 unknown task */
 extern struct rds_script layout_wait;		/* -> {m, s, r} after registering the waiter; nil when unknown */
 extern struct rds_script layout_progress;	/* -> 1 raised | 0 not */
 extern struct rds_script layout_lease;		/* acquire/renew/release -> 1 | 0 */
+extern struct rds_script layout_watch;		/* -> how many tasks were flagged */
 
 /* Convenience over the scripts, so that argument order lives in one place. */
 struct layout_submit_task { struct id task; struct wire_str meta, queued; /* encoded records */ };
 struct layout_submission {
 	struct id owner, endpoint, group;
 	bool group_key;			/* false: a lone task in its own group, no key */
+	bool group_given;		/* it may be watched already */
+	bool watch;			/* it shall be watched: the ends of these tasks, and of later ones */
 	int64_t now_ns;
 	uint64_t max_queued;		/* of the endpoint; 0 = no limit */
 	int64_t retention_ms;		/* how long owner and group lists keep ids */
@@ -67,6 +80,9 @@ void layout_store_send (struct rds *r, const struct id *task, int state, struct 
 			rds_f *cb, void *arg);
 void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg);
 void layout_progress_send (struct rds *r, const struct id *task, int state, rds_f *cb, void *arg);
+/* Put the ends of a group's tasks into its stream, also those that are over. ntasks <= LAYOUT_WATCH_CHUNK. */
+#define LAYOUT_WATCH_CHUNK 256
+void layout_watch_send (struct rds *r, const struct id *group, const struct id *tasks, size_t ntasks, int64_t retention_ms, rds_f *cb, void *arg);
 /* op: "acquire" (also renews one's own), "release". */
 void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,
 			rds_f *cb, void *arg);

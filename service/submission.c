@@ -29,6 +29,7 @@
 #include "service/idem.h"
 #include "service/stats.h"
 #include "service/taskdoc.h"
+#include "service/watch.h"
 
 #define MOD "submission"
 #define DOUBT_MS 10000		/* how long the answer is held back while Redis is away */
@@ -95,6 +96,8 @@ static void fail_now (struct op *o)
 		char key[LAYOUT_KEY_MAX];
 		layout_key (key, "group", &o->s.group, NULL);
 		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
+		if (o->s.watch)
+			watch_undo (o->app, &o->s.group);
 	}
 	o->s.call = NULL;
 	call_fail (c, o->why, "%s", o->err.text);
@@ -424,6 +427,7 @@ static void send_chunk (struct op *o, size_t end)
 	size_t from = chunk_start (o), n = end - from;
 	int64_t now = clock_real_ns ();
 	struct layout_submission s = { .owner = o->owner, .endpoint = o->s.tasks[from].endpoint, .group = o->s.group, .group_key = o->group_key,
+				       .group_given = o->s.group_given, .watch = o->s.watch,
 				       .now_ns = o->received_ns, .max_queued = (uint64_t) o->app->config->queue_tasks,
 				       .retention_ms = o->app->config->retention_ms, .tasks = tasks, .ntasks = n };
 	struct buf b;

@@ -21,6 +21,7 @@ struct submission {			/* filled by the handler, then given to submission_start *
 	struct limits limits;
 	struct id group;
 	bool group_given;
+	bool watch;			/* the ends of the group are wanted: watch.h */
 	int64_t wait_ms;
 	bool fresh;			/* no earlier results */
 	bool stamps;			/* show them in the results */

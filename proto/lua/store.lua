@@ -1,6 +1,7 @@
 #!lua
 -- SPDX-License-Identifier: Apache-2.0
--- Store a result: the first one wins. Sets the expiry, drops the payload, wakes the waiters. SPEC.md, sections 8 and 8.3.
+-- Store a result: the first one wins. Sets the expiry, drops the payload, wakes the waiters, tells the task's group when that is watched.
+-- SPEC.md, sections 8, 8.3 and 8.4.
 --
 -- KEYS  1 task hash   2 its payload
 -- ARGV  1 state digit (5 to 7)   2 RESULT record   3 retention_ms, 0 = for ever   4 records over this size are not published
@@ -39,6 +40,20 @@ if retention > 0 then
 	redis.call('PEXPIRE', key, ARGV[3])
 end
 redis.call('DEL', KEYS[2])
+-- byte 2 of the meta: flags, 8 = the group is watched; bytes 51 to 66: the group. Nobody who is not watched pays for more than this look.
+if bit.band(string.byte(h[1], 2) or 0, 8) ~= 0 and #h[1] >= 66 then
+	local channel = string.format('weft:group:{%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}:done', string.byte(h[1], 51, 66))
+	local task = string.sub(record, 9, 24)
+	local position = redis.call('XADD', channel, 'MAXLEN', '~', '1000000', '*', 't', task, 's', ARGV[1])
+	if retention > 0 then
+		redis.call('PEXPIRE', channel, ARGV[3])
+	end
+	local message = task .. string.char(state, #position) .. position
+	if not placed and #record <= inline_max then
+		message = message .. record
+	end
+	redis.call('PUBLISH', channel, message)
+end
 local waiters = h[3]
 if waiters then
 	redis.call('HDEL', key, 'w')

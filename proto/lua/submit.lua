@@ -2,18 +2,20 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Store the tasks of one chunk of a submission and queue them for their endpoint: all or nothing. SPEC.md, section 8.3.
 --
--- KEYS  1 stream of the endpoint's tasks   2 stream of the owner's tasks   3 list of the group, or ""   4.. task hashes
+-- KEYS  1 stream of the endpoint's tasks   2 stream of the owner's tasks   3 list of the group, or ""
+--       4 watch key of the group, or "" when it cannot be watched   5.. task hashes
 -- ARGV  1 max_queued, 0 = no limit   2 retention_ms, 0 = for ever   3 now_ms   4 packed ids   5 endpoint id as text
---       6 header of the group's list, or ""   7 instance of the waiter, or ""   then meta and queue record of each task
+--       6 header of the group's list, or ""   7 instance of the waiter, or ""   8 the group shall be watched: value for that key, or ""
+--       then meta and queue record of each task
 -- Reply OK, or the error "LIMIT queue holds N of M".
 --
 -- No flags in the first line: when Redis is over maxmemory it refuses the script before it runs, never in its middle.
 -- A task whose hash exists was stored by an earlier try of the same submission, whose answer got lost: it is not queued again.
-local first = 3
+local first = 4
 local ntasks = #KEYS - first
 local max_queued, retention, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local packed, waiter = ARGV[4], ARGV[7]
-if not max_queued or not retention or not now or #packed ~= 16 * ntasks or #ARGV ~= 7 + 2 * ntasks then
+if not max_queued or not retention or not now or #packed ~= 16 * ntasks or #ARGV ~= 8 + 2 * ntasks then
 	return redis.error_reply('ERR submit: arguments do not fit')
 end
 
@@ -82,8 +84,23 @@ if retention > 0 then
 else
 	redis.call('XADD', KEYS[2], '*', 't', packed, 'e', ARGV[5])
 end
+-- A group that somebody watches: its tasks carry a flag, so that their ends are told; see store.lua.
+local watched = false
+if KEYS[4] ~= '' then
+	if ARGV[8] ~= '' then
+		redis.call('SET', KEYS[4], ARGV[8], 'NX')
+	end
+	watched = redis.call('EXISTS', KEYS[4]) == 1
+	if watched and retention > 0 then
+		redis.call('PEXPIRE', KEYS[4], ARGV[2])
+		redis.call('XTRIM', string.sub(KEYS[4], 1, -6) .. 'done', 'MINID', '~', string.format('%.0f', math.max(now - retention, 0)))
+	end
+end
 for _, i in ipairs(fresh) do
-	local meta, queued = ARGV[6 + 2 * i], ARGV[7 + 2 * i]
+	local meta, queued = ARGV[7 + 2 * i], ARGV[8 + 2 * i]
+	if watched then
+		meta = string.sub(meta, 1, 1) .. string.char(bit.bor(string.byte(meta, 2), 8)) .. string.sub(meta, 3)
+	end
 	if waiter ~= '' then
 		redis.call('HSET', KEYS[first + i], 'm', meta, 's', '1', 'w', waiter)
 	else

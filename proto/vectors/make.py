@@ -549,13 +549,14 @@ def layout():
     def meta(version=1, flags=0, n=12):
         return (u8(version) + u8(flags) + uid(OWNER) + uid(FUNC) + uid(PEER) + uid(GROUP) + i64(STAMPS[0]) + u32(n))
 
-    def mfields(apart=False, n=12, bulk=False):
+    def mfields(apart=False, n=12, bulk=False, watched=False):
         return {"owner": OWNER, "function": FUNC, "endpoint": PEER, "group": GROUP, "submitted_ns": STAMPS[0], "payload_bytes": n,
-                "payload_apart": apart, "payload_bulk": bulk}
+                "payload_apart": apart, "payload_bulk": bulk, "watched": watched}
     f.good("plain", k, meta(), mfields())
     f.good("payload apart", k, meta(flags=1, n=MIB), mfields(True, MIB))
     f.good("flags unknown to us", k, meta(flags=0x80), mfields(), canonical=False)
     f.good("payload in the bulk store", k, meta(flags=5, n=MIB), mfields(True, MIB, True))
+    f.good("of a watched group", k, meta(flags=8), mfields(watched=True))
     f.bad("in the bulk store, but not apart", k, meta(flags=4, n=MIB))
     f.bad("empty", k, b"")
     f.bad("a byte shorter", k, meta()[:-1])
@@ -603,6 +604,24 @@ def layout():
     f.bad("state that is not an end", k, uid(TASK) + u8(4))
     f.bad("state 8", k, uid(TASK) + u8(8))
     f.bad("state as a digit", k, uid(TASK) + b"5")
+    k = "ENDED"
+    at = "1800000000000-12"
+
+    def ended(state=5, position=at, record=b"", n=None):
+        return uid(TASK) + u8(state) + u8(len(position) if n is None else n) + position.encode() + record
+
+    def efields(state=5, record=""):
+        return {"task": TASK, "state": state, "position": at, "record": record}
+    f.good("without its record", k, ended(), efields())
+    f.good("with a record", k, ended(6, record=b"record"), efields(6, "record"))
+    f.good("cancelled", k, ended(7), efields(7))
+    f.bad("empty", k, b"")
+    f.bad("cut in the fixed part", k, ended()[:17])
+    f.bad("no position", k, ended(position=""))
+    f.bad("position longer than the message", k, ended(n=len(at) + 1))
+    f.bad("position longer than one can be", k, ended(position="9" * 42))
+    f.bad("state that is not an end", k, ended(4))
+    f.bad("state 8", k, ended(8))
     f.write()
 
 

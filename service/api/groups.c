@@ -8,8 +8,9 @@
 #include "service/api/api.h"
 #include "service/call.h"
 #include "service/group.h"
+#include "service/watch.h"
 
-struct reading { struct call *c; struct id id; bool any; struct buf out; };
+struct reading { struct call *c; struct id id; enum group_state state; int64_t created_ns; bool any; struct buf out; };
 
 static void add_task (struct reading *g, const struct id *task)
 {
@@ -69,10 +70,30 @@ static void on_list (struct rds *r, struct redisReply *reply, const struct err *
 	rds_commandf (r, on_lone, g, "HGET %s m", key);
 }
 
-static void on_checked (enum group_state state, int64_t created_ns, const struct err *err, void *arg)
+static void on_asked (bool watched, const struct err *err, void *arg)
 {
 	struct reading *g = arg;
 	char t[ID_TEXT], key[LAYOUT_KEY_MAX], when[32];
+
+	if (err) {
+		end_err (g, err);
+		return;
+	}
+	buf_printf (&g->out, "{\"taskgroup_id\":\"%s\",\"create_websockets_queue\":%s,\"created_at\":\"%s\",\"tasks\":[", id_text (&g->id, t),
+		    watched ? "true" : "false", clock_iso (g->created_ns, when));
+	if (g->state == GROUP_LONE) {
+		add_task (g, &g->id);
+		end (g);
+		return;
+	}
+	layout_key (key, "group", &g->id, NULL);
+	rds_commandf (g->c->app->redis, on_list, g, "LRANGE %s 0 -1", key);
+}
+
+static void on_checked (enum group_state state, int64_t created_ns, const struct err *err, void *arg)
+{
+	struct reading *g = arg;
+	char t[ID_TEXT];
 
 	if (err) {
 		end_err (g, err);
@@ -85,15 +106,9 @@ static void on_checked (enum group_state state, int64_t created_ns, const struct
 		free (g);
 		return;
 	}
-	buf_printf (&g->out, "{\"taskgroup_id\":\"%s\",\"create_websockets_queue\":false,\"created_at\":\"%s\",\"tasks\":[", id_text (&g->id, t),
-		    clock_iso (created_ns, when));
-	if (state == GROUP_LONE) {
-		add_task (g, &g->id);
-		end (g);
-		return;
-	}
-	layout_key (key, "group", &g->id, NULL);
-	rds_commandf (g->c->app->redis, on_list, g, "LRANGE %s 0 -1", key);
+	g->state = state;
+	g->created_ns = created_ns;
+	watch_ask (g->c->app, &g->id, on_asked, g);
 }
 
 void api_group_get (struct call *c)

@@ -35,6 +35,7 @@ static int begin (struct builder *b, struct call *c)
 		return -1;
 	b->s.stamps = call_flag (c, "trace");
 	b->s.group_given = body_id (&b->k, &b->s.body, "task_group_id", false, &b->s.group);
+	b->s.watch = body_bool (&b->k, &b->s.body, c->v3 ? "create_queue" : "create_websocket_queue", false);
 	b->s.fresh = !body_bool (&b->k, &b->s.body, "memoize", true);
 	if ((v = body_get (&b->s.body, "limits"))) {
 		json_t *limits = json_pack ("{s:o}", "limits", jscan_tree (&b->s.body, v));

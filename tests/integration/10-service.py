@@ -432,12 +432,28 @@ def submitting():
     more = submit(e, {f: ["joins"]}, task_group_id=lid).json
     check("others may join it", [x["id"] for x in svc.get("/v2/taskgroup/" + lid).json["tasks"]] == [lid] + more["tasks"][f] or
           set(x["id"] for x in svc.get("/v2/taskgroup/" + lid).json["tasks"]) == {lid, more["tasks"][f][0]})
+    quiet = submit(e, {f: ["quiet"]}).json["tasks"][f][0]
+    told = submit(e, {f: ["told"]}, create_queue=True).json["tasks"][f][0]
+    joins = submit(e, {f: ["joins"]}, task_group_id=told).json["tasks"][f][0]
+    for i in (joins, quiet, told):
+        svc.delete("/v2/tasks/" + i)
+    entries = raw("XRANGE", "weft:group:{%s}:done" % told, "-", "+")
+    check("create_queue: the ends of the group are noted in order, a cancelled task's too",
+          [(uuid.UUID(bytes=x[1][1]).hex, x[1][3]) for x in entries] == [(uuid.UUID(i).hex, b"7") for i in (joins, told)] and
+          svc.get("/v2/taskgroup/" + told).json["create_websockets_queue"] is True, entries)
+    check("without it they are not", raw("EXISTS", "weft:group:{%s}:done" % quiet) == 0)
+    error("create_queue is a boolean", submit(e, {f: ["x"]}, create_queue="yes"), 422, "SEMANTICALLY_INVALID")
+    wait_for(lambda: len(fw.seen) == 9)
     e2 = endpoint("second")
     old = svc.post("/v2/submit", {"tasks": [[f, e2, "a"], [g, e, "b"], [f, e2, "c"]], "create_websocket_queue": False})
     check("submit as of v2", old.status == 200 and is_uuid(old.json["task_group_id"]) and [x["status"] for x in old.json["results"]] == ["Success"] * 3, old)
     fw2 = Forwarder(redis, e2, lambda t: None)
     wait_for(lambda: len(fw2.seen) == 2)
     check("in the caller's order", [x["task"] for x in fw2.seen] == [old.json["results"][0]["task_uuid"], old.json["results"][2]["task_uuid"]])
+    old = svc.post("/v2/submit", {"tasks": [[f, e2, "a"], [f, e2, "b"]], "create_websocket_queue": True}).json
+    check("v2: a queue is asked for", svc.get("/v2/taskgroup/" + old["task_group_id"]).json["create_websockets_queue"] is True)
+    wait_for(lambda: len(fw2.seen) == 4)
+    del fw2.seen[2:]
     error("v2: a bad triple", svc.post("/v2/submit", {"tasks": [[f, e2]]}), 422, "SEMANTICALLY_INVALID")
     big = "B" * 200000
     a = submit(e2, {f: [big]}).json

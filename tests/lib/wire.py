@@ -403,8 +403,8 @@ QUEUED = struct.Struct("<BBH16s16sqqIQII")
 
 
 def encode_meta(d):
-    return META.pack(1, (1 if d.get("payload_apart") else 0) | (4 if d.get("payload_bulk") else 0), id_bytes(d["owner"]), id_bytes(d["function"]), id_bytes(d["endpoint"]),
-                     id_bytes(d["group"]), d.get("submitted_ns", 0), d.get("payload_bytes", 0))
+    return META.pack(1, (1 if d.get("payload_apart") else 0) | (4 if d.get("payload_bulk") else 0) | (8 if d.get("watched") else 0),
+                     id_bytes(d["owner"]), id_bytes(d["function"]), id_bytes(d["endpoint"]), id_bytes(d["group"]), d.get("submitted_ns", 0), d.get("payload_bytes", 0))
 
 
 def decode_meta(raw):
@@ -418,7 +418,8 @@ def decode_meta(raw):
     if payload > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
     return {"owner": id_text(owner), "function": id_text(function), "endpoint": id_text(endpoint), "group": id_text(group),
-            "submitted_ns": submitted, "payload_bytes": payload, "payload_apart": bool(flags & 1), "payload_bulk": bool(flags & 4)}
+            "submitted_ns": submitted, "payload_bytes": payload, "payload_apart": bool(flags & 1), "payload_bulk": bool(flags & 4),
+            "watched": bool(flags & 8)}
 
 
 def encode_queued(d):
@@ -456,3 +457,15 @@ def decode_done(raw):
     if len(raw) < 17 or not 5 <= raw[16] <= 7:
         raise Malformed("INVALID", "done")
     return {"task": id_text(raw[:16]), "state": raw[16], "record": bytes(raw[17:])}
+
+
+def encode_ended(d):
+    position = d["position"].encode()
+    return id_bytes(d["task"]) + struct.pack("<BB", d["state"], len(position)) + position + to_bytes(d.get("record", b""))
+
+
+def decode_ended(raw):
+    if len(raw) < 18 or not 5 <= raw[16] <= 7 or not 1 <= raw[17] <= 41 or len(raw) < 18 + raw[17]:
+        raise Malformed("INVALID", "ended")
+    end = 18 + raw[17]
+    return {"task": id_text(raw[:16]), "state": raw[16], "position": raw[18:end].decode("latin-1"), "record": bytes(raw[end:])}

@@ -35,6 +35,7 @@ union any {
 	struct layout_meta meta;
 	struct layout_queued queued;
 	struct layout_done done;
+	struct layout_ended ended;
 };
 
 /* ---- fields as the vectors write them ---- */
@@ -346,7 +347,7 @@ static void meta_f (json_t *j, const union any *u)
 {
 	const struct layout_meta *m = &u->meta;
 	ID (owner), ID (function), ID (endpoint), ID (group), INT (submitted_ns), INT (payload_bytes);
-	BOOL (payload_apart), BOOL (payload_bulk);
+	BOOL (payload_apart), BOOL (payload_bulk), BOOL (watched);
 }
 static int queued_d (union any *u, const void *p, size_t n, struct err *e) { return layout_queued_decode (&u->queued, p, n, e); }
 static void queued_e (struct buf *b, const union any *u, int major) { (void) major; layout_queued_encode (b, &u->queued); }
@@ -369,6 +370,21 @@ static void done_f (json_t *j, const union any *u)
 {
 	const struct layout_done *m = &u->done;
 	ID (task), INT (state), BYTES (record);
+}
+static int ended_d (union any *u, const void *p, size_t n, struct err *e) { return layout_ended_decode (&u->ended, p, n, e); }
+static void ended_e (struct buf *b, const union any *u, int major) /* store.lua writes these */
+{
+	(void) major;
+	wire_put_id (b, &u->ended.task);
+	wire_put_u8 (b, u->ended.state);
+	wire_put_u8 (b, (uint8_t) u->ended.position.n);
+	buf_add (b, u->ended.position.p, u->ended.position.n);
+	buf_add (b, u->ended.record.p, u->ended.record.n);
+}
+static void ended_f (json_t *j, const union any *u)
+{
+	const struct layout_ended *m = &u->ended;
+	ID (task), INT (state), BYTES (position), BYTES (record);
 }
 
 static const struct type {
@@ -400,6 +416,7 @@ static const struct type {
 	{ "META", meta_d, meta_e, meta_f },
 	{ "QUEUED", queued_d, queued_e, queued_f },
 	{ "DONE", done_d, done_e, done_f },
+	{ "ENDED", ended_d, ended_e, ended_f },
 };
 
 /* ---- vectors ---- */
