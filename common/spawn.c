@@ -498,3 +498,25 @@ char *spawn_status_text (int status, char out[64])
 		snprintf (out, 64, "wait status %d", status);
 	return out;
 }
+
+static void tree_removed (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
+{
+	char text[64];
+
+	(void) s;
+	(void) pid;
+	(void) ru;
+	(void) arg;
+	if (status)
+		log_warn ("spawn", "a directory could not be removed", "rm=%s", spawn_status_text (status, text));
+}
+
+void spawn_remove_tree (struct loop *l, const char *path)
+{
+	const char *const argv[] = { "rm", "-rf", "--", path, NULL };
+	const struct spawn_opts o = { .argv = argv };
+	struct err err;
+
+	if (!spawn_start (l, &o, tree_removed, NULL, &err))
+		log_err (LOG_WARN, "spawn", "a directory could not be removed", &err);
+}

@@ -50,6 +50,9 @@ void spawn_tie_to_parent (pid_t parent_pid);
 /* Wait status as words: "exit status 3", "killed by signal 9 (Killed)". out has 64 bytes; returns out. */
 char *spawn_status_text (int status, char out[64]);
 
+/* rm -rf by a process of its own, since a tree may be large. Failures are logged. */
+void spawn_remove_tree (struct loop *l, const char *path);
+
 /* Run to the end off the loop's hot path: stdout and stderr are gathered up to max_bytes each, time limited. For
  * scheduler commands. out/errout are valid during the callback; status -1 = could not start or timed out (err is set). */
 typedef void spawn_capture_f (int status, const char *out, size_t nout, const char *errout, size_t nerr,

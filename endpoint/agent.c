@@ -1,88 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See agent.h. What is decided here: when to ask the service again, and how to end.
+/* See agent.h. The session is in agent_session.c, what blocks need in agent_blocks.c. What is decided here: how to end.
  *
  *     phase    | entered by                    | left when
  *     RUN      | start                         | SIGTERM, SIGINT, control "stop"
  *     DRAIN    | stop: nothing new is started  | nothing in hand, or drain_ms passed
  *     STOP     | managers get SIGTERM          | all blocks ended
  *     GIVE_UP  | blocks ended                  | results acknowledged, or LAST_MS passed -> BYE, exit */
-#include "endpoint/agent.h"
-#include "endpoint/addresses.h"
+#include "endpoint/agent_internal.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/spawn.h"
 #include "common/xmem.h"
+#include "endpoint/addresses.h"
 #include "endpoint/containers.h"
-#include "endpoint/control.h"
-#include "endpoint/dispatch.h"
 #include "endpoint/memo.h"
-#include "endpoint/rundir.h"
-#include "endpoint/service.h"
 #include "endpoint/status.h"
-#include "proto/bulk.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 enum {
-	LOST_MS = 3000,		/* without a session: ask the service where the forwarder is now */
-	LOST_AGAIN_MS = 10000,
 	END_TICK_MS = 50,
 	LAST_MS = 2000,		/* for the last acknowledgements */
 	LINGER_MS = 500,
 	STATUS_MS = 1000, STATUS_SHARE = 100,	/* of the time, one in so many */
 };
-enum phase { PHASE_RUN, PHASE_DRAIN, PHASE_STOP, PHASE_GIVE_UP };
-
-struct agent {
-	const struct paths *paths;
-	const struct config *config;
-	struct loop *loop;
-	void *zctx;
-	struct rundir rundir;
-	struct keys keys, listen_keys, manager_keys;
-	char *manager_key_file, *connect;
-	struct bulk *bulk;		/* NULL: none */
-	struct spool *spool;
-	struct memo *memo;		/* NULL: none */
-	struct dispatch *dispatch;
-	struct managers *managers;
-	struct blocks *blocks;
-	struct upstream *upstream;
-	struct service *service;
-	struct control *control;
-	struct loop_timer *lost, *ending, *status;
-	char id[ID_TEXT];
-	char host[256];
-	char *last_status;
-	enum phase phase;
-	int64_t phase_ms, drain_ms;
-	bool connected, registered, refused, address_known;
-	int64_t started_ns, connected_ns;
-	char error[700];
-	int rc;
-};
-
-static void write_status (struct agent *a);
-
-static void set_error (struct agent *a, bool refused, const char *text)
-{
-	snprintf (a->error, sizeof (a->error), "%s", text);
-	a->refused = refused;
-	write_status (a);
-}
 
 /* ---- status ------------------------------------------------------------------------------------------------- */
 
 static const char *state_name (const struct agent *a)
 {
-	if (a->phase != PHASE_RUN)
-		return a->phase == PHASE_DRAIN ? "draining" : "stopping";
+	if (a->phase != AGENT_RUN)
+		return a->phase == AGENT_DRAIN ? "draining" : "stopping";
 	if (dispatch_draining (a->dispatch))
 		return "drained";
 	return a->connected ? "connected" : a->address_known ? "connecting" : "registering";
@@ -133,16 +84,23 @@ static void on_status (void *arg)
 	loop_timer_start (a->status, pause > STATUS_MS ? pause : STATUS_MS, false);
 }
 
+void agent_set_error (struct agent *a, bool refused, const char *text)
+{
+	snprintf (a->error, sizeof (a->error), "%s", text);
+	a->refused = refused;
+	write_status (a);
+}
+
 /* ---- ending ------------------------------------------------------------------------------------------------- */
 
-static void enter (struct agent *a, enum phase p)
+static void enter (struct agent *a, enum agent_phase p)
 {
 	static const char *const name[] = { "run", "drain", "stop", "give up" };
 
 	a->phase = p;
 	a->phase_ms = clock_now_ms ();
 	log_info ("agent", "ending", "phase=%s", name[p]);
-	if (p == PHASE_STOP && a->blocks)
+	if (p == AGENT_STOP && a->blocks)
 		blocks_stop_all (a->blocks, a->config->stop_grace_ms);
 }
 
@@ -160,25 +118,25 @@ static void on_ending (void *arg)
 	int64_t age = clock_now_ms () - a->phase_ms;
 	struct spool_stats sp;
 
-	if (a->phase == PHASE_DRAIN && (nothing_in_hand (a) || age >= a->drain_ms))
-		enter (a, PHASE_STOP);
-	if (a->phase == PHASE_STOP && (!a->blocks || !blocks_count (a->blocks) || age >= a->config->stop_grace_ms + 3000)) {
-		enter (a, PHASE_GIVE_UP);
+	if (a->phase == AGENT_DRAIN && (nothing_in_hand (a) || age >= a->drain_ms))
+		enter (a, AGENT_STOP);
+	if (a->phase == AGENT_STOP && (!a->blocks || !blocks_count (a->blocks) || age >= a->config->stop_grace_ms + 3000)) {
+		enter (a, AGENT_GIVE_UP);
 		dispatch_give_back (a->dispatch);
 		dispatch_flush (a->dispatch);
 		age = 0;
 	}
 	spool_stats (a->spool, &sp);
-	if (a->phase == PHASE_GIVE_UP && (!a->connected || !sp.results || age >= LAST_MS))
+	if (a->phase == AGENT_GIVE_UP && (!a->connected || !sp.results || age >= LAST_MS))
 		loop_stop (a->loop);
 }
 
 static void begin_end (struct agent *a, int64_t drain_ms)
 {
-	if (a->phase != PHASE_RUN)
+	if (a->phase != AGENT_RUN)
 		return;
 	a->drain_ms = drain_ms;
-	enter (a, PHASE_DRAIN);
+	enter (a, AGENT_DRAIN);
 	if (a->blocks)
 		blocks_run (a->blocks, false);
 	dispatch_drain (a->dispatch, true);
@@ -195,7 +153,7 @@ static void on_signal (int signo, void *arg)
 		return;
 	}
 	log_info ("agent", "signal", "signo=%d", signo);
-	if (a->phase == PHASE_DRAIN)
+	if (a->phase == AGENT_DRAIN)
 		a->drain_ms = 0;	/* asked again: do not wait for tasks */
 	else
 		begin_end (a, 0);
@@ -209,333 +167,13 @@ static json_t *on_control (const char *cmd, json_t *request, void *arg)
 		return make_status (a);
 	if (strcmp (cmd, "drain") == 0)
 		dispatch_drain (a->dispatch, true);
-	else if (strcmp (cmd, "undrain") == 0 && a->phase == PHASE_RUN)
+	else if (strcmp (cmd, "undrain") == 0 && a->phase == AGENT_RUN)
 		dispatch_drain (a->dispatch, false);
 	else if (strcmp (cmd, "stop") == 0)
 		begin_end (a, json_integer_value (json_object_get (request, "drain_ms")));
 	else
 		return NULL;
 	return json_pack ("{s:b, s:b}", "ok", 1, "draining", dispatch_draining (a->dispatch));
-}
-
-/* ---- the session -------------------------------------------------------------------------------------------- */
-
-static void up_up (const struct msg_welcome *w, void *arg)
-{
-	struct agent *a = arg;
-
-	if (a->bulk && !(w->capabilities & MSG_CAP_BULK))
-		log_warn ("agent", "large data travels in messages: bulk.dir is not the forwarder's store", "dir=%s", bulk_dir (a->bulk));
-	a->connected = true;
-	a->connected_ns = clock_real_ns ();
-	loop_timer_stop (a->lost);
-	dispatch_session_up (a->dispatch);
-	set_error (a, false, "");
-}
-
-static void up_down (const char *why, void *arg)
-{
-	struct agent *a = arg;
-	char text[400];
-
-	a->connected = false;
-	dispatch_session_down (a->dispatch);
-	loop_timer_start (a->lost, LOST_MS, false);
-	snprintf (text, sizeof (text), "the session with the forwarder ended: %.300s", why);
-	set_error (a, false, text);
-}
-
-static void up_refused (int code, const char *text, void *arg)
-{
-	struct agent *a = arg;
-	char said[640];
-
-	snprintf (said, sizeof (said), "the forwarder at %s %s: %.300s", service_identity (a->service)->address,
-		  code == ERR_UNAVAILABLE ? "cannot be talked to" : "refused this endpoint", text);
-	set_error (a, code != ERR_UNAVAILABLE, said);
-	if (!loop_timer_pending (a->lost))
-		loop_timer_start (a->lost, LOST_MS, false);
-}
-
-static void on_lost (void *arg)
-{
-	struct agent *a = arg;
-
-	/* a refused key may be one that the service lost: say it again, then ask */
-	if (a->refused)
-		service_register (a->service);
-	else
-		service_ask (a->service);
-	loop_timer_start (a->lost, LOST_AGAIN_MS, false);
-}
-
-static void up_function (zmq_msg_t *record, const struct id *id, void *arg)
-{
-	dispatch_upstream.function (record, id, ((struct agent *) arg)->dispatch);
-}
-
-static void up_coming (const struct id *task, void *arg)
-{
-	dispatch_upstream.coming (task, ((struct agent *) arg)->dispatch);
-}
-
-static void up_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
-{
-	dispatch_upstream.task (record, m, ((struct agent *) arg)->dispatch);
-}
-
-static void up_acked (const struct id *task, void *arg)
-{
-	dispatch_upstream.acked (task, ((struct agent *) arg)->dispatch);
-}
-
-static void up_cancel (const struct id *task, void *arg)
-{
-	dispatch_upstream.cancel (task, ((struct agent *) arg)->dispatch);
-}
-
-static void up_drain (const struct msg_drain *m, void *arg)
-{
-	dispatch_upstream.drain (m, ((struct agent *) arg)->dispatch);
-}
-
-static void up_burst_end (void *arg)
-{
-	dispatch_upstream.burst_end (((struct agent *) arg)->dispatch);
-}
-
-static void up_capacity (struct msg_capacity *out, void *arg)
-{
-	dispatch_upstream.capacity (out, ((struct agent *) arg)->dispatch);
-}
-
-static const struct upstream_ops upstream_calls = {
-	.up = up_up, .down = up_down, .refused = up_refused, .function = up_function, .coming = up_coming, .task = up_task, .acked = up_acked,
-	.cancel = up_cancel, .drain = up_drain, .burst_end = up_burst_end, .relief = up_burst_end, .capacity = up_capacity,
-};
-
-static int make_upstream (struct agent *a, const struct id *id, struct err *err)
-{
-	struct utsname u;
-	char os[256], *runtime;
-	json_t *j;
-	struct upstream_opts o = { .id = *id, .name = a->host, .keys = &a->keys,
-				   .bulk = a->bulk ? bulk_id (a->bulk) : NULL, .ops = &upstream_calls, .arg = a };
-
-	if (uname (&u) < 0)
-		memset (&u, 0, sizeof (u));
-	snprintf (os, sizeof (os), "%.64s %.64s %.64s", u.sysname, u.release, u.machine);
-	j = json_pack ("{s:s}", "os", os);
-	containers_describe (a->config, j);
-	json_object_del (j, "container_images");	/* may be long; they stand in the registration */
-	runtime = json_dumps (j, JSON_COMPACT);
-	json_decref (j);
-	o.runtime = runtime ? runtime : "{}";
-	a->upstream = upstream_create (a->loop, a->zctx, &o, err);
-	free (runtime);
-	if (!a->upstream)
-		return -1;
-	dispatch_connect (a->dispatch, a->upstream, a->managers);
-	return 0;
-}
-
-/* ---- the service -------------------------------------------------------------------------------------------- */
-
-/* The id is known: from now on managers may run and the forwarder may be dialled. */
-static void have_id (struct agent *a, const struct id *id)
-{
-	struct err err;
-	char was[ID_TEXT];
-
-	memcpy (was, a->id, sizeof (was));
-	id_text (id, a->id);
-	if (a->upstream && strcmp (was, a->id) != 0) {
-		dispatch_connect (a->dispatch, NULL, a->managers);
-		upstream_destroy (&a->upstream, 0);
-		a->connected = a->address_known = false;
-	}
-	if (!a->upstream && make_upstream (a, id, &err) < 0)
-		log_err (LOG_ERROR, "agent", "cannot make the session", &err);
-	if (!*was && a->phase == PHASE_RUN)
-		blocks_run (a->blocks, true);
-}
-
-static void dial (struct agent *a, const char *address, const char *key, int64_t heartbeat_ms)
-{
-	struct err err;
-
-	if (a->config->forwarder_address && *a->config->forwarder_address)
-		address = a->config->forwarder_address;
-	if (!a->upstream)
-		return;
-	a->address_known = true;
-	if (upstream_address (a->upstream, address, key, heartbeat_ms, &err) < 0)
-		set_error (a, false, err.text);
-	else if (!a->connected && !loop_timer_pending (a->lost))
-		loop_timer_start (a->lost, LOST_AGAIN_MS, false);
-}
-
-static void on_registered (const struct id *id, void *arg)
-{
-	struct agent *a = arg;
-
-	a->registered = true;
-	log_info ("agent", "registered", "ep=%s", id_text (id, (char[ID_TEXT]){ 0 }));
-	have_id (a, id);
-	if (!a->connected)
-		set_error (a, false, "");
-}
-
-static void on_forwarder (const char *address, const char *key, int64_t heartbeat_ms, void *arg)
-{
-	struct agent *a = arg;
-
-	if (!a->connected)
-		set_error (a, false, "");
-	dial (a, address, key, heartbeat_ms);
-}
-
-static void on_failed (const struct err *err, bool refused, void *arg)
-{
-	struct agent *a = arg;
-	const struct identity *who = service_identity (a->service);
-
-	if (!a->connected)
-		set_error (a, refused, err->text);
-	/* the service is down, but its forwarder may not be: try where it was */
-	if (!refused && !a->address_known && who->known && *who->address) {
-		have_id (a, &who->id);
-		dial (a, who->address, who->server_key, 0);
-	}
-}
-
-/* ---- blocks ------------------------------------------------------------------------------------------------- */
-
-static char **block_argv (const char *block, unsigned node, unsigned nodes, void *arg)
-{
-	struct agent *a = arg;
-	struct agent_command c = {
-		.config = a->config, .address = a->connect, .endpoint_id = a->id, .dir = a->rundir.dir,
-		.server_key = a->manager_key_file ? a->listen_keys.public_key : NULL, .key_file = a->manager_key_file,
-		.parent_pid = config_provider (a->config)->local ? (long) getpid () : 0,
-		.bulk_dir = a->bulk ? bulk_dir (a->bulk) : NULL,
-	};
-
-	return agent_argv (&c, block, node, nodes);
-}
-
-static int64_t tasks_in_hand (void *arg)
-{
-	struct agent *a = arg;
-	struct dispatch_stats st;
-
-	dispatch_stats (a->dispatch, &st);
-	return (int64_t) (st.waiting + st.held + st.out);
-}
-
-static int64_t block_idle_ms (const char *block, void *arg)
-{
-	return dispatch_block_idle_ms (((struct agent *) arg)->dispatch, block);
-}
-
-static void block_releasing (const char *block, void *arg)
-{
-	dispatch_block_releasing (((struct agent *) arg)->dispatch, block);
-}
-
-static void removed (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
-{
-	(void) s;
-	(void) pid;
-	(void) status;
-	(void) ru;
-	(void) arg;
-}
-
-/* What a killed manager left: the trees may be large, so not here. */
-static void remove_dirs (struct agent *a, const char *block)
-{
-	for (unsigned i = 0; i < a->config->nodes_per_block; i++) {
-		char *dir = xasprintf ("%s/%s-%u", a->rundir.dir, block, i);
-		const char *argv[] = { "rm", "-rf", "--", dir, NULL };
-		struct spawn_opts o = { .argv = argv };
-		if (access (dir, F_OK) == 0)
-			spawn_start (a->loop, &o, removed, NULL, NULL);
-		free (dir);
-	}
-}
-
-static void block_lost (const char *block, const char *why, void *arg)
-{
-	struct agent *a = arg;
-
-	dispatch_block_lost (a->dispatch, block, why);
-	if (config_provider (a->config)->local && a->phase == PHASE_RUN)
-		remove_dirs (a, block);
-}
-
-static bool block_connected (const char *block, void *arg)
-{
-	return dispatch_block_connected (((struct agent *) arg)->dispatch, block);
-}
-
-static bool block_ending (const char *block, void *arg)
-{
-	return dispatch_block_ending (((struct agent *) arg)->dispatch, block);
-}
-
-static void blocks_changed (void *arg)
-{
-	struct agent *a = arg;
-	struct blocks_stats st;
-	struct buf why;
-
-	if (!a->blocks)
-		return;
-	blocks_stats (a->blocks, &st);
-	buf_init (&why, 65536);
-	blocks_why_waiting (a->blocks, &why);
-	dispatch_figures (a->dispatch, st.active, st.pending, why.len ? (const char *) why.data : "");
-	buf_fini (&why);
-}
-
-static const struct blocks_ops block_calls = {
-	.argv = block_argv, .tasks = tasks_in_hand, .idle_ms = block_idle_ms, .releasing = block_releasing, .lost = block_lost,
-	.connected = block_connected, .ending = block_ending, .changed = blocks_changed,
-};
-
-static void tasks_waiting (void *arg)
-{
-	struct agent *a = arg;
-
-	if (a->blocks)
-		blocks_poke (a->blocks);
-}
-
-static void block_words (const char *block, struct buf *out, void *arg)
-{
-	struct agent *a = arg;
-
-	if (a->blocks)
-		blocks_describe (a->blocks, block, out);
-	else
-		buf_str (out, *block ? block : "unknown");
-}
-
-static void manager_up (const char *block, void *arg)
-{
-	struct agent *a = arg;
-
-	uint32_t slots = 0;
-
-	if (!a->blocks)
-		return;
-	blocks_manager_up (a->blocks, block);
-	if (config_workers_known (a->config))
-		return;
-	for (struct manager *m = managers_first (a->managers); m; m = m->next)
-		slots = m->node.slots > slots ? m->node.slots : slots;
-	blocks_slots (a->blocks, slots);
 }
 
 /* ---- making and unmaking ------------------------------------------------------------------------------------ */
@@ -573,7 +211,7 @@ static int make_storage (struct agent *a, struct err *err)
 		.allowed_functions = &c->allowed_functions,
 		.longest_ms = config_longest_ms (c), .retries_on_loss = c->retries_on_loss, .hold_ms = c->threshold_ms,
 		.max_tasks = c->queue_max_tasks, .max_bytes = c->queue_max_bytes, .max_unspooled_bytes = c->spool_max_unspooled_bytes,
-		.node = a->host, .tasks_waiting = tasks_waiting, .manager_up = manager_up, .block_words = block_words, .arg = a,
+		.node = a->host, .tasks_waiting = agent_tasks_waiting, .manager_up = agent_manager_up, .block_words = agent_block_words, .arg = a,
 	};
 
 	open_bulk (a);
@@ -642,7 +280,7 @@ static int make_blocks (struct agent *a, struct err *err)
 			    .slots_per_block = c->nodes_per_block * (int64_t) config_workers (c), .parallelism = c->parallelism,
 			    .idle_timeout_ms = c->idle_timeout_ms },
 		.nodes = (unsigned) c->nodes_per_block, .period_ms = c->period_ms, .max_failures_per_hour = c->max_failures_per_hour,
-		.connect_timeout_ms = c->connect_timeout_ms, .stop_grace_ms = c->stop_grace_ms, .ops = &block_calls, .arg = a,
+		.connect_timeout_ms = c->connect_timeout_ms, .stop_grace_ms = c->stop_grace_ms, .ops = &agent_block_ops, .arg = a,
 	};
 
 	return (a->blocks = blocks_create (a->loop, &o, err)) ? 0 : -1;
@@ -657,7 +295,7 @@ static int make_service (struct agent *a, struct err *err)
 		.more = more, .url = config_service_url (c), .token = token, .ca_file = c->service_ca_file, .identity_path = a->paths->identity,
 		.name = c->display_name && *c->display_name ? c->display_name : a->paths->name, .public_key = a->keys.public_key,
 		.allowed_functions = &c->allowed_functions,
-		.ops = { .registered = on_registered, .forwarder = on_forwarder, .failed = on_failed, .arg = a },
+		.ops = { .registered = agent_registered, .forwarder = agent_forwarder, .failed = agent_failed, .arg = a },
 	};
 
 	if (!token && err->code != ERR_NONE) {
@@ -686,7 +324,7 @@ static int make_loop (struct agent *a, struct err *err)
 	for (size_t i = 0; i < sizeof (signals) / sizeof (signals[0]); i++)
 		if (loop_signal (a->loop, signals[i], on_signal, a, err) < 0)
 			return -1;
-	a->lost = loop_timer_create (a->loop, on_lost, a);
+	a->lost = loop_timer_create (a->loop, agent_on_lost, a);
 	a->ending = loop_timer_create (a->loop, on_ending, a);
 	a->status = loop_timer_create (a->loop, on_status, a);
 	return (a->zctx = zmq_ctx_new ()) ? 0 : err_errno (err, "making a ZeroMQ context");

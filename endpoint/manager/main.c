@@ -200,15 +200,6 @@ static int dial (struct manager *m, struct err *err)
 	return 0;
 }
 
-static void removed (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
-{
-	(void) s;
-	(void) pid;
-	(void) status;
-	(void) ru;
-	(void) arg;
-}
-
 /* What managers that were killed on this node left, as at the end of a wall time: ours, not locked, and not just being made. */
 static void remove_stale (struct manager *m, const char *base)
 {
@@ -223,9 +214,7 @@ static void remove_stale (struct manager *m, const char *base)
 			continue;
 		if (fstat (fd, &st) == 0 && st.st_uid == geteuid () && time (NULL) - st.st_mtime > STALE_S && flock (fd, LOCK_EX | LOCK_NB) == 0) {
 			char *path = xasprintf ("%s/%s", base, e->d_name);
-			const char *argv[] = { "rm", "-rf", "--", path, NULL };
-			struct spawn_opts o = { .argv = argv };
-			spawn_start (m->loop, &o, removed, NULL, NULL);
+			spawn_remove_tree (m->loop, path);
 			free (path);
 		}
 		close (fd);

@@ -186,28 +186,16 @@ const char *rooms_open (struct rooms *r, struct err *err)
 	return run;
 }
 
-static void removed (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
-{
-	(void) s;
-	(void) ru;
-	(void) arg;
-	if (status)
-		log_warn ("rooms", "a work directory could not be removed", "pid=%d status=%d", (int) pid, status);
-}
-
 void rooms_clear (struct rooms *r, unsigned k)
 {
 	char *from = xasprintf ("%s/w%u", r->dir, k), *to = xasprintf ("%s/old-%lu", r->dir, ++r->old);
-	const char *argv[] = { "rm", "-rf", "--", to, NULL };
-	const struct spawn_opts o = { .argv = argv };
-	struct err err;
 
 	if (rmdir (from) == 0 || errno == ENOENT)
 		goto done;	/* empty, the usual case: no process needed */
 	if (rename (from, to) < 0)
 		log_warn ("rooms", "a work directory could not be moved away", "path=%s", from);
-	else if (!spawn_start (r->loop, &o, removed, NULL, &err))
-		log_err (LOG_WARN, "rooms", "a work directory could not be removed", &err);
+	else
+		spawn_remove_tree (r->loop, to);
 done:
 	free (from);
 	free (to);

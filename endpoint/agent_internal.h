@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of agent.c share; nobody else includes it. */
+#ifndef ENDPOINT_AGENT_INTERNAL_H
+#define ENDPOINT_AGENT_INTERNAL_H
+#include "common/loop.h"
+#include "endpoint/agent.h"
+#include "endpoint/blocks.h"
+#include "endpoint/control.h"
+#include "endpoint/dispatch.h"
+#include "endpoint/keys.h"
+#include "endpoint/rundir.h"
+#include "endpoint/service.h"
+#include "proto/bulk.h"
+
+enum agent_phase { AGENT_RUN, AGENT_DRAIN, AGENT_STOP, AGENT_GIVE_UP };
+
+struct agent {
+	const struct paths *paths;
+	const struct config *config;
+	struct loop *loop;
+	void *zctx;
+	struct rundir rundir;
+	struct keys keys, listen_keys, manager_keys;
+	char *manager_key_file, *connect;
+	struct bulk *bulk;		/* NULL: none */
+	struct spool *spool;
+	struct memo *memo;		/* NULL: none */
+	struct dispatch *dispatch;
+	struct managers *managers;
+	struct blocks *blocks;
+	struct upstream *upstream;
+	struct service *service;
+	struct control *control;
+	struct loop_timer *lost, *ending, *status;
+	char id[ID_TEXT];
+	char host[256];
+	char *last_status;
+	enum agent_phase phase;
+	int64_t phase_ms, drain_ms;
+	bool connected, registered, refused, address_known;
+	int64_t started_ns, connected_ns;
+	char error[700];
+	int rc;
+};
+
+/* agent.c */
+void agent_set_error (struct agent *a, bool refused, const char *text);
+
+/* agent_session.c: what service and timers call */
+void agent_registered (const struct id *id, void *agent);
+void agent_forwarder (const char *address, const char *key, int64_t heartbeat_ms, void *agent);
+void agent_failed (const struct err *err, bool refused, void *agent);
+void agent_on_lost (void *agent);
+
+/* agent_blocks.c: what blocks and dispatch call */
+extern const struct blocks_ops agent_block_ops;
+void agent_tasks_waiting (void *agent);
+void agent_manager_up (const char *block, void *agent);
+void agent_block_words (const char *block, struct buf *out, void *agent);
+
+#endif
