@@ -18,6 +18,7 @@
 enum {
 	SINGLE_MAX = 16,		/* more files than that: the whole file system */
 	LIST_MAX = 4096,		/* more than that: the same */
+	RECENT = 8,			/* so many added last are not added again */
 };
 
 struct list { char (*names)[SYNCER_NAME_MAX + 1]; size_t n; bool more; };
@@ -173,6 +174,15 @@ struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what)
 	return s;
 }
 
+/* Files that grow are added again and again, a few of them in turn. */
+static bool just_added (const struct list *l, const char *name)
+{
+	for (size_t i = l->n; i > 0 && i + RECENT > l->n; i--)
+		if (!strcmp (l->names[i - 1], name))
+			return true;
+	return false;
+}
+
 void syncer_add (struct syncer *s, const char *name)
 {
 	if (!s)
@@ -181,7 +191,9 @@ void syncer_add (struct syncer *s, const char *name)
 	pthread_mutex_lock (&s->lock);
 	if (!s->fresh.n && !s->aged.n)
 		pthread_cond_signal (&s->wake);
-	if (s->fresh.n < LIST_MAX)
+	if (just_added (&s->fresh, name))
+		;
+	else if (s->fresh.n < LIST_MAX)
 		strcpy (s->fresh.names[s->fresh.n++], name);
 	else
 		s->fresh.more = true;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "common/syncer.h"
 #include "common/xmem.h"
+#include "proto/bulk_segment.h"
 
 #define ID_FILE "id"
 #define TMP_PREFIX ".id-"	/* an id being made */
@@ -26,7 +27,9 @@ struct bulk {
 	char *dir;
 	int fd;			/* of the directory */
 	struct id id;
+	struct segment_writer *results;
 	DIR *walk;
+	struct segment_walk *segment;	/* where the walk is in one */
 };
 
 /* ---- opening ---- */
@@ -105,6 +108,7 @@ struct bulk *bulk_open (const char *dir, bool make, struct err *err)
 		err_errno (err, "bulk store %s", dir);
 		goto fail;
 	}
+	b->results = segment_writer_create (b->fd);
 	return b;
 fail:
 	bulk_close (&b);
@@ -117,6 +121,8 @@ void bulk_close (struct bulk **bp)
 	int saved = errno;
 	if (!b)
 		return;
+	segment_writer_destroy (&b->results);
+	segment_walk_close (&b->segment, b->fd, false);
 	if (b->walk)
 		closedir (b->walk);
 	if (b->fd >= 0)
@@ -215,6 +221,13 @@ static int write_whole (int fd, const char *p, size_t n)
 	return 0;
 }
 
+static int cannot_write (const struct bulk *b, struct err *err)
+{
+	if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
+		return err_set (err, ERR_LIMIT, FAULT_SITE, "bulk store %s: %s", b->dir, strerror (errno));
+	return err_errno (err, "writing to the bulk store %s", b->dir);
+}
+
 int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, struct err *err)
 {
 	off_t old = 0;
@@ -231,9 +244,25 @@ int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, str
 	if (fd >= 0)
 		unlinkat (b->fd, r->name, 0);
 	errno = saved;
-	if (saved == ENOSPC || saved == EDQUOT || saved == EFBIG)
-		return err_set (err, ERR_LIMIT, FAULT_SITE, "bulk store %s: %s", b->dir, strerror (saved));
-	return err_errno (err, "writing to the bulk store %s", b->dir);
+	return cannot_write (b, err);
+}
+
+int bulk_put_result (const struct bulk *b, const struct id *task, const void *p, uint32_t bytes, struct bulk_ref *r, struct err *err)
+{
+	uint32_t segment, page;
+	if (segment_put (b->results, task, p, bytes, &segment, &page) < 0)
+		return cannot_write (b, err);
+	bulk_ref_result (r, task, bytes, segment, page);
+	return 0;
+}
+
+static int cannot_read (const struct bulk *b, struct err *err)
+{
+	if (errno == ENOENT)
+		return err_set (err, ERR_NOT_FOUND, FAULT_SELF, "its data is not in the bulk store %s any more", b->dir);
+	if (errno == EILSEQ)
+		return err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s was changed", b->dir);
+	return err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s cannot be read: %s", b->dir, strerror (errno));
 }
 
 int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err)
@@ -247,10 +276,8 @@ int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 		fd = -1;
 		errno = ENOENT;
 	}
-	if (fd < 0 && errno == ENOENT)
-		return err_set (err, ERR_NOT_FOUND, FAULT_SELF, "its data is not in the bulk store %s any more", b->dir);
 	if (fd < 0 || fstat (fd, &st) < 0) {
-		err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s cannot be read: %s", b->dir, strerror (errno));
+		cannot_read (b, err);
 		if (fd >= 0)
 			close (fd);
 		return -1;
@@ -263,10 +290,25 @@ int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 	return fd;
 }
 
+/* Of a result: all there is to do. out NULL: it is only looked for. */
+static int read_result (const struct bulk *b, const struct bulk_ref *r, void *out, struct err *err)
+{
+	uint32_t segment, page;
+	enum bulk_kind kind;
+	struct id task;
+	bulk_name_parse (r->name, strlen (r->name), &task, &kind);
+	bulk_name_place (r->name, &segment, &page);
+	return segment_get (b->fd, segment, page, &task, r->bytes, out) == 0 ? 0 : cannot_read (b, err);
+}
+
+static bool is_result (const char *name) { return strlen (name) == BULK_NAME_MAX; }
+
 int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 {
 	struct stat st;
 	int fd;
+	if (is_result (r->name))
+		return read_result (b, r, NULL, err);
 	if (fstatat (b->fd, r->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG (st.st_mode) && st.st_size == (off_t) r->bytes)
 		return 0;
 	if ((fd = bulk_file (b, r, err)) >= 0)
@@ -276,9 +318,11 @@ int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 
 int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct err *err)
 {
-	int fd = bulk_file (b, r, err), rc = 0;
+	int fd, rc = 0;
 	size_t got = 0;
-	if (fd < 0)
+	if (is_result (r->name))
+		return read_result (b, r, out, err);
+	if ((fd = bulk_file (b, r, err)) < 0)
 		return -1;
 	while (got < r->bytes && rc == 0) {
 		ssize_t n = read (fd, (char *) out + got, r->bytes - got);
@@ -287,7 +331,7 @@ int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct 
 		else if (n == 0)
 			rc = err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s became shorter", b->dir);
 		else if (errno != EINTR)
-			rc = err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s cannot be read: %s", b->dir, strerror (errno));
+			rc = cannot_read (b, err);
 	}
 	close (fd);
 	return rc;
@@ -295,17 +339,33 @@ int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct 
 
 void bulk_delete (const struct bulk *b, const char *name)
 {
+	uint32_t segment, page;
 	struct id task;
 	enum bulk_kind kind;
 	if (bulk_name_parse (name, strlen (name), &task, &kind) < 0)
 		return;
-	if (kind == BULK_PAYLOAD)
+	if (kind == BULK_PAYLOAD) {
 		make_spare (b, name);
-	else
-		unlinkat (b->fd, name, 0);
+		return;
+	}
+	bulk_name_place (name, &segment, &page);
+	segment_drop (b->fd, segment, page, &task);
 }
 
 struct syncer *bulk_syncer (const struct bulk *b) { return syncer_create (b->fd, SYNC_MS, "bulk"); }
+
+void bulk_sync (struct syncer *s, const char *name)
+{
+	char segment[SEGMENT_NAME];
+	uint32_t number, page;
+	if (!is_result (name)) {
+		syncer_add (s, name);
+		return;
+	}
+	bulk_name_place (name, &number, &page);
+	segment_name (segment, number);
+	syncer_add (s, segment);
+}
 
 /* ---- walking ---- */
 
@@ -328,20 +388,42 @@ static bool old_enough (const struct bulk *b, const char *name, int64_t min_age_
 	return (now.tv_sec - st.st_mtim.tv_sec) * INT64_C (1000) + (now.tv_nsec - st.st_mtim.tv_nsec) / 1000000 > min_age_ms;
 }
 
+/* The next record of the segment that the walk is in. */
+static bool next_result (struct bulk *b, char name[BULK_NAME_MAX + 1], struct id *task)
+{
+	struct bulk_ref r;
+	uint32_t bytes, segment, page;
+	if (!segment_walk_next (b->segment, task, &bytes, &segment, &page)) {
+		segment_walk_close (&b->segment, b->fd, true);
+		return false;
+	}
+	bulk_ref_result (&r, task, bytes, segment, page);
+	strcpy (name, r.name);
+	return true;
+}
+
 int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind)
 {
 	if (!b->walk && !(b->walk = open_walk (b)))
 		return 0;
 	while (budget-- > 0) {
-		const struct dirent *de = readdir (b->walk);
+		const struct dirent *de;
 		size_t n;
-		if (!de) {
+		if (b->segment) {
+			*kind = BULK_RESULT;
+			if (next_result (b, name, task))
+				return 1;
+			continue;
+		}
+		if (!(de = readdir (b->walk))) {
 			closedir (b->walk);
 			b->walk = NULL;
 			return 0;
 		}
 		n = strlen (de->d_name);
-		if (n > BULK_NAME_MAX || bulk_name_parse (de->d_name, n, task, kind) < 0 || !old_enough (b, de->d_name, min_age_ms))
+		if (n == SEGMENT_NAME - 1 && old_enough (b, de->d_name, min_age_ms))
+			b->segment = segment_walk_open (b->fd, de->d_name);
+		if (n >= BULK_NAME_MAX || bulk_name_parse (de->d_name, n, task, kind) < 0 || !old_enough (b, de->d_name, min_age_ms))
 			continue;
 		memcpy (name, de->d_name, n + 1);
 		return 1;

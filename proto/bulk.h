@@ -2,8 +2,9 @@
 /* The bulk store: a directory that the programs of one host and one user share, so that large payloads and results are written once and
  * travel by reference (SPEC.md, section 9). All calls are blocking file operations on whole, bounded files.
  *
- * Files are written once, under their final name, and named in a message only when they are whole. They are read, never mapped: what
- * others may truncate must not kill us. Names come from msg_bulk.h only; symbolic links are not followed. */
+ * A payload is a file of its own, a result a record in a segment (proto/bulk_segment.h). They are written once, and named in a message
+ * only when they are whole. They are read, never mapped: what others may truncate must not kill us. Names come from msg_bulk.h only;
+ * symbolic links are not followed. */
 #ifndef PROTO_BULK_H
 #define PROTO_BULK_H
 #include "proto/msg_bulk.h"
@@ -18,22 +19,25 @@ void bulk_close (struct bulk **b);		/* NULL is fine */
 const struct id *bulk_id (const struct bulk *b);	/* two programs with the same id see the same store */
 const char *bulk_dir (const struct bulk *b);	/* absolute; borrowed */
 
-/* Write the file of r (r->bytes of it). One that stands under this name is replaced. -1: ERR_LIMIT the disk is full, ERR_IO;
+/* Write the payload of r (r->bytes of it). One that stands under this name is replaced. -1: ERR_LIMIT the disk is full, ERR_IO;
  * nothing is left behind then. */
 int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, struct err *err);
+/* Write a result; r says where it stands. -1 as above. */
+int bulk_put_result (const struct bulk *b, const struct id *task, const void *p, uint32_t bytes, struct bulk_ref *r, struct err *err);
 /* Read it whole into out (r->bytes). -1: ERR_NOT_FOUND it is gone, ERR_IO it has another size or cannot be read; fault SELF, and a text
  * for people. */
 int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct err *err);
 int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err);	/* is it there, with its size? */
-int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err);	/* a descriptor for reading, close-on-exec */
+int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err);	/* of a payload: a descriptor for reading, close-on-exec */
 void bulk_delete (const struct bulk *b, const char *name);	/* a missing one is fine; a payload's file may stay as a spare */
 
 /* A thread that brings new files to disk within two seconds of their naming to it, much as Redis does with its append-only file: what
  * Redis remembers after a power failure then is there too. See common/syncer.h; NULL when there is no thread for it. */
 struct syncer *bulk_syncer (const struct bulk *b);
+void bulk_sync (struct syncer *s, const char *name);		/* soon; what stands in one segment together */
 
-/* Walk through the store: the name of the next file of ours that was written more than min_age_ms ago. 0: the end (the next call
- * begins anew). Looks at `budget` entries at most; -1: none among them. */
+/* Walk through the store: the name of the next data of ours whose file was written more than min_age_ms ago. Segments of which nothing is
+ * left are removed on the way. 0: the end (the next call begins anew). Looks at `budget` entries at most; -1: none among them. */
 int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind);
 
 #endif

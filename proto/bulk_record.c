@@ -67,8 +67,7 @@ void bulk_record_store (const struct bulk *b, zmq_msg_t *record)
 	if (!b || msg_result_decode (&m, zmq_msg_data (record), zmq_msg_size (record), NULL) < 0 || (m.flags & RESULT_BULK) ||
 	    m.result.n <= BULK_MIN)
 		return;
-	bulk_ref_result (&ref, &m.task, (uint32_t) m.result.n);
-	if (bulk_put (b, &ref, m.result.p, &err) < 0) {
+	if (bulk_put_result (b, &m.task, m.result.p, (uint32_t) m.result.n, &ref, &err) < 0) {
 		log_err (LOG_WARN, MOD, "a result travels in its message", &err);
 		return;
 	}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* References to bulk data: SPEC.md, section 3.6. */
 #include "proto/msg_bulk.h"
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "proto/wire_record.h"
 
 #define TASK_DIGITS (2 * ID_BYTES)
-#define RANDOM_BYTES 8
+#define PLACE_BYTES 8
 #define REF_HEAD 4
 #define PAYLOAD_NAME (TASK_DIGITS + 2)
 
@@ -42,25 +44,30 @@ void bulk_ref_payload (struct bulk_ref *r, const struct id *task, uint32_t bytes
 	memcpy (put_hex (r->name, task->b, ID_BYTES), ".p", 3);
 }
 
-void bulk_ref_result (struct bulk_ref *r, const struct id *task, uint32_t bytes)
+void bulk_ref_result (struct bulk_ref *r, const struct id *task, uint32_t bytes, uint32_t segment, uint32_t page)
 {
-	uint8_t random[RANDOM_BYTES];
 	char *at = put_hex (r->name, task->b, ID_BYTES);
-	ids_random (random, sizeof (random));
-	*at++ = '.';
-	*put_hex (at, random, sizeof (random)) = '\0';
+	snprintf (at, BULK_NAME_MAX + 1 - TASK_DIGITS, "@%08x%08x", segment, page);
 	r->bytes = bytes;
+}
+
+void bulk_name_place (const char *name, uint32_t *segment, uint32_t *page)
+{
+	uint64_t place = strtoull (name + TASK_DIGITS + 1, NULL, 16);
+	*segment = (uint32_t) (place >> 32);
+	*page = (uint32_t) place;
 }
 
 int bulk_name_parse (const char *name, size_t n, struct id *task, enum bulk_kind *kind)
 {
-	uint8_t random[RANDOM_BYTES];
-	if (n < PAYLOAD_NAME || get_hex (name, task->b, ID_BYTES) < 0 || name[TASK_DIGITS] != '.')
+	uint8_t place[PLACE_BYTES];
+	if (n < PAYLOAD_NAME || get_hex (name, task->b, ID_BYTES) < 0)
 		return -1;
 	*kind = n == PAYLOAD_NAME ? BULK_PAYLOAD : BULK_RESULT;
+	name += TASK_DIGITS;
 	if (*kind == BULK_PAYLOAD)
-		return name[TASK_DIGITS + 1] == 'p' ? 0 : -1;
-	return n == BULK_NAME_MAX ? get_hex (name + TASK_DIGITS + 1, random, sizeof (random)) : -1;
+		return name[0] == '.' && name[1] == 'p' ? 0 : -1;
+	return n == BULK_NAME_MAX && name[0] == '@' ? get_hex (name + 1, place, sizeof (place)) : -1;
 }
 
 size_t bulk_ref_encode (const struct bulk_ref *r, uint8_t out[BULK_REF_MAX])

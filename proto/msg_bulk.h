@@ -6,7 +6,7 @@
 #include "proto/wire.h"
 
 #define BULK_MIN 32768			/* payloads and results over it go by reference */
-#define BULK_NAME_MAX 49		/* of a result: 32 hexadecimal digits, a dot, 16 more */
+#define BULK_NAME_MAX 49		/* of a result: 32 hexadecimal digits, an @, 16 more */
 #define BULK_REF_MAX (4 + BULK_NAME_MAX)	/* bytes of a reference */
 
 enum bulk_kind { BULK_PAYLOAD = 1, BULK_RESULT = 2 };
@@ -15,9 +15,11 @@ struct bulk_ref {
 	char name[BULK_NAME_MAX + 1];
 };
 
-/* A task has one payload, but every execution a result of its own: its name has a random part, so none overwrites another's. */
+/* A task has one payload, in a file of its own. Every execution has a result of its own: a record that begins at this page of this segment. */
 void bulk_ref_payload (struct bulk_ref *r, const struct id *task, uint32_t bytes);
-void bulk_ref_result (struct bulk_ref *r, const struct id *task, uint32_t bytes);
+void bulk_ref_result (struct bulk_ref *r, const struct id *task, uint32_t bytes, uint32_t segment, uint32_t page);
+/* Where the result of this name stands; the name is one that bulk_name_parse takes. */
+void bulk_name_place (const char *name, uint32_t *segment, uint32_t *page);
 /* The task and kind that a name belongs to; -1: not a name of ours. */
 int bulk_name_parse (const char *name, size_t n, struct id *task, enum bulk_kind *kind);
 

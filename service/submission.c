@@ -21,7 +21,6 @@
 #include "common/clock.h"
 #include "common/decimal.h"
 #include "common/log.h"
-#include "common/syncer.h"
 #include "common/xmem.h"
 #include "proto/bulk.h"
 #include "service/cancel.h"
@@ -485,7 +484,7 @@ static bool put_bulk (struct op *o, const struct submission_task *t)
 
 	bulk_ref_payload (&ref, &t->task, t->payload_bytes);
 	if (bulk_put (o->app->bulk, &ref, t->payload, &err) == 0) {
-		syncer_add (o->app->bulk_sync, ref.name);
+		bulk_sync (o->app->bulk_sync, ref.name);
 		return true;
 	}
 	log_err (LOG_ERROR, MOD, "a payload cannot be stored", &err);

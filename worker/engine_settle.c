@@ -108,8 +108,7 @@ static void put_bulk (struct engine *e, struct msg_result *m, uint8_t ref[BULK_R
 
 	if (!e->o.bulk || !e->peer || !link_peer_bulk (e->peer))
 		return;
-	bulk_ref_result (&m->bulk, &m->task, (uint32_t) m->result.n);
-	if (bulk_put (e->o.bulk, &m->bulk, m->result.p, &err) < 0) {
+	if (bulk_put_result (e->o.bulk, &m->task, m->result.p, (uint32_t) m->result.n, &m->bulk, &err) < 0) {
 		log_err (LOG_WARN, "engine", "a result travels in its message", &err);
 		return;
 	}

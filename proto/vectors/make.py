@@ -48,7 +48,7 @@ def ref(size, task=TASK, end=".p"):
     return u32(size) + uuid.UUID(task).hex.encode() + end.encode()
 
 
-RESULT_END = ".00112233aabbccdd"
+RESULT_END = "@00112233aabbccdd"
 
 
 def bad_references(end, other):

@@ -18,6 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 try:
     import zmq
+    import bulkstore
     import wire
     from relay import Relay
     if not shutil.which("redis-server"):
@@ -324,7 +325,7 @@ class Rig:
         return task
 
     def bulk_files(self):
-        return sorted(n for n in os.listdir(os.path.join(self.tmp, "bulk")) if n != "id" and not n.startswith("spare-"))
+        return bulkstore.names(os.path.join(self.tmp, "bulk"))
 
     def store_id(self):
         with open(os.path.join(self.tmp, "bulk", "id")) as f:
@@ -1097,9 +1098,7 @@ def references_travel_where_the_store_is_shared():
         t = e.tasks[0]
         assert t["flags"] == 2 and t["bulk_bytes"] == len(data) and t["bulk_name"] == uuid.UUID(task).hex + ".p", t
         assert g.bulk_files() == [t["bulk_name"]]
-        ref = wire.encode_reference(5, task, "0123456789abcdef")
-        with open(os.path.join(g.tmp, "bulk", ref[4:].decode()), "wb") as f:
-            f.write(b"[1,2]")
+        ref = bulkstore.reference(bulkstore.append(os.path.join(g.tmp, "bulk"), "seg-01234567", task, b"[1,2]"), 5)
         e.results([task], result=ref, flags=4)
         e.until(lambda: e.acks, 10, "the acknowledgement")
         stored = wire.decode("RESULT", g.redis("HGET", g.tkey(task), "r"))

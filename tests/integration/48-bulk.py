@@ -6,13 +6,14 @@ import base64
 import json
 import os
 import resource
-import shutil
 import signal
 import sys
 import tempfile
 import time
+import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bulkstore  # noqa: E402
 import e2e  # noqa: E402
 from e2e import Fabric, bulk_files, bulk_unnamed, call, gather, ok, pids_of, redis, register, register_command, submit, task, wait_for  # noqa: E402
 
@@ -52,7 +53,7 @@ def kinds(report, f):
     doc = answer["results"][ids[0]]
     report.check("python: what went in came back", doc["status"] == "success" and json.loads(doc["result"]) == text, str(doc)[:300])
     report.check("python: Redis has a reference only", record_bytes(f, ids[0]) < 2000, record_bytes(f, ids[0]))
-    report.check("python: its result is a file", len([n for n in files(f, "result") if n.startswith(ids[0].replace("-", ""))]) == 1)
+    report.check("python: its result is in the store", len([n for n in files(f, "result") if n.startswith(ids[0].replace("-", ""))]) == 1)
     report.check("python: read again, it is the same", task(f, ids[0])["result"] == doc["result"])
     docs = ok(f.http("POST", "/v3/batch_status", {"task_ids": ids}))["results"]
     report.check("python: read with others, too", docs[ids[0]]["result"] == doc["result"])
@@ -106,14 +107,14 @@ def memoised(report, f):
     first = list(first.values())[0]
     for n in files(f, "result"):
         if n.startswith(first["task_id"].replace("-", "")):
-            os.unlink(os.path.join(store(f), n))
+            os.unlink(os.path.join(store(f), bulkstore.place(n)[0]))
     ids, answer = submit(f, fn, [{"args": ["m" * BIG, count]} for _ in range(4)], wait=60)
     docs = answer["results"]
     report.check("equal large tasks are answered from the first", all(docs[i]["memoised"] and docs[i]["result"] == first["result"] for i in ids),
                  str(docs)[:300])
     with open(count) as s:
         report.check("it ran once", s.read() == "x")
-    report.check("each has a file of its own", all(record_bytes(f, i) < 2000 for i in ids))
+    report.check("each has data of its own", all(record_bytes(f, i) < 2000 for i in ids))
     other = submit(f, fn, [{"args": ["n" * BIG, count]}], wait=60)[1]["results"]
     report.check("another one is run", not list(other.values())[0]["memoised"])
     nothing_left(report, f, "nothing else stays")
@@ -170,18 +171,24 @@ def tampering(report, f):
     def one():
         ids, answer = submit(f, echo, [{"args": ["t" * BIG]}], wait=60)
         assert answer["results"][ids[0]]["status"] == "success", str(answer)[:300]
-        return ids[0], os.path.join(store(f), next(n for n in files(f, "result") if n.startswith(ids[0].replace("-", ""))))
+        segment, at = bulkstore.place(next(n for n in files(f, "result") if n.startswith(ids[0].replace("-", ""))))
+        return ids[0], os.path.join(store(f), segment), at
 
     def lost(what, t):
         doc = task(f, t)
         report.check(what, doc["status"] == "failed" and doc["fault"] == "self" and "its result is lost" in doc["exception"], str(doc)[:400])
-    t, path = one()
-    os.truncate(path, 1000)
+    t, path, at = one()
+    os.truncate(path, at + 1000)
     lost("a result that was cut short", t)
-    t, path = one()
+    t, path, at = one()
+    with open(path, "r+b") as s:
+        s.seek(at + 8)
+        s.write(uuid.uuid4().bytes)
+    lost("a place where another task's result stands", t)
+    t, path, at = one()
     os.unlink(path)
     lost("a result that was removed", t)
-    t, path = one()
+    t, path, at = one()
     os.unlink(path)
     os.symlink("/etc/hostname", path)
     lost("a result that became a link", t)
@@ -239,30 +246,46 @@ def full(report, f):
 
 def sweeping(report, f):
     old = time.time() - 3600
-    stray = ["%032x.p" % 5, "%032x.%016x" % (6, 7)]
     other = os.path.join(store(f), "README")
-    for name in stray + ["README"]:
+
+    def age(*names):
+        for name in names:
+            os.utime(os.path.join(store(f), name), (old, old))
+    stray = ["%032x.p" % 5, bulkstore.append(store(f), "seg-00000007", str(uuid.UUID(int=6)), b"x" * BIG)]
+    for name in (stray[0], "README"):
         with open(os.path.join(store(f), name), "w") as s:
             s.write("x")
-        os.utime(os.path.join(store(f), name), (old, old))
     ids, answer = submit(f, register(f, ECHO, "echo"), [{"args": ["k" * BIG]}], wait=60)
     kept = [n for n in files(f, "result") if n.startswith(ids[0].replace("-", ""))]
-    # a second execution's result
-    second = ids[0].replace("-", "") + ".%016x" % 1
-    shutil.copy(os.path.join(store(f), kept[0]), os.path.join(store(f), second))
-    for name in kept + [second]:
-        os.utime(os.path.join(store(f), name), (old, old))
-    wait_for(lambda: not set(stray + [second]) & set(files(f)), 30, "the strays to go")
-    report.check("files that no task names are removed", True)
+    # results of a second execution: behind the stray one, and in a segment that was torn when its writer died
+    second = [bulkstore.append(store(f), segment, ids[0], b"again" * 10000) for segment in ("seg-00000007", "seg-00000008")]
+    with open(os.path.join(store(f), "seg-00000008"), "ab") as s:
+        s.write(bytes(-s.tell() % bulkstore.PAGE) + bulkstore.HEAD.pack(b"WSR1", BIG, uuid.uuid4().bytes, 0) + b"torn")
+    used = os.stat(os.path.join(store(f), "seg-00000007")).st_blocks
+    age(stray[0], "README", "seg-00000007", "seg-00000008", bulkstore.place(kept[0])[0])
+    wait_for(lambda: not set(stray + second) & set(files(f)), 30, "the strays to go")
+    report.check("data that no task names is removed", True)
     report.check("a result that is named stays", set(kept) <= set(files(f)), files(f))
     report.check("what is not ours stays", os.path.exists(other))
     os.unlink(other)
+    try:
+        report.check("its place on disk is given back", os.stat(os.path.join(store(f), "seg-00000007")).st_blocks < used / 4)
+    except FileNotFoundError:           # even the whole segment is gone
+        pass
+
+    def gone():
+        return not {"seg-00000007", "seg-00000008"} & set(bulkstore.segments(store(f)))
+    wait_for(gone, 30, "segments of which nothing is left to go")
+    report.check("segments of which nothing is left go", True)
     redis(f, "DEL", "weft:task:{%s}" % ids[0])
     try:
         wait_for(lambda: not set(kept) & set(files(f)), 30, "the result to go")
         report.check("it goes with its task", True)
     except TimeoutError as e:
         report.check("it goes with its task", False, e)
+    report.check("the segment that a runner writes stays", bulkstore.place(kept[0])[0] in bulkstore.segments(store(f)), bulkstore.segments(store(f)))
+    doc = call(f, register(f, ECHO, "echo"), "n" * BIG)
+    report.check("and it goes on", doc["status"] == "success" and len(doc["result"]) == BIG + 2, str(doc)[:300])
 
 
 # ---- other fabrics --------------------------------------------------------------------------------------------------

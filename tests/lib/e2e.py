@@ -14,6 +14,7 @@ import traceback
 import urllib.parse
 import uuid
 
+import bulkstore
 from fabric import Fabric, Report, descendants, processes, role, wait_for  # noqa: F401
 
 ENDED = ("success", "failed", "cancelled")
@@ -203,12 +204,12 @@ def marked(mark):
 
 
 def bulk_files(f):
-    """Names in the bulk store of the fabric."""
-    return [n for n in os.listdir(os.path.join(f.state, "bulk")) if n != "id" and not n.startswith("spare-")]
+    """Names of the payloads and results in the bulk store of the fabric."""
+    return bulkstore.names(os.path.join(f.state, "bulk"))
 
 
 def bulk_unnamed(f):
-    """Files there that no stored result names."""
+    """Those that no stored result names."""
     keys = "\n".join("HGET weft:task:{%s} r" % uuid.UUID(hex=n[:32]) for n in bulk_files(f) if not n.endswith(".p"))
     r = subprocess.run(["redis-cli", "-s", os.path.join(f.state, "redis.sock")], input=keys.encode(), stdout=subprocess.PIPE, timeout=30)
     return [n for n in bulk_files(f) if n.endswith(".p") or n.encode() not in r.stdout]

@@ -214,7 +214,7 @@ def decode_reference(raw, task, kind):
     if len(raw) < 4:
         raise Malformed("INVALID", "reference of %d bytes" % len(raw))
     size, name = struct.unpack_from("<I", raw)[0], raw[4:].decode("ascii", "replace")
-    want = uuid.UUID(task).hex + (r"\.p" if kind == "payload" else r"\.[0-9a-f]{16}")
+    want = uuid.UUID(task).hex + (r"\.p" if kind == "payload" else "@[0-9a-f]{16}")
     if not re.match(want + r"\Z", name):
         raise Malformed("INVALID", "reference to %r" % name)
     if size > MAX_PAYLOAD:
@@ -222,9 +222,9 @@ def decode_reference(raw, task, kind):
     return {"bulk_bytes": size, "bulk_name": name}
 
 
-def encode_reference(size, task, random=None):
+def encode_reference(size, task, place=None):
     """To a payload, or with 16 hexadecimal digits to a result."""
-    return struct.pack("<I", size) + (uuid.UUID(task).hex + "." + (random or "p")).encode()
+    return struct.pack("<I", size) + (uuid.UUID(task).hex + ("@" + place if place else ".p")).encode()
 
 
 def decode_ids(raw):

@@ -49,7 +49,9 @@ INPUT = struct.Struct("<16sI")
 RESULT = struct.Struct("<IB16sBBHqqQQB3xIIII")
 LENGTH = struct.Struct("<I")
 COUNT = struct.Struct("<Q")
-REFERENCE = struct.Struct("<I") # size of the data; then the file's name
+REFERENCE = struct.Struct("<I") # size of the data; then its name
+SEGMENT_HEAD = struct.Struct("<4sI16s8x")       # of a result in a segment of the store: magic, size, task
+SEGMENT_MAGIC, SEGMENT_MAX, SEGMENT_AGE_S, PAGE = b"WSR1", 64 << 20, 60, 4096
 START = struct.Struct("<IB16sq")
 
 VERSION = "%d.%d.%d" % sys.version_info[:3]
@@ -550,7 +552,7 @@ def json_arguments(payload):
 
 class BulkStore:
     def __init__(self, path):
-        self.path = path
+        self.path, self.segment = path, None
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def get(self, reference):
@@ -580,21 +582,47 @@ class BulkStore:
 
     def put(self, task, data):
         """A reference to data, or None: then it travels in the frame."""
-        name = (binascii.hexlify(task) + b"." + binascii.hexlify(os.urandom(8)))
         try:
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
-        except OSError:
+            if not self.usable():
+                self.begin()
+            sent = os.writev(self.segment, (SEGMENT_HEAD.pack(SEGMENT_MAGIC, len(data), task), data))
+            while SEGMENT_HEAD.size <= sent < SEGMENT_HEAD.size + len(data):    # the disk is nearly full
+                sent += os.write(self.segment, memoryview(data)[sent - SEGMENT_HEAD.size:])
+            if sent < SEGMENT_HEAD.size:
+                raise OSError("not even its head")
+            page, self.end = self.end // PAGE, self.end + -(-sent // PAGE) * PAGE
+            os.lseek(self.segment, self.end, os.SEEK_SET)
+        except (OSError, ValueError):
+            self.leave(self.end)
             return None
+        return REFERENCE.pack(len(data)) + binascii.hexlify(task) + b"@%s%08x" % (self.name, page)
+
+    def usable(self):
+        """Whether the segment takes one more: somebody may have removed it, or the function have closed what it did not open."""
+        if self.segment is None or self.end >= SEGMENT_MAX or time.monotonic() >= self.until:
+            return False
+        now = os.fstat(self.segment)
+        return now.st_nlink and now.st_ino == self.inode
+
+    def begin(self):
+        self.leave()
+        self.end = 0
+        self.name = binascii.hexlify(os.urandom(4))
+        self.segment = os.open(b"seg-" + self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
+        fcntl.flock(self.segment, fcntl.LOCK_EX | fcntl.LOCK_NB)        # as long as it may grow nobody removes it
+        self.until, self.inode = time.monotonic() + SEGMENT_AGE_S, os.fstat(self.segment).st_ino
+
+    def leave(self, end=None):
+        """No more is written into the segment; end: what stands behind it was not written whole."""
+        segment, self.segment = self.segment, None
+        if segment is None:
+            return
         try:
-            sent = os.write(fd, data)
-            while sent < len(data):
-                sent += os.write(fd, memoryview(data)[sent:])
+            if end is not None:
+                os.ftruncate(segment, end)
+            os.close(segment)
         except OSError:
-            os.unlink(name, dir_fd=self.fd)
-            return None
-        finally:
-            os.close(fd)
-        return REFERENCE.pack(len(data)) + name
+            pass
 
 
 def bulk_store():

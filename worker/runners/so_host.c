@@ -221,8 +221,7 @@ static void put_result (const struct host *h, struct msg_runner_result *r, uint8
 {
 	if (!h->bulk || r->result.n <= BULK_MIN)
 		return;
-	bulk_ref_result (&r->bulk, &r->task, (uint32_t) r->result.n);
-	if (bulk_put (h->bulk, &r->bulk, r->result.p, NULL) < 0)
+	if (bulk_put_result (h->bulk, &r->task, r->result.p, (uint32_t) r->result.n, &r->bulk, NULL) < 0)
 		return;
 	r->flags |= RESULT_BULK;
 	r->result = wire_str ((char *) ref, bulk_ref_encode (&r->bulk, ref));

@@ -127,11 +127,29 @@ static void test_many_files_are_one_call (void **state)
 static void test_more_names_than_are_kept_are_one_call (void **state)
 {
 	struct syncer *s = syncer_create (dirfd_, 60000, "test");
+	char name[16];
 	(void) state;
-	for (int i = 0; i < 5000; i++)
-		syncer_add (s, "gone");
+	for (int i = 0; i < 5000; i++) {
+		numbered (name, i);
+		syncer_add (s, name);
+	}
 	syncer_destroy (&s);
 	assert_int_equal (systems, 1);
+}
+
+static void test_files_that_grow_are_added_once (void **state)
+{
+	struct syncer *s = syncer_create (dirfd_, 60000, "test");
+	(void) state;
+	make ("a");
+	make ("b");
+	for (int i = 0; i < 10000; i++)
+		syncer_add (s, i % 2 ? "a" : "b");
+	syncer_destroy (&s);
+	assert_int_equal (files, 2);
+	assert_int_equal (systems, 0);
+	unlinkat (dirfd_, "a", 0);
+	unlinkat (dirfd_, "b", 0);
 }
 
 static void test_without_delay_and_a_link (void **state)
@@ -165,6 +183,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_files_that_are_gone_cost_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_many_files_are_one_call, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_more_names_than_are_kept_are_one_call, setup, teardown),
+		cmocka_unit_test_setup_teardown (test_files_that_grow_are_added_once, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_without_delay_and_a_link, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_without_a_directory_there_is_none, setup, teardown),
 	};

@@ -118,11 +118,9 @@ static void test_data_comes_back (void **state)
 	assert_int_equal (bulk_get (r->b, &p, back, &err), 0);
 	assert_int_equal (back[0], 'Z');
 	/* two executions of one task */
-	bulk_ref_result (&p, &r->task, 3);
-	bulk_ref_result (&q, &r->task, 3);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "one", 3, &p, &err), 0);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "two", 3, &q, &err), 0);
 	assert_string_not_equal (p.name, q.name);
-	assert_int_equal (bulk_put (r->b, &p, "one", &err), 0);
-	assert_int_equal (bulk_put (r->b, &q, "two", &err), 0);
 	assert_int_equal (bulk_get (r->b, &p, back, &err), 0);
 	assert_memory_equal (back, "one", 3);
 	bulk_delete (r->b, p.name);
@@ -275,13 +273,15 @@ static void test_names (void **state)
 	static const char *const bad[] = {
 		"", "id", ".", "..", "../0123456789abcdef0123456789abcdef.p", "0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef.",
 		"0123456789abcdef0123456789abcdef.q", "0123456789ABCDEF0123456789abcdef.p", "0123456789abcdef0123456789abcdef.p ",
-		"0123456789abcdef0123456789abcdef.0123456789abcde", "0123456789abcdef0123456789abcdef.0123456789abcdeg",
-		"0123456789abcdef0123456789abcdef.0123456789abcdef0", "0123456789abcdef0123456789abcde/.p", "0123456789abcdef0123456789abcdef/p",
+		"0123456789abcdef0123456789abcdef@0123456789abcdef0",
+		"0123456789abcdef0123456789abcdef@0123456789abcde", "0123456789abcdef0123456789abcdef@0123456789abcdeg",
+		"0123456789abcdef0123456789abcdef.0123456789abcdef", "0123456789abcdef0123456789abcdef@p", "0123456789abcdef0123456789abcde/.p", "0123456789abcdef0123456789abcdef/p",
 	};
 	struct rig *r = *state;
 	struct id task;
 	enum bulk_kind kind;
 	char *keep = path_of (r, "id");
+	uint32_t segment, page;
 	for (size_t i = 0; i < sizeof (bad) / sizeof (bad[0]); i++) {
 		assert_int_equal (bulk_name_parse (bad[i], strlen (bad[i]), &task, &kind), -1);
 		bulk_delete (r->b, bad[i]);
@@ -290,42 +290,199 @@ static void test_names (void **state)
 	assert_int_equal (bulk_name_parse ("0123456789abcdef0123456789abcdef.p", 34, &task, &kind), 0);
 	assert_int_equal (kind, BULK_PAYLOAD);
 	assert_int_equal (task.b[1], 0x23);
-	assert_int_equal (bulk_name_parse ("0123456789abcdef0123456789abcdef.0123456789abcdef", 49, &task, &kind), 0);
+	assert_int_equal (bulk_name_parse ("0123456789abcdef0123456789abcdef@0123456789abcdef", 49, &task, &kind), 0);
 	assert_int_equal (kind, BULK_RESULT);
+	bulk_name_place ("0123456789abcdef0123456789abcdef@0123456789abcdef", &segment, &page);
+	assert_int_equal (segment, 0x01234567);
+	assert_int_equal (page, 0x89abcdef);
 	free (keep);
 }
 
-static void test_the_walk_sees_old_files_of_ours (void **state)
+static void make_old (const struct rig *r, const char *name)
 {
-	struct rig *r = *state;
 	struct timespec old[2] = { { 1000000000, 0 }, { 1000000000, 0 } };
-	struct bulk_ref p, q;
-	struct err err = { 0 };
-	struct id task;
-	enum bulk_kind kind;
-	char name[BULK_NAME_MAX + 1], *path = path_of (r, "somebody's");
-	int fd = open (path, O_WRONLY | O_CREAT, 0600), found = 0, rc;
-	assert_true (fd >= 0);
-	futimens (fd, old);
-	close (fd);
-	free (path);
-	bulk_ref_payload (&p, &r->task, 1);
-	bulk_ref_result (&q, &r->task, 1);
-	assert_int_equal (bulk_put (r->b, &p, "x", &err), 0);
-	assert_int_equal (bulk_put (r->b, &q, "x", &err), 0);
-	path = path_of (r, q.name);
+	char *path = path_of (r, name);
 	assert_int_equal (utimensat (AT_FDCWD, path, old, 0), 0);
 	free (path);
-	for (int round = 0; round < 2; round++) {
-		while ((rc = bulk_old (r->b, 60000, 1, name, &task, &kind)) != 0)
-			if (rc == 1) {
-				found++;
-				assert_string_equal (name, q.name);
-				assert_int_equal (kind, BULK_RESULT);
-				assert_true (id_eq (&task, &r->task));
-			}
+}
+
+/* The file in which a result stands. */
+static char *segment_of (const struct bulk_ref *q)
+{
+	uint32_t segment, page;
+	bulk_name_place (q->name, &segment, &page);
+	return xasprintf ("seg-%08x", segment);
+}
+
+static int walk (const struct rig *r, struct bulk *b, const char *expected)
+{
+	struct id task;
+	enum bulk_kind kind;
+	char name[BULK_NAME_MAX + 1];
+	int found = 0, rc;
+	while ((rc = bulk_old (b, 60000, 1, name, &task, &kind)) != 0)
+		if (rc == 1) {
+			found++;
+			assert_true (strstr (expected, name) != NULL);
+			assert_int_equal (kind, strchr (name, '@') ? BULK_RESULT : BULK_PAYLOAD);
+			assert_true (id_eq (&task, &r->task));
+		}
+	return found;
+}
+
+static void test_the_walk_sees_old_data_of_ours (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref p, q, fresh;
+	struct err err = { 0 };
+	struct id other;
+	char *path = path_of (r, "somebody's"), *segment, *names;
+	int fd = open (path, O_WRONLY | O_CREAT, 0600);
+	assert_true (fd >= 0);
+	close (fd);
+	free (path);
+	make_old (r, "somebody's");
+	id_new (&other);
+	bulk_ref_payload (&p, &r->task, 1);
+	bulk_ref_payload (&fresh, &other, 1);
+	assert_int_equal (bulk_put (r->b, &p, "x", &err), 0);
+	assert_int_equal (bulk_put (r->b, &fresh, "x", &err), 0);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "x", 1, &q, &err), 0);
+	assert_int_equal (walk (r, r->b, ""), 0);
+	make_old (r, p.name);
+	segment = segment_of (&q);
+	make_old (r, segment);
+	names = xasprintf ("%s %s", p.name, q.name);
+	for (int round = 0; round < 2; round++)
+		assert_int_equal (walk (r, r->b, names), 2);
+	free (names);
+	free (segment);
+}
+
+static void test_results_share_a_segment (void **state)
+{
+	struct rig *r = *state;
+	enum { N = 5, BYTES = 50000 };
+	struct bulk_ref q[N], bad;
+	struct err err = { 0 };
+	char *data = xcalloc (1, BYTES), *back = xcalloc (1, BYTES), *segment, *path;
+	struct id other;
+	struct stat st;
+	for (int i = 0; i < N; i++) {
+		memset (data, 'a' + i, BYTES);
+		assert_int_equal (bulk_put_result (r->b, &r->task, data, BYTES - (uint32_t) i, &q[i], &err), 0);
 	}
-	assert_int_equal (found, 2);
+	segment = segment_of (&q[0]);
+	path = path_of (r, segment);
+	for (int i = 0; i < N; i++) {
+		char *same = segment_of (&q[i]);
+		assert_string_equal (same, segment);
+		free (same);
+		memset (data, 'a' + i, BYTES);
+		assert_int_equal (bulk_check (r->b, &q[i], &err), 0);
+		assert_int_equal (bulk_get (r->b, &q[i], back, &err), 0);
+		assert_memory_equal (back, data, q[i].bytes);
+	}
+	/* another size, another task, another page */
+	bad = q[1];
+	bad.bytes--;
+	assert_int_equal (bulk_get (r->b, &bad, back, &err), -1);
+	assert_int_equal (err.code, ERR_IO);
+	id_new (&other);
+	bulk_ref_result (&bad, &other, q[1].bytes, (uint32_t) strtoul (segment + 4, NULL, 16), 0);
+	assert_int_equal (bulk_get (r->b, &bad, back, &err), -1);
+	bulk_delete (r->b, bad.name);		/* does nothing */
+	bulk_ref_result (&bad, &r->task, q[0].bytes, (uint32_t) strtoul (segment + 4, NULL, 16), 1);
+	assert_int_equal (bulk_get (r->b, &bad, back, &err), -1);
+	bulk_delete (r->b, bad.name);
+	for (int i = 0; i < N; i++)
+		assert_int_equal (bulk_check (r->b, &q[i], &err), 0);
+	/* one is gone, and the others stand */
+	assert_int_equal (stat (path, &st), 0);
+	blkcnt_t before = st.st_blocks;
+	bulk_delete (r->b, q[2].name);
+	assert_int_equal (bulk_get (r->b, &q[2], back, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	assert_int_equal (bulk_get (r->b, &q[1], back, &err), 0);
+	assert_int_equal (bulk_get (r->b, &q[3], back, &err), 0);
+	assert_int_equal (back[q[3].bytes - 1], 'd');
+	assert_int_equal (stat (path, &st), 0);
+	assert_true (st.st_blocks <= before);
+	free (data);
+	free (back);
+	free (path);
+	free (segment);
+}
+
+static void test_a_segment_goes_when_nothing_is_left_and_nobody_writes (void **state)
+{
+	struct rig *r = *state;
+	struct bulk *sweeper;
+	struct bulk_ref q[2];
+	struct err err = { 0 };
+	char *segment, *path;
+	int fd;
+	sweeper = bulk_open (r->dir, false, &err);
+	assert_non_null (sweeper);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal (bulk_put_result (r->b, &r->task, "abc", 3, &q[i], &err), 0);
+	segment = segment_of (&q[0]);
+	path = path_of (r, segment);
+	bulk_delete (sweeper, q[0].name);
+	make_old (r, segment);
+	assert_int_equal (walk (r, sweeper, q[1].name), 1);
+	bulk_delete (sweeper, q[1].name);
+	make_old (r, segment);
+	assert_int_equal (walk (r, sweeper, ""), 0);
+	assert_int_equal (access (path, F_OK), 0);	/* more may come */
+	assert_int_equal (bulk_put_result (r->b, &r->task, "def", 3, &q[0], &err), 0);
+	assert_int_equal (bulk_check (sweeper, &q[0], &err), 0);
+	bulk_delete (sweeper, q[0].name);
+	bulk_close (&r->b);				/* its writer dies */
+	fd = open (path, O_WRONLY | O_APPEND);		/* in the middle of a record */
+	assert_int_equal (ftruncate (fd, 5 * 4096), 0);
+	assert_int_equal (write (fd, "WSR1\x00\x10\x00\x00 and so on, until it ends...", 36), 36);
+	close (fd);
+	make_old (r, segment);
+	assert_int_equal (walk (r, sweeper, ""), 0);
+	assert_int_equal (access (path, F_OK), -1);
+	r->b = sweeper;
+	free (segment);
+	free (path);
+}
+
+static void test_a_segment_that_was_removed_is_left (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref q[2];
+	struct err err = { 0 };
+	struct rlimit was, small = { 1000, 0 };
+	char *segment, *path, back[3], *big = xcalloc (1, 5000);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "abc", 3, &q[0], &err), 0);
+	segment = segment_of (&q[0]);
+	path = path_of (r, segment);
+	assert_int_equal (unlink (path), 0);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "def", 3, &q[1], &err), 0);
+	assert_int_equal (bulk_get (r->b, &q[1], back, &err), 0);
+	assert_memory_equal (back, "def", 3);
+	assert_int_equal (bulk_get (r->b, &q[0], back, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	/* what cannot be written whole is cut off, and the next one stands in its place */
+	getrlimit (RLIMIT_FSIZE, &was);
+	small.rlim_cur = 8192;
+	small.rlim_max = was.rlim_max;
+	signal (SIGXFSZ, SIG_IGN);
+	setrlimit (RLIMIT_FSIZE, &small);
+	assert_int_equal (bulk_put_result (r->b, &r->task, big, 5000, &q[0], &err), -1);
+	setrlimit (RLIMIT_FSIZE, &was);
+	assert_int_equal (err.code, ERR_LIMIT);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "ghi", 3, &q[0], &err), 0);
+	assert_int_equal (bulk_get (r->b, &q[0], back, &err), 0);
+	assert_memory_equal (back, "ghi", 3);
+	assert_memory_equal (q[0].name, q[1].name, 41);
+	free (big);
+	free (path);
+	free (segment);
 }
 
 /* ---- records ---- */
@@ -377,7 +534,8 @@ static void test_results_get_their_data_or_say_that_it_is_lost (void **state)
 	uint8_t text[BULK_REF_MAX];
 	zmq_msg_t record, lost;
 	struct buf b;
-	bulk_ref_result (&p, &r->task, 4);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "/w==", 4, &p, &err), 0);
+	bulk_delete (r->b, p.name);
 	m.result = wire_str ((char *) text, bulk_ref_encode (&p, text));
 	buf_init (&b, 0);
 	msg_result_encode (&b, &m, WIRE_MAJOR);
@@ -391,7 +549,13 @@ static void test_results_get_their_data_or_say_that_it_is_lost (void **state)
 	assert_int_equal (m.flags, 0);
 	assert_int_equal (m.result.n, 0);
 	assert_memory_equal (m.out.p, "printed", 7);
-	assert_int_equal (bulk_put (r->b, &p, "/w==", &err), 0);
+	zmq_msg_close (&record);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "/w==", 4, &p, &err), 0);
+	m = (struct msg_result){ .status = STATUS_SUCCESS, .task = r->task, .flags = RESULT_BULK | RESULT_BASE64 };
+	m.result = wire_str ((char *) text, bulk_ref_encode (&p, text));
+	buf_init (&b, 0);
+	msg_result_encode (&b, &m, WIRE_MAJOR);
+	link_msg_from_buf (&record, &b);
 	bulk_record_result (r->b, &record);
 	assert_int_equal (msg_result_decode (&m, zmq_msg_data (&record), zmq_msg_size (&record), &err), 0);
 	assert_int_equal (m.status, STATUS_SUCCESS);
@@ -413,7 +577,10 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_what_was_changed_is_not_given, up, down),
 		cmocka_unit_test_setup_teardown (test_a_full_disk_leaves_nothing, up, down),
 		cmocka_unit_test_setup_teardown (test_names, up, down),
-		cmocka_unit_test_setup_teardown (test_the_walk_sees_old_files_of_ours, up, down),
+		cmocka_unit_test_setup_teardown (test_the_walk_sees_old_data_of_ours, up, down),
+		cmocka_unit_test_setup_teardown (test_results_share_a_segment, up, down),
+		cmocka_unit_test_setup_teardown (test_a_segment_goes_when_nothing_is_left_and_nobody_writes, up, down),
+		cmocka_unit_test_setup_teardown (test_a_segment_that_was_removed_is_left, up, down),
 		cmocka_unit_test_setup_teardown (test_tasks_get_their_data, up, down),
 		cmocka_unit_test_setup_teardown (test_results_get_their_data_or_say_that_it_is_lost, up, down),
 	};

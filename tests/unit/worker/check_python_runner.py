@@ -17,6 +17,7 @@ import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+import bulkstore  # noqa: E402
 import wire  # noqa: E402
 
 RUNNER = os.path.join(ROOT, "worker", "runners", "python_runner.py")
@@ -420,14 +421,16 @@ def bulk_data(_):
         text = json.dumps("\u00e4" * 50000, ensure_ascii=False).encode()
         got = bulk(text)
         assert got["status"] == 1 and got["flags"] == 4 and got["bulk_bytes"] == len(text), got["error"]
-        with open(path(got["bulk_name"]), "rb") as f:
-            assert f.read() == text
-        assert os.stat(path(got["bulk_name"])).st_mode & 0o777 == 0o600
-        before = sorted(os.listdir(store))
+        assert bulkstore.data(store, got["bulk_name"]) == text
+        segment, at = bulkstore.place(got["bulk_name"])
+        assert os.stat(path(segment)).st_mode & 0o777 == 0o600 and at == 0
+        before = bulkstore.names(store)
         small = bulk(b"[1]")
         assert small["flags"] == 0 and small["result"] == b"[1]"
         inline = r.call(fid, text)                              # a payload in its frame, the result in the store all the same
         assert inline["flags"] == 4 and inline["bulk_bytes"] == len(text)
+        assert bulkstore.place(inline["bulk_name"]) == (segment, (len(text) + bulkstore.HEAD.size + 4095) // 4096 * 4096)
+        assert bulkstore.data(store, inline["bulk_name"]) == bulkstore.data(store, got["bulk_name"]) == text
         gone = bulk(None, written=40000)
         assert (gone["status"], gone["code"], gone["fault"]) == (2, 5, 4) and b"bulk store" in gone["error"], gone
         for other in (len(text) - 1, len(text) + 1):
@@ -435,7 +438,8 @@ def bulk_data(_):
             assert (cut["status"], cut["code"], cut["fault"]) == (2, 14, 4) and b"another size" in cut["error"], cut
         over = bulk(text, limit=1000)
         assert (over["status"], over["code"], over["flags"]) == (2, TOO_LARGE, 0), over
-        assert len(os.listdir(store)) == len(before) + 5, os.listdir(store)     # four payloads and one result
+        assert len(bulkstore.names(store)) == len(before) + 5, os.listdir(store)        # four payloads and one result
+        assert bulkstore.segments(store) == [segment]
         # no room in the store: the result travels in its frame, and nothing is left
         import resource
         for name in os.listdir(store):
@@ -443,7 +447,7 @@ def bulk_data(_):
         resource.prlimit(r.p.pid, resource.RLIMIT_FSIZE, (50000, 50000))
         full = r.call(fid, text)
         assert full["status"] == 1 and full["flags"] == 0 and full["result"] == text, full["error"]
-        assert not os.listdir(store)
+        assert bulkstore.names(store) == [] and all(os.path.getsize(path(n)) == 0 for n in os.listdir(store))
     with Runner(_.python) as r:
         fid = r.function(2, "def f(x):\n    return x\n", "f")
         task = uuid.uuid4()

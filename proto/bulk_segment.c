@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Segments: SPEC.md, section 9.1. A record begins on a page of its own, so that what is gone can be given back page by page. Its head comes
+ * with its data in one call: one that is named in a message is whole, and one whose writer died stands at the end, and is not named. */
+#include "proto/bulk_segment.h"
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "common/clock.h"
+#include "common/xmem.h"
+
+#define PAGE 4096
+#define SEGMENT_MAX (64 << 20)		/* a record that begins beyond it goes to the next segment */
+#define SEGMENT_AGE_MS 60000		/* and one later than that, too: what is written is left alone at last */
+#define NAMES_TRIED 8
+#define MAGIC "WSR1"
+
+struct head {
+	char magic[4];
+	uint32_t bytes;			/* little-endian; of the data, that follows */
+	uint8_t task[ID_BYTES];
+	uint8_t gone;			/* 1: nobody needs it */
+	uint8_t zero[7];
+};
+_Static_assert (sizeof (struct head) == 32, "SPEC.md, section 9.1");
+
+struct segment_writer {
+	int dir, fd;			/* fd -1: none is open */
+	uint32_t segment;
+	off_t end;			/* where the next record begins; whole pages */
+	int64_t made_ms;
+	pid_t pid;			/* a child after fork begins one of its own */
+};
+
+struct segment_walk {
+	int fd;
+	uint32_t segment;
+	off_t at, size;
+	bool live;			/* one was found */
+};
+
+void segment_name (char out[SEGMENT_NAME], uint32_t segment) { snprintf (out, SEGMENT_NAME, "seg-%08x", segment); }
+
+static int open_segment (int dir, uint32_t segment, int flags)
+{
+	char name[SEGMENT_NAME];
+	segment_name (name, segment);
+	return openat (dir, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+}
+
+static off_t pages (off_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+
+static off_t record_bytes (uint32_t bytes) { return (off_t) sizeof (struct head) + bytes; }
+
+/* ---- writing ---- */
+
+struct segment_writer *segment_writer_create (int dir)
+{
+	struct segment_writer *w = xcalloc (1, sizeof (*w));
+	w->dir = dir;
+	w->fd = -1;
+	return w;
+}
+
+static void leave (struct segment_writer *w)
+{
+	if (w->fd >= 0)
+		close (w->fd);
+	w->fd = -1;
+}
+
+void segment_writer_destroy (struct segment_writer **wp)
+{
+	if (!*wp)
+		return;
+	leave (*wp);
+	free (*wp);
+	*wp = NULL;
+}
+
+static int begin (struct segment_writer *w)
+{
+	for (int i = 0; i < NAMES_TRIED && w->fd < 0; i++) {
+		ids_random (&w->segment, sizeof (w->segment));
+		w->fd = open_segment (w->dir, w->segment, O_RDWR | O_CREAT | O_EXCL);
+		if (w->fd < 0 && errno != EEXIST)
+			return -1;
+	}
+	if (w->fd < 0)
+		return -1;
+	flock (w->fd, LOCK_EX | LOCK_NB);	/* where there are no locks nothing is removed, either */
+	w->end = 0;
+	w->made_ms = clock_now_ms ();
+	w->pid = getpid ();
+	return 0;
+}
+
+/* Somebody may have removed it, and what is written then nobody finds. */
+static bool usable (const struct segment_writer *w)
+{
+	struct stat st;
+	return w->fd >= 0 && w->end < SEGMENT_MAX && w->pid == getpid () && clock_now_ms () - w->made_ms < SEGMENT_AGE_MS &&
+	       fstat (w->fd, &st) == 0 && st.st_nlink;
+}
+
+static int write_record (int fd, off_t at, const struct head *h, const void *p, size_t bytes)
+{
+	size_t done = 0, all = sizeof (*h) + bytes;
+	while (done < all) {		/* more than once: the disk is nearly full, or a signal came */
+		struct iovec v[2] = { { (char *) h + done, sizeof (*h) - done }, { (char *) p, bytes } };
+		bool body = done >= sizeof (*h);
+		size_t skip = done - sizeof (*h);
+		if (body)
+			v[1] = (struct iovec){ (char *) p + skip, bytes - skip };
+		ssize_t n = pwritev (fd, v + body, body ? 1 : 2, at + (off_t) done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			errno = n ? errno : ENOSPC;
+			return -1;
+		}
+		done += (size_t) n;
+	}
+	return 0;
+}
+
+int segment_put (struct segment_writer *w, const struct id *task, const void *p, uint32_t bytes, uint32_t *segment, uint32_t *page)
+{
+	struct head h = { .magic = MAGIC, .bytes = htole32 (bytes) };
+	int saved;
+	if (!usable (w)) {
+		leave (w);
+		if (begin (w) < 0)
+			return -1;
+	}
+	memcpy (h.task, task->b, ID_BYTES);
+	if (write_record (w->fd, w->end, &h, p, bytes) < 0) {
+		saved = errno;
+		if (ftruncate (w->fd, w->end) < 0)
+			leave (w);
+		errno = saved;
+		return -1;
+	}
+	*segment = w->segment;
+	*page = (uint32_t) (w->end / PAGE);
+	w->end += pages (record_bytes (bytes));
+	return 0;
+}
+
+/* ---- reading ---- */
+
+/* A descriptor of the segment in which such a record stands; -1 with errno. */
+static int open_record (int dir, uint32_t segment, uint32_t page, const struct id *task, int flags, struct head *h)
+{
+	off_t at = (off_t) page * PAGE;
+	struct stat st;
+	int fd = open_segment (dir, segment, flags);
+	if (fd < 0) {
+		if (errno == ELOOP)
+			errno = EILSEQ;
+		return -1;
+	}
+	if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && pread (fd, h, sizeof (*h), at) == (ssize_t) sizeof (*h) &&
+	    !memcmp (h->magic, MAGIC, sizeof (h->magic)) && !memcmp (h->task, task->b, ID_BYTES)) {
+		h->bytes = le32toh (h->bytes);
+		errno = h->gone ? ENOENT : at + record_bytes (h->bytes) > st.st_size ? EILSEQ : 0;
+	} else
+		errno = EILSEQ;
+	if (!errno)
+		return fd;
+	int saved = errno;
+	close (fd);
+	errno = saved;
+	return -1;
+}
+
+static int read_whole (int fd, char *out, size_t bytes, off_t at)
+{
+	while (bytes) {
+		ssize_t n = pread (fd, out, bytes, at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			errno = n ? errno : EILSEQ;
+			return -1;
+		}
+		out += n;
+		at += n;
+		bytes -= (size_t) n;
+	}
+	return 0;
+}
+
+int segment_get (int dir, uint32_t segment, uint32_t page, const struct id *task, uint32_t bytes, void *out)
+{
+	struct head h;
+	int fd = open_record (dir, segment, page, task, O_RDONLY, &h), rc = 0, saved;
+	if (fd < 0)
+		return -1;
+	if (h.bytes != bytes) {
+		errno = EILSEQ;
+		rc = -1;
+	} else if (out)
+		rc = read_whole (fd, out, bytes, (off_t) page * PAGE + (off_t) sizeof (h));
+	saved = errno;
+	close (fd);
+	errno = saved;
+	return rc;
+}
+
+/* The page with the head stays: the walk goes from head to head. */
+void segment_drop (int dir, uint32_t segment, uint32_t page, const struct id *task)
+{
+	off_t at = (off_t) page * PAGE, length;
+	struct head h;
+	uint8_t gone = 1;
+	int fd = open_record (dir, segment, page, task, O_RDWR, &h);
+	if (fd < 0)
+		return;
+	length = pages (record_bytes (h.bytes)) - PAGE;
+	if (pwrite (fd, &gone, 1, at + (off_t) offsetof (struct head, gone)) == 1 && length > 0)
+		fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at + PAGE, length);	/* where the file system can */
+	close (fd);
+}
+
+/* ---- walking ---- */
+
+struct segment_walk *segment_walk_open (int dir, const char *name)
+{
+	struct segment_walk *w;
+	char same[SEGMENT_NAME];
+	unsigned segment;
+	struct stat st;
+	int fd;
+	if (sscanf (name, "seg-%8x", &segment) != 1)
+		return NULL;
+	segment_name (same, segment);
+	if (strcmp (name, same) || (fd = open_segment (dir, segment, O_RDONLY)) < 0)
+		return NULL;
+	if (fstat (fd, &st) < 0 || !S_ISREG (st.st_mode)) {
+		close (fd);
+		return NULL;
+	}
+	w = xcalloc (1, sizeof (*w));
+	w->fd = fd;
+	w->segment = segment;
+	w->size = st.st_size;
+	return w;
+}
+
+static bool is_record (const struct segment_walk *w, const struct head *h)
+{
+	return !memcmp (h->magic, MAGIC, sizeof (h->magic)) && w->at + record_bytes (le32toh (h->bytes)) <= w->size;
+}
+
+int segment_walk_next (struct segment_walk *w, struct id *task, uint32_t *bytes, uint32_t *segment, uint32_t *page)
+{
+	struct head h;
+	for (off_t at; (at = w->at) < w->size && pread (w->fd, &h, sizeof (h), at) == (ssize_t) sizeof (h);) {
+		if (!is_record (w, &h)) {
+			w->at += PAGE;		/* torn, or lost with the power: the next head is looked for */
+			continue;
+		}
+		w->at += pages (record_bytes (le32toh (h.bytes)));
+		if (h.gone)
+			continue;
+		w->live = true;
+		memcpy (task->b, h.task, ID_BYTES);
+		*bytes = le32toh (h.bytes);
+		*segment = w->segment;
+		*page = (uint32_t) (at / PAGE);
+		return 1;
+	}
+	return 0;
+}
+
+void segment_walk_close (struct segment_walk **wp, int dir, int remove)
+{
+	struct segment_walk *w = *wp;
+	char name[SEGMENT_NAME];
+	struct stat st;
+	if (!w)
+		return;
+	segment_name (name, w->segment);
+	if (remove && !w->live && flock (w->fd, LOCK_EX | LOCK_NB) == 0 && fstat (w->fd, &st) == 0 && st.st_size == w->size)
+		unlinkat (dir, name, 0);
+	close (w->fd);
+	free (w);
+	*wp = NULL;
+}
