@@ -97,6 +97,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BASE)
 	@$(LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
 GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/registry/migrations/*.sql service/openapi.json \
+         service/ui/* \
          worker/runners/*.py client/completion/*))
 
 # Fuzzers: clang's libFuzzer over common and proto, and what the file's own line "fuzz-sources: a.c b.c" names.

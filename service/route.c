@@ -60,6 +60,9 @@ const struct route route_table[] = {
 	{ HTTP_GET, "/v2/get_amqp_result_connection_url", SCOPE_READ, api_amqp_url, "amqp_url" },
 	{ HTTP_POST, "/v2/oauth2/token", SCOPE_NONE, api_oauth_token, "oauth_token" },
 	{ HTTP_GET, "/openapi.json", SCOPE_NONE, api_openapi, "openapi" },
+	{ HTTP_GET, "/", SCOPE_NONE, api_root, "console" },
+	{ HTTP_GET, "/console", SCOPE_NONE, api_console, "console" },
+	{ HTTP_GET, "/console/{file}", SCOPE_NONE, api_console_file, "console" },
 	{ HTTP_GET, "/metrics", SCOPE_NONE, api_metrics, "metrics" },
 	{ HTTP_GET, "/healthz", SCOPE_NONE, api_healthz, "healthz" },
 	{ HTTP_GET, "/readyz", SCOPE_NONE, api_readyz, "readyz" },
@@ -108,7 +111,7 @@ struct route_match route_find (const struct route *table, enum http_method metho
 
 	if (method == HTTP_HEAD)
 		method = HTTP_GET;
-	if (path.n > 1 && path.p[path.n - 1] == '/')
+	if (path.n > 2 && path.p[path.n - 1] == '/')
 		path.n--; /* old clients write /v2/tasks/ */
 	for (const struct route *r = table; r->pattern; r++) {
 		if (!matches (r->pattern, path, params))

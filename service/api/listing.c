@@ -3,6 +3,7 @@
  * the tasks themselves. A cursor is "<stream id>.<n>": what is older than the n-th id of that entry. One request looks at
  * SCAN_MAX ids at most, so a page may be short, or empty, although there is more. */
 #include <ctype.h>
+#include <errno.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,7 +266,7 @@ static int read_status (struct listing *l)
 {
 	if (http_query_param (l->c->req, "status", l->status, sizeof (l->status)) < 0) {
 		l->status[0] = 0;
-		return 0;
+		return errno == ENOENT ? 0 : -1;
 	}
 	if (!strcmp (l->status, "pending"))
 		return 0;
@@ -285,7 +286,7 @@ static int read_query (struct listing *l)
 	    call_query_id (c, "function", &l->function, &l->by.function) < 0 || call_query_id (c, "group", &l->group, &l->by.group) < 0)
 		return -1;
 	l->limit = (size_t) limit;
-	if (http_query_param (c->req, "cursor", cursor, sizeof (cursor)) == 0 && parse_cursor (l, cursor) < 0) {
+	if (http_query_param (c->req, "cursor", cursor, sizeof (cursor)) == 0 ? parse_cursor (l, cursor) < 0 : errno != ENOENT) {
 		call_fail (c, FAIL_MALFORMED, "query parameter 'cursor' is not one that this service gave");
 		return -1;
 	}

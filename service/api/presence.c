@@ -12,70 +12,97 @@
 #define LIST_MAX 1000
 #define POLL_MS 50
 
-/* ---- status ----------------------------------------------------------------------------------------------------- */
+/* ---- state of one endpoint ---------------------------------------------------------------------------------------- */
 
-struct status { struct call *c; struct id id; bool online; json_t *cap; int64_t seen_ms; };
+/* doc: {status, details}, transferred; NULL with *err. */
+typedef void state_f (json_t *doc, const struct err *err, void *arg);
+struct look { struct app *app; struct id id; bool online; json_t *cap; int64_t seen_ms; state_f *done; void *arg; };
 
 static json_int_t number (const json_t *o, const char *key)
 {
 	return json_integer_value (json_object_get (o, key));
 }
 
-static void on_queue (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+static json_t *state_doc (const struct look *k, json_int_t all)
 {
-	struct status *s = arg;
-	json_int_t in_hand = number (s->cap, "queued") + number (s->cap, "running");
-	json_int_t all = !err && reply->type == REDIS_REPLY_INTEGER ? reply->integer : in_hand;
-	json_t *o = json_pack ("{s:s}", "status", s->online ? "online" : "offline"), *d, *v;
+	json_t *d, *v;
 	static const char *const shown[] = { "managers", "blocks", "pending_blocks", "tasks_done", "running", "slots", "free_slots", "version",
 					     "waiting_reason" };
 	char when[32];
 
-	(void) r;
-	d = json_pack ("{s:I, s:I, s:I, s:I}", "total_workers", number (s->cap, "slots"), "idle_workers", number (s->cap, "free_slots"), "pending_tasks",
-		       all - number (s->cap, "running") > 0 ? all - number (s->cap, "running") : 0, "outstanding_tasks", all);
+	d = json_pack ("{s:I, s:I, s:I, s:I}", "total_workers", number (k->cap, "slots"), "idle_workers", number (k->cap, "free_slots"), "pending_tasks",
+		       all - number (k->cap, "running") > 0 ? all - number (k->cap, "running") : 0, "outstanding_tasks", all);
 	for (size_t i = 0; i < sizeof (shown) / sizeof (shown[0]); i++)
-		if ((v = json_object_get (s->cap, shown[i])))
+		if ((v = json_object_get (k->cap, shown[i])))
 			json_object_set (d, shown[i], v);
 	if (!json_object_get (d, "managers"))
 		json_object_set_new (d, "managers", json_integer (0));
-	if (s->seen_ms)
-		json_object_set_new (d, "last_seen", json_string (clock_iso (s->seen_ms * 1000000, when)));
-	json_object_set_new (o, "details", d);
-	call_json (s->c, o);
-	json_decref (s->cap);
-	free (s);
+	if (k->seen_ms)
+		json_object_set_new (d, "last_seen", json_string (clock_iso (k->seen_ms * 1000000, when)));
+	return json_pack ("{s:s, s:o}", "status", k->online ? "online" : "offline", "details", d);
+}
+
+static void looked (struct look *k, json_t *doc, const struct err *err)
+{
+	k->done (doc, err, k->arg);
+	json_decref (k->cap);
+	free (k);
+}
+
+static void on_queue (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct look *k = arg;
+
+	(void) r;
+	looked (k, state_doc (k, !err && reply->type == REDIS_REPLY_INTEGER ? reply->integer : number (k->cap, "queued") + number (k->cap, "running")), NULL);
 }
 
 static void on_hash (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
-	struct status *s = arg;
+	struct look *k = arg;
 	struct err e = { 0 };
 	char key[LAYOUT_KEY_MAX];
 
 	if (!err && rds_reply_error (reply, &e) < 0)
 		err = &e;
 	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 3) {
-		call_fail_err (s->c, err ? err : &e, FAIL_ENDPOINT_NOT_FOUND);
-		free (s);
+		looked (k, NULL, err ? err : &e);
 		return;
 	}
-	s->online = epstate_judge (s->c->app->epstate, reply->element[0], reply->element[1]);
+	k->online = epstate_judge (k->app->epstate, reply->element[0], reply->element[1]);
 	if (reply->element[1]->type == REDIS_REPLY_STRING)
-		s->seen_ms = strtoll (reply->element[1]->str, NULL, 10);
-	if (s->online && reply->element[2]->type == REDIS_REPLY_STRING)
-		s->cap = json_loadb (reply->element[2]->str, reply->element[2]->len, JSON_REJECT_DUPLICATES, NULL);
-	layout_key (key, "ep", &s->id, "tasks");
-	rds_commandf (r, on_queue, s, "XLEN %s", key);
+		k->seen_ms = strtoll (reply->element[1]->str, NULL, 10);
+	if (k->online && reply->element[2]->type == REDIS_REPLY_STRING)
+		k->cap = json_loadb (reply->element[2]->str, reply->element[2]->len, JSON_REJECT_DUPLICATES, NULL);
+	layout_key (key, "ep", &k->id, "tasks");
+	rds_commandf (r, on_queue, k, "XLEN %s", key);
+}
+
+static void look_at (struct app *a, const struct id *id, state_f *done, void *arg)
+{
+	struct look *k = xcalloc (1, sizeof (*k));
+	char key[LAYOUT_KEY_MAX];
+
+	*k = (struct look) { .app = a, .id = *id, .done = done, .arg = arg };
+	layout_key (key, "ep", id, NULL);
+	rds_commandf (a->redis, on_hash, k, "HMGET %s up seen cap", key);
+}
+
+static void on_status (json_t *doc, const struct err *err, void *arg)
+{
+	struct call *c = arg;
+
+	if (err)
+		call_fail_err (c, err, FAIL_ENDPOINT_NOT_FOUND);
+	else
+		call_json (c, doc);
 }
 
 void api_endpoint_status (struct call *c)
 {
-	struct status *s;
 	struct id id;
 	enum fail why;
 	struct err err;
-	char key[LAYOUT_KEY_MAX];
 
 	if (call_id (c, 0, &id) < 0)
 		return;
@@ -85,65 +112,112 @@ void api_endpoint_status (struct call *c)
 	}
 	if (call_need_redis (c) < 0)
 		return;
-	s = xcalloc (1, sizeof (*s));
-	s->c = c;
-	s->id = id;
-	layout_key (key, "ep", &id, NULL);
-	rds_commandf (c->app->redis, on_hash, s, "HMGET %s up seen cap", key);
+	look_at (c->app, &id, on_status, c);
 }
 
 /* ---- list with state -------------------------------------------------------------------------------------------- */
 
-struct listing { struct call *c; struct reg_endpoint *rows; size_t n, limit; };
+struct listing { struct call *c; struct id *ids; size_t n, left; json_t *docs, *cursor; struct err err; };
+struct row { struct listing *l; json_t *doc; };		/* borrowed from docs */
+
+static void answer_list (struct listing *l)
+{
+	if (l->err.code) {
+		json_decref (l->docs);
+		json_decref (l->cursor);
+		call_fail_err (l->c, &l->err, FAIL_ENDPOINT_NOT_FOUND);
+	} else
+		call_json (l->c, json_pack ("{s:o, s:o}", "endpoints", l->docs, "next_cursor", l->cursor));
+	free (l->ids);
+	free (l);
+}
+
+static void row_done (struct listing *l)
+{
+	if (--l->left == 0)
+		answer_list (l);
+}
+
+static void on_row (json_t *doc, const struct err *err, void *arg)
+{
+	struct row *w = arg;
+	struct listing *l = w->l;
+
+	if (doc)
+		json_object_update (w->doc, doc);
+	else
+		l->err = *err;
+	json_decref (doc);
+	free (w);
+	row_done (l);
+}
 
 static void on_states (void *arg)
 {
 	struct listing *l = arg;
-	json_t *list = json_array (), *cursor;
+
+	for (size_t i = 0; i < l->n; i++)
+		json_object_set_new (json_array_get (l->docs, i), "status",
+				     json_string (epstate_online (l->c->app->epstate, &l->ids[i]) ? "online" : "offline"));
+	answer_list (l);
+}
+
+/* Two commands an endpoint, all on the way at once. */
+static void add_details (struct listing *l)
+{
+	l->left = 1;
+	for (size_t i = 0; i < l->n; i++) {
+		struct row *w = xcalloc (1, sizeof (*w));
+		*w = (struct row) { l, json_array_get (l->docs, i) };
+		l->left++;
+		look_at (l->c->app, &l->ids[i], on_row, w);
+	}
+	row_done (l);
+}
+
+static json_t *row_doc (const struct reg_endpoint *e)
+{
 	char t[ID_TEXT], u[ID_TEXT], when[32];
 
-	cursor = l->n == l->limit ? json_string (id_text (&l->rows[l->n - 1].id, t)) : json_null ();
-	for (size_t i = 0; i < l->n; i++) {
-		struct reg_endpoint *e = &l->rows[i];
-		json_array_append_new (list, json_pack ("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "uuid", id_text (&e->id, t), "name", e->name,
-							"display_name", e->display_name ? e->display_name : e->name, "owner", id_text (&e->owner, u),
-							"status", epstate_online (l->c->app->epstate, &e->id) ? "online" : "offline", "public",
-							(int) e->public, "restricted", (int) e->restricted, "created",
-							clock_iso (e->created_ms * 1000000, when)));
-		reg_endpoint_fini (e);
-	}
-	free (l->rows);
-	call_json (l->c, json_pack ("{s:o, s:o}", "endpoints", list, "next_cursor", cursor));
-	free (l);
+	return json_pack ("{s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "uuid", id_text (&e->id, t), "name", e->name, "display_name",
+			  e->display_name ? e->display_name : e->name, "owner", id_text (&e->owner, u), "public", (int) e->public, "restricted",
+			  (int) e->restricted, "created", clock_iso (e->created_ms * 1000000, when));
 }
 
 void api_endpoint_list (struct call *c)
 {
 	struct listing *l;
-	struct id before, *ids;
+	struct reg_endpoint *rows;
+	struct id before;
 	enum reg_role role = REG_OWNER;
-	char word[16];
-	bool paged;
+	char word[16], t[ID_TEXT];
+	bool paged, details = call_flag (c, "details");
 	int64_t limit;
+	size_t n;
 	struct err err;
 
-	if (call_query_int (c, "limit", 1, LIST_MAX, 100, &limit) < 0 || call_query_id (c, "cursor", &before, &paged) < 0)
+	if (call_query_int (c, "limit", 1, LIST_MAX, 100, &limit) < 0 || call_query_id (c, "cursor", &before, &paged) < 0 ||
+	    (details && call_need_redis (c) < 0))
 		return;
 	if (http_query_param (c->req, "role", word, sizeof (word)) == 0 && !strcmp (word, "any"))
 		role = REG_ANY;
-	l = xcalloc (1, sizeof (*l));
-	l->c = c;
-	l->limit = (size_t) limit;
-	if (registry_endpoints (c->app->registry, &c->who.user, role, paged ? &before : NULL, l->limit, &l->rows, &l->n, &err) < 0) {
+	if (registry_endpoints (c->app->registry, &c->who.user, role, paged ? &before : NULL, (size_t) limit, &rows, &n, &err) < 0) {
 		call_fail_err (c, &err, FAIL_ENDPOINT_NOT_FOUND);
-		free (l);
 		return;
 	}
-	ids = xcalloc (l->n + 1, sizeof (*ids));
-	for (size_t i = 0; i < l->n; i++)
-		ids[i] = l->rows[i].id;
-	epstate_refresh (c->app->epstate, ids, l->n, on_states, l);
-	free (ids);
+	l = xcalloc (1, sizeof (*l));
+	*l = (struct listing) { .c = c, .n = n, .ids = xcalloc (n + 1, sizeof (*l->ids)), .docs = json_array () };
+	l->cursor = n == (size_t) limit ? json_string (id_text (&rows[n - 1].id, t)) : json_null ();
+	for (size_t i = 0; i < n; i++) {
+		l->ids[i] = rows[i].id;
+		json_array_append_new (l->docs, row_doc (&rows[i]));
+		reg_endpoint_fini (&rows[i]);
+	}
+	free (rows);
+	if (details)
+		add_details (l);
+	else
+		epstate_refresh (c->app->epstate, l->ids, n, on_states, l);
 }
 
 /* ---- the way to the forwarder ----------------------------------------------------------------------------------- */

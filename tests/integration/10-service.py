@@ -586,6 +586,8 @@ def listing():
     ids = []
     for n in (1, 700, 3):
         ids += submit(eb, {fb: ["x"] * n}, token=bob).json["tasks"][fb]
+    for query in ("status=x", "status=" + "x" * 100, "cursor=x", "cursor=1-1." + "1" * 100):
+        error("bad filter " + query[:20], svc.get("/v3/tasks?" + query), 400, "REQUEST_MALFORMED")
     seen, cursor, pages = [], "", 0
     while True:
         page = svc.get("/v3/tasks?limit=250" + cursor, token=bob).json

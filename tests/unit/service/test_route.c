@@ -42,7 +42,7 @@ static void test_finds (void **state)
 
 static void test_finds_nothing (void **state)
 {
-	static const char *const paths[] = { "", "/", "//", "/v2", "/v2/tasks", "/v2/tasks//", "/v2/tasks//x", "/v3/endpoints/a/b/submit", "v2/version",
+	static const char *const paths[] = { "", "//", "/v2", "/v2/tasks", "/v2/tasks//", "/v2/tasks//x", "/v3/endpoints/a/b/submit", "v2/version",
 					     "/v2/versionx", "/V2/version", "/v2/version/x", "/v3/endpoints//submit", "*" };
 
 	(void) state;
