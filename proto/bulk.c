@@ -18,10 +18,12 @@
 #define ID_FILE "id"
 #define TMP_PREFIX ".id-"	/* an id being made */
 #define SYNC_MS 1000
-#define SPARES 32
-#define SPARES_TRIED 4
+#define SPARES_TRIED 8
 #define SPARE_NAME 12
-#define SPARE_MAX (2 << 20)	/* larger ones are removed: a store keeps 64 MiB in spares at most */
+
+/* What is larger than both take is removed: a store keeps 128 MiB in spares at most. */
+static const struct shelf { unsigned first, n; off_t max; } shelves[] = { { 0x000, 256, 256 << 10 }, { 0x100, 32, 2 << 20 } };
+enum { SHELVES = sizeof (shelves) / sizeof (shelves[0]) };
 
 struct bulk {
 	char *dir;
@@ -142,9 +144,17 @@ const char *bulk_dir (const struct bulk *b) { return b->dir; }
 /* Files of payloads that are through wait as spares for the next ones: to make a file, give it pages and take all that away again costs
  * three times what overwriting one does. Whoever reads holds a shared lock (bulk_file), and a spare is taken with an exclusive one:
  * nobody finds another task's data under the name that he opened. */
-static void spare_name (char out[SPARE_NAME], unsigned turn)
+static int shelf_of (off_t bytes)
 {
-	snprintf (out, SPARE_NAME, "spare-%02x", turn % SPARES);
+	int i = 0;
+	while (i < SHELVES && bytes > shelves[i].max)
+		i++;
+	return i;
+}
+
+static void spare_name (char out[SPARE_NAME], int shelf, unsigned turn)
+{
+	snprintf (out, SPARE_NAME, "spare-%03x", shelves[shelf].first + turn % shelves[shelf].n);
 }
 
 static bool same_file (const struct bulk *b, const char *name, const struct stat *st)
@@ -154,12 +164,12 @@ static bool same_file (const struct bulk *b, const char *name, const struct stat
 }
 
 /* A spare under this name from now on, locked; -1: not this one. */
-static int take_spare (const struct bulk *b, const char *name, unsigned turn, off_t *old_bytes)
+static int take_spare (const struct bulk *b, const char *name, int shelf, unsigned turn, off_t *old_bytes)
 {
 	char spare[SPARE_NAME];
 	struct stat st;
 	int fd;
-	spare_name (spare, turn);
+	spare_name (spare, shelf, turn);
 	fd = openat (b->fd, spare, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return -1;
@@ -177,22 +187,25 @@ static int take_spare (const struct bulk *b, const char *name, unsigned turn, of
 
 static void make_spare (const struct bulk *b, const char *name)
 {
-	static _Atomic unsigned turn;
+	static _Atomic unsigned turns[SHELVES];
 	char spare[SPARE_NAME];
 	struct stat st;
-	spare_name (spare, turn++);
+	int shelf;
 	if (fstatat (b->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
-	if (!S_ISREG (st.st_mode) || st.st_nlink != 1 || st.st_size > SPARE_MAX || renameat (b->fd, name, b->fd, spare) < 0)
+	shelf = S_ISREG (st.st_mode) && st.st_nlink == 1 ? shelf_of (st.st_size) : SHELVES;
+	if (shelf < SHELVES)
+		spare_name (spare, shelf, turns[shelf]++);
+	if (shelf == SHELVES || renameat (b->fd, name, b->fd, spare) < 0)
 		unlinkat (b->fd, name, 0);
 }
 
-static int create (const struct bulk *b, const char *name, off_t *old_bytes)
+static int create (const struct bulk *b, const char *name, off_t bytes, off_t *old_bytes)
 {
-	static _Atomic unsigned turn;
-	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd = -1;
-	for (int i = 0; i < SPARES_TRIED && fd < 0; i++)
-		fd = take_spare (b, name, turn++, old_bytes);
+	static _Atomic unsigned turns[SHELVES];
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd = -1, shelf = shelf_of (bytes);
+	for (int i = 0; i < SPARES_TRIED && shelf < SHELVES && fd < 0; i++)
+		fd = take_spare (b, name, shelf, turns[shelf]++, old_bytes);
 	if (fd >= 0)
 		return fd;
 	*old_bytes = 0;
@@ -231,7 +244,7 @@ static int cannot_write (const struct bulk *b, struct err *err)
 int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, struct err *err)
 {
 	off_t old = 0;
-	int fd = create (b, r->name, &old), rc = fd < 0 ? -1 : write_whole (fd, p, r->bytes), saved;
+	int fd = create (b, r->name, (off_t) r->bytes, &old), rc = fd < 0 ? -1 : write_whole (fd, p, r->bytes), saved;
 	if (rc == 0 && old > (off_t) r->bytes)
 		rc = ftruncate (fd, (off_t) r->bytes);
 	saved = errno;

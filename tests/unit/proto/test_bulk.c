@@ -135,9 +135,9 @@ static void test_data_comes_back (void **state)
 static int spares (const struct rig *r)
 {
 	int n = 0;
-	for (int i = 0; i < 32; i++) {
+	for (int i = 0; i < 0x120; i++) {
 		char name[16], *path;
-		snprintf (name, sizeof (name), "spare-%02x", i);
+		snprintf (name, sizeof (name), "spare-%03x", i);
 		path = path_of (r, name);
 		n += access (path, F_OK) == 0;
 		free (path);
@@ -149,13 +149,14 @@ static void test_files_are_used_again_but_not_under_readers (void **state)
 {
 	struct rig *r = *state;
 	char *data = xcalloc (1, 100000), back[100000];
-	struct bulk_ref p[64], q;
+	enum { N = 300 };
+	struct bulk_ref p[N], q;
 	struct err err = { 0 };
-	struct id ids[64];
+	struct id ids[N];
 	struct stat st;
 	ino_t held;
 	int fd;
-	for (int i = 0; i < 64; i++) {
+	for (int i = 0; i < N; i++) {
 		id_new (&ids[i]);
 		bulk_ref_payload (&p[i], &ids[i], 100000);
 		memset (data, 'a' + i % 26, 100000);
@@ -165,12 +166,12 @@ static void test_files_are_used_again_but_not_under_readers (void **state)
 	assert_true ((fd = bulk_file (r->b, &p[0], &err)) >= 0);
 	assert_int_equal (fstat (fd, &st), 0);
 	held = st.st_ino;
-	for (int i = 1; i <= 64; i++)
-		bulk_delete (r->b, p[i % 64].name);	/* that one last */
+	for (int i = 1; i <= N; i++)
+		bulk_delete (r->b, p[i % N].name);	/* that one last */
 	assert_int_equal (bulk_get (r->b, &p[1], back, &err), -1);
 	assert_int_equal (err.code, ERR_NOT_FOUND);
-	assert_int_equal (spares (r), 32);
-	for (int i = 0; i < 64; i++) {		/* shorter than what stood there */
+	assert_int_equal (spares (r), 256);
+	for (int i = 0; i < N; i++) {		/* shorter than what stood there */
 		struct bulk_ref again = p[i];
 		char *path = path_of (r, p[i].name);
 		again.bytes = 50000;
@@ -197,6 +198,10 @@ static void test_files_are_used_again_but_not_under_readers (void **state)
 	assert_int_equal (bulk_put (r->b, &q, data, &err), 0);
 	bulk_delete (r->b, q.name);
 	assert_int_equal (spares (r), 2);
+	q.bytes = 1 << 20;			/* on a shelf of its own: small data would keep its pages */
+	assert_int_equal (bulk_put (r->b, &q, data, &err), 0);
+	bulk_delete (r->b, q.name);
+	assert_int_equal (spares (r), 3);
 	free (data);
 }
 

@@ -398,6 +398,21 @@ def long_strings_are_the_same_text(r):
         except UnicodeEncodeError:
             want = json.dumps(v, separators=(",", ":")).encode()
         assert got["result"] == want, (repr(v)[:60], got["result"][:80], want[:80])
+    # and as arguments: what is written raw, what is not JSON, and where a string is no value
+    echo = r.function(2, "def f(*a, **k):\n    return [repr(a), repr(k)]\n", "f")
+    for v in values:
+        text = json.dumps({"args": [v], "kwargs": {"n": v}}, ensure_ascii=False)
+        if "NaN" not in text and "\ud800" not in text:
+            got = r.call(echo, text.encode())
+            assert got["status"] == 1 and json.loads(got["result"]) == [repr((v,)), repr({"n": v})], got["error"][-500:]
+    long = "z" * 9000
+    for text in ('"%s' % long, '["%s"' % long, '["%s",]' % long, '["%s\n%s"]' % (long, long), '{"%s"}' % long, '["%s" "%s"]' % (long, long), '"%s" x' % long):
+        got = r.call(echo, text.encode())
+        assert got["status"] == 2 and got["code"] == DECODE and b"payload is not JSON" in got["error"], (text[:20], got)
+        try:
+            json.loads(text)
+        except ValueError as e:
+            assert str(e).encode() in got["error"], (str(e), got["error"])
     r.fails(ENCODE, "def f():\n    return ['x' * 10000, object()]\n")
     r.fails(ENCODE, "def f():\n    a = ['x' * 10000]\n    a.append(a)\n    return a\n")
 
