@@ -24,7 +24,8 @@ struct block {
 	char id[16];
 	enum block_state state;
 	int64_t since_ms, created_ms, up_ms;
-	bool doomed;		/* we cancelled it because of a failure of its own */
+	int64_t alone_ms;	/* up, and since then without a manager; 0: it has one */
+	const char *doomed;	/* we cancelled it because of this failure of its own */
 	char text[512];		/* what the provider said last */
 	struct block *next;
 };
@@ -118,19 +119,21 @@ static void block_remove (struct blocks *b, struct block *k)
 static void on_ended (struct blocks *b, struct block *k, bool failed, const char *text)
 {
 	char why[512];
+	/* Without having been of any use: else one whose job ends well and at once would be started again for ever. */
+	bool useless = !k->up_ms && k->state != BLOCK_STOPPING;
 
-	if (k->doomed || (failed && k->state != BLOCK_STOPPING)) {
+	if (k->doomed || useless || (failed && k->state != BLOCK_STOPPING)) {
 		if (k->up_ms && clock_now_ms () - k->up_ms >= STEADY_MS)
 			b->attempt = 0;
 		if (!k->doomed) {
-			snprintf (why, sizeof (why), "%.511s", *text ? text : "it ended by itself");
+			snprintf (why, sizeof (why), "%.480s%s", *text ? text : "it ended by itself", useless && !failed ? " before a manager connected" : "");
 			count_failure (b, k->id, why);
 		}
 	} else {
 		snprintf (why, sizeof (why), "%.511s", *text && k->state != BLOCK_STOPPING ? text : "it was released");
 		log_info ("blocks", "block released", "block=%s why=%s", k->id, why);
 	}
-	b->o.ops->lost (k->id, k->doomed ? "it did not connect in time" : why, b->o.arg);
+	b->o.ops->lost (k->id, k->doomed ? k->doomed : why, b->o.arg);
 	block_remove (b, k);
 	/* started again with the back-off, not with the next period: tasks may wait */
 	loop_defer_schedule (b->poke);
@@ -275,15 +278,26 @@ static void release_some (struct blocks *b, int64_t n)
 	}
 }
 
-/* Managers that never call are a failure too: a wrong address, a missing program on the node. */
+/* Managers that never call are a failure too: a wrong address, a missing program on the node. And those that are gone while the scheduler
+ * goes on with their job: a node that hangs. What they held up is needed elsewhere. */
+static const char *silent (struct blocks *b, struct block *k, int64_t now)
+{
+	if (k->state == BLOCK_STARTING)
+		return now - k->since_ms >= b->o.connect_timeout_ms ? "its managers did not connect in time" : NULL;
+	if (k->state != BLOCK_UP || !b->o.ops->connected || b->o.ops->connected (k->id, b->o.arg))
+		k->alone_ms = 0;
+	else if (!k->alone_ms)
+		k->alone_ms = now ? now : 1;
+	return k->alone_ms && now - k->alone_ms >= b->o.connect_timeout_ms ? "its managers are gone, and did not come back in time" : NULL;
+}
+
 static void give_up_silent (struct blocks *b)
 {
 	int64_t now = clock_now_ms ();
 
 	for (struct block *k = b->list; k; k = k->next)
-		if (k->state == BLOCK_STARTING && now - k->since_ms >= b->o.connect_timeout_ms) {
-			k->doomed = true;
-			count_failure (b, k->id, "its managers did not connect in time");
+		if (!k->doomed && (k->doomed = silent (b, k, now))) {
+			count_failure (b, k->id, k->doomed);
 			stop_block (b, k, b->o.stop_grace_ms);
 			return;	/* the list may have changed; the next tick takes the next one */
 		}

@@ -4,10 +4,10 @@
  *     state      | entered when                        | left when
  *     PENDING    | submitted                           | the provider says it runs -> STARTING
  *     STARTING   | its nodes run                       | its first manager connects -> UP; connect_timeout -> cancelled as failed
- *     UP         | a manager connected                 | ended by itself -> gone; released -> STOPPING
+ *     UP         | a manager connected                 | ended by itself -> gone; released, no manager for connect_timeout -> STOPPING
  *     STOPPING   | released or cancelled               | the provider says it ended -> gone
  *
- * A block that ends by itself counts against the failure budget, and the next start waits (back-off) until one has been up. */
+ * A block that fails, or that ends before any manager connected, counts against the failure budget, and the next start waits (back-off) until one has been up. */
 #ifndef ENDPOINT_BLOCKS_H
 #define ENDPOINT_BLOCKS_H
 #include "common/loop.h"

@@ -59,7 +59,7 @@ static struct {
 	struct fake *self;
 	char ids[64][16];
 	int submitted, cancelled, lost, polled;
-	bool refuse;
+	bool refuse, gone;	/* gone: no manager is connected */
 	char why[300];
 	int64_t tasks, idle_ms;
 	int64_t now_ms;
@@ -134,6 +134,13 @@ static int64_t idle_of (const char *block, void *arg)
 	return w.idle_ms;
 }
 
+static bool connected_of (const char *block, void *arg)
+{
+	(void) block;
+	(void) arg;
+	return !w.gone;
+}
+
 static void releasing (const char *block, void *arg)
 {
 	(void) block;
@@ -148,7 +155,7 @@ static void lost (const char *block, const char *why, void *arg)
 	snprintf (w.why, sizeof (w.why), "%s", why);
 }
 
-static const struct blocks_ops ops = { .argv = argv_of, .tasks = tasks_of, .idle_ms = idle_of, .releasing = releasing, .lost = lost };
+static const struct blocks_ops ops = { .argv = argv_of, .tasks = tasks_of, .connected = connected_of, .idle_ms = idle_of, .releasing = releasing, .lost = lost };
 
 static void stop_loop (void *arg)
 {
@@ -332,6 +339,67 @@ static void test_block_that_never_connects_is_given_up (void **state)
 	unmake (&l, &b);
 }
 
+static void test_block_whose_managers_are_gone_is_given_up (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10, .connect_timeout_ms = 5000,
+		.limits = { .init_blocks = 1, .max_blocks = 1, .slots_per_block = 1, .parallelism = 1 } });
+	struct blocks_stats st;
+
+	(void) state;
+	blocks_run (b, true);
+	tell (0, PROVIDER_RUNNING, false, "");
+	blocks_manager_up (b, w.ids[0]);
+	at (w.now_ms + 100000);
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 0);
+	w.gone = true;
+	run_for (l, 40);
+	at (w.now_ms + 4999);
+	run_for (l, 40);
+	w.gone = false;		/* back in time */
+	run_for (l, 40);
+	w.gone = true;
+	at (w.now_ms + 1000);
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 0);
+	at (w.now_ms + 5000);
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 1);
+	assert_non_null (strstr (w.why, "did not come back"));
+	blocks_stats (b, &st);
+	assert_int_equal (st.failed, 1);
+	unmake (&l, &b);
+}
+
+/* A job that ends well before any manager connected, as with "exit 0" in worker_init. */
+static void test_block_that_was_of_no_use_is_a_failure (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .max_failures_per_hour = 3,
+		.limits = { .max_blocks = 1, .slots_per_block = 1, .parallelism = 1 } });
+	struct blocks_stats st;
+
+	(void) state;
+	w.tasks = 1;
+	blocks_run (b, true);
+	for (int i = 0; i < 10; i++) {
+		if (w.submitted == i + 1) {
+			tell (i, PROVIDER_RUNNING, false, "");
+			tell (i, PROVIDER_ENDED, false, "COMPLETED");
+		}
+		at (w.now_ms + 61000);
+		blocks_poke (b);
+		run_for (l, 1);
+	}
+	assert_int_equal (w.submitted, 3);
+	blocks_stats (b, &st);
+	assert_int_equal (st.failed, 3);
+	assert_non_null (strstr (st.error, "COMPLETED before a manager connected"));
+	assert_non_null (strstr (st.error, "max_failures_per_hour"));
+	unmake (&l, &b);
+}
+
 static void test_stop_all (void **state)
 {
 	struct loop *l;
@@ -359,6 +427,8 @@ int main (void)
 		cmocka_unit_test (test_failed_block_waits_longer_each_time),
 		cmocka_unit_test (test_failure_budget),
 		cmocka_unit_test (test_block_that_never_connects_is_given_up),
+		cmocka_unit_test (test_block_whose_managers_are_gone_is_given_up),
+		cmocka_unit_test (test_block_that_was_of_no_use_is_a_failure),
 		cmocka_unit_test (test_stop_all),
 	};
 
