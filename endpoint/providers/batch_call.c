@@ -75,13 +75,9 @@ static char *as_text (const char *out, size_t n)
 	char *text = xcalloc (1, n + 1);
 
 	memcpy (text, out, n);
-	for (size_t i = 0, step; i < n; i += step) {
-		step = utf8_seq ((const uint8_t *) text + i, n - i);
-		if (!step || !text[i]) {
-			text[i] = '?';
-			step = 1;
-		}
-	}
+	for (char *p = text; (p = memchr (p, 0, n - (size_t) (p - text)));)
+		*p = '?';
+	utf8_mend (text, n);
 	return text;
 }
 

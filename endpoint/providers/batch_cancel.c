@@ -3,11 +3,8 @@
 #include "endpoint/providers/batch_internal.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/spawn.h"
 #include "common/xmem.h"
-
-#include <fcntl.h>
-#include <spawn.h>
-#include <string.h>
 
 enum { CANCEL_AGAIN_MS = 5000 };
 
@@ -69,28 +66,38 @@ int64_t batch_cancel_some (struct batch *b, int64_t now)
 	return -1;
 }
 
+static void cancel_and_go (struct batch *b, const char *const *ids, size_t n)
+{
+	struct batch_args *a = xcalloc (1, sizeof (*a));
+	struct spawn_opts o = { .argv = (const char *const *) a->v };
+	struct spawn *child;
+	struct err err;
+
+	b->s->cancel (b->env.conf, ids, n, a);
+	if ((child = spawn_start (b->env.loop, &o, NULL, NULL, &err)))
+		spawn_forget (&child);
+	else
+		log_err (LOG_WARN, "batch", "cannot run the cancel command", &err);
+	batch_args_free (a);
+}
+
 void batch_cancel_rest (struct batch *b)
 {
-	extern char **environ;
 	const char *ids[IDS_MAX];
-	struct batch_args *a;
-	posix_spawn_file_actions_t fa;
-	size_t n = batch_known_ids (b, ids, false);
-	pid_t pid;
+	size_t n = 0;
 
-	for (size_t i = 0; i < b->nstrays && n < IDS_MAX; i++)
+	for (size_t i = 0; i < b->nstrays; i++)
 		ids[n++] = b->strays[i];
-	if (!n)
-		return;
-	a = xcalloc (1, sizeof (*a));
-	b->s->cancel (b->env.conf, ids, n, a);
-	for (size_t i = 0; i < n; i++)
-		log_warn ("batch", "job left at the end, cancelled without waiting", "job=%s", ids[i]);
-	posix_spawn_file_actions_init (&fa);
-	for (int fd = 0; fd < 3; fd++)
-		posix_spawn_file_actions_addopen (&fa, fd, "/dev/null", O_RDWR, 0);
-	if (posix_spawnp (&pid, a->v[0], &fa, NULL, a->v, environ) != 0)
-		log_warn ("batch", "cannot run the cancel command", "command=%s", a->v[0]);
-	posix_spawn_file_actions_destroy (&fa);
-	batch_args_free (a);
+	for (struct job *j = b->jobs; j; j = j->next) {
+		if (j->phase != JOB_THERE || j->ended)
+			continue;
+		if (n == IDS_MAX) {
+			cancel_and_go (b, ids, n);
+			n = 0;
+		}
+		log_warn ("batch", "job left at the end, cancelled without waiting", "job=%s", j->id);
+		ids[n++] = j->id;
+	}
+	if (n)
+		cancel_and_go (b, ids, n);
 }

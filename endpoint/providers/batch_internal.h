@@ -37,6 +37,7 @@ struct batch {
 	struct call *submitting, *listing, *asking, *cancelling;
 	int64_t list_at_ms, list_began_ms, search_at_ms;
 	bool searching;			/* the present listing finds jobs by name */
+	size_t list_from;		/* where the status command names jobs: the next one named, of those with an id */
 	unsigned bad;			/* listings in a row without an answer */
 	char trouble[400];
 	bool no_history;
@@ -78,7 +79,6 @@ int64_t batch_submit_next (struct batch *b, int64_t now);	/* ms until something 
 
 /* batch_listing.c */
 bool batch_connected (struct batch *b, const struct job *j);
-size_t batch_known_ids (const struct batch *b, const char **ids, bool missing_only);
 void batch_start_listing (struct batch *b);
 
 /* batch_cancel.c */

@@ -91,6 +91,7 @@ static int write_script (const struct job *j, struct err *err)
 
 	if (fd < 0)
 		return err_errno (err, "writing %s", j->script);
+	errno = ENOSPC;		/* which a short write does not say */
 	if (write (fd, j->text, n) != (ssize_t) n)
 		rc = err_errno (err, "writing %s", j->script);
 	if (close (fd) < 0 && rc == 0)

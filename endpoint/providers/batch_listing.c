@@ -169,12 +169,13 @@ static void asked (struct batch *b, struct job *none, int status, char *out, con
 	settle_missing (b);
 }
 
-size_t batch_known_ids (const struct batch *b, const char **ids, bool missing_only)
+/* Of those that the present listing is to tell of and has not told of yet. */
+static size_t unlisted (const struct batch *b, const char **ids)
 {
 	size_t n = 0;
 
 	for (const struct job *j = b->jobs; j && n < IDS_MAX; j = j->next)
-		if (j->phase == JOB_THERE && !j->ended && (!missing_only || (j->asked_for && !j->listed)))
+		if (j->phase == JOB_THERE && !j->ended && j->asked_for && !j->listed)
 			ids[n++] = j->id;
 	return n;
 }
@@ -188,7 +189,7 @@ static void look_for_missing (struct batch *b)
 
 	for (struct job *j = b->jobs; j; j = j->next)
 		j->absent += j->asked_for && !j->listed && !j->ended;
-	n = batch_known_ids (b, ids, true);
+	n = unlisted (b, ids);
 	if (n && b->s->history && !b->no_history && !b->asking) {
 		a = xcalloc (1, sizeof (*a));
 		b->s->history (b->env.conf, ids, n, a);
@@ -233,6 +234,23 @@ static void listed (struct batch *b, struct job *none, int status, char *out, co
 			batch_list_in (b, 2 * SOON_MS);
 }
 
+/* Which jobs the listing is to tell of. A command that names them names IDS_MAX at most: the others are asked for next time. */
+static void choose (struct batch *b)
+{
+	bool all = !b->s->search || b->searching;
+	size_t there = 0, n = 0;
+
+	for (struct job *j = b->jobs; j; j = j->next) {
+		bool has_id = !j->ended && j->phase == JOB_THERE;
+		bool turn = has_id && (all || (there >= b->list_from && n < IDS_MAX));
+		j->listed = false;
+		j->asked_for = turn || (!j->ended && j->phase == JOB_UNSURE);
+		there += has_id;
+		n += turn;
+	}
+	b->list_from = !all && b->list_from + n < there ? b->list_from + n : 0;
+}
+
 void batch_start_listing (struct batch *b)
 {
 	const char *ids[IDS_MAX];
@@ -241,13 +259,11 @@ void batch_start_listing (struct batch *b)
 	size_t n;
 
 	b->searching = b->s->search && (*b->trouble || clock_now_ms () >= b->search_at_ms);
-	for (struct job *j = b->jobs; j; j = j->next) {
-		j->asked_for = !j->ended && (j->phase == JOB_THERE || j->phase == JOB_UNSURE);
-		j->listed = false;
+	for (struct job *j = b->jobs; j; j = j->next)
 		b->searching = b->searching || (b->s->search && j->phase == JOB_UNSURE);
-	}
+	choose (b);
 	b->list_began_ms = clock_now_ms ();
-	n = batch_known_ids (b, ids, false);
+	n = unlisted (b, ids);
 	if (b->s->search && !b->searching && !n) {
 		b->list_at_ms = b->list_began_ms + b->conf->poll_ms;	/* nothing to ask for */
 		return;

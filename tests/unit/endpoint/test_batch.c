@@ -194,6 +194,25 @@ static void test_configurations (void **state)
 	unlink (path);
 }
 
+/* Whoever has a wall time says so: tasks that take longer are refused, not kept waiting for ever. */
+static void test_wall_times_are_known (void **state)
+{
+	char name[100];
+	int n = 0;
+
+	(void) state;
+	for (size_t i = 0; providers[i]; i++) {
+		snprintf (name, sizeof (name), "provider.%s.walltime", providers[i]->name);
+		for (const struct conf_key *k = providers[i]->keys; k && k->key; k++)
+			if (strcmp (k->key, name) == 0) {
+				if (!providers[i]->walltime_s)
+					fail_msg ("%s", providers[i]->name);
+				n++;
+			}
+	}
+	assert_true (n >= 3);
+}
+
 /* ---- what commands say -------------------------------------------------------------------------------------- */
 
 static char got[4000];
@@ -254,7 +273,9 @@ static void test_words (void **state)
 	/* as `squeue -t nosuch` lists them */
 	static const char all[] = "PENDING,RUNNING,SUSPENDED,COMPLETED,CANCELLED,FAILED,TIMEOUT,NODE_FAIL,PREEMPTED,BOOT_FAIL,DEADLINE,OUT_OF_MEMORY,"
 				  "COMPLETING,CONFIGURING,RESIZING,RESV_DEL_HOLD,REQUEUED,REQUEUE_FED,REQUEUE_HOLD,REVOKED,SIGNALING,SPECIAL_EXIT,"
-				  "STAGE_OUT,STOPPED";
+				  "STAGE_OUT,STOPPED,"
+				  /* the flags of later versions */
+				  "EXPEDITING,LAUNCH_FAILED,POWER_UP_NODE,RECONFIG_FAIL";
 	char *text = xstrdup (all), *save = NULL;
 
 	(void) state;
@@ -265,7 +286,7 @@ static void test_words (void **state)
 	}
 	free (text);
 	assert_int_equal (batch_find_word (&slurm_system, "CANCELLED by 1000")->state, BATCH_FAILED);
-	assert_null (batch_find_word (&slurm_system, "LAUNCH_FAILED_SOMEHOW"));
+	assert_null (batch_find_word (&slurm_system, "UPDATE_DB_SOMEHOW"));
 	assert_true (batch_says ("squeue: error: Munge encode failed: Failed to access", slurm_system.down));
 	assert_true (batch_says ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", slurm_system.down));
 	assert_true (batch_says ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", slurm_system.down));
@@ -279,6 +300,7 @@ int main (void)
 		cmocka_unit_test (test_quoting),
 		cmocka_unit_test (test_directives),
 		cmocka_unit_test (test_configurations),
+		cmocka_unit_test (test_wall_times_are_known),
 		cmocka_unit_test (test_listings),
 		cmocka_unit_test (test_job_ids),
 		cmocka_unit_test (test_words),
