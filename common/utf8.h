@@ -33,6 +33,34 @@ static inline size_t utf8_seq (const uint8_t *s, size_t n)
 	return len;
 }
 
+/* How many bytes from s on are UTF-8; n: all of them. Eight ASCII bytes at a time: texts may have megabytes. */
+static inline size_t utf8_span (const void *text, size_t n)
+{
+	const uint8_t *s = text;
+	size_t i = 0, len;
+	uint64_t word;
+
+	while (i < n) {
+		while (i + 8 <= n) {
+			memcpy (&word, s + i, 8);
+			if (word & UINT64_C (0x8080808080808080))
+				break;
+			i += 8;
+		}
+		if (i >= n || !(len = utf8_seq (s + i, n - i)))
+			break;
+		i += len;
+	}
+	return i;
+}
+
+/* In place: bytes that are not UTF-8 become '?'. For what others print, and texts that were cut. */
+static inline void utf8_mend (char *s, size_t n)
+{
+	for (size_t i = 0; (i += utf8_span (s + i, n - i)) < n; i++)
+		s[i] = '?';
+}
+
 /* Bytes at s that are ASCII and stand for themselves in a JSON string: from space on, no quote, no backslash. */
 static inline size_t utf8_plain (const uint8_t *s, size_t n)
 {

@@ -17,14 +17,15 @@ static void add (struct args *a, const char *opt, const char *fmt, ...) __attrib
 
 static void add (struct args *a, const char *opt, const char *fmt, ...)
 {
-	char text[4200];
+	char *text;
 	va_list ap;
 
 	va_start (ap, fmt);
-	vsnprintf (text, sizeof (text), fmt, ap);
+	if (vasprintf (&text, fmt, ap) < 0)	/* whole: a list of permitted images that is cut would permit others */
+		abort ();
 	va_end (ap);
 	a->v[a->n++] = xstrdup (opt);
-	a->v[a->n++] = xstrdup (text);
+	a->v[a->n++] = text;
 }
 
 static void add_containers (struct args *a, const struct config *cf)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See dispatch_internal.h. Functions that want a container: a node that has one warm comes first; replicas are shared out over the nodes. */
 #include "endpoint/dispatch_internal.h"
-#include <string.h>
 #include "proto/functions.h"
 #include "proto/link.h"
 
@@ -48,9 +47,12 @@ void dispatch_function_for (struct dispatch *d, const struct manager *m, struct 
 	fn.replicas = part (d, m, fn.replicas);
 	buf_init (&b, 0);
 	msg_function_encode (&b, &fn);
-	if (!buf_failed (&b) && zmq_msg_init_size (record, b.len) == 0)
-		memcpy (zmq_msg_data (record), b.data, b.len);
-	buf_fini (&b);
+	if (buf_failed (&b)) {
+		buf_fini (&b);
+		return;		/* no memory: it gets them all */
+	}
+	zmq_msg_close (record);
+	link_msg_from_buf (record, &b);
 }
 
 static void send_again (struct dispatch *d, struct manager *m, struct function *f)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See logtail.h. */
 #include "endpoint/logtail.h"
+#include "common/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ void logtail_read (const char *path, char *out, size_t cap)
 		}
 	}
 	out[at] = 0;
+	utf8_mend (out, at);
 }
 
 long logtail_print (const char *path, int lines, FILE *to)

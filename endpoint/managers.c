@@ -3,6 +3,7 @@
 #include "endpoint/managers.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/utf8.h"
 #include "common/xmem.h"
 #include "proto/link.h"
 
@@ -24,6 +25,7 @@ static void text_copy (char *out, size_t cap, struct wire_str s)
 	for (size_t i = 0; i < n; i++)
 		out[i] = (unsigned char) s.p[i] < ' ' || s.p[i] == 0x7f ? '?' : s.p[i];
 	out[n] = 0;
+	utf8_mend (out, n);	/* it may have been cut */
 }
 
 static int on_hello (struct link_peer *peer, const struct msg_hello *h, struct msg_welcome *w, void *arg, struct err *err)

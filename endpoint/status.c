@@ -2,13 +2,24 @@
 /* See status.h. */
 #include "endpoint/status.h"
 #include "common/clock.h"
+#include "common/utf8.h"
+#include "common/xmem.h"
 #include "endpoint/memo.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+/* What others say need not be UTF-8, as the end of a log; and texts are cut. */
 static json_t *text (const char *s)
 {
-	return s && *s ? json_string (s) : json_null ();
+	char *copy = xstrdup (s ? s : "");
+	json_t *j;
+
+	utf8_mend (copy, strlen (copy));
+	j = *copy ? json_string (copy) : json_null ();
+	free (copy);
+	return j;
 }
 
 static void add_time (json_t *j, const char *key, int64_t ns)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
+#include "common/utf8.h"
 #include "common/xmem.h"
 
 enum { PULLING = 1, STARTING, WARM, BUSY, STOPPED, FAILED, SEEN_MAX = 8192 };
@@ -77,12 +78,14 @@ void warm_note (struct warm *w, const struct msg_container_state *m)
 		(*at)->image = xcalloc (1, m->image.n + 1);
 		if (m->image.n)
 			memcpy ((*at)->image, m->image.p, m->image.n);
+		utf8_mend ((*at)->image, m->image.n);
 		w->n++;
 	}
 	s = *at;
 	s->state = m->state;
 	s->since_ms = clock_now_ms ();
 	snprintf (s->text, sizeof (s->text), "%.*s", (int) m->text.n, m->text.n ? m->text.p : "");
+	utf8_mend (s->text, strlen (s->text));
 }
 
 unsigned warm_count (const struct warm *w, struct wire_str image)

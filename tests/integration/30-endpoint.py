@@ -812,12 +812,12 @@ def failing_blocks_are_explained(b):
     b.configure()
     bad = os.path.join(b.dir, "weft-manager")
     with open(bad, "w") as f:
-        f.write("#!/bin/sh\necho no module for this machine >&2\nexit 7\n")
+        f.write("#!/bin/sh\nprintf 'no module f\\374r this machine\\n' >&2\nexit 7\n")   # not UTF-8
     os.chmod(bad, 0o755)
     b.start("manager_bin=" + bad)
     b.wait("two failures", lambda: b.status()["blocks"]["failed"] >= 2, 20)
     error = b.status()["blocks"]["error"]
-    assert "exit status 7" in error and "no module for this machine" in error, error
+    assert "exit status 7" in error and "no module f?r this machine" in error, error
 
 
 @test
