@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* register, delete, render. */
 #include "common/fetch.h"
+#include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/addresses.h"
 #include "endpoint/agent.h"
@@ -9,6 +10,7 @@
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,8 +172,10 @@ int cmd_delete (void *opts, int argc, char **argv)
 				rc = 1;
 			}
 		}
-		if (rc == 0) {
-			paths_remove_tree (p.dir);
+		if (rc == 0 && tree_remove (p.dir) < 0) {
+			fprintf (stderr, "weft-endpoint: not all of %s could be removed: %s\n", p.dir, strerror (errno));
+			rc = 1;
+		} else if (rc == 0) {
 			printf ("Endpoint %s is deleted.\n", p.name);
 		}
 	}

@@ -6,7 +6,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -215,20 +214,6 @@ char *paths_read (const char *path, size_t max, size_t *n, struct err *err)
 	if (fd >= 0)
 		close (fd);
 	return text;
-}
-
-static int remove_one (const char *path, const struct stat *st, int what, struct FTW *f)
-{
-	(void) st;
-	(void) what;
-	(void) f;
-	remove (path);
-	return 0;
-}
-
-void paths_remove_tree (const char *dir)
-{
-	nftw (dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 char *paths_program (const char *set, const char *name)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See rundir.h. */
 #include "endpoint/rundir.h"
+#include "common/tree.h"
 #include "common/xmem.h"
 
 #include <dirent.h>
@@ -25,7 +26,7 @@ static void clean (const char *dir)
 		if (strcmp (e->d_name, "managers.sock") == 0 || strcmp (e->d_name, "manager.key") == 0)
 			unlink (path);
 		else if (e->d_name[0] == 'b' && strchr (e->d_name, '-'))
-			paths_remove_tree (path);
+			tree_remove (path);
 		free (path);
 	}
 	if (d)
@@ -46,7 +47,7 @@ static void clean_short (const char *note)
 	char *dir = paths_read (note, 4096, NULL, NULL);
 
 	if (dir && is_ours (dir))
-		paths_remove_tree (dir);
+		tree_remove (dir);
 	free (dir);
 	unlink (note);
 }
@@ -86,7 +87,7 @@ void rundir_fini (struct rundir *r)
 	if (r->dir)
 		clean (r->dir);
 	if (r->is_short) {
-		paths_remove_tree (r->dir);
+		tree_remove (r->dir);
 		unlink (r->note);
 	}
 	free (r->dir);

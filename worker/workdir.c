@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and emptying directories. What functions leave in them is hostile: links are removed, never followed. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,9 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "common/tree.h"
 #include "worker/workdir.h"
-
-enum { DEPTH_MAX = 256 };
 
 int workdir_make (const char *path, struct err *err)
 {
@@ -30,53 +28,33 @@ int workdir_make (const char *path, struct err *err)
 	return 0;
 }
 
-static int empty_at (int fd, int depth)
+/* What cannot be removed, as a directory that something is mounted on, is left beside: later calls have an empty one all the same. */
+static int leave_beside (const char *path, struct err *err)
 {
-	DIR *dir = fdopendir (fd);	/* takes fd */
-	struct dirent *e;
-	int rc = 0;
+	char to[4200];
 
-	if (!dir) {
-		close (fd);
-		return -1;
+	for (int i = 1; i < 1000; i++) {
+		snprintf (to, sizeof (to), "%.4096s.left-%d", path, i);
+		if (renameat2 (AT_FDCWD, path, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+			return mkdir (path, 0700) < 0 ? err_errno (err, "making directory %s", path) : 0;
+		if (errno != EEXIST)
+			break;
 	}
-	while ((e = readdir (dir))) {
-		int sub;
-
-		if (strcmp (e->d_name, ".") == 0 || strcmp (e->d_name, "..") == 0)
-			continue;
-		if (unlinkat (dirfd (dir), e->d_name, 0) == 0)
-			continue;
-		sub = openat (dirfd (dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (sub < 0 && errno == EACCES && fchmodat (dirfd (dir), e->d_name, 0700, 0) == 0)
-			sub = openat (dirfd (dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (sub < 0 || depth >= DEPTH_MAX) {
-			if (sub >= 0)
-				close (sub);
-			rc = -1;
-			continue;
-		}
-		if (fchmod (sub, 0700) < 0 || empty_at (sub, depth + 1) < 0)
-			rc = -1;
-		if (unlinkat (dirfd (dir), e->d_name, AT_REMOVEDIR) < 0)
-			rc = -1;
-	}
-	closedir (dir);
-	return rc;
+	return err_errno (err, "emptying %s", path);
 }
 
 int workdir_empty (const char *path, struct err *err)
 {
-	int fd;
+	int fd, rc;
 
 	if (workdir_make (path, err) < 0)
 		return -1;
 	chmod (path, 0700);
 	if ((fd = open (path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
 		return err_errno (err, "opening %s", path);
-	if (empty_at (fd, 0) < 0)
-		return err_errno (err, "emptying %s", path);
-	return 0;
+	rc = tree_empty (fd);
+	close (fd);
+	return rc < 0 ? leave_beside (path, err) : 0;
 }
 
 int workdir_file (const char *path, const void *p, size_t n, int mode, struct err *err)

@@ -2,7 +2,6 @@
 /* See rooms.h. A work directory may hold millions of files: while workers run, removal is left to a child process. */
 #include "endpoint/manager/rooms.h"
 #include <errno.h>
-#include <ftw.h>
 #include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 #include "common/log.h"
 #include "common/spawn.h"
+#include "common/tree.h"
 #include "common/xmem.h"
 
 #define SOCKET_NAME "w.sock"
@@ -27,25 +27,6 @@ struct rooms {
 	char *run;		/* of containers; NULL until rooms_open */
 	unsigned long old;	/* counts names */
 };
-
-static int remove_one (const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void) st;
-	(void) ftw;
-	if (flag == FTW_DNR)
-		chmod (path, 0700);	/* a function left it closed: the next round can enter */
-	remove (path);
-	return 0;
-}
-
-static void remove_tree (const char *path)
-{
-	int round;
-
-	for (round = 0; round < 4; round++)
-		if (nftw (path, remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) < 0 || access (path, F_OK) < 0)
-			return;
-}
 
 static bool is_ours (const char *name)
 {
@@ -71,7 +52,7 @@ static void sweep (const struct rooms *r)
 		if (!is_ours (e->d_name))
 			continue;
 		path = xasprintf ("%s/%s", r->dir, e->d_name);
-		remove_tree (path);
+		tree_remove (path);
 		free (path);
 	}
 	closedir (d);
@@ -152,7 +133,7 @@ void rooms_destroy (struct rooms **rp)
 			rmdir (r->dir);
 	}
 	if (r->short_dir)
-		remove_tree (r->short_dir);
+		tree_remove (r->short_dir);
 	free (r->dir);
 	free (r->short_dir);
 	free (r->socket);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/memo.h"
 #include "endpoint/paths.h"
@@ -31,7 +32,7 @@ static int setup (void **state)
 static int teardown (void **state)
 {
 	(void) state;
-	paths_remove_tree (dir);
+	tree_remove (dir);
 	free (dir);
 	return 0;
 }

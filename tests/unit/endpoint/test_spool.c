@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/crc.h"
 #include "endpoint/paths.h"
@@ -32,7 +33,7 @@ static int setup (void **state)
 static int teardown (void **state)
 {
 	(void) state;
-	paths_remove_tree (dir);
+	tree_remove (dir);
 	free (dir);
 	return 0;
 }

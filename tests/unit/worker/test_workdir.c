@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "worker/workdir.h"
@@ -59,6 +60,44 @@ static void test_empty_takes_all_and_follows_no_link (void **state)
 	assert_int_equal (access (at ("new"), F_OK), 0);
 }
 
+/* Deeper than there may be open files, and than a path may be long. A worker that could not remove it would refuse all calls from then on. */
+static void test_empty_takes_what_is_deep (void **state)
+{
+	static const char name[] = "a-directory-of-some-length";
+	struct err err;
+	int fd, next;
+
+	(void) state;
+	assert_int_equal (workdir_make (at ("w/deep-0"), &err), 0);
+	fd = open (at ("w"), O_RDONLY | O_DIRECTORY);
+	for (int i = 0; i < 2000; i++) {
+		assert_int_equal (mkdirat (fd, name, 0700), 0);
+		if (i == 600)
+			assert_int_equal (mkdirat (fd, "closed", 0), 0);
+		assert_true ((next = openat (fd, name, O_RDONLY | O_DIRECTORY)) >= 0);
+		close (fd);
+		fd = next;
+	}
+	close (fd);
+	assert_int_equal (workdir_empty (at ("w"), &err), 0);
+	assert_int_equal (rmdir (at ("w")), 0);
+}
+
+static void test_what_cannot_be_removed_is_left_beside (void **state)
+{
+	struct err err;
+
+	(void) state;
+	assert_int_equal (workdir_make (at ("w/mounted"), &err), 0);
+	if (mount ("none", at ("w/mounted"), "tmpfs", 0, NULL) < 0)
+		skip ();	/* not root, or not permitted here */
+	assert_int_equal (workdir_file (at ("w/mounted/f"), "x", 1, 0600, &err), 0);
+	assert_int_equal (workdir_empty (at ("w"), &err), 0);
+	assert_int_equal (access (at ("w/mounted"), F_OK), -1);
+	assert_int_equal (access (at ("w.left-1/mounted/f"), F_OK), 0);
+	assert_int_equal (umount (at ("w.left-1/mounted")), 0);
+}
+
 static void test_empty_refuses_a_link (void **state)
 {
 	struct err err;
@@ -93,6 +132,8 @@ int main (void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown (test_empty_takes_all_and_follows_no_link, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_empty_takes_what_is_deep, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_what_cannot_be_removed_is_left_beside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_empty_refuses_a_link, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_file_replaces_whole, set_up, tear_down),
 	};

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Removing trees of files, whoever made them and whatever they hold: links are not followed, closed directories are opened, no depth is
+ * too much, and what another file system is mounted on is left alone. They block. 0/-1 with errno: something is left. */
+#ifndef COMMON_TREE_H
+#define COMMON_TREE_H
+
+int tree_empty (int top);		/* a descriptor of the directory, which stays */
+int tree_remove (const char *path);	/* a file too; a missing one is fine */
+
+#endif
