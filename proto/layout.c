@@ -11,13 +11,17 @@
 #include <stdlib.h>
 #include "proto/wire_record.h"
 
-#define RECORD_VERSION 1
+#define META_VERSION 1
+#define QUEUED_VERSION 2	/* 1 had all fields, whatever their values; it is still read */
 #define FLAG_APART 1
 #define FLAG_JSON 2
 #define FLAG_BULK 4
 #define FLAG_FRESH 8	/* of a queue record */
 #define FLAG_WATCHED 8	/* of a meta */
-#define QUEUED_FIXED 72
+#define FLAG_LIMITS 16	/* of a queue record */
+#define QUEUED_FIXED 52
+#define QUEUED_LIMITS 16
+#define QUEUED_MAX (QUEUED_FIXED + QUEUED_LIMITS + 4)
 #define QUEUED_TASK_AT 4	/* in every version */
 #define DONE_FIXED 17
 #define ENDED_FIXED 18
@@ -79,7 +83,7 @@ void layout_meta_encode (struct buf *b, const struct layout_meta *m)
 {
 	uint8_t fixed[LAYOUT_META_BYTES];
 	struct wire_writer w = { fixed };
-	wire_w8 (&w, RECORD_VERSION);
+	wire_w8 (&w, META_VERSION);
 	wire_w8 (&w, (uint8_t) ((m->payload_apart ? FLAG_APART : 0) | (m->payload_bulk ? FLAG_BULK : 0) | (m->watched ? FLAG_WATCHED : 0)));
 	wire_wid (&w, &m->owner);
 	wire_wid (&w, &m->function);
@@ -96,8 +100,8 @@ int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct e
 		return err_set (err, ERR_INVALID, FAULT_SITE, "meta of %zu bytes, not %d", n, LAYOUT_META_BYTES);
 	struct wire_reader r = { p, n, false };
 	uint8_t version = wire_get_u8 (&r);
-	if (version != RECORD_VERSION)
-		return err_set (err, ERR_INVALID, FAULT_SITE, "meta of version %u, not %d", version, RECORD_VERSION);
+	if (version != META_VERSION)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "meta of version %u, not %d", version, META_VERSION);
 	uint8_t flags = wire_get_u8 (&r);
 	m->payload_apart = (flags & FLAG_APART) != 0;
 	m->payload_bulk = (flags & FLAG_BULK) != 0;
@@ -118,48 +122,53 @@ int layout_meta_decode (struct layout_meta *m, const void *p, size_t n, struct e
 
 void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 {
-	uint8_t fixed[QUEUED_FIXED];
+	uint8_t fixed[QUEUED_MAX];
 	struct wire_writer w = { fixed };
+	bool limits = q->time_limit_ms || q->memory_limit_bytes || q->max_result_bytes;
 	struct wire_str payload = q->payload_apart ? WIRE_STR ("") : q->payload;
 	uint32_t payload_bytes = q->payload_apart ? q->payload_bytes : (uint32_t) payload.n;
 	if (payload.n > WIRE_MAX_PAYLOAD || payload_bytes > WIRE_MAX_PAYLOAD) {
 		wire_refuse (b);
 		return;
 	}
-	wire_w8 (&w, RECORD_VERSION);
+	wire_w8 (&w, QUEUED_VERSION);
 	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0) |
 				(q->payload_bulk ? FLAG_BULK : 0) |
-				(q->fresh ? FLAG_FRESH : 0)));
+				(q->fresh ? FLAG_FRESH : 0) | (limits ? FLAG_LIMITS : 0)));
 	wire_w16 (&w, q->expected_s);
 	wire_wid (&w, &q->task);
 	wire_wid (&w, &q->function);
 	wire_w64 (&w, (uint64_t) q->received_ns);
 	wire_w64 (&w, (uint64_t) q->queued_ns);
-	wire_w32 (&w, q->time_limit_ms);
-	wire_w64 (&w, q->memory_limit_bytes);
-	wire_w32 (&w, q->max_result_bytes);
-	wire_w32 (&w, payload_bytes);
-	wire_record_add (b, fixed, sizeof (fixed), &payload, 1);
+	if (limits) {
+		wire_w32 (&w, q->time_limit_ms);
+		wire_w64 (&w, q->memory_limit_bytes);
+		wire_w32 (&w, q->max_result_bytes);
+	}
+	if (q->payload_apart)
+		wire_w32 (&w, payload_bytes);
+	wire_record_add (b, fixed, (size_t) (w.p - fixed), &payload, 1);
 }
 
 int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err)
 {
 	struct wire_reader r = { p, n, false };
 	uint8_t version = wire_get_u8 (&r), flags = wire_get_u8 (&r);
-	if (n && version != RECORD_VERSION)
-		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, not %d", version, RECORD_VERSION);
-	if (n < QUEUED_FIXED)
-		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes, at least %d", n, QUEUED_FIXED);
+	bool all = version == 1, limits = all || (flags & FLAG_LIMITS);
+	if (n && version != QUEUED_VERSION && !all)
+		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, at most %d", version, QUEUED_VERSION);
 	q->expected_s = wire_get_u16 (&r);
 	wire_get_id (&r, &q->task);
 	wire_get_id (&r, &q->function);
 	q->received_ns = wire_get_i64 (&r);
 	q->queued_ns = wire_get_i64 (&r);
-	q->time_limit_ms = wire_get_u32 (&r);
-	q->memory_limit_bytes = wire_get_u64 (&r);
-	q->max_result_bytes = wire_get_u32 (&r);
-	q->payload_bytes = wire_get_u32 (&r);
+	q->time_limit_ms = limits ? wire_get_u32 (&r) : 0;
+	q->memory_limit_bytes = limits ? wire_get_u64 (&r) : 0;
+	q->max_result_bytes = limits ? wire_get_u32 (&r) : 0;
 	q->payload_apart = (flags & FLAG_APART) != 0;
+	q->payload_bytes = all || q->payload_apart ? wire_get_u32 (&r) : (uint32_t) (r.left > WIRE_MAX_PAYLOAD ? WIRE_MAX_PAYLOAD + 1u : r.left);
+	if (r.bad)
+		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes is too short", n);
 	q->payload_is_json = (flags & FLAG_JSON) != 0;
 	q->fresh = (flags & FLAG_FRESH) != 0;
 	q->payload_bulk = (flags & FLAG_BULK) != 0;

@@ -566,35 +566,52 @@ def layout():
     f.bad("payload over the limit", k, meta(n=128 * MIB + 1), "TOO_LARGE")
     k = "QUEUED"
 
-    def queued(version=1, flags=0, payload=b"[1]", n=None, expected=0):
+    def queued_1(version=1, flags=0, payload=b"[1]", n=None, expected=0):
         return (u8(version) + u8(flags) + u16(expected) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1]) + u32(30000) + u64(1 << 30)
                 + u32(MIB) + u32(len(payload) if n is None else n) + payload)
 
-    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False, expected=0, bulk=False):
-        return {"expected_s": expected, "task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000,
-                "memory_limit_bytes": 1 << 30, "max_result_bytes": MIB, "payload_bytes": len(payload) if n is None else n,
+    def queued(version=2, flags=0, payload=b"[1]", n=None, limits=False):
+        return (u8(version) + u8(flags | (16 if limits else 0)) + u16(0) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1])
+                + (u32(30000) + u64(1 << 30) + u32(MIB) if limits else b"") + (b"" if n is None else u32(n)) + payload)
+
+    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False, expected=0, bulk=False, limits=True):
+        return {"expected_s": expected, "task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000 if limits else 0,
+                "memory_limit_bytes": 1 << 30 if limits else 0, "max_result_bytes": MIB if limits else 0, "payload_bytes": len(payload) if n is None else n,
                 "payload_apart": apart, "payload_is_json": is_json, "payload_bulk": bulk, "fresh": fresh, "payload": data(payload)}
-    f.good("inline", k, queued(), qfields())
-    f.good("JSON made by the service", k, queued(flags=2), qfields(is_json=True))
-    f.good("fresh", k, queued(flags=8), qfields(fresh=True))
-    f.good("apart", k, queued(flags=1, payload=b"", n=MIB), qfields(apart=True, payload=b"", n=MIB))
-    f.good("no payload", k, queued(payload=b""), qfields(payload=b""))
-    f.good("at the inline limit", k, queued(payload=b"p" * 16384), qfields(payload=b"p" * 16384))
-    f.good("reserved bytes and flags are ignored", k, queued(flags=0xf0, expected=1), qfields(expected=1), canonical=False)
-    f.good("with the time that it is expected to take", k, queued(expected=65535), qfields(expected=65535))
+    f.good("inline", k, queued_1(), qfields(), canonical=False)
+    f.good("JSON made by the service", k, queued_1(flags=2), qfields(is_json=True), canonical=False)
+    f.good("fresh", k, queued_1(flags=8), qfields(fresh=True), canonical=False)
+    f.good("apart", k, queued_1(flags=1, payload=b"", n=MIB), qfields(apart=True, payload=b"", n=MIB), canonical=False)
+    f.good("no payload", k, queued_1(payload=b""), qfields(payload=b""), canonical=False)
+    f.good("at the inline limit", k, queued_1(payload=b"p" * 16384), qfields(payload=b"p" * 16384), canonical=False)
+    f.good("reserved bytes and flags are ignored", k, queued_1(flags=0xf0, expected=1), qfields(expected=1), canonical=False)
+    f.good("with the time that it is expected to take", k, queued_1(expected=65535), qfields(expected=65535), canonical=False)
+    f.good("version 2, inline", k, queued(), qfields(limits=False))
+    f.good("version 2, inline with limits", k, queued(limits=True), qfields())
+    f.good("version 2, JSON made by the service, fresh", k, queued(flags=10), qfields(is_json=True, fresh=True, limits=False))
+    f.good("version 2, apart", k, queued(flags=1, payload=b"", n=MIB), qfields(apart=True, payload=b"", n=MIB, limits=False))
+    f.good("version 2, apart with limits", k, queued(flags=1, payload=b"", n=MIB, limits=True), qfields(apart=True, payload=b"", n=MIB))
+    f.good("version 2, no payload", k, queued(payload=b""), qfields(payload=b"", limits=False))
+    f.good("version 2, in the bulk store", k, queued(flags=7, payload=b"", n=MIB), qfields(apart=True, is_json=True, payload=b"", n=MIB, bulk=True, limits=False))
+    f.good("version 2, flags of later versions are ignored", k, queued(flags=0xe0), qfields(limits=False), canonical=False)
     f.bad("empty", k, b"")
-    f.bad("fixed part cut", k, queued()[:71])
-    f.bad("a byte shorter", k, queued()[:-1])
-    f.bad("a byte longer", k, queued() + b"\0")
-    f.bad("apart, but with bytes", k, queued(flags=1))
-    f.good("in the bulk store", k, queued(flags=7, payload=b"", n=MIB), qfields(apart=True, is_json=True, payload=b"", n=MIB, bulk=True))
-    f.bad("in the bulk store, but not apart", k, queued(flags=4))
-    f.bad("in the bulk store, but with bytes", k, queued(flags=5))
-    f.bad("inline, but without its bytes", k, queued(payload=b"", n=MIB))
-    f.bad("version 0", k, queued(version=0), "VERSION")
-    f.bad("version 2", k, queued(version=2), "VERSION")
-    f.bad("version 2, shorter", k, queued(version=2)[:30], "VERSION")
-    f.bad("payload over the limit", k, queued(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
+    f.bad("fixed part cut", k, queued_1()[:71])
+    f.bad("a byte shorter", k, queued_1()[:-1])
+    f.bad("a byte longer", k, queued_1() + b"\0")
+    f.bad("apart, but with bytes", k, queued_1(flags=1))
+    f.good("in the bulk store", k, queued_1(flags=7, payload=b"", n=MIB), qfields(apart=True, is_json=True, payload=b"", n=MIB, bulk=True), canonical=False)
+    f.bad("in the bulk store, but not apart", k, queued_1(flags=4))
+    f.bad("in the bulk store, but with bytes", k, queued_1(flags=5))
+    f.bad("inline, but without its bytes", k, queued_1(payload=b"", n=MIB))
+    f.bad("version 0", k, queued_1(version=0), "VERSION")
+    f.bad("version 3", k, queued(version=3), "VERSION")
+    f.bad("version 2, shorter", k, queued()[:51])
+    f.bad("version 2, its limits cut", k, queued(limits=True, payload=b"")[:-1])
+    f.bad("version 2, apart without a length", k, queued(flags=1, payload=b""))
+    f.bad("version 2, apart, but with bytes", k, queued(flags=1, n=3))
+    f.bad("version 2, in the bulk store, but not apart", k, queued(flags=4))
+    f.bad("version 2, apart over the limit", k, queued(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
+    f.bad("payload over the limit", k, queued_1(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
     k = "DONE"
     f.good("without its record", k, uid(TASK) + u8(6), {"task": TASK, "state": 6, "record": ""})
     f.good("with a record", k, uid(TASK) + u8(5) + b"record", {"task": TASK, "state": 5, "record": "record"})

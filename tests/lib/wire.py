@@ -399,7 +399,8 @@ def decode_start(body):
 # ---- Redis (section 8) ----
 
 META = struct.Struct("<BB16s16s16s16sqI")
-QUEUED = struct.Struct("<BBH16s16sqqIQII")
+QUEUED = struct.Struct("<BBH16s16sqq")
+LIMITS = struct.Struct("<IQI")
 
 
 def encode_meta(d):
@@ -426,22 +427,31 @@ def encode_queued(d):
     apart = bool(d.get("payload_apart"))
     payload = b"" if apart else to_bytes(d.get("payload", b""))
     flags = (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (4 if d.get("payload_bulk") else 0) | (8 if d.get("fresh") else 0)
-    return QUEUED.pack(1, flags, d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
-                       d.get("received_ns", 0), d.get("queued_ns", 0), d.get("time_limit_ms", 0), d.get("memory_limit_bytes", 0),
-                       d.get("max_result_bytes", 0), d["payload_bytes"] if apart else len(payload)) + payload
+    limits = [d.get(k, 0) for k in ("time_limit_ms", "memory_limit_bytes", "max_result_bytes")]
+    return (QUEUED.pack(2, flags | (16 if any(limits) else 0), d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
+                        d.get("received_ns", 0), d.get("queued_ns", 0)) + (LIMITS.pack(*limits) if any(limits) else b"")
+            + (struct.pack("<I", d["payload_bytes"]) if apart else payload))
 
 
 def decode_queued(raw):
-    if raw and raw[0] != 1:
+    if raw and raw[0] not in (1, 2):
         raise Malformed("VERSION", "queue record version")
-    if len(raw) < QUEUED.size:
+    try:
+        version, flags, expected, task, function, received, queued = QUEUED.unpack_from(raw)
+        at, apart, n, limit, memory, max_result = QUEUED.size, bool(flags & 1), None, 0, 0, 0
+        if version == 1 or flags & 16:
+            limit, memory, max_result = LIMITS.unpack_from(raw, at)
+            at += LIMITS.size
+        if version == 1 or apart:
+            n, at = struct.unpack_from("<I", raw, at)[0], at + 4
+    except struct.error:
         raise Malformed("INVALID", "queue record")
-    version, flags, expected, task, function, received, queued, limit, memory, max_result, n = QUEUED.unpack_from(raw)
+    payload = bytes(raw[at:])
+    n = len(payload) if n is None else n
     if flags & 5 == 4:
         raise Malformed("INVALID", "queue record flags")
     if n > MAX_PAYLOAD:
         raise Malformed("TOO_LARGE", "payload")
-    apart, payload = bool(flags & 1), bytes(raw[QUEUED.size:])
     if len(payload) != (0 if apart else n):
         raise Malformed("INVALID", "queue record payload")
     return {"expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,

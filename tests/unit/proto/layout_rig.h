@@ -112,13 +112,19 @@ static long long ask_int (const char *fmt, ...)
 }
 #pragma GCC diagnostic pop
 
-static long long info_memory (void)
+/* A figure of INFO memory; name with its colon. */
+static long long info_figure (const char *name)
 {
 	redisReply *r = ask ("INFO memory");
-	long long v = atoll (strstr (r->str, "used_memory:") + strlen ("used_memory:"));
+	const char *at = strstr (r->str, name);
+	long long v;
+	assert_non_null (at);
+	v = atoll (at + strlen (name));
 	freeReplyObject (r);
 	return v;
 }
+
+static long long info_memory (void) { return info_figure ("used_memory:"); }
 
 /* ---- the loop ---- */
 
