@@ -52,6 +52,12 @@ static char *setting (const struct api_opts *o, const char *key)
 	return env && *env ? xstrdup (env) : api_state_value (o, key);
 }
 
+char *api_url (const struct api_opts *o)
+{
+	char *url = o->url ? xstrdup (o->url) : setting (o, "WEFT_URL");
+	return url ? url : xstrdup ("http://127.0.0.1:5000");
+}
+
 static char *find_token (const struct api_opts *o, struct err *err)
 {
 	char *t;
@@ -84,7 +90,7 @@ static int service_error (int status, const char *body, struct err *err)
 
 json_t *api_call (const struct api_opts *o, const char *method, const char *path, json_t *body, double wait_s, struct err *err)
 {
-	char *url = o->url ? xstrdup (o->url) : setting (o, "WEFT_URL"), *token = find_token (o, err), *text = NULL, *full = NULL;
+	char *url = api_url (o), *token = find_token (o, err), *text = NULL, *full = NULL;
 	char *sent = body ? json_dumps (body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL, *idem = NULL, key[ID_TEXT];
 	json_t *answer = NULL;
 	struct id id;
@@ -92,8 +98,6 @@ json_t *api_call (const struct api_opts *o, const char *method, const char *path
 	json_decref (body);
 	if (!token)
 		goto out;
-	if (!url)
-		url = xstrdup ("http://127.0.0.1:5000");
 	id_new (&id);
 	idem = xasprintf ("Idempotency-Key: %s", id_text (&id, key)); /* a repeated POST makes no second task */
 	full = xasprintf ("%s%s", url, path);

@@ -33,6 +33,7 @@ int api_fail (const char *what, const struct err *err);
 void api_print_json (const json_t *j);
 /* Value of a key in the env file of the state directory ("WEFT_URL"); owned, or NULL. */
 char *api_state_value (const struct api_opts *o, const char *key);
+char *api_url (const struct api_opts *o);		/* of the service; owned */
 char *api_state_dir (const char *given);		/* owned */
 /* s of seconds-since-1970 text or now: "2031-05-02 10:11:12". out has 32 bytes. */
 char *api_time (double unix_s, char out[32]);

@@ -45,6 +45,7 @@ int main (int argc, char **argv)
 	n = gather (all, n, cmds_function);
 	n = gather (all, n, cmds_task);
 	n = gather (all, n, cmds_endpoint);
+	n = gather (all, n, cmds_console);
 	memset (&all[n], 0, sizeof (all[n]));
 	return cli_main (&prog, argc, argv);
 }

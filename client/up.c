@@ -59,9 +59,9 @@ static void on_ready (const char *why, void *arg)
 		fabric_stop (u->fabric);
 	} else {
 		text = xasprintf ("weft is up: %s, endpoint %s\n"
-				  "web console:  %s/console/\n"
+				  "see it:       weft console --state %s   (prints an address for a browser)\n"
 				  "use it here:  export $(weft env --state %s)\nstop it with: weft down --state %s\n",
-				  fabric_url (u->fabric), fabric_endpoint (u->fabric), fabric_url (u->fabric), u->state, u->state);
+				  fabric_url (u->fabric), fabric_endpoint (u->fabric), u->state, u->state, u->state);
 		report (u, 0, text);
 	}
 	free (text);

@@ -61,6 +61,8 @@ const struct route route_table[] = {
 	{ HTTP_POST, "/v2/oauth2/token", SCOPE_NONE, api_oauth_token, "oauth_token" },
 	{ HTTP_GET, "/openapi.json", SCOPE_NONE, api_openapi, "openapi" },
 	{ HTTP_GET, "/", SCOPE_NONE, api_root, "console" },
+	{ HTTP_POST, "/v3/console/tickets", SCOPE_READ, api_ticket_make, "ticket" },
+	{ HTTP_POST, "/v3/console/tokens", SCOPE_NONE, api_ticket_take, "ticket" },
 	{ HTTP_GET, "/console", SCOPE_NONE, api_console, "console" },
 	{ HTTP_GET, "/console/{file}", SCOPE_NONE, api_console_file, "console" },
 	{ HTTP_GET, "/metrics", SCOPE_NONE, api_metrics, "metrics" },

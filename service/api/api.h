@@ -56,6 +56,9 @@ void api_openapi (struct call *c);
 void api_metrics (struct call *c);
 void api_healthz (struct call *c);
 void api_readyz (struct call *c);
+/* tickets.c */
+void api_ticket_make (struct call *c);
+void api_ticket_take (struct call *c);
 /* console.c */
 void api_root (struct call *c);
 void api_console (struct call *c);

@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/xmem.h"
 #include "service/api/api.h"
+#include "service/api/grant.h"
 #include "service/call.h"
 
 #define LIFETIME_S 172800
@@ -30,8 +31,10 @@ struct grant {
 	struct call *c;
 	struct id user, id;
 	uint32_t scopes;
+	int64_t expires_ms;
 	uint8_t hash[REG_HASH_BYTES];
-	char *token, scope[FIELD_MAX];
+	char *token, label[REG_NAME_MAX + 1];
+	json_t *doc;
 	int rc;
 	struct err err;
 };
@@ -41,7 +44,7 @@ static void grant_work (struct registry *r, void *arg)
 	struct grant *g = arg;
 
 	registry_tokens_purge (r, NULL);
-	g->rc = registry_token_add (r, &g->user, g->hash, g->scopes, "oauth2", clock_real_ns () / 1000000 + LIFETIME_S * 1000LL, &g->id, &g->err);
+	g->rc = registry_token_add (r, &g->user, g->hash, g->scopes, g->label, g->expires_ms, &g->id, &g->err);
 }
 
 static void grant_done (void *arg)
@@ -51,10 +54,27 @@ static void grant_done (void *arg)
 	if (g->rc < 0)
 		call_fail_err (g->c, &g->err, FAIL_USER_NOT_FOUND);
 	else
-		call_json (g->c, json_pack ("{s:s, s:s, s:i, s:s, s:s, s:[]}", "access_token", g->token, "scope", g->scope, "expires_in", LIFETIME_S,
-					    "token_type", "Bearer", "resource_server", "funcx_service", "other_tokens"));
+		call_json (g->c, json_incref (g->doc));
+	json_decref (g->doc);
+	explicit_bzero (g->token, strlen (g->token));
 	free (g->token);
 	free (g);
+}
+
+void grant_token (struct call *c, const struct id *user, uint32_t scopes, const char *label, int64_t expires_ms, json_t *doc)
+{
+	struct grant *g = xcalloc (1, sizeof (*g));
+
+	g->c = c;
+	g->user = *user;
+	g->scopes = scopes;
+	g->expires_ms = expires_ms;
+	g->token = auth_new_token (g->hash);
+	snprintf (g->label, sizeof (g->label), "%s", label);
+	id_new (&g->id);
+	g->doc = doc;
+	json_object_set_new (doc, "access_token", json_string (g->token));
+	db_run (c->app->db, grant_work, grant_done, g);
 }
 
 /* A field of a form body, decoded. 0, or -1: absent, too long or badly encoded. */
@@ -104,11 +124,10 @@ static void refuse (struct call *c, int status, const char *error, const char *t
 
 void api_oauth_token (struct call *c)
 {
-	char name[FIELD_MAX], secret[FIELD_MAX], grant[64];
+	char name[FIELD_MAX], secret[FIELD_MAX], scope[FIELD_MAX], grant[64];
 	struct http_str body = http_body (c->req);
 	uint8_t hash[REG_HASH_BYTES];
 	struct reg_token t;
-	struct grant *g;
 	struct err err;
 
 	if (form_field (body, "grant_type", grant, sizeof (grant)) < 0 || strcmp (grant, "client_credentials")) {
@@ -133,15 +152,11 @@ void api_oauth_token (struct call *c)
 		refuse (c, 401, "invalid_client", "unknown client id or secret");
 		return;
 	}
-	g = xcalloc (1, sizeof (*g));
-	g->c = c;
-	g->user = u.id;
-	g->scopes = t.scopes;
-	g->token = auth_new_token (g->hash);
-	id_new (&g->id);
-	if (form_field (body, "scope", g->scope, sizeof (g->scope)) < 0)
-		strcpy (g->scope, SCOPE_DEFAULT);
+	if (form_field (body, "scope", scope, sizeof (scope)) < 0)
+		strcpy (scope, SCOPE_DEFAULT);
 	c->who.user = u.id;
 	call_audit (c, "token.grant", u.name, 1);
-	db_run (c->app->db, grant_work, grant_done, g);
+	grant_token (c, &u.id, t.scopes, "oauth2", clock_real_ns () / 1000000 + LIFETIME_S * 1000LL,
+		     json_pack ("{s:s, s:i, s:s, s:s, s:[]}", "scope", scope, "expires_in", LIFETIME_S, "token_type", "Bearer", "resource_server",
+				"funcx_service", "other_tokens"));
 }

@@ -46,12 +46,12 @@ function sentence (status, body)
 	return `the service answered ${status}`;
 }
 
-export async function get (path, { signal, using = token } = {})
+async function request (path, signal, options)
 {
 	let answer, body = null;
 
 	try {
-		answer = await fetch (new URL (path, base), { signal, cache: "no-store", credentials: "omit", headers: { Authorization: `Bearer ${using}` } });
+		answer = await fetch (new URL (path, base), { signal, cache: "no-store", credentials: "omit", ...options });
 	} catch (e) {
 		if (e.name === "AbortError")
 			throw e;
@@ -68,6 +68,19 @@ export async function get (path, { signal, using = token } = {})
 	if (!answer.ok)
 		throw new ApiError (sentence (answer.status, body), answer.status, body?.code);
 	return body;
+}
+
+export function get (path, { signal, using = token } = {})
+{
+	return request (path, signal, { headers: { Authorization: `Bearer ${using}` } });
+}
+
+/* The token that a ticket of `weft console` is good for, once. */
+export async function redeem (ticket)
+{
+	const body = JSON.stringify ({ ticket });
+
+	return (await request ("v3/console/tokens", undefined, { method: "POST", body, headers: { "Content-Type": "application/json" } })).access_token;
 }
 
 /* "a=1&b=2" of what is not empty. */

@@ -51,9 +51,9 @@ export function login (main, error, signal, done)
 			h ("label", { for: "token" }, "Token"), input,
 			h ("p", { id: "login-hint", class: "muted" }, "It stays in this browser tab and is forgotten when the tab is closed."),
 			problem, button),
-		h ("p", { class: "muted" }, "For a fabric of ", h ("code", {}, "weft up"), ", ", h ("code", {}, "weft env"),
-			" prints it; elsewhere the operator of the service gives tokens out.")));
+		h ("p", { class: "muted" }, "Where the ", h ("code", {}, "weft"), " command works, ",
+			h ("code", {}, "weft console"), " prints an address that needs no typing.")));
 	if (error)
-		refuse (`Signed out: ${error.message}.`);
+		refuse (`You are signed out: ${error.message}.`);
 	input.focus ();
 }

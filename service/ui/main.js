@@ -8,7 +8,7 @@
 //   title (text)           once the view knows better what it shows
 //   go (query)             the same view with another query
 
-import { get, keep, query as encode, signedIn } from "./api.js";
+import { get, keep, query as encode, redeem, signedIn } from "./api.js";
 import { h } from "./dom.js";
 import * as endpoints from "./endpoints.js";
 import * as functions from "./functions.js";
@@ -149,17 +149,26 @@ function render (error = null)
 	fresh = false;
 }
 
-/* The way in that `weft console` prints: its token leaves the address, and the browser's history, before anything else happens. */
-function takeFragment ()
+/* The way in that `weft console` prints. Its ticket leaves the address, and is good for nothing when the page is seen. */
+async function arrive ()
 {
-	const found = /^#token=([\w.~-]+)$/.exec (location.hash);
+	const found = /^#ticket=([\w.~-]+)$/.exec (location.hash);
+	let error = null;
 
-	if (!found)
-		return;
-	keep (found[1]);
-	forget ();
-	who.textContent = "";
-	history.replaceState (null, "", `${location.pathname}#/endpoints`);
+	if (found) {
+		history.replaceState (null, "", `${location.pathname}#/endpoints`);
+		leaving?.abort ();
+		main.replaceChildren (h ("p", {}, "Signing in …"));
+		try {
+			keep (await redeem (found[1]));
+			forget ();
+			who.textContent = "";
+		} catch (e) {
+			error = e;
+		}
+	}
+	render (error);
+	scrollTo (0, 0);
 }
 
 by ("skip").addEventListener ("click", (e) => {
@@ -171,10 +180,5 @@ signout.addEventListener ("click", () => {
 	forget ();
 	render ();
 });
-window.addEventListener ("hashchange", () => {
-	takeFragment ();
-	render ();
-	scrollTo (0, 0);
-});
-takeFragment ();
-render ();
+window.addEventListener ("hashchange", arrive);
+arrive ();

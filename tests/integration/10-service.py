@@ -97,6 +97,27 @@ def commands():
     check("a port in use is told", out.returncode == 1 and "in use" in out.stderr, out.stderr)
 
 
+def tickets():
+    """The way into the web console: once, soon, to read."""
+    def take(ticket):
+        return svc.post("/v3/console/tokens", {"ticket": ticket}, token=None)
+    a = svc.post("/v3/console/tickets", {})
+    ticket = a.json["ticket"]
+    key, = raw("KEYS", "weft:ticket:*")
+    check("a ticket, whose hash is kept for two minutes", a.json["expires_in"] == 120 and 0 < raw("TTL", key) <= 120 and ticket.encode() not in key, a)
+    got = [take(ticket) for _ in range(2)]
+    check("it gives one token that reads", got[0].status == 200 and got[0].json["scope"] == "read" and 43100 < got[0].json["expires_in"] <= 43200 and
+          svc.get("/v3/whoami", token=got[0].json["access_token"]).json["scopes"] == "read", got[0])
+    error("and no second one", got[1], 401, "INVALID_AUTH_TOKEN")
+    error("the token may not more", svc.post("/v3/functions", {"function_name": "f", "function_code": "x"}, token=got[0].json["access_token"]), 403, "INSUFFICIENT_AUTH_SCOPE")
+    error("an unknown ticket", take("x" * 43), 401, "INVALID_AUTH_TOKEN")
+    error("a ticket that is too long", take("x" * 1000), 422, "SEMANTICALLY_INVALID")
+    error("no ticket", svc.post("/v3/console/tokens", {}, token=None), 422, "SEMANTICALLY_INVALID")
+    short = svc.command("token", "create", "--user", "bob", "--expires", "60s").stdout.strip()
+    a = take(svc.post("/v3/console/tickets", {}, token=short).json["ticket"])
+    check("it ends with the token that asked for it", 0 < a.json["expires_in"] <= 60 and svc.get("/v3/whoami", token=a.json["access_token"]).json["name"] == "bob", a)
+
+
 def meta():
     a = svc.get("/v2/version", token=None)
     check("version is a string", a.status == 200 and isinstance(a.json, str), a)
@@ -861,7 +882,7 @@ def processes():
     check("its workers end well", not bad, bad[:5])
 
 
-for section in (commands, meta, authentication, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
+for section in (commands, meta, authentication, tickets, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
                 redis_cut, audit, rate, processes):
     r.guard(section)
 check("the service ends when asked to", svc.stop() == 0)
