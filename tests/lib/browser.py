@@ -23,6 +23,10 @@ class BrowserError(Exception):
     pass
 
 
+class PageError(BrowserError):
+    """An expression failed in the page, or the page went away meanwhile."""
+
+
 class Browser:
     """One browser with one page. js() evaluates in the page; wait() awaits a condition there; keys and clicks are real input events."""
 
@@ -110,26 +114,27 @@ class Browser:
     # ---- the page ----
 
     def js(self, expression):
-        r = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        try:
+            r = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        except BrowserError as e:
+            raise PageError(str(e)) if "context" in str(e) or "navigated" in str(e) else e
         if "exceptionDetails" in r:
             d = r["exceptionDetails"]
-            raise BrowserError("%s: %s" % (expression[:200], d.get("exception", {}).get("description", d["text"])))
+            raise PageError("%s: %s" % (expression[:200], d.get("exception", {}).get("description", d["text"])))
         return r["result"].get("value")
 
     def wait(self, expression, what=None):
-        """Until the expression is true in the page; its value. A page that is being replaced counts as not yet."""
-        end = time.monotonic() + self.timeout
+        """Until the expression is true in the page; its value. One that fails, on a page that is not there yet, is not true yet."""
+        end, failed = time.monotonic() + self.timeout, ""
         while True:
             try:
                 value = self.js(expression)
-            except BrowserError as e:
-                if "context" not in str(e):
-                    raise
-                value = None
+            except PageError as e:
+                value, failed = None, str(e)
             if value not in (None, False, 0, ""):      # an element comes as {}
                 return value
             if time.monotonic() > end:
-                raise TimeoutError("%s: not within %d s; the page: %s" % (what or expression, self.timeout, self.text()[:1500]))
+                raise TimeoutError("%s: not within %d s; %s the page: %s" % (what or expression, self.timeout, failed, self.text()[:1500]))
             time.sleep(0.03)
 
     def has(self, text, where="body"):
