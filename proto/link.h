@@ -68,6 +68,8 @@ struct link_peer *link_peer (struct link *k);		/* dialler: its peer when up, els
 
 /* Queue one record. record: transferred (the message is left empty and initialised). */
 void link_send (struct link_peer *p, enum wire_type type, zmq_msg_t *record);
+/* The same for a record that others will follow at once: it leaves with them, or after a millisecond. */
+void link_send_soon (struct link_peer *p, enum wire_type type, zmq_msg_t *record);
 /* Queue a copy of small bytes. */
 void link_send_bytes (struct link_peer *p, enum wire_type type, const void *data, size_t n);
 void link_send_id (struct link_peer *p, enum wire_type type, const struct id *id);	/* packed: many ids share one frame; RESULT_ACK may wait 10 ms */

@@ -112,6 +112,7 @@ struct link {
 	size_t burst_records;		/* read in this burst */
 	unsigned sock_gen;		/* counts sockets: a callback sees that its own is gone */
 	struct loop_timer *sweep, *retry, *acks;
+	int acks_ms;			/* what acks was started with */
 	int64_t retry_ms;
 	struct loop_defer *flush, *chores;
 	struct link_peers all, dirty, late, blocked, todo;	/* late: acknowledgements that wait for company */

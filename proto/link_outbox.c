@@ -7,7 +7,8 @@
  * writable as long as any of its peers is, so its ZMQ_POLLOUT would spin.
  *
  * Nobody waits for a RESULT_ACK: it leaves with the next message to the peer, or after ACK_MS. A message of its own would wake two threads
- * on each side, just when the processor has the result to carry on. */
+ * on each side, just when the processor has the result to carry on. Records sent soon (link_send_soon) wait for others likewise, but not as
+ * long, and not for many. */
 #include "proto/link_internal.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "common/log.h"
 #include "common/xmem.h"
 
-enum { RETRY_MIN_MS = 1, RETRY_MAX_MS = 50, RING_MIN = 16, RING_KEEP = 1024, PACK_KEEP = 1024, ACK_MS = 10 };
+enum { RETRY_MIN_MS = 1, RETRY_MAX_MS = 50, RING_MIN = 16, RING_KEEP = 1024, PACK_KEEP = 1024, ACK_MS = 10, SOON_MS = 1, SOON_MAX = 16 };
 
 static struct link_rec *at (struct link_outbox *o, size_t i)
 {
@@ -83,16 +84,18 @@ static void note_queued (struct link_peer *p)
 	}
 }
 
-static void note_late (struct link_peer *p)
+static void note_late (struct link_peer *p, int ms)
 {
 	struct link *k = p->k;
 	note_bytes (p);
-	if (p->dirty || p->late)
-		return;
-	p->late = true;
-	TAILQ_INSERT_TAIL (&k->late, p, late_entry);
-	if (!loop_timer_pending (k->acks))
-		loop_timer_start (k->acks, ACK_MS, false);
+	if (!p->dirty && !p->late) {
+		p->late = true;
+		TAILQ_INSERT_TAIL (&k->late, p, late_entry);
+	}
+	if (!p->dirty && (!loop_timer_pending (k->acks) || ms < k->acks_ms)) {
+		loop_timer_start (k->acks, ms, false);
+		k->acks_ms = ms;
+	}
 }
 
 static void unlate (struct link_peer *p)
@@ -130,7 +133,7 @@ static void seal (struct link_peer *p)
 	}
 }
 
-void link_outbox_push (struct link_peer *p, uint8_t type, zmq_msg_t *record)
+static void push (struct link_peer *p, uint8_t type, zmq_msg_t *record, bool soon)
 {
 	struct link_outbox *o = &p->out;
 	struct link_rec *r;
@@ -143,10 +146,18 @@ void link_outbox_push (struct link_peer *p, uint8_t type, zmq_msg_t *record)
 		r->bare = true;
 	}
 	o->bytes += LINK_REC_COST;
-	note_queued (p);
+	if (soon && o->count < SOON_MAX)
+		note_late (p, SOON_MS);
+	else
+		note_queued (p);
 	/* A full batch leaves now, so that the I/O thread works while the caller fills the next one. */
 	if (!p->blocked && (o->bytes >= LINK_BATCH_BYTES || o->count >= WIRE_MAX_RECORDS))
 		link_outbox_flush (p);
+}
+
+void link_outbox_push (struct link_peer *p, uint8_t type, zmq_msg_t *record)
+{
+	push (p, type, record, false);
 }
 
 void link_outbox_bytes (struct link_peer *p, uint8_t type, const void *data, size_t n)
@@ -174,7 +185,7 @@ static void pack_id (struct link_peer *p, uint8_t type, const struct id *id)
 		abort ();
 	o->bytes += ID_BYTES;
 	if (type == WIRE_RESULT_ACK && o->pack.len < LINK_PACK_IDS * ID_BYTES)
-		note_late (p);
+		note_late (p, ACK_MS);
 	else
 		note_queued (p);
 }
@@ -407,14 +418,24 @@ void link_todo (struct link_peer *p)
 
 /* ---- public --------------------------------------------------------------------------------------------------- */
 
-void link_send (struct link_peer *p, enum wire_type type, zmq_msg_t *record)
+static void send_record (struct link_peer *p, enum wire_type type, zmq_msg_t *record, bool soon)
 {
 	if (p->state == PEER_UP) {
-		link_outbox_push (p, (uint8_t) type, record);
+		push (p, (uint8_t) type, record, soon);
 		return;
 	}
 	zmq_msg_close (record);		/* the session is over: dropped like what was queued */
 	zmq_msg_init (record);
+}
+
+void link_send (struct link_peer *p, enum wire_type type, zmq_msg_t *record)
+{
+	send_record (p, type, record, false);
+}
+
+void link_send_soon (struct link_peer *p, enum wire_type type, zmq_msg_t *record)
+{
+	send_record (p, type, record, true);
 }
 
 void link_send_bytes (struct link_peer *p, enum wire_type type, const void *data, size_t n)

@@ -74,7 +74,7 @@ static void encode (zmq_msg_t *out, const struct msg_result *m, int major)
 	link_msg_from_buf (out, &b);
 }
 
-static void send_copy (const struct results *r, struct kept *k, struct link_peer *peer)
+static void send_copy (const struct results *r, struct kept *k, struct link_peer *peer, bool more)
 {
 	zmq_msg_t copy;
 
@@ -93,10 +93,13 @@ static void send_copy (const struct results *r, struct kept *k, struct link_peer
 	zmq_msg_copy (&copy, &k->msg);
 	if (!link_peer_bulk (peer))
 		bulk_record_result (r->bulk, &copy);
-	link_send (peer, WIRE_RESULT, &copy);
+	if (more)
+		link_send_soon (peer, WIRE_RESULT, &copy);
+	else
+		link_send (peer, WIRE_RESULT, &copy);
 }
 
-void results_put (struct results *r, struct link_peer *peer, const struct msg_result *m)
+void results_put (struct results *r, struct link_peer *peer, const struct msg_result *m, bool more)
 {
 	struct kept *k;
 
@@ -109,7 +112,7 @@ void results_put (struct results *r, struct link_peer *peer, const struct msg_re
 	map_put (r->map, &k->task, k);
 	TAILQ_INSERT_TAIL (&r->order, k, link);
 	if (peer)
-		send_copy (r, k, peer);
+		send_copy (r, k, peer, more);
 }
 
 void results_ack (struct results *r, const struct id *task)
@@ -125,7 +128,7 @@ bool results_resend (struct results *r, struct link_peer *peer, const struct id 
 	struct kept *k = map_get (r->map, task);
 
 	if (k)
-		send_copy (r, k, peer);
+		send_copy (r, k, peer, false);
 	return k != NULL;
 }
 
@@ -134,7 +137,7 @@ void results_resend_all (struct results *r, struct link_peer *peer)
 	struct kept *k;
 
 	TAILQ_FOREACH (k, &r->order, link)
-		send_copy (r, k, peer);
+		send_copy (r, k, peer, false);
 }
 
 size_t results_count (const struct results *r)

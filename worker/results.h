@@ -11,7 +11,7 @@ struct results;
 struct results *results_create (const struct bulk *bulk);	/* borrowed for life; NULL = none */
 void results_destroy (struct results **r);
 /* Encode, keep, and send when peer is not NULL. A task that has a kept result keeps the first. */
-void results_put (struct results *r, struct link_peer *peer, const struct msg_result *m);
+void results_put (struct results *r, struct link_peer *peer, const struct msg_result *m, bool more);	/* more: others will follow at once */
 void results_ack (struct results *r, const struct id *task);
 bool results_resend (struct results *r, struct link_peer *peer, const struct id *task);	/* false: none kept */
 void results_resend_all (struct results *r, struct link_peer *peer);

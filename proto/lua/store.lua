@@ -28,10 +28,14 @@ end
 if tonumber(h[2] or '0') >= 5 then
 	return 0
 end
-if not placed then
+-- A call of Redis from here costs as much as all the rest: the waiters are emptied with the same one.
+local waiters = h[3] ~= '' and h[3]
+if not placed and waiters then
+	redis.call('HSET', key, 's', ARGV[1], 'r', record, 'w', '')
+elseif not placed then
 	redis.call('HSET', key, 's', ARGV[1], 'r', record)
 elseif redis.call('HSTRLEN', key, 'r') == placed then
-	redis.call('HSET', key, 's', ARGV[1])
+	redis.call('HSET', key, 's', ARGV[1], 'w', '')
 else
 	redis.call('HDEL', key, 'r')
 	return redis.error_reply('ERR store: another record stood in its place, try again')
@@ -39,9 +43,13 @@ end
 if retention > 0 then
 	redis.call('PEXPIRE', key, ARGV[3])
 end
-redis.call('DEL', KEYS[2])
--- byte 2 of the meta: flags, 8 = the group is watched; bytes 51 to 66: the group. Nobody who is not watched pays for more than this look.
-if bit.band(string.byte(h[1], 2) or 0, 8) ~= 0 and #h[1] >= 66 then
+-- byte 2 of the meta: flags, 1 = the payload is stored apart, 4 = in the bulk store, 8 = the group is watched; bytes 51 to 66: the group. Nobody who is not watched
+-- pays for more than this look.
+local flags = string.byte(h[1], 2) or 1
+if bit.band(flags, 5) == 1 then
+	redis.call('DEL', KEYS[2])
+end
+if bit.band(flags, 8) ~= 0 and #h[1] >= 66 then
 	local channel = string.format('weft:group:{%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}:done', string.byte(h[1], 51, 66))
 	local task = string.sub(record, 9, 24)
 	local position = redis.call('XADD', channel, 'MAXLEN', '~', '1000000', '*', 't', task, 's', ARGV[1])
@@ -54,9 +62,7 @@ if bit.band(string.byte(h[1], 2) or 0, 8) ~= 0 and #h[1] >= 66 then
 	end
 	redis.call('PUBLISH', channel, message)
 end
-local waiters = h[3]
 if waiters then
-	redis.call('HDEL', key, 'w')
 	-- bytes 8 to 23 of the record are the task id
 	local message = string.sub(record, 9, 24) .. string.char(state)
 	if not placed and #record <= inline_max then

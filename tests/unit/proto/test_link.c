@@ -374,6 +374,53 @@ static void test_acknowledgements_wait (void **state)
 	ended = true;
 }
 
+static void send_number_soon (struct link_peer *p, uint32_t i)
+{
+	zmq_msg_t m;
+	zmq_msg_init_size (&m, 8);
+	memset (zmq_msg_data (&m), 0, 8);
+	memcpy (zmq_msg_data (&m), &i, sizeof (i));
+	link_send_soon (p, WIRE_RESULT, &m);
+}
+
+/* They leave with the others that follow them, or alone at once after; many do not wait. */
+static void test_sent_soon (void **state)
+{
+	struct side l = { 0 }, d = { 0 };
+	(void) state;
+	pair_up (&l, &d);
+	send_number_soon (l.peer, 0);
+	link_flush (l.k);
+	assert_int_not_equal (link_queued_bytes (l.peer), 0);
+	send_number_soon (l.peer, 1);
+	send_number (l.peer, WIRE_RESULT, 2, 8);
+	link_flush (l.k);
+	assert_int_equal (link_queued_bytes (l.peer), 0);
+	AWAIT (has_records, &((struct target) { &d, 3 }));
+	assert_int_equal (d.messages, 1);
+	send_number_soon (l.peer, 3);
+	AWAIT (has_records, &((struct target) { &d, 4 }));
+	/* acknowledgements that wait longer go when it goes */
+	d.records = d.messages = 0;
+	link_send_id (l.peer, WIRE_RESULT_ACK, link_peer_id (l.peer));
+	send_number_soon (l.peer, 4);
+	AWAIT (has_records, &((struct target) { &d, 2 }));
+	assert_int_equal (d.messages, 2);
+	for (uint32_t i = 5; i < 21; i++)
+		send_number_soon (l.peer, i);
+	link_flush (l.k);
+	assert_int_equal (link_queued_bytes (l.peer), 0);
+	AWAIT (has_records, &((struct target) { &d, 18 }));
+	assert_false (d.disorder);
+	/* the session ends: they go first */
+	send_number_soon (l.peer, 21);
+	link_destroy (&l.k, 1000);
+	AWAIT (nonzero, &d.downs);
+	assert_int_equal (d.records, 19);
+	link_destroy (&d.k, 0);
+	ended = true;
+}
+
 static void test_big_frames (void **state)
 {
 	struct side l = { 0 }, d = { 0 };
@@ -1048,6 +1095,7 @@ int main (void)
 	const struct CMUnitTest tests[] = {
 		T (test_bulk_is_agreed_on),
 		T (test_acknowledgements_wait),
+		T (test_sent_soon),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve), T (test_reconnect), T (test_fencing),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_versions), T (test_silence), T (test_stray_and_stale),
 		T (test_garbage), T (test_many), T (test_rates),

@@ -16,8 +16,8 @@ static void test_results_are_kept_until_acknowledged (void **state)
 	(void) state;
 	for (i = 0; i < 100; i++) {
 		m.task.b[0] = (uint8_t) (i + 1);
-		results_put (r, NULL, &m);
-		results_put (r, NULL, &m);
+		results_put (r, NULL, &m, false);
+		results_put (r, NULL, &m, false);
 	}
 	assert_int_equal (results_count (r), 100);
 	for (i = 0; i < 50; i++) {
@@ -36,7 +36,7 @@ static void test_results_that_cannot_be_encoded (void **state)
 	struct msg_result m = { .status = STATUS_SUCCESS, .result = { "", (size_t) WIRE_MAX_PAYLOAD + 1 } };
 
 	(void) state;
-	results_put (r, NULL, &m);
+	results_put (r, NULL, &m, false);
 	assert_int_equal (results_count (r), 1);
 	results_destroy (&r);
 }
