@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
+#include "common/digest.h"
 #include "common/xmem.h"
 #include "proto/layout.h"
 #include "proto/msg_function.h"
@@ -24,6 +25,7 @@ struct registration {
 	struct reg_function f;
 	struct id *shared;
 	size_t nshared;
+	bool found;		/* once: it was registered before */
 	int rc;
 	struct err err;
 };
@@ -50,7 +52,15 @@ static void add_work (struct registry *r, void *arg)
 {
 	struct registration *g = arg;
 
+	if (g->f.once && registry_function_once (r, &g->f.owner, g->f.digest, &g->f.id, &g->err) == 0) {
+		g->found = true;
+		return;
+	}
 	g->rc = registry_function_add (r, &g->f, g->shared, g->nshared, &g->err);
+	if (g->rc < 0 && g->f.once && g->err.code == ERR_CONFLICT) { /* another process has, this very moment */
+		g->rc = registry_function_once (r, &g->f.owner, g->f.digest, &g->f.id, &g->err);
+		g->found = g->rc == 0;
+	}
 }
 
 static void add_done (void *arg)
@@ -61,6 +71,10 @@ static void add_done (void *arg)
 		call_fail_err (g->c, &g->err, FAIL_FUNCTION_NOT_FOUND);
 		registration_free (g);
 		return;
+	}
+	if (!g->found) {
+		char t[ID_TEXT];
+		call_audit (g->c, "function.register", id_text (&g->f.id, t), 1);
 	}
 	catalog_publish (g->c->app->catalog, &g->f.id, on_published, g);
 }
@@ -163,12 +177,30 @@ static void read_registration (struct check *k, struct registration *g, json_t *
 	g->shared = shared_users (k, body, g->c->app->registry, &g->nshared);
 }
 
+/* All that the registration says but who made it with what: equal ones are the same function. */
+static bool content_digest (const json_t *body, uint8_t digest[REG_HASH_BYTES])
+{
+	json_t *content = json_copy ((json_t *) body);
+	char *text;
+	struct digest_part part;
+	bool ok;
+
+	json_object_del (content, "meta");
+	json_object_del (content, "metadata");
+	json_object_del (content, "once");
+	text = json_dumps (content, JSON_SORT_KEYS | JSON_COMPACT);
+	json_decref (content);
+	part = (struct digest_part) { text, text ? strlen (text) : 0 };
+	ok = text && digest_sha256 (&part, 1, digest) == 0;
+	free (text);
+	return ok;
+}
+
 void api_function_register (struct call *c)
 {
 	struct registration *g;
 	struct check k = { 0 };
 	json_t *body = call_object (c), *code;
-	char t[ID_TEXT];
 
 	if (!body)
 		return;
@@ -182,6 +214,8 @@ void api_function_register (struct call *c)
 	g = xcalloc (1, sizeof (*g));
 	g->c = c;
 	read_registration (&k, g, body);
+	if (check_bool (&k, body, "once", false))
+		g->f.once = content_digest (body, g->f.digest);
 	json_decref (body);
 	if (!check_ok (&k) || !g->f.code) {
 		if (check_ok (&k))
@@ -193,7 +227,6 @@ void api_function_register (struct call *c)
 	id_new (&g->f.id);
 	g->f.owner = c->who.user;
 	g->f.created_ms = clock_real_ns () / 1000000;
-	call_audit (c, "function.register", id_text (&g->f.id, t), 1);
 	db_run (c->app->db, add_work, add_done, g);
 }
 

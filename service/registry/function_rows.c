@@ -23,10 +23,10 @@ int registry_function_add (struct registry *r, const struct reg_function *f, con
 		return -1;
 	rc = sql_run (r, false, "adding a function", err,
 		      "INSERT INTO functions (id, owner, name, description, kind, public, entry, container, time_limit_ms, memory_limit_bytes, "
-		      "meta, created_ms, options, code) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		      "ddttiittiititb", &f->id, &f->owner, f->name, f->description, (int64_t) f->kind, (int64_t) f->public, f->entry,
+		      "meta, created_ms, options, code, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		      "ddttiittiititbb", &f->id, &f->owner, f->name, f->description, (int64_t) f->kind, (int64_t) f->public, f->entry,
 		      f->container, (int64_t) f->time_limit_ms, (int64_t) f->memory_limit_bytes, f->meta, f->created_ms, f->options, f->code,
-		      f->code_bytes);
+		      f->code_bytes, f->once ? f->digest : NULL, sizeof (f->digest));
 	if (rc == 0)
 		rc = sql_share (r, &f->id, shared, nshared, err);
 	return sql_finish (r, rc, err);
@@ -107,9 +107,24 @@ int registry_functions (struct registry *r, const struct id *owner, const struct
 	return rc < 0 ? -1 : 0;
 }
 
+int registry_function_once (struct registry *r, const struct id *owner, const uint8_t digest[REG_HASH_BYTES], struct id *out, struct err *err)
+{
+	sqlite3_stmt *s = sql_start (r, "SELECT id FROM functions WHERE owner = ? AND digest = ?", err, "db", owner, digest, (size_t) REG_HASH_BYTES);
+	int rc;
+
+	if (!s)
+		return -1;
+	if ((rc = sql_step (r, s, err)) == SQLITE_ROW)
+		sql_id (s, 0, out);
+	sql_end (s);
+	if (rc == SQLITE_DONE)
+		return err_set (err, ERR_NOT_FOUND, FAULT_USER, "function not found");
+	return rc < 0 ? -1 : 0;
+}
+
 int registry_function_container (struct registry *r, const struct id *id, const char *image, const char *options, struct err *err)
 {
-	return sql_run (r, true, "function", err, "UPDATE functions SET container = ?, options = ? WHERE id = ?", "ttd", image, options, id);
+	return sql_run (r, true, "function", err, "UPDATE functions SET container = ?, options = ?, digest = NULL WHERE id = ?", "ttd", image, options, id);
 }
 
 int registry_function_remove (struct registry *r, const struct id *id, struct err *err)

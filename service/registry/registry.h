@@ -55,17 +55,21 @@ struct reg_function {
 	char *name, *description, *entry, *container, *meta, *code;
 	char *options;			/* JSON object, see service/options.h; NULL = none */
 	size_t code_bytes;
+	bool once;			/* registered once by its content: an owner has one of a digest */
+	uint8_t digest[REG_HASH_BYTES];	/* with once */
 };
 void reg_function_fini (struct reg_function *f);
-/* shared: users who may use it too. */
+/* shared: users who may use it too. ERR_CONFLICT: its owner has one of that digest. */
 int registry_function_add (struct registry *r, const struct reg_function *f, const struct id *shared, size_t nshared, struct err *err);
 int registry_function_get (struct registry *r, const struct id *id, bool with_code, struct reg_function *out, struct err *err);
 /* Newest first, without code, those before `before` (NULL = from the newest). */
 int registry_functions (struct registry *r, const struct id *owner, const struct id *before, size_t limit, struct reg_function **out, size_t *n,
 			struct err *err);
+/* The owner's function of that digest; ERR_NOT_FOUND. */
+int registry_function_once (struct registry *r, const struct id *owner, const uint8_t digest[REG_HASH_BYTES], struct id *out, struct err *err);
 int registry_function_remove (struct registry *r, const struct id *id, struct err *err);
 
-/* Its container: image (NULL = none) and options (NULL = none). */
+/* Its container: image (NULL = none) and options (NULL = none). It is not what was registered any more: its digest is forgotten. */
 int registry_function_container (struct registry *r, const struct id *id, const char *image, const char *options, struct err *err);
 
 /* ---- container_rows.c */

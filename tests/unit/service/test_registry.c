@@ -101,7 +101,7 @@ static void test_older_tables_are_brought_up_to_date (void **state)
 	assert_int_equal (registry_function_add (old, &f, NULL, 0, &err), 0);
 	registry_close (&old);
 	assert_int_equal (sqlite3_open (other, &db), SQLITE_OK);
-	assert_int_equal (sqlite3_exec (db, "ALTER TABLE functions DROP COLUMN options; DROP TABLE containers; "
+	assert_int_equal (sqlite3_exec (db, "ALTER TABLE functions DROP COLUMN options; DROP TABLE containers; DROP INDEX functions_digest; ALTER TABLE functions DROP COLUMN digest; "
 					"DELETE FROM schema_version WHERE version > 1", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close (db);
 	assert_int_equal (registry_open (&old, other, 1000, &err), 0);
@@ -197,6 +197,32 @@ static struct id add_function (const char *code, size_t n)
 	id_new (&f.id);
 	assert_int_equal (registry_function_add (r, &f, &bob.id, 1, &err), 0);
 	return f.id;
+}
+
+static void test_functions_once (void **state)
+{
+	struct reg_function f = { .owner = alice.id, .name = "f", .kind = 2, .entry = "main", .code = (char *) "x", .code_bytes = 1, .once = true };
+	struct id found;
+
+	(void) state;
+	memset (f.digest, 7, sizeof (f.digest));
+	assert_int_equal (registry_function_once (r, &alice.id, f.digest, &found, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	id_new (&f.id);
+	assert_int_equal (registry_function_add (r, &f, NULL, 0, &err), 0);
+	assert_int_equal (registry_function_once (r, &alice.id, f.digest, &found, &err), 0);
+	assert_true (id_eq (&found, &f.id));
+	assert_int_equal (registry_function_once (r, &bob.id, f.digest, &found, &err), -1);
+	struct reg_function again = f;
+	id_new (&again.id);
+	assert_int_equal (registry_function_add (r, &again, NULL, 0, &err), -1);
+	assert_int_equal (err.code, ERR_CONFLICT);
+	again.owner = bob.id;
+	assert_int_equal (registry_function_add (r, &again, NULL, 0, &err), 0);
+	assert_int_equal (registry_function_container (r, &f.id, "image", NULL, &err), 0);
+	assert_int_equal (registry_function_once (r, &alice.id, f.digest, &found, &err), -1);
+	assert_int_equal (registry_function_remove (r, &f.id, &err), 0);
+	assert_int_equal (registry_function_remove (r, &again.id, &err), 0);
 }
 
 static void test_functions (void **state)
@@ -391,7 +417,7 @@ int main (void)
 	const struct CMUnitTest tests[] = {
 		T (test_file_is_private), T (test_opens_again), T (test_newer_tables_are_refused), T (test_older_tables_are_brought_up_to_date),
 		T (test_not_a_database), T (test_users),
-		T (test_tokens), T (test_functions), T (test_endpoints), T (test_audit), T (test_two_connections), T (test_busy),
+		T (test_tokens), T (test_functions), T (test_functions_once), T (test_endpoints), T (test_audit), T (test_two_connections), T (test_busy),
 		T (test_locks_survive_other_connections),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);
