@@ -106,7 +106,8 @@ static int set_option (const struct cli_prog *p, const struct cli_cmd *c, const 
 	case CLI_STRING:
 		*(const char **) field = v;
 		return 0;
-	case CLI_STRINGS: {
+	case CLI_STRINGS:
+	case CLI_REST: {
 		struct cli_strings *s = field;
 		s->v = xrealloc (s->v, (s->n + 2) * sizeof (*s->v));
 		s->v[s->n++] = v;
@@ -187,6 +188,9 @@ static int parse_args (struct parse *ps)
 	while (ps->at < ps->argc && !rc && !ps->help) {
 		char *arg = ps->argv[ps->at++];
 		if (strcmp (arg, "--") == 0) {
+			const struct cli_opt *rest = opt_by_name (ps->c, "--", 2);
+			while (rest && !rc && ps->at < ps->argc)
+				rc = set_option (ps->p, ps->c, rest, ps->argv[ps->at++], ps->opts);
 			while (ps->at < ps->argc)
 				ps->pos[ps->npos++] = ps->argv[ps->at++];
 		} else if (arg[0] == '-' && arg[1] == '-')
@@ -202,7 +206,7 @@ static int parse_args (struct parse *ps)
 static void free_opts (const struct cli_cmd *c, void *opts)
 {
 	for (const struct cli_opt *o = c->opts; o && o->name; o++)
-		if (o->type == CLI_STRINGS)
+		if (o->type == CLI_STRINGS || o->type == CLI_REST)
 			free (((struct cli_strings *) ((char *) opts + o->offset))->v);
 	free (opts);
 }

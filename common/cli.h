@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include "common/err.h"
 
-enum cli_type { CLI_FLAG, CLI_STRING, CLI_INT, CLI_DURATION_MS, CLI_SIZE, CLI_STRINGS /* repeatable */ };
+enum cli_type { CLI_FLAG, CLI_STRING, CLI_INT, CLI_DURATION_MS, CLI_SIZE, CLI_STRINGS /* repeatable */, CLI_REST };
 
 struct cli_opt {
 	const char *name;	/* long name, without dashes */
@@ -23,7 +23,8 @@ struct cli_opt {
 	int64_t min, max;	/* both 0 = unbounded */
 	const char *help;
 };
-struct cli_strings { const char **v; size_t n; };	/* NULL-terminated; v owned, strings borrowed from argv */
+/* CLI_REST: a row with the name "--": takes all that stands behind "--", which else is positional. */
+struct cli_strings { const char **v; size_t n; };	/* NULL-terminated; v owned, strings borrowed from argv; all zero = not given */
 #define CLI_END { NULL, 0, CLI_FLAG, 0, NULL, 0, 0, NULL }
 
 struct cli_cmd {

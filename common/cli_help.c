@@ -48,6 +48,10 @@ static void opt_left (const struct cli_opt *o, char *out, size_t cap)
 {
 	char letter[8] = "    ";
 
+	if (o->type == CLI_REST) {
+		snprintf (out, cap, "-- %s", o->arg);
+		return;
+	}
 	if (o->letter)
 		snprintf (letter, sizeof (letter), "-%c, ", o->letter);
 	snprintf (out, cap, "%s--%s%s%s", letter, o->name, o->type != CLI_FLAG ? " " : "",
@@ -80,6 +84,11 @@ void cli_help_cmd (const struct cli_prog *p, const struct cli_cmd *c, FILE *to)
 static void man_opt (const struct cli_opt *o, FILE *to)
 {
 	fputs (".TP\n", to);
+	if (o->type == CLI_REST) {
+		fprintf (to, "\\fB\\-\\-\\fR \\fI%s\\fR\n", o->arg);
+		roff_text (o->help, to);
+		return;
+	}
 	if (o->letter)
 		fprintf (to, "\\fB\\-%c\\fR, ", o->letter);
 	fputs ("\\fB\\-\\-", to);
@@ -139,7 +148,8 @@ static void put_func (const char *name, FILE *to)
 static void put_options (const struct cli_cmd *c, FILE *to)
 {
 	for (const struct cli_opt *o = c->opts; o && o->name; o++)
-		fprintf (to, "--%s ", o->name);
+		if (o->type != CLI_REST)
+			fprintf (to, "--%s ", o->name);
 	fputs ("--help", to);
 }
 

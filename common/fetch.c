@@ -427,6 +427,18 @@ void fetch_cancel (struct fetch_req **qp)
 	req_free (q);
 }
 
+/* What a thread's calls share, so that the next one finds the connection open; lives as long as the thread. */
+static CURLSH *kept_connections (void)
+{
+	static _Thread_local CURLSH *kept;
+
+	if (!kept && (kept = curl_share_init ())) {
+		curl_share_setopt (kept, CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT);
+		curl_share_setopt (kept, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+	}
+	return kept;
+}
+
 int fetch_sync (const struct fetch_args *a, const char *ca_file, char **out, size_t *n, struct err *err)
 {
 	struct fetch_req *q;
@@ -438,6 +450,7 @@ int fetch_sync (const struct fetch_args *a, const char *ca_file, char **out, siz
 		*n = 0;
 	if (global_init (err) < 0 || !(q = req_create (a, ca_file, err)))
 		return 0;
+	curl_easy_setopt (q->easy, CURLOPT_SHARE, kept_connections ());
 	status = outcome (q, curl_easy_perform (q->easy), err);
 	if (status && n)
 		*n = q->reply.len;

@@ -38,7 +38,7 @@ struct fetch *fetch_create (struct loop *l, const struct fetch_opts *o, struct e
 void fetch_destroy (struct fetch **f);
 struct fetch_req *fetch_start (struct fetch *f, const struct fetch_args *a, fetch_f *cb, void *arg, struct err *err);
 void fetch_cancel (struct fetch_req **q);		/* no callback */
-/* Blocking, for command-line tools. Returns the status (0: see err); *out owned by the caller. */
+/* Blocking, for command-line tools; connections are kept for the next call of the thread. Returns the status (0: see err); *out owned by the caller. */
 int fetch_sync (const struct fetch_args *a, const char *ca_file, char **out, size_t *n, struct err *err);
 
 #endif

@@ -16,17 +16,17 @@ struct opts {
 	bool force, quiet;
 	const char *out;
 	int64_t n, wait_ms, bytes;
-	struct cli_strings set;
+	struct cli_strings set, rest;
 };
 static struct opts got;
-static char got_args[200], got_set[200];
+static char got_args[200], got_set[200], got_rest[200];
 static const char *got_cmd;
 
 static int note (const char *cmd, void *o, int argc, char **argv)
 {
 	got = *(struct opts *) o;
 	got_cmd = cmd;
-	got_args[0] = got_set[0] = 0;
+	got_args[0] = got_set[0] = got_rest[0] = 0;
 	for (int i = 0; i < argc; i++)
 		snprintf (got_args + strlen (got_args), 100, "%s|", argv[i]);
 	assert_null (argv[argc]);
@@ -34,6 +34,8 @@ static int note (const char *cmd, void *o, int argc, char **argv)
 		snprintf (got_set + strlen (got_set), 100, "%s|", got.set.v[i]);
 	if (got.set.n)
 		assert_null (got.set.v[got.set.n]);
+	for (size_t i = 0; i < got.rest.n; i++)
+		snprintf (got_rest + strlen (got_rest), 100, "%s|", got.rest.v[i]);
 	return 7;
 }
 
@@ -52,9 +54,15 @@ static const struct cli_opt opts[] = {
 	{ "set", 's', CLI_STRINGS, O (set), "KEY=VALUE", 0, 0, "set a key" },
 	CLI_END
 };
+static const struct cli_opt rest_opts[] = {
+	{ "force", 'f', CLI_FLAG, O (force), NULL, 0, 0, "do it anyway" },
+	{ "--", 0, CLI_REST, O (rest), "COMMAND [ARG...]", 0, 0, "what to run" },
+	CLI_END
+};
 static const struct cli_cmd cmds[] = {
 	{ "function register", "[OPTIONS] NAME", "Register a function.\n\n  tool function register f.py", opts, sizeof (struct opts), 1, 2, run_register },
 	{ "function list", "", "List functions.", opts, sizeof (struct opts), 0, 0, run_list },
+	{ "run", "[ARGS...] -- COMMAND", "Run a command.", rest_opts, sizeof (struct opts), 0, -1, run_status },
 	{ "status", "[ARGS...]", "Show the state.", opts, sizeof (struct opts), 0, -1, run_status },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL }
 };
@@ -121,6 +129,22 @@ static void test_options (void **state)
 	assert_int_equal (run (&daemon_prog, "-n3 arg"), 7);
 	assert_int_equal (got.n, 3);
 	assert_int_equal (run (&daemon_prog, ""), 7);
+}
+
+static void test_rest (void **state)
+{
+	(void) state;
+	assert_int_equal (run (&prog, "run -f here -- sh -c --force --"), 7);
+	assert_string_equal (got_args, "here|");
+	assert_string_equal (got_rest, "sh|-c|--force|--|");
+	assert_true (got.force);
+	assert_null (got.rest.v[4]);
+	assert_int_equal (run (&prog, "run --"), 7);
+	assert_int_equal (got.rest.n, 0);
+	assert_int_equal (run (&prog, "run --help"), 0);
+	assert_non_null (strstr (out, "-- COMMAND [ARG...]"));
+	assert_int_equal (run (&prog, "completion bash"), 0);
+	assert_null (strstr (out, "---- "));
 }
 
 static void test_usage_errors (void **state)
@@ -216,7 +240,7 @@ int main (void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test (test_options),
-		cmocka_unit_test (test_usage_errors),
+		cmocka_unit_test (test_rest), cmocka_unit_test (test_usage_errors),
 		cmocka_unit_test (test_help),
 		cmocka_unit_test (test_man_and_completion),
 	};
