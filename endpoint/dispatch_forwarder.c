@@ -156,6 +156,10 @@ static void on_capacity_due (struct msg_capacity *c, void *arg)
 	c->pending_blocks = d->pending_blocks;
 	c->text = wire_str (d->why_waiting, strlen (d->why_waiting));
 	c->tasks_done = d->st.done;
+	d->told.done = c->tasks_done;
+	d->told.running = c->running;
+	d->told.queued = c->queued;
+	d->told.free_slots = c->free_slots;
 }
 
 static void no_up (const struct msg_welcome *w, void *arg)

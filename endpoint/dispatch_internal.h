@@ -42,6 +42,7 @@ struct dispatch {
 	char why_waiting[1200];			/* why tasks wait for nodes, "" when they need not */
 	struct dispatch_stats st;
 	uint32_t last_window;
+	struct { uint64_t done; uint32_t running, queued, free_slots; } told;	/* with the last CAPACITY */
 };
 
 /* dispatch.c */

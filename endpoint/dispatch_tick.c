@@ -68,6 +68,16 @@ static void look_at_held (struct dispatch *d)
 	}
 }
 
+/* For people who look: the forwarder acts on none of these. */
+static void tell_figures (struct dispatch *d)
+{
+	uint32_t running = (uint32_t) queue_out (d->queue), queued = (uint32_t) (queue_size (d->queue) - queue_out (d->queue));
+
+	if (d->up && (d->told.done != d->st.done || d->told.running != running || d->told.queued != queued ||
+		      d->told.free_slots != (uint32_t) route_free_slots (d->route)))
+		upstream_capacity_changed (d->up);
+}
+
 void dispatch_tick (void *arg)
 {
 	struct dispatch *d = arg;
@@ -79,5 +89,6 @@ void dispatch_tick (void *arg)
 	if (queue_held (d->queue)->n)
 		look_at_held (d);
 	dispatch_note_window (d);
+	tell_figures (d);
 	dispatch_send_results (d);
 }
