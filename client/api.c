@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/api.h"
+#include "client/target.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,67 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 #include "common/clock.h"
-#include "common/conf.h"
 #include "common/fetch.h"
 #include "common/ids.h"
 #include "common/xmem.h"
 
 #define TRIES 5
-#define ENV_FILE_MAX 16384
-
-char *api_state_dir (const char *given)
-{
-	const char *home = getenv ("HOME"), *weft = getenv ("WEFT_HOME");
-	char cwd[4096];
-	if (given && given[0] == '/')
-		return xstrdup (given);
-	if (given)
-		return getcwd (cwd, sizeof (cwd)) ? xasprintf ("%s/%s", cwd, given) : xstrdup (given);
-	if (weft)
-		return xasprintf ("%s/up", weft);
-	return xasprintf ("%s/.weft/up", home ? home : "/tmp");
-}
-
-char *api_state_value (const struct api_opts *o, const char *key)
-{
-	char *dir = api_state_dir (o->state), *path = xasprintf ("%s/env", dir), *text, *line, *save = NULL, *value = NULL;
-	size_t n = strlen (key);
-	text = conf_read_secret (path, ENV_FILE_MAX, NULL);
-	for (line = text ? strtok_r (text, "\n", &save) : NULL; line; line = strtok_r (NULL, "\n", &save))
-		if (!strncmp (line, key, n) && line[n] == '=')
-			value = xstrdup (line + n + 1);
-	free (text);
-	free (path);
-	free (dir);
-	return value;
-}
-
-/* An explicit --state wins over the environment, and the environment over the default state directory. */
-static char *setting (const struct api_opts *o, const char *key)
-{
-	const char *env = getenv (key);
-	char *v;
-	if (o->state && (v = api_state_value (o, key)))
-		return v;
-	return env && *env ? xstrdup (env) : api_state_value (o, key);
-}
-
-char *api_url (const struct api_opts *o)
-{
-	char *url = o->url ? xstrdup (o->url) : setting (o, "WEFT_URL");
-	return url ? url : xstrdup ("http://127.0.0.1:5000");
-}
-
-static char *find_token (const struct api_opts *o, struct err *err)
-{
-	char *t;
-	if (o->token_file)
-		return conf_read_secret (o->token_file, 4096, err);
-	if (!(t = setting (o, "WEFT_TOKEN")))
-		err_set (err, ERR_UNAUTHENTICATED, FAULT_USER,
-			 "no token: set WEFT_TOKEN, give --token-file, or start a fabric here with `weft up`");
-	return t;
-}
 
 /* The sentence in an error body, or the body's beginning. */
 static int service_error (int status, const char *body, struct err *err)
@@ -88,68 +33,85 @@ static int service_error (int status, const char *body, struct err *err)
 	return -1;
 }
 
-json_t *api_call (const struct api_opts *o, const char *method, const char *path, json_t *body, double wait_s, struct err *err)
+static void pause_before (int attempt)
 {
-	char *url = api_url (o), *token = find_token (o, err), *text = NULL, *full = NULL;
-	char *sent = body ? json_dumps (body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL, *idem = NULL, key[ID_TEXT];
+	int64_t ms = clock_backoff_ms ((unsigned)attempt - 1, 200, 3000);
+	struct timespec pause = { ms / 1000, ms % 1000 * 1000000 };
+	nanosleep (&pause, NULL);
+}
+
+json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err *err)
+{
+	struct target *t = target_find (o, err);
+	char *idem = NULL, *url, key[ID_TEXT], *text = NULL;
 	json_t *answer = NULL;
 	struct id id;
 	size_t n = 0;
-	json_decref (body);
-	if (!token)
-		goto out;
+	bool renewed = false;
+	if (!t)
+		return NULL;
 	id_new (&id);
-	idem = xasprintf ("Idempotency-Key: %s", id_text (&id, key)); /* a repeated POST makes no second task */
-	full = xasprintf ("%s%s", url, path);
-	for (int attempt = 0; attempt < TRIES; attempt++) {
-		const char *headers[] = { strcmp (method, "POST") ? NULL : idem, NULL };
-		struct fetch_args a = { .method = method, .url = full, .bearer = token, .headers = headers, .body = sent,
-					.body_bytes = sent ? strlen (sent) : 0, .timeout_ms = 60000 + (int64_t)(wait_s * 1000),
+	/* a repeated POST makes no second task */
+	idem = xasprintf ("Idempotency-Key: %s", r->key ? r->key : id_text (&id, key));
+	url = xasprintf ("%s%s", t->p.url, r->path);
+	for (int attempt = 0; attempt < (r->tries ? r->tries : TRIES); attempt++) {
+		const char *headers[] = { strcmp (r->method, "POST") ? NULL : idem, NULL };
+		struct fetch_args a = { .method = r->method, .url = url, .bearer = t->p.token, .headers = headers, .body = r->body,
+					.body_bytes = r->body ? strlen (r->body) : 0, .timeout_ms = 60000 + (int64_t)(r->wait_s * 1000),
 					.max_reply_bytes = (size_t)1 << 30 };
 		int status;
-		if (attempt) {
-			struct timespec pause = { 0, 0 };
-			int64_t ms = clock_backoff_ms ((unsigned)attempt - 1, 200, 3000);
-			pause.tv_sec = ms / 1000;
-			pause.tv_nsec = ms % 1000 * 1000000;
-			nanosleep (&pause, NULL);
-		}
+		if (attempt)
+			pause_before (attempt);
 		free (text);
 		text = NULL;
-		status = fetch_sync (&a, o->ca_file, &text, &n, err);
+		status = fetch_sync (&a, t->p.ca_file, &text, &n, err);
 		if (status >= 200 && status < 300) {
-			answer = json_loadb (text, n, JSON_DECODE_ANY, NULL);
+			answer = json_loadb (text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 			if (!answer)
-				err_set (err, ERR_INVALID, FAULT_PEER, "%s did not answer with JSON", full);
+				err_set (err, ERR_INVALID, FAULT_PEER, "%s did not answer with JSON: is it a Weft service?", url);
 			break;
 		}
 		if (status)
 			service_error (status, text ? text : "", err);
 		else
-			err_prefix (err, "%s cannot be reached", url);
+			err_prefix (err, "%s cannot be reached", t->p.url);
+		if (status == 401 && t->stored && !renewed && target_renew (t, NULL) == 0) {
+			renewed = true;
+			continue;
+		}
+		if (status == 401)
+			err_prefix (err, "the token of %s", t->from);
 		if (status && status != 503 && status != 429 && status != 502)
 			break;
 	}
-out:
 	free (idem);
-	free (full);
-	free (sent);
-	free (text);
 	free (url);
-	if (token)
-		explicit_bzero (token, strlen (token));
-	free (token);
+	free (text);
+	return answer;
+}
+
+json_t *api_call (const struct api_opts *o, const char *method, const char *path, json_t *body, double wait_s, struct err *err)
+{
+	char *text = body ? json_dumps (body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	struct api_req r = { .method = method, .path = path, .body = text, .wait_s = wait_s };
+	json_t *answer;
+	json_decref (body);
+	answer = api_send (o, &r, err);
+	free (text);
 	return answer;
 }
 
 int api_endpoint (const struct api_opts *o, const char *given, char out[37], struct err *err)
 {
 	struct id id;
-	char *v = given ? xstrdup (given) : setting (o, "WEFT_ENDPOINT");
+	struct target *t = given ? NULL : target_find (o, err);
+	char *v = given ? xstrdup (given) : t ? xstrdup (t->p.endpoint) : NULL;
 	json_t *list, *e;
 	const char *found = NULL;
 	size_t i;
 	int rc = -1;
+	if (!given && !t)
+		return -1;
 	if (v && id_parse (&id, v, strlen (v)) == 0) {
 		id_text (&id, out);
 		free (v);

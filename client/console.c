@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "client/api.h"
 #include "client/cmds.h"
+#include "client/target.h"
 #include "common/xmem.h"
 
 struct opts { struct api_opts api; };
@@ -15,13 +16,14 @@ static int cmd_console (void *op, int argc, char **argv)
 	struct opts *o = op;
 	struct err err = { 0 };
 	json_t *made = api_call (&o->api, "POST", "/v3/console/tickets", json_object (), 0, &err);
-	char *base, *url;
+	struct target *t;
+	char *url;
 	(void)argc;
 	(void)argv;
 	if (!made)
 		return api_fail ("console", &err);
-	base = api_url (&o->api);
-	url = xasprintf ("%s/console/#ticket=%s", base, api_str (made, "ticket"));
+	t = target_find (&o->api, &err);	/* the one that was asked */
+	url = xasprintf ("%s/console/#ticket=%s", t->p.url, api_str (made, "ticket"));
 	if (o->api.json) {
 		json_t *j = json_pack ("{s:s, s:O}", "url", url, "expires_in", json_object_get (made, "expires_in"));
 		api_print_json (j);
@@ -29,7 +31,6 @@ static int cmd_console (void *op, int argc, char **argv)
 	} else
 		printf ("%s\n", url);
 	free (url);
-	free (base);
 	json_decref (made);
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "client/files.h"
 #include "common/clock.h"
 #include "common/conf.h"
 #include "common/fetch.h"
@@ -53,37 +54,6 @@ struct fabric {
 };
 
 /* ---- files -------------------------------------------------------------------------------------------------------------- */
-
-static int write_file (const char *dir, const char *name, const char *text, struct err *err)
-{
-	char *tmp = xasprintf ("%s/%s.new", dir, name), *path = xasprintf ("%s/%s", dir, name);
-	int fd = open (tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), rc = -1;
-	size_t n = strlen (text);
-	if (fd < 0 || write (fd, text, n) != (ssize_t)n || rename (tmp, path) < 0)
-		err_errno (err, "writing %s", path);
-	else
-		rc = 0;
-	if (fd >= 0)
-		close (fd);
-	free (tmp);
-	free (path);
-	return rc;
-}
-
-static int make_dirs (char *path, struct err *err)
-{
-	for (char *p = path + 1; ; p++) {
-		char c = *p;
-		if (c != '/' && c)
-			continue;
-		*p = '\0';
-		if (mkdir (path, 0700) < 0 && errno != EEXIST)
-			return err_errno (err, "making %s", path);
-		*p = c;
-		if (!c)
-			return 0;
-	}
-}
 
 static int sub_dir (const char *dir, const char *name, struct err *err)
 {
@@ -139,8 +109,8 @@ static int write_configs (struct fabric *f, int64_t port, struct err *err)
 				   "auth:\n  token_file: %s/token\nbulk:\n  dir: %s/bulk\n", port, f->o.service_processes, f->redis_url,
 				   f->state, f->state, f->state);
 	char *forwarder = xasprintf ("redis:\n  url: %s\nbulk:\n  dir: %s/bulk\n", f->redis_url, f->state);
-	int rc = write_file (f->state, "redis.conf", redis, err) < 0 || write_file (f->state, "service.yaml", service, err) < 0 ||
-		 write_file (f->state, "forwarder.yaml", forwarder, err) < 0 ? -1 : 0;
+	int rc = files_write (f->state, "redis.conf", redis, err) < 0 || files_write (f->state, "service.yaml", service, err) < 0 ||
+		 files_write (f->state, "forwarder.yaml", forwarder, err) < 0 ? -1 : 0;
 	free (redis);
 	free (service);
 	free (forwarder);
@@ -431,7 +401,7 @@ static int configure_endpoint (struct fabric *f, struct err *err)
 static int write_env (struct fabric *f, struct err *err)
 {
 	char *text = xasprintf ("WEFT_URL=%s\nWEFT_TOKEN=%s\nWEFT_ENDPOINT=%s\n", f->url, f->token, f->endpoint);
-	int rc = write_file (f->state, "env", text, err);
+	int rc = files_write (f->state, "env", text, err);
 	free (text);
 	return rc;
 }
@@ -530,7 +500,7 @@ struct fabric *fabric_create (struct loop *l, const struct fabric_opts *o, struc
 			 "--state", strlen (f->state), STATE_MAX);
 		goto fail;
 	}
-	if (make_dirs (f->state, err) < 0 || sub_dir (f->state, "redis", err) < 0 || sub_dir (f->state, "log", err) < 0 ||
+	if (files_make_dirs (f->state, err) < 0 || sub_dir (f->state, "redis", err) < 0 || sub_dir (f->state, "log", err) < 0 ||
 	    take_lock (f, err) < 0 || !(f->bin = own_directory (err)))
 		goto fail;
 	if (!port && (port = free_port (last_port (f->state), err)) < 0)

@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weft function register|list|show|delete */
-#include <errno.h>
-#include <fcntl.h>
-#include <openssl/evp.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "client/api.h"
 #include "client/cmds.h"
+#include "client/source.h"
 #include "common/xmem.h"
-
-#define CODE_MAX (10u << 20)	/* the service's default limit; checked before the file is read */
 
 struct opts {
 	struct api_opts api;
@@ -21,7 +15,7 @@ struct opts {
 	int64_t container_memory, pids, warm_ms;
 	bool network;
 	int64_t time_limit_ms, memory_limit_bytes, batch_max, batch_latency_ms;
-	bool public, memoize;
+	bool public, memoize, once;
 };
 #define AT(f) offsetof (struct opts, f)
 
@@ -58,85 +52,26 @@ static int container_options (const struct opts *o, json_t **out, struct err *er
 	return 0;
 }
 
-static char *read_file (const char *path, size_t *n, struct err *err)
-{
-	struct stat st;
-	char *text = NULL;
-	size_t at = 0;
-	int fd = strcmp (path, "-") ? open (path, O_RDONLY | O_CLOEXEC) : dup (0);
-	if (fd < 0 || fstat (fd, &st) < 0) {
-		err_errno (err, "%s", path);
-		goto out;
-	}
-	if (S_ISDIR (st.st_mode) || st.st_size > (off_t)CODE_MAX) {
-		err_set (err, ERR_TOO_LARGE, FAULT_USER, "%s: %s", path, S_ISDIR (st.st_mode) ? "is a directory" : "is larger than 10 MiB");
-		goto out;
-	}
-	text = xcalloc (1, CODE_MAX + 1);
-	while (at < CODE_MAX) {
-		ssize_t k = read (fd, text + at, CODE_MAX - at);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			break;
-		at += (size_t)k;
-	}
-	*n = at;
-out:
-	if (fd >= 0)
-		close (fd);
-	return text;
-}
-
-static char *base64 (const char *p, size_t n)
-{
-	char *out = xcalloc (1, (n + 2) / 3 * 4 + 1);
-	EVP_EncodeBlock ((unsigned char *)out, (const unsigned char *)p, (int)n);
-	return out;
-}
-
-/* "file.py::name" and "file.so::symbol" name file and entry point; what follows "--" is a command. */
+/* "file.py::name" and "file.so::symbol" name file and entry point; anything else is a command. */
 static json_t *describe (const struct opts *o, int argc, char **argv, struct err *err)
 {
-	const char *kind = o->kind, *colons = strstr (argv[0], "::");
-	char *path = colons ? strndup (argv[0], (size_t)(colons - argv[0])) : xstrdup (argv[0]), *text = NULL, *code = NULL;
-	const char *entry = o->entry ? o->entry : colons ? colons + 2 : NULL, *dot = strrchr (path, '.');
-	json_t *body = NULL, *container = NULL;
-	size_t n;
-	if (!kind)
-		kind = dot && !strcmp (dot, ".py") ? "python" : dot && !strcmp (dot, ".so") ? "shared_object" : "command";
-	if (!strcmp (kind, "command")) {
-		json_t *list = json_array (), *j;
-		for (int i = 0; i < argc; i++)
-			json_array_append_new (list, json_string (argv[i]));
-		j = json_pack ("{s:o}", "argv", list);
-		code = json_dumps (j, JSON_COMPACT);
-		json_decref (j);
-	} else {
-		if (!entry) {
-			err_set (err, ERR_INVALID, FAULT_USER, "which function? say %s::NAME, or --entry NAME", argv[0]);
-			goto out;
-		}
-		if (!(text = read_file (path, &n, err)))
-			goto out;
-		code = strcmp (kind, "shared_object") ? xstrdup (text) : base64 (text, n);
-	}
-	const char *base = strrchr (path, '/');
-	body = json_pack ("{s:s, s:s, s:s, s:b, s:{s:s, s:s, s:s}}", "function_name",
-			  o->name ? o->name : entry ? entry : base ? base + 1 : path, "function_code", code, "kind", kind, "public",
-			  o->public, "meta", "python_version", "", "sdk_version", "weft-cli-" WEFT_VERSION, "serde_identifier", "");
-	if (!body) {
-		err_set (err, ERR_INVALID, FAULT_USER, "%s is not UTF-8 text", path);
-		goto out;
-	}
-	if (entry)
-		json_object_set_new (body, "entry", json_string (entry));
+	const char *dot = strrchr (argv[0], '.');
+	bool file = o->kind ? strcmp (o->kind, "command") != 0 : source_is_file (argv[0]) || (dot && (!strcmp (dot, ".py") || !strcmp (dot, ".so")));
+	json_t *body = file ? source_file (argv[0], o->kind, o->entry, err) : source_command ((const char *const *)argv, (size_t)argc, err);
+	json_t *container = NULL;
+	if (!body)
+		return NULL;
+	if (o->name)
+		json_object_set_new (body, "function_name", json_string (o->name));
+	json_object_set_new (body, "public", json_boolean (o->public));
 	if (o->description)
 		json_object_set_new (body, "description", json_string (o->description));
+	if (o->once)
+		json_object_set_new (body, "once", json_true ());
 	if (o->image && container_options (o, &container, err) < 0) {
+		json_decref (container);
 		json_decref (body);
-		body = NULL;
-		goto out;
+		return NULL;
 	}
 	if (o->image)
 		json_object_set_new (body, "container", container);
@@ -153,10 +88,6 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 			json_object_set_new (l, "memory_limit_bytes", json_integer (o->memory_limit_bytes));
 		json_object_set_new (body, "limits", l);
 	}
-out:
-	free (path);
-	free (text);
-	free (code);
 	return body;
 }
 
@@ -299,6 +230,7 @@ static const struct cli_opt register_opts[] = {
 	{ "memoize", 0, CLI_FLAG, AT (memoize), NULL, 0, 0, "let the endpoint answer equal calls with the result of an earlier one" },
 	{ "batch-max", 0, CLI_INT, AT (batch_max), "N", 1, 4096, "the function takes a list of up to N inputs, and returns a list of results" },
 	{ "batch-latency-ms", 0, CLI_INT, AT (batch_latency_ms), "N", 1, 3600000, "how long a batch may take; default: as many as wait go in one" },
+	{ "once", 0, CLI_FLAG, AT (once), NULL, 0, 0, "when you have registered the very same with --once before, print that one's id" },
 	{ "public", 0, CLI_FLAG, AT (public), NULL, 0, 0, "let everybody run it" },
 	CLI_END,
 };

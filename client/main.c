@@ -32,20 +32,27 @@ int main (int argc, char **argv)
 		"weft",
 		"Run functions on your own computers and clusters.\n"
 		"\n"
-		"  weft up --detach                     start a whole fabric on this machine\n"
-		"  weft function register add.py::add   register a Python function\n"
-		"  weft run add '{\"args\": [1, 2]}'      call it and print the result",
+		"  weft up --detach                        start a whole fabric on this machine; or, for one that runs elsewhere,\n"
+		"  weft login https://weft.example.org     say where it is, and who you are\n"
+		"  weft run add.py::add '{\"args\": [1, 2]}'  call a Python function there and print the result\n"
+		"  weft run add.py::add --map in.jsonl     once for each line of a file\n"
+		"  weft run -- hostname                    run a command there",
 		all,
-		"Environment: WEFT_URL, WEFT_TOKEN, WEFT_ENDPOINT (`weft env` prints them), WEFT_HOME (default ~/.weft).\n"
+		"Environment: WEFT_URL, WEFT_TOKEN, WEFT_ENDPOINT (`weft env` prints them), WEFT_PROFILE, WEFT_CA_FILE, WEFT_HOME (default ~/.weft).\n"
+		"`weft login --help` says which counts when several say where the service is.\n"
 		"Completion: source <(weft completion bash)",
 	};
 	if (argc >= 4 && !strcmp (argv[1], "__tie"))
 		return tie (argv + 2);
 	int n = gather (all, 0, cmds_up);
 	n = gather (all, n, cmds_function);
+	n = gather (all, n, cmds_run);
 	n = gather (all, n, cmds_task);
 	n = gather (all, n, cmds_endpoint);
 	n = gather (all, n, cmds_console);
+	n = gather (all, n, cmds_logs);
+	n = gather (all, n, cmds_top);
+	n = gather (all, n, cmds_login);
 	memset (&all[n], 0, sizeof (all[n]));
 	return cli_main (&prog, argc, argv);
 }

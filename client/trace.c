@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/trace.h"
+#include <stdlib.h>
 #include <string.h>
 #include "client/api.h"
+#include "common/xmem.h"
 
 #define BAR 48
 
@@ -45,4 +47,20 @@ void trace_print (const json_t *t, FILE *to)
 		fprintf (to, "  %-34s %10s %5.1f%%  %s\n", api_str (s, "name"), text, total > 0 ? us / total * 100 : 0, line);
 		at += us;
 	}
+}
+
+int trace_show (const struct api_opts *o, const char *id)
+{
+	struct err err = { 0 };
+	char *path = xasprintf ("/v3/tasks/%s/trace", id);
+	json_t *t = api_call (o, "GET", path, NULL, 0, &err);
+	free (path);
+	if (!t)
+		return api_fail ("trace", &err);
+	if (o->json)
+		api_print_json (t);
+	else
+		trace_print (t, stdout);
+	json_decref (t);
+	return 0;
 }

@@ -6,5 +6,8 @@
 #include <stdio.h>
 
 void trace_print (const json_t *trace, FILE *to);
+struct api_opts;
+/* Ask for it and show it, as JSON with --json. Returns the exit status. */
+int trace_show (const struct api_opts *o, const char *task);
 
 #endif

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "client/api.h"
+#include "client/target.h"
 #include "client/cmds.h"
 #include "client/fabric.h"
 #include "common/clock.h"
@@ -18,7 +19,7 @@
 #include "common/xmem.h"
 
 struct opts {
-	const char *state, *port;
+	const char *state, *port, *profile;
 	int64_t workers, processes, timeout_ms, parent_pid;
 	struct cli_strings service_set, endpoint_set;
 	bool detach, json;
@@ -110,7 +111,7 @@ static int cmd_up (void *op, int argc, char **argv)
 	struct opts *o = op;
 	struct err err = { 0 };
 	struct up u = { .report = -1 };
-	char *state = api_state_dir (o->state);
+	char *state = target_state_dir (o->state);
 	long cores = sysconf (_SC_NPROCESSORS_ONLN);
 	struct fabric_opts fo = { .state = state, .port = o->port ? atoi (o->port) : 5000,
 				  .workers = o->workers ? o->workers : cores > 0 ? cores : 1,
@@ -163,7 +164,7 @@ static pid_t holder (const char *state, int *fd)
 static int cmd_down (void *op, int argc, char **argv)
 {
 	struct opts *o = op;
-	char *state = api_state_dir (o->state);
+	char *state = target_state_dir (o->state);
 	int fd, rc = 0;
 	int64_t began = clock_now_ms (), limit = o->timeout_ms ? o->timeout_ms : 60000;
 	bool told = false;
@@ -198,30 +199,36 @@ static int cmd_down (void *op, int argc, char **argv)
 
 static int cmd_env (void *op, int argc, char **argv)
 {
-	static const char *const keys[] = { "WEFT_URL", "WEFT_TOKEN", "WEFT_ENDPOINT" };
 	struct opts *o = op;
-	struct api_opts a = { .state = o->state };
-	json_t *all = json_object ();
+	struct profile p = { 0 };
+	struct err err = { 0 };
+	struct api_opts of = { .profile = o->profile };
+	struct target *login = o->profile ? target_find (&of, &err) : NULL;	/* with a token that is valid now */
+	char *dir = target_state_dir (o->state), *path = xasprintf ("%s/env", dir);
+	int rc = !o->profile ? profile_read_file (&p, path, &err) : login ? 0 : -1;
 	(void)argc;
 	(void)argv;
-	for (int i = 0; i < 3; i++) {
-		char *v = api_state_value (&a, keys[i]);
-		if (!v) {
-			char *dir = api_state_dir (o->state);
-			fprintf (stderr, "weft: env: no fabric has been started in %s: run weft up --state %s\n", dir, dir);
-			free (dir);
-			json_decref (all);
-			return 1;
-		}
-		if (o->json)
-			json_object_set_new (all, keys[i], json_string (v));
-		else
-			printf ("%s=%s\n", keys[i], v);
-		free (v);
+	if (rc < 0 && !o->profile && err.code == ERR_NOT_FOUND)
+		err_set (&err, ERR_NOT_FOUND, FAULT_USER, "no fabric has been started in %s: run weft up --state %s", dir, dir);
+	free (path);
+	free (dir);
+	if (rc < 0)
+		return api_fail ("env", &err);
+	const struct profile *q = login ? &login->p : &p;
+	const struct { const char *key, *value; } all[] = { { "WEFT_URL", q->url }, { "WEFT_TOKEN", q->token }, { "WEFT_ENDPOINT", q->endpoint },
+							    { "WEFT_CA_FILE", q->ca_file } };
+	json_t *j = json_object ();
+	for (size_t i = 0; i < sizeof (all) / sizeof (all[0]); i++) {
+		if (!all[i].value)
+			continue;
+		json_object_set_new (j, all[i].key, json_string (all[i].value));
+		if (!o->json)
+			printf ("%s=%s\n", all[i].key, all[i].value);
 	}
 	if (o->json)
-		api_print_json (all);
-	json_decref (all);
+		api_print_json (j);
+	json_decref (j);
+	profile_fini (&p);
 	return 0;
 }
 
@@ -246,6 +253,7 @@ static const struct cli_opt down_opts[] = {
 };
 static const struct cli_opt env_opts[] = {
 	STATE_OPT,
+	{ "profile", 0, CLI_STRING, AT (profile), "NAME", 0, 0, "of this login, instead" },
 	{ "json", 'j', CLI_FLAG, AT (json), NULL, 0, 0, "print JSON" },
 	CLI_END,
 };
@@ -261,7 +269,8 @@ const struct cli_cmd cmds_up[] = {
 	  up_opts, sizeof (struct opts), 0, 0, cmd_up },
 	{ "down", "[OPTIONS]", "Stop the fabric of a state directory and wait until all its processes have ended.", down_opts,
 	  sizeof (struct opts), 0, 0, cmd_down },
-	{ "env", "[OPTIONS]", "Print WEFT_URL, WEFT_TOKEN and WEFT_ENDPOINT lines for a shell: export $(weft env)", env_opts,
+	{ "env", "[OPTIONS]", "Print WEFT_URL, WEFT_TOKEN and WEFT_ENDPOINT lines for a shell: export $(weft env)\n"
+	  "Of the fabric that `weft up` has started, or of a login with --profile.", env_opts,
 	  sizeof (struct opts), 0, 0, cmd_env },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
 };

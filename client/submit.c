@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/submit.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "client/source.h"
+#include "common/xmem.h"
+
+static char *read_all (FILE *f, const char *name, size_t *n, struct err *err)
+{
+	size_t cap = 65536, at = 0, k;
+	char *text = malloc (cap + 1);
+	while (text && (k = fread (text + at, 1, cap - at, f)) > 0) {
+		at += k;
+		if (at == cap) {
+			char *more = cap < INPUT_MAX ? realloc (text, cap * 2 + 1) : NULL;
+			if (!more) {
+				free (text);
+				err_set (err, ERR_TOO_LARGE, FAULT_USER, "%s is larger than 128 MiB", name);
+				return NULL;
+			}
+			text = more;
+			cap *= 2;
+		}
+	}
+	if (!text || ferror (f)) {
+		err_errno (err, "reading %s", name);
+		free (text);
+		return NULL;
+	}
+	text[at] = '\0';
+	*n = at;
+	return text;
+}
+
+char *submit_read (const char *path, size_t *n, struct err *err)
+{
+	FILE *f = strcmp (path, "-") ? fopen (path, "re") : stdin;
+	char *text;
+	if (!f) {
+		err_errno (err, "%s", path);
+		return NULL;
+	}
+	text = read_all (f, f == stdin ? "standard input" : path, n, err);
+	if (f != stdin)
+		fclose (f);
+	return text;
+}
+
+json_t *submit_body (const struct submit_opts *o)
+{
+	json_t *body = json_pack ("{s:b}", "create_queue", 0), *l = json_object ();
+	if (o->time_limit_ms)
+		json_object_set_new (l, "time_limit_s", json_real ((double)o->time_limit_ms / 1000));
+	if (o->expected_ms)
+		json_object_set_new (l, "expected_s", json_real ((double)o->expected_ms / 1000));
+	if (o->memory_limit_bytes)
+		json_object_set_new (l, "memory_limit_bytes", json_integer (o->memory_limit_bytes));
+	if (json_object_size (l))
+		json_object_set (body, "limits", l);
+	json_decref (l);
+	if (o->fresh)
+		json_object_set_new (body, "memoize", json_false ());
+	return body;
+}
+
+int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char ep[37], struct err *err)
+{
+	int rc;
+	if (api_endpoint (&o->api, o->endpoint, ep, err) < 0)
+		return -1;
+	if (o->command.n)
+		rc = source_register_once (&o->api, source_command (o->command.v, o->command.n, err), fn, err);
+	else if (source_is_file (argv[0]))
+		rc = source_register_once (&o->api, source_file (argv[0], NULL, NULL, err), fn, err);
+	else
+		rc = api_function (&o->api, argv[0], fn, err);
+	return rc;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `weft run` and `weft submit` share: their options, what is run, and what it gets. */
+#ifndef CLIENT_SUBMIT_H
+#define CLIENT_SUBMIT_H
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "client/api.h"
+#include "common/cli.h"
+
+#define INPUT_MAX (128u << 20)
+#define EXIT_TASK_FAILED 3
+#define EXIT_TIME_OVER 4
+
+struct submit_opts {
+	struct api_opts api;
+	const char *endpoint, *input, *map, *resume;
+	int64_t time_limit_ms, expected_ms, memory_limit_bytes, timeout_ms, repeat;
+	bool trace, fresh, retry_failed;
+	struct cli_strings command;
+};
+
+/* Function and endpoint of a command line; a file's function or a command is registered first, once by its content. */
+int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char ep[37], struct err *err);
+/* The request's members besides `tasks`: limits, memoize. New object. */
+json_t *submit_body (const struct submit_opts *o);
+/* All of a file, "-" is standard input; owned and NUL-terminated. */
+char *submit_read (const char *path, size_t *n, struct err *err);
+
+#endif
