@@ -52,6 +52,26 @@ void check_fini (struct check *c)
 	c->problems = NULL;
 }
 
+/* All problems as one text: clients show a text, and no list. */
+static void add_message (const struct check *c, struct buf *b)
+{
+	struct buf text;
+	json_t *p, *part;
+	size_t i, k;
+
+	buf_init (&text, 0);
+	json_array_foreach (c->problems, i, p) {
+		if (i)
+			buf_str (&text, "; ");
+		json_array_foreach (json_object_get (p, "loc"), k, part)
+			if (k == 1 && json_is_string (part))
+				buf_printf (&text, "%s: ", json_string_value (part));
+		buf_str (&text, json_string_value (json_object_get (p, "msg")));
+	}
+	buf_json_string (b, text.len ? (const char *) text.data : "", text.len);
+	buf_fini (&text);
+}
+
 void check_body (const struct check *c, struct buf *b)
 {
 	char *list = json_dumps (c->problems, JSON_COMPACT);
@@ -61,6 +81,8 @@ void check_body (const struct check *c, struct buf *b)
 	buf_str (b, list ? list : "[]");
 	buf_str (b, ",\"reason\":");
 	buf_str (b, list ? list : "[]");
+	buf_str (b, ",\"message\":");
+	add_message (c, b);
 	buf_char (b, '}');
 	free (list);
 }

@@ -19,12 +19,8 @@ void api_batch_status_v3 (struct call *c);
 /* listing.c */
 void api_task_list (struct call *c);
 /* groups.c */
-void api_group_create (struct call *c);
 void api_group_get (struct call *c);
 void api_amqp_url (struct call *c);
-/* events.c */
-void api_group_events (struct call *c);
-void api_group_results (struct call *c);
 /* functions.c */
 void api_function_register (struct call *c);
 void api_function_list (struct call *c);
@@ -52,6 +48,7 @@ void api_allowed_add (struct call *c);
 void api_allowed_remove (struct call *c);
 /* tokens.c */
 void api_oauth_token (struct call *c);
+void api_oauth_revoke (struct call *c);
 void api_whoami (struct call *c);
 void api_authenticate (struct call *c);
 /* meta.c */

@@ -132,13 +132,56 @@ static void read_container_id (struct check *k, struct registry *r, json_t *body
 	reg_container_fini (&row);
 }
 
+/* Source text that nobody serialised ("serialized": false, register_source_code of newer SDKs) as those who can would have sent it:
+ * a packed buffer, whose length counts characters, of id "st" and name:source. */
+static void pack_source (struct reg_function *f, const char *source, size_t n)
+{
+	size_t name = strlen (f->name), characters = 0;
+	char head[32];
+
+	for (size_t i = 0; i < name; i++)
+		characters += (f->name[i] & 0xc0) != 0x80;
+	for (size_t i = 0; i < n; i++)
+		characters += (source[i] & 0xc0) != 0x80;
+	f->code_bytes = (size_t) snprintf (head, sizeof (head), "%zu\nst\n", characters + 4) + name + 1 + n;
+	if (!(f->code = malloc (f->code_bytes + 1)))
+		return;
+	snprintf (f->code, f->code_bytes - n + 1, "%s%s:", head, f->name);
+	memcpy (f->code + f->code_bytes - n, source, n);
+	f->code[f->code_bytes] = 0;
+}
+
+static void keep_code (struct reg_function *f, const char *code, size_t n)
+{
+	f->code_bytes = n;
+	if (!(f->code = malloc (n + 1)))
+		return;
+	memcpy (f->code, code, n);
+	f->code[n] = 0;
+}
+
+static void read_code (struct check *k, struct registration *g, const json_t *body)
+{
+	size_t n = 0;
+	const char *s = check_string (k, body, "function_code", true, SIZE_MAX, &n);
+	bool source = !check_bool (k, body, "serialized", true);
+
+	if (source && g->f.kind != KIND_GLOBUS)
+		check_problem (k, "serialized", -1, "value_error", "only kind globus has a serialised form");
+	if (source && g->f.kind == KIND_GLOBUS)
+		pack_source (&g->f, s ? s : "", n);
+	else
+		keep_code (&g->f, s ? s : "", s ? n : 0);
+	if (s && g->f.code)
+		check_code (k, g);
+}
+
 static void read_registration (struct check *k, struct registration *g, json_t *body)
 {
 	struct reg_function *f = &g->f;
 	struct limits limits;
 	struct options options;
 	const char *s;
-	size_t n = 0;
 	json_t *meta;
 
 	s = check_string (k, body, "function_name", true, 1024, NULL);
@@ -159,6 +202,8 @@ static void read_registration (struct check *k, struct registration *g, json_t *
 	limits_read (k, body, 0, &limits);
 	f->time_limit_ms = limits.time_limit_ms;
 	f->memory_limit_bytes = limits.memory_limit_bytes;
+	if (check_get (body, "ha_endpoint_id"))
+		check_problem (k, "ha_endpoint_id", -1, "value_error.unsupported", "high assurance is not offered: leave it out");
 	if (check_get (body, "group"))
 		check_problem (k, "group", -1, "value_error.unsupported", "sharing with groups is not offered; name users in 'shared_with'");
 	if (!(meta = check_object (k, body, "meta", false)))
@@ -166,14 +211,7 @@ static void read_registration (struct check *k, struct registration *g, json_t *
 	f->meta = json_text (meta);
 	if (f->meta && strlen (f->meta) > META_MAX)
 		check_problem (k, "meta", -1, "value_error.dict", "at most %d bytes are allowed", META_MAX);
-	s = check_string (k, body, "function_code", true, SIZE_MAX, &n);
-	f->code_bytes = n;
-	if ((f->code = malloc (n + 1)))
-		memcpy (f->code, s ? s : "", s ? n : 0);
-	if (f->code)
-		f->code[n] = 0;
-	if (s && f->code)
-		check_code (k, g);
+	read_code (k, g, body);
 	g->shared = shared_users (k, body, g->c->app->registry, &g->nshared);
 }
 
@@ -352,6 +390,8 @@ void api_function_delete (struct call *c)
 	if (call_id (c, 0, &id) < 0)
 		return;
 	if (registry_function_get (c->app->registry, &id, false, &f, &err) < 0) {
+		if (err.code == ERR_NOT_FOUND)
+			err_set (&err, ERR_NOT_FOUND, FAULT_USER, "Function %s could not be resolved", id_text (&id, t));
 		call_fail_err (c, &err, FAIL_FUNCTION_NOT_FOUND);
 		return;
 	}

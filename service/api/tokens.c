@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who one is, and the token route that Globus' ClientApp calls: client id = a user's name or id, secret = one of that user's own
- * tokens; the answer is a token of two days with the same scopes. */
+/* Who one is, and the token routes that Globus' ClientApp calls: client id = a user's name or id, secret = one of that user's own
+ * tokens; the answer is a token of two days with the same scopes. It is given back with the second route. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,41 +122,108 @@ static void refuse (struct call *c, int status, const char *error, const char *t
 	call_reply (c, status, "application/json", status == 401 ? "WWW-Authenticate: Basic realm=\"weft\"\r\n" : NULL, &b);
 }
 
-void api_oauth_token (struct call *c)
+/* The client that the request names, with its token as the secret. -1: answered. */
+static int client_of (struct call *c, struct reg_token *t)
 {
-	char name[FIELD_MAX], secret[FIELD_MAX], scope[FIELD_MAX], grant[64];
+	char name[FIELD_MAX], secret[FIELD_MAX];
 	struct http_str body = http_body (c->req);
 	uint8_t hash[REG_HASH_BYTES];
-	struct reg_token t;
+	struct reg_user u;
 	struct err err;
+
+	if (auth_basic (http_header (c->req, "Authorization"), name, secret, FIELD_MAX) < 0 &&
+	    (form_field (body, "client_id", name, sizeof (name)) < 0 || form_field (body, "client_secret", secret, sizeof (secret)) < 0)) {
+		refuse (c, 401, "invalid_client", "client id and secret are expected, as HTTP Basic authentication");
+		return -1;
+	}
+	auth_hash (secret, strlen (secret), hash);
+	if (registry_token_find (c->app->registry, hash, t, &err) < 0) {
+		if (err.code == ERR_NOT_FOUND)
+			refuse (c, 401, "invalid_client", "unknown client id or secret");
+		else
+			call_fail_err (c, &err, FAIL_USER_NOT_FOUND);
+		return -1;
+	}
+	if (registry_user_find (c->app->registry, name, &u, &err) < 0 || !id_eq (&u.id, &t->user.id)) {
+		refuse (c, 401, "invalid_client", "unknown client id or secret");
+		return -1;
+	}
+	c->who.user = u.id;
+	return 0;
+}
+
+void api_oauth_token (struct call *c)
+{
+	char scope[FIELD_MAX], grant[64];
+	struct http_str body = http_body (c->req);
+	struct reg_token t;
 
 	if (form_field (body, "grant_type", grant, sizeof (grant)) < 0 || strcmp (grant, "client_credentials")) {
 		refuse (c, 400, "unsupported_grant_type", "grant_type=client_credentials is expected, as a form");
 		return;
 	}
-	if (auth_basic (http_header (c->req, "Authorization"), name, secret, FIELD_MAX) < 0 &&
-	    (form_field (body, "client_id", name, sizeof (name)) < 0 || form_field (body, "client_secret", secret, sizeof (secret)) < 0)) {
-		refuse (c, 401, "invalid_client", "client id and secret are expected, as HTTP Basic authentication");
+	if (client_of (c, &t) < 0)
 		return;
-	}
-	auth_hash (secret, strlen (secret), hash);
-	if (registry_token_find (c->app->registry, hash, &t, &err) < 0) {
-		if (err.code == ERR_NOT_FOUND)
-			refuse (c, 401, "invalid_client", "unknown client id or secret");
-		else
-			call_fail_err (c, &err, FAIL_USER_NOT_FOUND);
-		return;
-	}
-	struct reg_user u;
-	if (registry_user_find (c->app->registry, name, &u, &err) < 0 || !id_eq (&u.id, &t.user.id)) {
-		refuse (c, 401, "invalid_client", "unknown client id or secret");
-		return;
-	}
 	if (form_field (body, "scope", scope, sizeof (scope)) < 0)
 		strcpy (scope, SCOPE_DEFAULT);
-	c->who.user = u.id;
-	call_audit (c, "token.grant", u.name, 1);
-	grant_token (c, &u.id, t.scopes, "oauth2", clock_real_ns () / 1000000 + LIFETIME_S * 1000LL,
+	call_audit (c, "token.grant", t.user.name, 1);
+	grant_token (c, &t.user.id, t.scopes, "oauth2", clock_real_ns () / 1000000 + LIFETIME_S * 1000LL,
 		     json_pack ("{s:s, s:i, s:s, s:s, s:[]}", "scope", scope, "expires_in", LIFETIME_S, "token_type", "Bearer", "resource_server",
 				"funcx_service", "other_tokens"));
+}
+
+/* ---- giving one back (RFC 7009) --------------------------------------------------------------------------------- */
+
+struct revocation { struct call *c; struct id id; int rc; struct err err; };
+
+static void revoke_work (struct registry *r, void *arg)
+{
+	struct revocation *v = arg;
+
+	v->rc = registry_token_revoke (r, &v->id, &v->err);
+}
+
+static void revoke_done (void *arg)
+{
+	struct revocation *v = arg;
+
+	if (v->rc < 0 && v->err.code != ERR_NOT_FOUND)
+		call_fail_err (v->c, &v->err, FAIL_USER_NOT_FOUND);
+	else {
+		auth_forget_all (v->c->app->auth);
+		call_json (v->c, json_pack ("{s:b}", "active", 0));
+	}
+	free (v);
+}
+
+void api_oauth_revoke (struct call *c)
+{
+	char token[FIELD_MAX], t[ID_TEXT];
+	uint8_t hash[REG_HASH_BYTES];
+	struct reg_token client, found;
+	struct revocation *v;
+	struct err err;
+	bool known;
+
+	if (form_field (http_body (c->req), "token", token, sizeof (token)) < 0) {
+		refuse (c, 400, "invalid_request", "token=... is expected, as a form");
+		return;
+	}
+	if (client_of (c, &client) < 0)
+		return;
+	auth_hash (token, strlen (token), hash);
+	known = registry_token_find (c->app->registry, hash, &found, &err) == 0;
+	if (!known && err.code != ERR_NOT_FOUND) {
+		call_fail_err (c, &err, FAIL_USER_NOT_FOUND);
+		return;
+	}
+	if (!known || !id_eq (&found.user.id, &client.user.id)) { /* nothing to revoke: the same answer, says the RFC */
+		call_json (c, json_pack ("{s:b}", "active", 0));
+		return;
+	}
+	call_audit (c, "token.revoke", id_text (&found.id, t), 1);
+	v = xcalloc (1, sizeof (*v));
+	v->c = c;
+	v->id = found.id;
+	db_run (c->app->db, revoke_work, revoke_done, v);
 }
