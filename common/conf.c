@@ -254,7 +254,7 @@ static void apply_override (struct conf_load *ld, const char *text)
 			conf_list_clear (l);
 			conf_list_push (l, eq + 1);
 		}
-	} else if (conf_is_list (k))
+	} else if (conf_is_list (k) && (k->type != CONF_STRING_OR_MAP || eq[1] == '{'))
 		with_document (ld, eq + 1, strlen (eq + 1), k, use_value);
 	else
 		conf_set_scalar (ld, k, 0, eq + 1);

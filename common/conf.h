@@ -25,6 +25,7 @@ enum conf_type {
 	CONF_ENUM,		/* one of `choices`, blank separated */
 	CONF_STRING_LIST,	/* YAML sequence of strings -> struct conf_list */
 	CONF_STRING_MAP,	/* YAML mapping of strings -> struct conf_list of key, value, key, value */
+	CONF_STRING_OR_MAP,	/* the same, or a single string, which then stands under the key "" */
 };
 struct conf_list { char **v; size_t n; };
 

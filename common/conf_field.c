@@ -156,6 +156,19 @@ static int set_string (struct conf_load *ld, const struct conf_key *k, size_t li
 	return 0;
 }
 
+/* A single string where a mapping may stand. */
+static int set_lone (struct conf_load *ld, const struct conf_key *k, size_t line, const char *s)
+{
+	struct conf_list *l = (struct conf_list *) (ld->out + k->offset);
+
+	if (conf_check_length (ld, k, line, s) < 0)
+		return -1;
+	conf_list_clear (l);
+	conf_list_push (l, "");
+	conf_list_push (l, s);
+	return 0;
+}
+
 int conf_set_scalar (struct conf_load *ld, const struct conf_key *k, size_t line, const char *s)
 {
 	switch (k->type) {
@@ -177,6 +190,8 @@ int conf_set_scalar (struct conf_load *ld, const struct conf_key *k, size_t line
 	case CONF_STRING_LIST:
 		conf_problem (ld, line, k->key, "expected a list: [a, b] or lines of \"- a\"");
 		return -1;
+	case CONF_STRING_OR_MAP:
+		return set_lone (ld, k, line, s);
 	case CONF_STRING_MAP:
 		conf_problem (ld, line, k->key, "expected a mapping of names to strings");
 		return -1;
@@ -188,7 +203,7 @@ int conf_set_scalar (struct conf_load *ld, const struct conf_key *k, size_t line
 
 bool conf_is_list (const struct conf_key *k)
 {
-	return k->type == CONF_STRING_LIST || k->type == CONF_STRING_MAP;
+	return k->type == CONF_STRING_LIST || k->type == CONF_STRING_MAP || k->type == CONF_STRING_OR_MAP;
 }
 
 void conf_list_clear (struct conf_list *l)
@@ -308,12 +323,13 @@ void conf_set_node (struct conf_load *ld, const struct conf_key *k, const yaml_n
 		return;		/* "key:" with nothing behind it keeps the default */
 	if (node->type == YAML_SEQUENCE_NODE && k->type == CONF_STRING_LIST)
 		set_list (ld, k, node);
-	else if (node->type == YAML_MAPPING_NODE && k->type == CONF_STRING_MAP)
+	else if (node->type == YAML_MAPPING_NODE && (k->type == CONF_STRING_MAP || k->type == CONF_STRING_OR_MAP))
 		set_map (ld, k, node);
 	else if (node->type == YAML_SCALAR_NODE || !conf_is_list (k)) {
 		if ((s = conf_node_string (ld, node, k->key)))
 			conf_set_scalar (ld, k, node->start_mark.line + 1, s);
 	} else
 		conf_problem (ld, node->start_mark.line + 1, k->key, "expected a %s",
-			 k->type == CONF_STRING_LIST ? "list of strings" : "mapping of names to strings");
+			 k->type == CONF_STRING_LIST ? "list of strings" : k->type == CONF_STRING_MAP ? "mapping of names to strings"
+			 : "single value or mapping of names to strings");
 }

@@ -11,6 +11,7 @@ static const char *const type_text[] = {
 	[CONF_DURATION_MS] = "duration", [CONF_WALLTIME_S] = "time of a job", [CONF_SIZE] = "size", [CONF_PATH] = "path",
 	[CONF_SECRET_FILE] = "path of a file that only its owner can read", [CONF_ENUM] = "one of",
 	[CONF_STRING_LIST] = "list of text", [CONF_STRING_MAP] = "mapping of names to text",
+	[CONF_STRING_OR_MAP] = "text, or mapping of names to text",
 };
 
 static void print_duration (int64_t ms, FILE *to)
@@ -110,6 +111,7 @@ static void print_key (const struct conf_key *k, const char *name, int depth, FI
 		[CONF_STRING] = "CHANGE-ME", [CONF_INT] = "1", [CONF_BOOL] = "false", [CONF_DOUBLE] = "1.0",
 		[CONF_DURATION_MS] = "30s", [CONF_WALLTIME_S] = "1h", [CONF_SIZE] = "1MiB", [CONF_PATH] = "/path", [CONF_SECRET_FILE] = "/path/of/file",
 		[CONF_ENUM] = "", [CONF_STRING_LIST] = "[a, b]", [CONF_STRING_MAP] = "{name: value}",
+		[CONF_STRING_OR_MAP] = "value",
 	};
 	const char *v = k->def ? k->def : k->type == CONF_ENUM ? k->choices : sample[k->type];
 

@@ -290,26 +290,34 @@ static int make_service (struct agent *a, struct err *err)
 {
 	const struct config *c = a->config;
 	char *token = config_token (c, err);
-	json_t *more = json_object ();
 	struct service_opts o = {
-		.more = more, .url = config_service_url (c), .token = token, .ca_file = c->service_ca_file, .identity_path = a->paths->identity,
+		.more = a->metadata = json_object (), .url = config_service_url (c), .token = token, .ca_file = c->service_ca_file,
+		.identity_path = a->paths->identity,
 		.name = c->display_name && *c->display_name ? c->display_name : a->paths->name, .public_key = a->keys.public_key,
 		.allowed_functions = &c->allowed_functions,
 		.ops = { .registered = agent_registered, .forwarder = agent_forwarder, .failed = agent_failed, .arg = a },
 	};
 
-	if (!token && err->code != ERR_NONE) {
-		json_decref (more);
+	if (!token && err->code != ERR_NONE)
 		return -1;
-	}
-	containers_describe (c, more);
+	if (interpreters_read (c, &a->pythons, err) < 0)
+		return -1;
+	containers_describe (c, a->metadata);
 	a->service = service_create (a->loop, &o, err);
-	json_decref (more);
 	if (token)
 		explicit_bzero (token, strlen (token));
 	unsetenv ("WEFT_TOKEN");	/* what we start has no use for it, and functions must not see it */
 	free (token);
 	return a->service ? 0 : -1;
+}
+
+/* Nobody waits for an interpreter to say its version: it is told when it is known. */
+static void on_learned (void *arg)
+{
+	struct agent *a = arg;
+
+	interpreters_describe (&a->pythons, a->metadata);
+	service_changed (a->service);
 }
 
 static int make_loop (struct agent *a, struct err *err)
@@ -343,6 +351,10 @@ static int make (struct agent *a, struct err *err)
 		blocks_run (a->blocks, true);
 	loop_timer_start (a->status, STATUS_MS, false);
 	write_status (a);
+	a->learning = (struct learning){ &a->pythons, on_learned, a };
+	if (config_provider (a->config)->local)
+		interpreters_learn (a->loop, &a->learning);
+	interpreters_describe (&a->pythons, a->metadata);
 	service_register (a->service);
 	return 0;
 }
@@ -375,6 +387,8 @@ static void unmake (struct agent *a)
 	loop_destroy (&a->loop);
 	unlink (a->paths->status);
 	free (a->last_status);
+	json_decref (a->metadata);
+	pythons_fini (&a->pythons);
 	explicit_bzero (&a->keys, sizeof (a->keys));
 }
 

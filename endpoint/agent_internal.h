@@ -7,6 +7,7 @@
 #include "endpoint/blocks.h"
 #include "endpoint/control.h"
 #include "endpoint/dispatch.h"
+#include "endpoint/interpreters.h"
 #include "endpoint/keys.h"
 #include "endpoint/rundir.h"
 #include "endpoint/service.h"
@@ -30,6 +31,9 @@ struct agent {
 	struct blocks *blocks;
 	struct upstream *upstream;
 	struct service *service;
+	struct pythons pythons;
+	struct learning learning;
+	json_t *metadata;		/* of our registration, shared with service */
 	struct control *control;
 	struct loop_timer *lost, *ending, *status;
 	char id[ID_TEXT];

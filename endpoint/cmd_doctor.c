@@ -6,6 +6,7 @@
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
 #include "endpoint/control.h"
+#include "endpoint/interpreters.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
 
@@ -260,21 +261,40 @@ static char *output_of (const char *const *argv, char *out, size_t cap)
 	return status == 0 ? out : NULL;
 }
 
+static void check_interpreter (struct doctor *d, const struct python *p)
+{
+	const char *argv[4];
+	struct interpreter_says says;
+	char out[256] = "", wanted[8];
+
+	interpreters_words (p->path, argv);
+	if (!output_of (argv, out, sizeof (out)) || interpreters_said (out, &says) < 0)
+		say (d, FAIL, "python", "%s does not run: install Python 3.6 or newer, or set 'python' in %s", p->path, d->p->config);
+	else if (python_version (says.version) < 0x306)
+		say (d, FAIL, "python", "%s is version %s; 3.6 or newer is needed", p->path, says.version);
+	else if (p->version && python_version (says.version) != p->version)
+		say (d, FAIL, "python", "%s is version %s, and 'python' in %s says that it is %s", p->path, says.version, d->p->config,
+		     python_version_text (p->version, wanted));
+	else if (strcmp (says.dill, "-") == 0)
+		say (d, WARN, "python", "%s, version %s, has no dill, which functions of Globus Compute and the Python SDK need: %s -m pip install dill",
+		     p->path, says.version, p->path);
+	else
+		say (d, OK, "python", "%s, version %s, dill %s", p->path, says.version, says.dill);
+}
+
+/* On this host: that of a cluster's nodes is seen only there. */
 static void check_python (struct doctor *d)
 {
-	const char *argv[] = { d->c->python, "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])", NULL };
-	char out[256] = "";
-	int major = 0, minor = 0;
+	struct pythons p;
+	struct err err;
 
-	if (!output_of (argv, out, sizeof (out)) || sscanf (out, "%d.%d", &major, &minor) != 2) {
-		say (d, FAIL, "python", "%s does not run: install Python 3.6 or newer, or set 'python' in %s", d->c->python, d->p->config);
+	if (interpreters_read (d->c, &p, &err) < 0) {
+		say (d, FAIL, "python", "%s", err.text);
 		return;
 	}
-	out[strcspn (out, "\n")] = 0;
-	if (major < 3 || (major == 3 && minor < 6))
-		say (d, FAIL, "python", "%s is version %s; 3.6 or newer is needed", d->c->python, out);
-	else
-		say (d, OK, "python", "%s, version %s", d->c->python, out);
+	for (size_t i = 0; i < p.n; i++)
+		check_interpreter (d, &p.v[i]);
+	pythons_fini (&p);
 }
 
 static void check_program (struct doctor *d, const char *set, const char *name)

@@ -3,6 +3,7 @@
 #include "common/xmem.h"
 #include "endpoint/agent.h"
 #include "endpoint/containers.h"
+#include "endpoint/interpreters.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -54,6 +55,19 @@ static void add_containers (struct args *a, const struct config *cf)
 	free (images);
 }
 
+static void add_python (struct args *a, const struct config *cf)
+{
+	struct pythons p;
+	char *text;
+
+	if (interpreters_read (cf, &p, NULL) < 0)
+		return;
+	text = pythons_text (&p);
+	add (a, "--python", "%s", text);
+	free (text);
+	pythons_fini (&p);
+}
+
 char **agent_argv (const struct agent_command *c, const char *block, unsigned node, unsigned nodes)
 {
 	static const char *const levels[] = { "debug", "info", "warn", "error" };
@@ -84,7 +98,7 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 		add (&a, "--key-file", "%s", c->key_file);
 	}
 	add (&a, "--worker-bin", "%s", worker);
-	add (&a, "--python", "%s", cf->python);
+	add_python (&a, cf);
 	add (&a, "--retries-on-kill", "%" PRId64, cf->retries_on_kill);
 	add (&a, "--heartbeat-ms", "%" PRId64, cf->heartbeat_ms);
 	add (&a, "--threshold-ms", "%" PRId64, cf->threshold_ms);

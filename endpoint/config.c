@@ -3,6 +3,7 @@
 #include "endpoint/config.h"
 #include "common/xmem.h"
 #include "endpoint/containers.h"
+#include "endpoint/interpreters.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +27,9 @@ static const struct conf_key own[] = {
 	  "How often a manager runs a task again when its worker was killed while it ran." },
 	{ "allowed_functions", CONF_STRING_LIST, AT (allowed_functions), NULL, 0, 0, NULL, false,
 	  "Ids of the only functions that may run here; the endpoint checks it itself. Not set: any." },
-	{ "python", CONF_STRING, AT (python), "python3", 0, 0, NULL, false,
-	  "Interpreter that runs Python functions, a path or a name on PATH; 3.6 or newer." },
+	{ "python", CONF_STRING_OR_MAP, AT (python), "python3", 0, 1000, NULL, false,
+	  "Interpreter that runs Python functions, a path or a name on PATH; 3.6 or newer. Or several by version, as "
+	  "{\"3.11\": /usr/bin/python3.11, \"3.9\": /opt/py39/bin/python}: a function runs with the version that it was made with, else with the first." },
 	{ "worker_bin", CONF_PATH, AT (worker_bin), NULL, 0, 0, NULL, false,
 	  "The weft-worker program; found beside weft-endpoint or on PATH when not set." },
 	{ "manager_bin", CONF_PATH, AT (manager_bin), NULL, 0, 0, NULL, false,
@@ -198,6 +200,23 @@ static int check_containers (const struct config *c, struct err *err)
 	return 0;
 }
 
+static int check_python (const struct config *c, struct err *err)
+{
+	struct pythons p;
+	char *text;
+	size_t n;
+
+	if (interpreters_read (c, &p, err) < 0) {
+		err_prefix (err, "python");
+		return -1;
+	}
+	text = pythons_text (&p);
+	n = strlen (text);
+	free (text);
+	pythons_fini (&p);
+	return n > 4000 ? err_set (err, ERR_INVALID, FAULT_USER, "python: %zu characters in all, at most 4000 are allowed", n) : 0;
+}
+
 static int check (const struct config *c, struct err *err)
 {
 	if (c->min_blocks > c->max_blocks)
@@ -210,7 +229,7 @@ static int check (const struct config *c, struct err *err)
 	if (c->manager_transport == CONFIG_IPC && !config_provider (c)->local && config_provider (c) != &provider_dryrun)
 		return err_set (err, ERR_INVALID, FAULT_USER, "manager_transport: ipc does not reach the nodes of provider %s; set auto or tcp",
 				config_provider (c)->name);
-	if (check_containers (c, err) < 0)
+	if (check_python (c, err) < 0 || check_containers (c, err) < 0)
 		return -1;
 	if (config_provider (c)->check)
 		return config_provider (c)->check (config_of_provider (c, config_provider (c)), (unsigned) c->nodes_per_block, err);

@@ -8,7 +8,8 @@
 enum { CONFIG_AUTO, CONFIG_IPC, CONFIG_TCP };	/* manager_transport */
 
 struct config {
-	char *display_name, *python, *worker_bin, *manager_bin;
+	char *display_name, *worker_bin, *manager_bin;
+	struct conf_list python;	/* "" or version, and interpreter, in turn; see interpreters.h */
 	struct conf_list allowed_functions;
 	int64_t workers_per_node;	/* 0 = number of cores */
 	int64_t routing;		/* enum route_mode */

@@ -238,22 +238,30 @@ char *paths_program (const char *set, const char *name)
 	return xstrdup (name);
 }
 
-bool paths_program_exists (const char *program)
+char *paths_on_path (const char *program)
 {
 	const char *dirs = getenv ("PATH");
 
 	if (strchr (program, '/'))
-		return access (program, X_OK) == 0;
+		return access (program, X_OK) == 0 ? xstrdup (program) : NULL;
 	if (!dirs)
 		dirs = "/usr/local/bin:/usr/bin:/bin";
 	while (*dirs) {
 		size_t n = strcspn (dirs, ":");
 		char *path = xasprintf ("%.*s/%s", (int) n, dirs, program);
-		bool there = n && access (path, X_OK) == 0;
+		if (n && access (path, X_OK) == 0)
+			return path;
 		free (path);
-		if (there)
-			return true;
 		dirs += n + (dirs[n] == ':');
 	}
-	return false;
+	return NULL;
+}
+
+bool paths_program_exists (const char *program)
+{
+	char *path = paths_on_path (program);
+	bool there = path != NULL;
+
+	free (path);
+	return there;
 }

@@ -30,5 +30,6 @@ char *paths_read (const char *path, size_t max, size_t *n, struct err *err);	/* 
 /* A program of ours: `set` when not NULL, else beside this executable, else by name on PATH. Owned by the caller. */
 char *paths_program (const char *set, const char *name);
 bool paths_program_exists (const char *program);	/* a path, or a name on PATH */
+char *paths_on_path (const char *program);		/* where that is, owned by the caller; NULL: not there */
 
 #endif

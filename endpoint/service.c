@@ -33,6 +33,7 @@ struct service {
 	json_t *more;
 	struct identity who;
 	enum step step;
+	bool changed;			/* the metadata, while it was being told */
 	unsigned attempt;
 };
 
@@ -190,6 +191,11 @@ static void on_registered (int status, const char *body, size_t n, const struct 
 	snprintf (s->who.service_url, sizeof (s->who.service_url), "%s", s->url);
 	save (s);
 	s->attempt = 0;
+	if (s->changed) {
+		s->changed = false;
+		run_step (s);
+		return;
+	}
 	s->step = STEP_ASK;
 	s->ops.registered (&s->who.id, s->ops.arg);
 	run_step (s);
@@ -277,6 +283,14 @@ void service_register (struct service *s)
 		s->step = STEP_REGISTER;
 	if (!loop_timer_pending (s->again))
 		run_step (s);
+}
+
+void service_changed (struct service *s)
+{
+	if (s->step == STEP_REGISTER && s->req)
+		s->changed = true;
+	else
+		service_register (s);
 }
 
 void service_ask (struct service *s)

@@ -39,6 +39,7 @@ struct service *service_create (struct loop *l, const struct service_opts *o, st
 void service_destroy (struct service **s);
 const struct identity *service_identity (const struct service *s);
 void service_register (struct service *s);	/* start, or again: the forwarder does not know our key */
+void service_changed (struct service *s);	/* the metadata: tell it again */
 void service_ask (struct service *s);		/* where is the forwarder now? */
 
 /* For commands: the body of a registration, owned by the caller; what a failed call says, as an error. */

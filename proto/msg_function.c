@@ -4,7 +4,7 @@
 #include "proto/wire_record.h"
 
 #define FUNCTION_SHORTEST 40	/* up to minor version 0 */
-#define FUNCTION_FIXED 64
+#define FUNCTION_FIXED 66
 
 static const char *const kinds[] = { NULL, "globus", "python", "command", "shared_object" };
 #define NKINDS ((int) (sizeof (kinds) / sizeof (kinds[0])))
@@ -45,6 +45,7 @@ void msg_function_encode (struct buf *b, const struct msg_function *m)
 	wire_w32 (&w, m->max_pids);
 	wire_w32 (&w, m->warm_ms);
 	wire_w32 (&w, m->replicas);
+	wire_w16 (&w, m->python);
 	wire_record_add (b, fixed, sizeof (fixed), parts, 4);
 }
 
@@ -67,6 +68,7 @@ int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct
 	m->max_pids = wire_get_u32 (&r.fixed);
 	m->warm_ms = wire_get_u32 (&r.fixed);
 	m->replicas = wire_get_u32 (&r.fixed);
+	m->python = wire_get_u16 (&r.fixed);
 	if (wire_record_take (&r, &m->code, code, WIRE_MAX_CODE, "code", err) < 0 ||
 	    wire_record_take (&r, &m->entry, entry, WIRE_MAX_TEXT, "entry", err) < 0 ||
 	    wire_record_take (&r, &m->container, container, WIRE_MAX_TEXT, "container", err) < 0 ||

@@ -12,6 +12,7 @@ enum function_flag {
 	FUNCTION_MEMOISE = 1,		/* equal calls may be answered from an earlier one */
 	FUNCTION_BATCH = 2,		/* the entry takes up to max_batch inputs in a call */
 	FUNCTION_NETWORK = 4,		/* its container wants a network */
+	FUNCTION_BYTECODE = 8,		/* its code can be read by Python `python` only */
 };
 
 struct msg_function {
@@ -22,6 +23,7 @@ struct msg_function {
 	uint16_t max_batch;		/* 0 = no batches */
 	uint32_t latency_ms;		/* objective of a batch; 0 = none */
 	uint32_t cpu_millis, max_pids, warm_ms, replicas;	/* of its container; 0 = the endpoint's choice */
+	uint16_t python;		/* the Python that it was made with, as in common/pythons.h; 0 = unknown */
 	struct wire_str code, entry, container, container_type;
 };
 void msg_function_encode (struct buf *b, const struct msg_function *m);

@@ -11,8 +11,6 @@
 #include "service/waiters.h"
 
 struct auth;
-struct feed;
-struct streams;
 struct stats;
 struct bulk;
 struct syncer;
@@ -26,8 +24,6 @@ struct app {
 	struct db *db;			/* for changes */
 	struct rds *redis;
 	struct waiters *waiters;
-	struct feed *feed;
-	struct streams *streams;
 	struct catalog *catalog;
 	struct epstate *epstate;
 	struct auth *auth;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/catalog.h"
 #include <hiredis/hiredis.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
 #include "common/map.h"
+#include "common/pythons.h"
 #include "common/xmem.h"
 #include "proto/layout.h"
 #include "proto/msg_function.h"
@@ -13,7 +15,14 @@
 
 #define ENTRIES_MAX 20000	/* of each kind; over it the memory starts over */
 
-struct function { struct id owner; bool public; int64_t until_ms; char *container, *options; };	/* options: when there is a container */
+struct function {
+	struct id owner;
+	bool public;
+	uint8_t kind;
+	struct options_python python;
+	int64_t until_ms;
+	char *container, *options;	/* options: when there is a container */
+};
 struct endpoint { struct reg_endpoint e; json_t *offers; int64_t until_ms; };
 
 struct catalog {
@@ -122,6 +131,7 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 {
 	struct function *f = map_get (c->functions, id);
 	struct reg_function row;
+	json_t *options;
 
 	if (f && clock_now_ms () < f->until_ms)
 		return f;
@@ -136,6 +146,10 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	}
 	f->owner = row.owner;
 	f->public = row.public;
+	f->kind = row.kind;
+	options = row.options ? json_loads (row.options, 0, NULL) : NULL;
+	f->python = options_python (options);
+	json_decref (options);
 	f->until_ms = clock_now_ms () + c->cache_ms;
 	free (f->container);
 	free (f->options);
@@ -216,7 +230,34 @@ static bool in_allowed (const struct endpoint *e, const struct id *function)
 	return in;
 }
 
-int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, enum fail *why, struct err *err)
+/* Bytecode runs on the Python that made it, and on no other. In a container that is the image's business. */
+static int check_python (const struct endpoint *e, const struct function *f, const struct id *function, uint16_t python, struct err *err)
+{
+	char t[ID_TEXT], v[8], list[128];
+
+	if (f->python.version)
+		python = f->python.version;
+	if (!f->python.bytecode || f->container || offers_has_python (e->offers, python))
+		return 0;
+	return err_set (err, ERR_INVALID, FAULT_USER, "function %s is bytecode of Python %s, and the endpoint has Python %s: "
+			"send it as source (PureSourceTextInspect), or choose an endpoint with Python %s", id_text (function, t),
+			python_version_text (python, v), offers_pythons (e->offers, list, 40), v);
+}
+
+bool catalog_python_warning (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, char *text, size_t room)
+{
+	const struct endpoint *e = map_get (c->endpoints, endpoint);
+	const struct function *f = map_get (c->functions, function);
+	char v[8], list[128];
+
+	if (!e || !f || f->kind != KIND_GLOBUS || f->container || offers_has_python (e->offers, python))
+		return false;
+	snprintf (text, room, "You use Python %s, and the endpoint has Python %s: arguments and results that hold classes or functions of yours "
+		  "may not be readable there or here.", python_version_text (python, v), offers_pythons (e->offers, list, sizeof (list)));
+	return true;
+}
+
+int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, enum fail *why, struct err *err)
 {
 	struct endpoint *e = get_endpoint (c, endpoint, err);
 	char t[ID_TEXT], u[ID_TEXT];
@@ -227,7 +268,7 @@ int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct 
 		struct function *f = map_get (c->functions, function);
 
 		*why = FAIL_SEMANTICS;
-		return f ? offers_check (e->offers, f->container, f->options, err) : 0;
+		return !f ? 0 : offers_check (e->offers, f->container, f->options, err) < 0 ? -1 : check_python (e, f, function, python, err);
 	}
 	*why = FAIL_FUNCTION_NOT_PERMITTED;
 	return err_set (err, ERR_FORBIDDEN, FAULT_USER, "Function %s not permitted on endpoint %s", id_text (function, t),

@@ -5,17 +5,20 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include "common/pythons.h"
 
 json_t *offers_read (const char *metadata)
 {
-	json_t *all = metadata && strstr (metadata, "\"containers\"") ? json_loads (metadata, 0, NULL) : NULL, *o = NULL;
+	bool says = metadata && (strstr (metadata, "\"containers\"") || strstr (metadata, "\"pythons\""));
+	json_t *all = says ? json_loads (metadata, 0, NULL) : NULL, *o = all ? json_object () : NULL;
 
 	if (json_is_array (json_object_get (all, "containers"))) {
-		o = json_object ();
 		json_object_set (o, "containers", json_object_get (all, "containers"));
 		json_object_set (o, "network", json_object_get (all, "container_network"));
 		json_object_set (o, "images", json_object_get (all, "container_images"));
 	}
+	if (json_array_size (json_object_get (all, "pythons")))
+		json_object_set (o, "pythons", json_object_get (all, "pythons"));
 	json_decref (all);
 	return o;
 }
@@ -63,7 +66,7 @@ int offers_check (const json_t *offers, const char *image, const char *options, 
 	char text[256];
 	int rc = 0;
 
-	if (!image || !offers)
+	if (!image || !list)
 		return 0;
 	if (!json_array_size (list))
 		return err_set (err, ERR_INVALID, FAULT_USER, "the function wants the container %.150s; this endpoint runs no containers", image);
@@ -81,4 +84,17 @@ int offers_check (const json_t *offers, const char *image, const char *options, 
 			      words (images, text, sizeof (text)));
 	json_decref (all);
 	return rc;
+}
+
+bool offers_has_python (const json_t *offers, uint16_t version)
+{
+	const json_t *list = json_object_get (offers, "pythons");
+	char text[8];
+
+	return !version || !list || has (list, python_version_text (version, text));
+}
+
+const char *offers_pythons (const json_t *offers, char *out, size_t room)
+{
+	return words (json_object_get (offers, "pythons"), out, room);
 }

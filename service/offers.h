@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Can an endpoint run a function's container? From what it said of itself when it registered (metadata: containers,
- * container_network, container_images). One that said nothing is not judged here: it refuses by itself. */
+/* Can an endpoint run a function: its container, and its Python? From what it said of itself when it registered (metadata: containers,
+ * container_network, container_images, pythons). One that said nothing is not judged here: it refuses by itself. */
 #ifndef SERVICE_OFFERS_H
 #define SERVICE_OFFERS_H
 #include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include "common/err.h"
 
-json_t *offers_read (const char *metadata);	/* a new reference; NULL: it says nothing about containers */
+json_t *offers_read (const char *metadata);	/* a new reference; NULL: it says nothing about containers, nor Python */
 /* image NULL: no container wanted. options: the registration's JSON text, may be NULL. -1 with *err, which names what there is. */
 int offers_check (const json_t *offers, const char *image, const char *options, struct err *err);
+/* Does the endpoint have this Python? True as well when nobody knows. */
+bool offers_has_python (const json_t *offers, uint16_t version);
+/* The versions that it has: "3.9, 3.11". Returns out. */
+const char *offers_pythons (const json_t *offers, char *out, size_t room);
 
 #endif

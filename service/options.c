@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/conf.h"
+#include "common/pythons.h"
 #include "common/xmem.h"
 
 #define LATENCY_MAX_MS 3600000
@@ -118,6 +119,50 @@ static void read_container (struct check *k, const json_t *body, struct options 
 	json_object_set_new (all, "container", o);
 }
 
+/* Code of Globus Compute is "<length>\n<id>\n<body>": 01 and 02 are bytecode. */
+static bool is_bytecode (const json_t *body)
+{
+	const char *code = json_string_value (json_object_get (body, "function_code")), *id = code ? strchr (code, '\n') : NULL;
+
+	return id && (strncmp (id, "\n01\n", 4) == 0 || strncmp (id, "\n02\n", 4) == 0);
+}
+
+/* What old SDKs and others leave out is not asked for. */
+static void read_python (const json_t *body, int kind, json_t *out)
+{
+	json_t *meta = check_get (body, "meta");
+	uint16_t version;
+	char text[8];
+
+	if (!json_is_object (meta))
+		meta = check_get (body, "metadata");
+	version = python_version (json_string_value (json_object_get (meta, "python_version")));
+	if (version && (kind == KIND_GLOBUS || kind == KIND_PYTHON))
+		json_object_set_new (out, "python", json_string (python_version_text (version, text)));
+	if (kind == KIND_GLOBUS && is_bytecode (body))
+		json_object_set_new (out, "bytecode", json_true ());
+}
+
+struct options_python options_python (const json_t *options)
+{
+	return (struct options_python){ python_version (json_string_value (json_object_get (options, "python"))),
+					json_is_true (json_object_get (options, "bytecode")) };
+}
+
+void options_keep_python (struct options *o, const char *before)
+{
+	static const char *const keys[] = { "python", "bytecode" };
+	json_t *old = before ? json_loads (before, 0, NULL) : NULL, *all = o->text ? json_loads (o->text, 0, NULL) : json_object ();
+
+	for (size_t i = 0; i < sizeof (keys) / sizeof (keys[0]); i++)
+		if (json_object_get (old, keys[i]))
+			json_object_set (all, keys[i], json_object_get (old, keys[i]));
+	free (o->text);
+	o->text = json_object_size (all) ? json_text (all) : NULL;
+	json_decref (all);
+	json_decref (old);
+}
+
 void options_read (struct check *k, const json_t *body, int kind, struct options *out)
 {
 	json_t *all = json_object ();
@@ -127,6 +172,7 @@ void options_read (struct check *k, const json_t *body, int kind, struct options
 		json_object_set_new (all, "memoize", json_true ());
 	read_batch (k, body, kind, all);
 	read_container (k, body, out, all);
+	read_python (body, kind, all);
 	if (json_object_size (all))
 		out->text = json_text (all);
 	json_decref (all);
@@ -152,10 +198,13 @@ void options_apply (struct msg_function *m, const char *text, json_t **parsed)
 	json_t *all = text ? json_loads (text, 0, NULL) : NULL, *batch = json_object_get (all, "batch"), *c = json_object_get (all, "container");
 	json_t *type = json_object_get (c, "type");
 	uint64_t memory = (uint64_t) json_integer_value (json_object_get (c, "memory"));
+	struct options_python python = options_python (all);
 
 	*parsed = all;
 	m->flags = (uint8_t) ((json_is_true (json_object_get (all, "memoize")) ? FUNCTION_MEMOISE : 0) | (batch ? FUNCTION_BATCH : 0) |
-			      (json_is_true (json_object_get (c, "network")) ? FUNCTION_NETWORK : 0));
+			      (json_is_true (json_object_get (c, "network")) ? FUNCTION_NETWORK : 0) |
+			      (python.bytecode && python.version ? FUNCTION_BYTECODE : 0));
+	m->python = python.version;
 	m->max_batch = (uint16_t) json_integer_value (json_object_get (batch, "max"));
 	m->latency_ms = (uint32_t) json_integer_value (json_object_get (batch, "latency_ms"));
 	m->cpu_millis = thousandths (json_object_get (c, "cpus"));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a function's registration may ask for beside its code: memoize, batch {max, latency_ms}, container (an image, or an object with
- * its options). Kept in the registry as a JSON object of what was given, the image in a column of its own. */
+ * its options). Kept in the registry as a JSON object of what was given, the image in a column of its own. With them the Python that the
+ * function was made with, as its meta says, and whether its code is bytecode, which only that version can read. */
 #ifndef SERVICE_OPTIONS_H
 #define SERVICE_OPTIONS_H
 #include "proto/msg_function.h"
@@ -16,6 +17,10 @@ struct options {
 void options_read (struct check *k, const json_t *body, int kind, struct options *out);
 bool options_type_ok (const char *type);	/* of a container */
 void options_fini (struct options *o);
+/* What a change of the other options leaves as it was: taken from the text before it. */
+void options_keep_python (struct options *o, const char *before);
+struct options_python { uint16_t version; bool bytecode; };	/* version 0: unknown; see common/pythons.h */
+struct options_python options_python (const json_t *options);
 /* Put kept options into a record. parsed: holds the texts that the record then points to; json_decref it after encoding. */
 void options_apply (struct msg_function *m, const char *text, json_t **parsed);
 /* Members of the function's document. */

@@ -319,7 +319,8 @@ static void on_orphan (void *arg)
 /* What the Python runner said of itself, with the kinds that the other runners serve. Owned by the caller. */
 static char *describe (const struct engine *e)
 {
-	json_t *root = e->runtime ? json_loads (e->runtime, JSON_REJECT_DUPLICATES, NULL) : NULL, *kinds = json_array ();
+	const char *python = slot_of_python (e)->runtime;
+	json_t *root = python ? json_loads (python, JSON_REJECT_DUPLICATES, NULL) : NULL, *kinds = json_array ();
 	char *text;
 	int k;
 
@@ -328,7 +329,7 @@ static char *describe (const struct engine *e)
 		root = json_object ();
 	}
 	for (k = KIND_GLOBUS; k <= KIND_SHARED_OBJECT; k++)
-		if (e->runtime || (k != KIND_GLOBUS && k != KIND_PYTHON))
+		if (python || (k != KIND_GLOBUS && k != KIND_PYTHON))
 			json_array_append_new (kinds, json_string (msg_kind_name (k)));
 	json_object_set_new (root, "kinds", kinds);
 	text = json_dumps (root, JSON_COMPACT);
@@ -371,7 +372,7 @@ static void warm_up (struct engine *e)
 	struct err err;
 	size_t i;
 
-	for (i = 0; i < runner_count (); i++) {
+	for (i = 0; i < runner_count (); i++) { /* other interpreters start when a function wants them */
 		struct slot *s = &e->slots[i];
 
 		if (s->ops->start && s->ops->start (s->self, &err) < 0)
@@ -435,7 +436,6 @@ void engine_destroy (struct engine **ep)
 	map_destroy (&e->calls);
 	buf_fini (&e->group_out);
 	buf_fini (&e->group_errout);
-	free (e->runtime);
 	free (e);
 	*ep = NULL;
 }

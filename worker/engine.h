@@ -6,12 +6,14 @@
 #include "common/ids.h"
 
 struct bulk;
+struct pythons;
 struct engine;
 
 struct engine_opts {			/* strings are borrowed for life */
 	const char *connect;		/* the manager's address; NULL = none (tests) */
 	struct id id;
-	const char *node, *dir, *python;
+	const char *node, *dir;
+	const struct pythons *pythons;	/* borrowed for life; one at least, the first is for what wants none of them */
 	unsigned retries_on_kill;
 	int64_t orphan_ms;		/* end after so long without a session; 0 = never */
 	const struct bulk *bulk;	/* borrowed for life; NULL = none */

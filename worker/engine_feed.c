@@ -6,7 +6,9 @@
  *   have the same memory limit; a call that stands behind a long one cannot be taken back.
  * - A call whose process was killed by somebody else (SIGKILL) goes to the front of the queue again, a few times. The calls behind a
  *   dead one always do, uncounted: they had not begun. */
+#include <jansson.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -92,8 +94,7 @@ void engine_feed (void *arg)
 	if (e->stopping)
 		return;
 	while (e->ninflight < INFLIGHT_MAX && (c = TAILQ_FIRST (&e->queue))) {
-		int i = runner_for_kind (c->fn->fn.kind);
-		struct slot *s = i < 0 ? NULL : &e->slots[i];
+		struct slot *s = slot_for (e, &c->fn->fn);
 
 		if (s && (s->killing || !may_follow (e, c, s)))
 			break;
@@ -139,9 +140,9 @@ static void on_ready (void *arg, struct wire_str runtime)
 	struct engine *e = s->e;
 
 	s->ready = true;
-	if (s->ops == &runner_python && runtime.n && runtime.n <= WIRE_MAX_TEXT && !e->runtime) {
-		e->runtime = xcalloc (1, runtime.n + 1);
-		memcpy (e->runtime, runtime.p, runtime.n);
+	if (s->ops == &runner_python && runtime.n && runtime.n <= WIRE_MAX_TEXT && !s->runtime) {
+		s->runtime = xcalloc (1, runtime.n + 1);
+		memcpy (s->runtime, runtime.p, runtime.n);
 	}
 	if (!e->link)
 		engine_dial (e);
@@ -203,6 +204,22 @@ static bool had_not_begun (struct call *c, const struct runner_death *d)
 	return d->ready && d->current && !id_eq (d->current, &c->t.task) && c->unbegun++ < UNBEGUN_MAX;
 }
 
+/* Bytecode that another version of Python made, in the function or among its arguments, can end a process: whoever reads of that end needs to
+ * know. */
+static void tell_pythons (const struct slot *s, const struct call *c, struct verdict *v)
+{
+	json_t *runtime = s->runtime ? json_loads (s->runtime, 0, NULL) : NULL;
+	uint16_t here = python_version (json_string_value (json_object_get (runtime, "python_version"))), made = c->fn->fn.python;
+	char text[8], other[8];
+	size_t n = strlen (v->err.text);
+
+	if (here && made && here != made)
+		snprintf (v->err.text + n, sizeof (v->err.text) - n, "; the function was made with Python %s and ran on Python %s, which cannot run "
+			  "bytecode of another version, also not of functions and classes among the arguments", python_version_text (made, text),
+			  python_version_text (here, other));
+	json_decref (runtime);
+}
+
 /* inflight[0] was with a runner whose process ended. */
 static void settle_death (struct engine *e, struct slot *s, struct call *c, const struct runner_death *d)
 {
@@ -225,7 +242,7 @@ static void settle_death (struct engine *e, struct slot *s, struct call *c, cons
 	if (v.status) {
 		;				/* we killed it, and know why */
 	} else if (!d->ready) {
-		verdict_no_runner (&v, s->ops->name, d->why, d->status, errout.data ? (char *) errout.data : "", e->o.node);
+		verdict_no_runner (&v, s->name, d->why, d->status, errout.data ? (char *) errout.data : "", e->o.node);
 	} else if (d->why) {
 		verdict_misbehaved (&v, d->why, e->o.node);
 	} else if (WIFSIGNALED (d->status) && WTERMSIG (d->status) == SIGKILL) {
@@ -240,6 +257,7 @@ static void settle_death (struct engine *e, struct slot *s, struct call *c, cons
 		verdict_killed (&v, c->kills, e->oom_seen - c->oom_before, e->o.node);
 	} else {
 		verdict_ended (&v, d->status, e->o.node);
+		tell_pythons (s, c, &v);
 	}
 	settle_verdict (e, c, &v, &out, &errout, d->ru);
 	call_free (e, c);
@@ -274,7 +292,7 @@ static void on_died (void *arg, const struct runner_death *d)
 	struct call *head = NULL, *behind;
 	char text[64];
 
-	log_debug ("engine", "runner ended", "runner=%s status=%s", s->ops->name, spawn_status_text (d->status, text));
+	log_debug ("engine", "runner ended", "runner=%s status=%s", s->name, spawn_status_text (d->status, text));
 	s->killing = s->ready = false;
 	s->rlimit_data = 0;
 	engine_sweep (e);
@@ -323,19 +341,45 @@ void engine_sweep (struct engine *e)
 
 static const struct runner_events events = { on_ready, on_started, on_result, on_died };
 
+struct slot *slot_for (struct engine *e, const struct msg_function *fn)
+{
+	int i = runner_for_kind (fn->kind), python = pythons_find (e->o.pythons, fn->python);
+
+	if (i < 0)
+		return NULL;
+	return runner_at ((size_t) i) == &runner_python && python > 0 ? &e->slots[runner_count () + (size_t) python - 1] : &e->slots[i];
+}
+
+const struct slot *slot_of_python (const struct engine *e)
+{
+	return &e->slots[runner_for_kind (KIND_PYTHON)];
+}
+
+static int slot_create (struct engine *e, const struct runner_ops *ops, const struct python *python, const char *name, struct err *err)
+{
+	struct slot *s = &e->slots[e->nslots++];
+
+	s->e = e;
+	s->ops = ops;
+	snprintf (s->name, sizeof (s->name), "%s", name);
+	s->host = (struct runner_host){ e->loop, e->o.dir, s->name, python->path, e->o.node, e->o.bulk, &events, s };
+	return s->ops->create (&s->self, &s->host, err);
+}
+
 int slots_create (struct engine *e, struct err *err)
 {
+	const struct pythons *p = e->o.pythons;
+	char version[8], name[16];
 	size_t i;
 
 	e->sweep = loop_timer_create (e->loop, on_sweep, e);
 	e->feed_soon = loop_defer_create (e->loop, engine_feed, e);
-	for (i = 0; i < runner_count (); i++) {
-		struct slot *s = &e->slots[i];
-
-		s->e = e;
-		s->ops = runner_at (i);
-		s->host = (struct runner_host){ e->loop, e->o.dir, e->o.python, e->o.node, e->o.bulk, &events, s };
-		if (s->ops->create (&s->self, &s->host, err) < 0)
+	for (i = 0; i < runner_count (); i++)
+		if (slot_create (e, runner_at (i), &p->v[0], runner_at (i)->name, err) < 0)
+			return -1;
+	for (i = 1; i < p->n; i++) {
+		snprintf (name, sizeof (name), "python%s", python_version_text (p->v[i].version, version));
+		if (slot_create (e, &runner_python, &p->v[i], name, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -345,9 +389,11 @@ void slots_destroy (struct engine *e)
 {
 	size_t i;
 
-	for (i = 0; i < runner_count (); i++)
+	for (i = 0; i < e->nslots; i++) {
 		if (e->slots[i].self)
 			e->slots[i].ops->destroy (&e->slots[i].self);
+		free (e->slots[i].runtime);
+	}
 	spawn_kill_strays ();
 	loop_timer_destroy (&e->sweep);
 	loop_defer_destroy (&e->feed_soon);

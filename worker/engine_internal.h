@@ -21,6 +21,7 @@
 #define WORKER_ENGINE_INTERNAL_H
 #include <sys/queue.h>
 #include "common/map.h"
+#include "common/pythons.h"
 #include "proto/functions.h"
 #include "proto/link.h"
 #include "proto/msg_task.h"
@@ -63,9 +64,11 @@ struct call {
 };
 TAILQ_HEAD (calls, call);
 
-struct slot {				/* a runner */
+struct slot {				/* a runner; of the Python runner one for each interpreter */
 	struct engine *e;
 	const struct runner_ops *ops;
+	char name[16];			/* "python", "python3.9", ...: also of its directory */
+	char *runtime;			/* owned JSON: what a Python runner said of itself, NULL = not yet */
 	struct runner_host host;
 	void *self;			/* owned */
 	bool ready, killing;
@@ -81,7 +84,6 @@ struct engine {
 	bool had_session, draining, stopping;
 	int64_t threshold_ms;
 	uint32_t max_result_bytes;
-	char *runtime;			/* owned JSON */
 
 	struct functions *functions;
 	struct results *results;
@@ -92,7 +94,8 @@ struct engine {
 	struct calls group;
 	unsigned ngroup;		/* calls in the batch when it was given; 0 = no batch */
 	struct buf group_out, group_errout;	/* what it printed */
-	struct slot slots[RUNNER_MAX];
+	struct slot slots[RUNNER_MAX + PYTHONS_MAX];	/* of the table of runners, then of the interpreters but the first */
+	size_t nslots;
 	struct slot *active;		/* of inflight; NULL when there is none */
 	uint64_t tasks_done;
 	uint64_t oom_seen;		/* OOM kills counted at the last look */
@@ -125,6 +128,8 @@ void batch_share_output (struct engine *e, const struct msg_runner_result *r, st
 
 /* engine_feed.c */
 int slots_create (struct engine *e, struct err *err);
+struct slot *slot_for (struct engine *e, const struct msg_function *fn);	/* NULL: no runner has its kind */
+const struct slot *slot_of_python (const struct engine *e);	/* of the first interpreter */
 void slots_destroy (struct engine *e);
 void engine_feed (void *e);
 void engine_sweep (struct engine *e);				/* processes that outlived their runner */

@@ -10,14 +10,16 @@
 /* What all results have in common. */
 static void fill (struct engine *e, const struct call *c, struct msg_result *m)
 {
+	const struct slot *s = c->fn ? slot_for (e, &c->fn->fn) : NULL;
+
 	memset (m, 0, sizeof (*m));
 	m->task = c->t.task;
 	m->attempt = c->t.attempt;
 	memcpy (m->stamps, c->t.stamps, sizeof (c->t.stamps));
 	m->stamps[STAMP_WORKER_RECEIVED] = c->received_ns;
 	m->node = wire_str (e->o.node, strlen (e->o.node));
-	if (c->fn && c->fn->fn.kind == KIND_GLOBUS && e->runtime)
-		m->runtime = wire_str (e->runtime, strlen (e->runtime));
+	if (s && c->fn->fn.kind == KIND_GLOBUS && s->runtime)
+		m->runtime = wire_str (s->runtime, strlen (s->runtime));
 }
 
 static void finish (struct engine *e, struct msg_result *m)

@@ -12,6 +12,7 @@
 #include <zmq.h>
 #include "common/cli.h"
 #include "common/log.h"
+#include "common/pythons.h"
 #include "common/spawn.h"
 #include "proto/bulk.h"
 #include "worker/engine.h"
@@ -27,6 +28,7 @@ struct worker {
 	struct loop *loop;
 	void *zctx;
 	struct bulk *bulk;		/* NULL: none */
+	struct pythons pythons;
 	struct engine *engine;
 	char node[256], dir[PATH_MAX];
 	unsigned retries_on_kill;
@@ -60,6 +62,10 @@ static int complete (struct options *o, struct worker *w, struct id *id, struct 
 		snprintf (w->node, sizeof (w->node), "%s", o->node);
 	else if (gethostname (w->node, sizeof (w->node) - 1) < 0)
 		return err_errno (err, "asking for the host's name");
+	if (pythons_parse (&w->pythons, o->python ? o->python : "python3", err) < 0) {
+		err_prefix (err, "--python");
+		return -1;
+	}
 	if (parse_retries (o, w, err) < 0 || workdir_make (o->dir, err) < 0)
 		return -1;
 	if (!realpath (o->dir, w->dir))
@@ -80,8 +86,7 @@ static void on_signal (int signo, void *arg)
 
 static int up (struct options *o, struct worker *w, const struct id *id, struct err *err)
 {
-	struct engine_opts eo = { o->connect, *id, w->node, w->dir, o->python ? o->python : "python3", w->retries_on_kill,
-				  o->orphan_ms, NULL };
+	struct engine_opts eo = { o->connect, *id, w->node, w->dir, &w->pythons, w->retries_on_kill, o->orphan_ms, NULL };
 
 	if (!(w->loop = loop_create (err)))
 		return -1;
@@ -102,6 +107,7 @@ static void down (struct worker *w)
 {
 	engine_destroy (&w->engine);
 	bulk_close (&w->bulk);
+	pythons_fini (&w->pythons);
 	if (w->zctx)
 		zmq_ctx_term (w->zctx);
 	loop_destroy (&w->loop);
@@ -149,7 +155,7 @@ static const struct cli_opt options[] = {
 	OPT ("worker-id", CLI_STRING, worker_id, "UUID", 0, 0, "the id that the manager gave us (default: a new one)"),
 	OPT ("node", CLI_STRING, node, "NAME", 0, 0, "name of this node (default: the host's)"),
 	OPT ("dir", CLI_STRING, dir, "DIR", 0, 0, "directory for runners and their work directories (needed)"),
-	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter for Python functions (default: python3)"),
+	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter for Python functions, or several: 3.11=PATH,3.9=PATH (default: python3)"),
 	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does"),
 	OPT ("orphan-timeout", CLI_DURATION_MS, orphan_ms, "TIME", 100, 86400000,
 	     "end after so long without the manager, as in containers (default: never)"),

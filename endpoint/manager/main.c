@@ -432,7 +432,7 @@ static const struct cli_opt options[] = {
 	OPT ("key-file", CLI_STRING, key_file, "FILE", 0, 0, "file with our CURVE secret key"),
 	OPT ("key-env", CLI_STRING, key_env, "NAME", 0, 0, "environment variable with our CURVE secret key instead, wiped once it is read"),
 	OPT ("worker-bin", CLI_STRING, worker_bin, "PATH", 0, 0, "the worker's program (default: weft-worker beside this one)"),
-	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter of the workers (default: python3)"),
+	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter of the workers, or several: 3.11=PATH,3.9=PATH (default: python3)"),
 	OPT ("time-left-s", CLI_INT, time_left_s, "N", 0, 1 << 30, "seconds until this node is taken away (0, the default: unlimited)"),
 	OPT ("retries-on-kill", CLI_STRING, retries_on_kill, "N", 0, 0, "passed on to the workers"),
 	OPT ("retries-on-loss", CLI_INT, retries_on_loss, "N", 1, 100, "how often a task is run again whose worker was lost (default: 5)"),

@@ -221,16 +221,16 @@ def function():
                 + u16(len(entry) if entry_n is None else entry_n) + u16(len(container) if container_n is None else container_n)
                 + code + entry + container)
 
-    def fn1(batch=128, latency=250, cpu=1500, pids=64, warm=300000, replicas=2, ctype=b"podman", ctype_n=None, fixed=64, container=b"", **old):
+    def fn1(batch=128, latency=250, cpu=1500, pids=64, warm=300000, replicas=2, ctype=b"podman", ctype_n=None, fixed=66, container=b"", python=0, **old):
         raw = fn(container=container, **old)
-        more = u16(batch) + u16(len(ctype) if ctype_n is None else ctype_n) + u32(latency) + u32(cpu) + u32(pids) + u32(warm) + u32(replicas)
+        more = u16(batch) + u16(len(ctype) if ctype_n is None else ctype_n) + u32(latency) + u32(cpu) + u32(pids) + u32(warm) + u32(replicas) + u16(python)
         return u16(fixed) + raw[2:40] + more[:fixed - 40] + raw[40:] + ctype
 
     def fields(kind=2, flags=0, code=b"def f(x):\n    return x\n", entry="f", container="", batch=0, latency=0, cpu=0, pids=0, warm=0,
-               replicas=0, ctype=""):
+               replicas=0, ctype="", python=0):
         return {"kind": kind, "flags": flags, "id": FUNC, "time_limit_ms": 60000, "memory_limit_bytes": 1 << 33, "code": data(code),
                 "entry": entry, "container": container, "max_batch": batch, "latency_ms": latency, "cpu_millis": cpu, "max_pids": pids,
-                "warm_ms": warm, "replicas": replicas, "container_type": ctype}
+                "warm_ms": warm, "replicas": replicas, "container_type": ctype, "python": python}
 
     # What minor version 0 sends: 40 bytes, the fields that it lacks are 0.
     f.good("python", k, fn(), fields(), canonical=False)
@@ -264,7 +264,10 @@ def function():
     f.good("1: fixed part ends after the container type", k, fn1(fixed=44, **old), fields(ctype="podman", batch=128, **oldf), canonical=False)
     f.good("1: warm_ms cut reads as 0", k, fn1(fixed=58, **old), fields(ctype="podman", batch=128, latency=250, cpu=1500, pids=64, **oldf),
            canonical=False)
-    f.good("1: newer", k, newer(fn1(**old), 64, u32(7) + u16(4), b"wasm"), fields(ctype="podman", **new, **oldf), canonical=False)
+    f.good("1: fixed part ends before python", k, fn1(fixed=64, **old), fields(ctype="podman", **new, **oldf), canonical=False)
+    f.good("1: bytecode of Python 3.11", k, fn1(**dict(old, flags=8), python=0x30b), fields(ctype="podman", python=0x30b, **new, **dict(oldf, flags=8)))
+    f.good("1: half of python reads as 0", k, fn1(fixed=65, python=0x30b, **old), fields(ctype="podman", **new, **oldf), canonical=False)
+    f.good("1: newer", k, newer(fn1(**old), 66, u32(7) + u16(4), b"wasm"), fields(ctype="podman", **new, **oldf), canonical=False)
     f.bad("1: a byte shorter", k, fn1(**old)[:-1])
     f.bad("1: a byte longer", k, fn1(**old) + b"\0")
     f.bad("1: container type over the limit", k, fn1(ctype_n=4097, **old), "TOO_LARGE")
@@ -534,10 +537,10 @@ def runner():
     rec = u16(40) + u8(2) + u8(0) + uid(FUNC) + u32(4) + u32(0) + u64(0) + u16(1) + u16(0) + b"codef"
     f.good("plain", k, frame(b"F", rec), {"kind": 2, "flags": 0, "id": FUNC, "time_limit_ms": 0, "memory_limit_bytes": 0, "code": "code", "entry": "f", "container": "",
                                           "max_batch": 0, "latency_ms": 0, "cpu_millis": 0, "max_pids": 0, "warm_ms": 0, "replicas": 0,
-                                          "container_type": ""}, canonical=False)
-    f.good("minor 1", k, frame(b"F", u16(64) + rec[2:40] + u16(8) + u16(6) + u32(1) + u32(2) + u32(3) + u32(4) + u32(5) + b"codefpodman"),
+                                          "container_type": "", "python": 0}, canonical=False)
+    f.good("minor 1", k, frame(b"F", u16(66) + rec[2:40] + u16(8) + u16(6) + u32(1) + u32(2) + u32(3) + u32(4) + u32(5) + u16(0x30b) + b"codefpodman"),
            {"kind": 2, "flags": 0, "id": FUNC, "time_limit_ms": 0, "memory_limit_bytes": 0, "code": "code", "entry": "f", "container": "", "max_batch": 8,
-            "latency_ms": 1, "cpu_millis": 2, "max_pids": 3, "warm_ms": 4, "replicas": 5, "container_type": "podman"})
+            "latency_ms": 1, "cpu_millis": 2, "max_pids": 3, "warm_ms": 4, "replicas": 5, "container_type": "podman", "python": 0x30b})
     f.bad("record a byte shorter", k, frame(b"F", rec[:-1]))
     f.write()
 
@@ -624,18 +627,16 @@ def layout():
     k = "ENDED"
     at = "1800000000000-12"
 
-    def ended(state=5, position=at, record=b"", n=None, about=b"", k=None):
-        return uid(TASK) + u8(state) + u8(len(position) if n is None else n) + u8(len(about) if k is None else k) + position.encode() + about + record
+    def ended(state=5, position=at, record=b"", n=None):
+        return uid(TASK) + u8(state) + u8(len(position) if n is None else n) + position.encode() + record
 
-    def efields(state=5, record="", about=""):
-        return {"task": TASK, "state": state, "position": at, "meta": about, "record": record}
+    def efields(state=5, record=""):
+        return {"task": TASK, "state": state, "position": at, "record": record}
     f.good("without its record", k, ended(), efields())
     f.good("with a record", k, ended(6, record=b"record"), efields(6, "record"))
     f.good("cancelled", k, ended(7), efields(7))
-    f.good("with meta and record", k, ended(5, about=b"meta", record=b"record"), efields(5, "record", "meta"))
     f.bad("empty", k, b"")
-    f.bad("cut in the fixed part", k, ended()[:18])
-    f.bad("meta longer than the message", k, ended(about=b"meta", k=5))
+    f.bad("cut in the fixed part", k, ended()[:17])
     f.bad("no position", k, ended(position=""))
     f.bad("position longer than the message", k, ended(n=len(at) + 1))
     f.bad("position longer than one can be", k, ended(position="9" * 42))

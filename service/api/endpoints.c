@@ -512,7 +512,7 @@ static void set_text (json_t *o, const char *key, const char *s)
 void api_endpoint_get (struct call *c)
 {
 	static const char *const members[] = { "endpoint_config", "user_config_template", "user_config_schema", "description", "hostname", "local_user",
-					       "ip_address", "endpoint_version", "sdk_version", "python_version" };
+					       "ip_address", "endpoint_version", "sdk_version", "python_version", "pythons" };
 	struct reg_endpoint e;
 	json_t *o, *meta, *options, *v;
 	char t[ID_TEXT], when[32];

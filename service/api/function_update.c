@@ -136,6 +136,7 @@ void api_function_update (struct call *c)
 	u->id = id;
 	doc = merged (&f, check_get (body, "container"));
 	options_read (&k, doc, f.kind, &u->o);
+	options_keep_python (&u->o, f.options);
 	json_decref (doc);
 	json_decref (body);
 	reg_function_fini (&f);

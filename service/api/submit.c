@@ -2,6 +2,7 @@
 /* Submitting tasks: the request is checked as a whole (form, limits, permissions) before anything is stored. */
 #include <stdlib.h>
 #include <string.h>
+#include "common/pythons.h"
 #include "service/api/api.h"
 #include "service/call.h"
 #include "service/submission.h"
@@ -11,6 +12,8 @@ struct builder {
 	struct check k;
 	struct submission s;
 	size_t cap;
+	uint16_t python;		/* of the submitter, 0 = it does not say */
+	char warning[300];
 };
 
 static void drop (struct builder *b)
@@ -24,6 +27,23 @@ static void drop (struct builder *b)
 	check_fini (&b->k);
 }
 
+/* Told by SDKs: user_runtime.python_version, "3.11.2", or as sys.version has it. */
+static uint16_t submitters_python (struct builder *b)
+{
+	jscan_v runtime = body_object (&b->k, &b->s.body, "user_runtime", false), v = runtime ? jscan_get (&b->s.body, runtime, "python_version") : 0;
+	const char *s;
+	char text[16];
+	size_t n;
+
+	if (!v || jscan_type (&b->s.body, v) != JSCAN_STRING)
+		return 0;
+	s = jscan_string (&b->s.body, v, &n);
+	n = n < sizeof (text) ? n : sizeof (text) - 1;
+	memcpy (text, s, n);
+	text[n] = 0;
+	return python_version (text);
+}
+
 /* What all forms of submission share. -1: answered. */
 static int begin (struct builder *b, struct call *c)
 {
@@ -34,6 +54,7 @@ static int begin (struct builder *b, struct call *c)
 	if (call_wait_ms (c, &b->s.wait_ms) < 0 || call_scan (c, &b->s.body) < 0)
 		return -1;
 	b->s.stamps = call_flag (c, "trace");
+	b->python = submitters_python (b);
 	b->s.group_given = body_id (&b->k, &b->s.body, "task_group_id", false, &b->s.group);
 	b->s.watch = body_bool (&b->k, &b->s.body, c->v3 ? "create_queue" : "create_websocket_queue", false);
 	b->s.fresh = !body_bool (&b->k, &b->s.body, "memoize", true);
@@ -110,8 +131,11 @@ static int permitted (struct builder *b, const struct id *function, const struct
 	struct err err;
 
 	if (catalog_endpoint (k, endpoint, user, &why, &err) == 0 && catalog_function (k, function, user, &why, &err) == 0 &&
-	    catalog_allowed (k, endpoint, function, &why, &err) == 0)
+	    catalog_allowed (k, endpoint, function, b->python, &why, &err) == 0) {
+		if (!*b->warning)
+			catalog_python_warning (k, endpoint, function, b->python, b->warning, sizeof (b->warning));
 		return 0;
+	}
 	call_fail (b->c, why, "%s", err.text);
 	return -1;
 }
@@ -211,6 +235,10 @@ static void head_v3 (struct builder *b, jscan_v tasks, const struct id *endpoint
 		buf_char (out, ']');
 	}
 	buf_char (out, '}');
+	if (*b->warning) { /* the member whose text SDKs show */
+		buf_str (out, ",\"ha_warning\":");
+		buf_json_string (out, b->warning, strlen (b->warning));
+	}
 	b->s.results_allowed = SUBMISSION_OPEN;
 }
 

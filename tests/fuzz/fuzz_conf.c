@@ -12,7 +12,7 @@ struct cfg {
 	int64_t count, timeout_ms, bytes, mode, walltime_s;
 	bool on;
 	double ratio;
-	struct conf_list hosts, labels;
+	struct conf_list hosts, labels, tools;
 };
 #define F(f) offsetof (struct cfg, f)
 static const struct conf_key table[] = {
@@ -28,6 +28,7 @@ static const struct conf_key table[] = {
 	{ "secret", CONF_SECRET_FILE, F (secret), NULL, 0, 0, NULL, false, "" },
 	{ "hosts", CONF_STRING_LIST, F (hosts), "[a, b]", 0, 20, NULL, false, "" },
 	{ "labels", CONF_STRING_MAP, F (labels), NULL, 0, 0, NULL, false, "" },
+	{ "tools", CONF_STRING_OR_MAP, F (tools), "cc", 0, 20, NULL, false, "" },
 	CONF_END
 };
 
@@ -40,9 +41,9 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t n)
 	buf_init (&report, 0);
 	if (conf_load_text (table, "f", (const char *) data, n, NULL, &c, &report, &err) == 0) {
 		if (!c.name || c.count < 1 || c.count > 10000 || c.mode < 0 || c.mode > 1 ||
-		    c.walltime_s < 60 || c.walltime_s > 31536000 || c.labels.n % 2 || report.len)
+		    c.walltime_s < 60 || c.walltime_s > 31536000 || c.labels.n % 2 || c.tools.n % 2 || report.len)
 			abort ();
-	} else if (!report.len || report.data[report.len - 1] != '\n' || c.name || c.hosts.v || c.labels.v || !err.text[0])
+	} else if (!report.len || report.data[report.len - 1] != '\n' || c.name || c.hosts.v || c.labels.v || c.tools.v || !err.text[0])
 		abort ();
 	conf_free (table, &c);
 	buf_fini (&report);

@@ -156,6 +156,17 @@ def authentication():
     wrong = {"Authorization": "Basic " + base64.b64encode(("local:" + bob).encode()).decode()}
     a = svc.post("/v2/oauth2/token", form, token=None, headers=wrong)
     check("someone else's secret", a.status == 401 and a.json["error"] == "invalid_client" and a.json["code"] == "INVALID_AUTH_TOKEN", a)
+    given = svc.post("/v2/oauth2/token", form, token=None, headers=basic).json["access_token"]
+    other = {"Authorization": "Basic " + base64.b64encode(("local:" + svc.token).encode()).decode()}
+    back = urllib.parse.urlencode({"token": given})
+    check("another user's token is not revoked", svc.post("/v2/oauth2/token/revoke", back, token=None, headers=other).status == 200
+          and svc.get("/v3/whoami", token=given).status == 200)
+    check("nor without a secret", svc.post("/v2/oauth2/token/revoke", back, token=None).status == 401)
+    a = svc.post("/v2/oauth2/token/revoke", back, token=None, headers=basic)
+    check("a token is given back", a.status == 200 and a.json == {"active": False}, a)
+    wait_for(lambda: svc.get("/v3/whoami", token=given).status == 401, 10, "the returned token ends")
+    check("once more: the same answer", svc.post("/v2/oauth2/token/revoke", back, token=None, headers=basic).status == 200)
+    check("no token to revoke", svc.post("/v2/oauth2/token/revoke", "x=1", token=None, headers=basic).status == 400)
     check("other grants", svc.post("/v2/oauth2/token", "grant_type=password", token=None).status == 400)
 
 
@@ -197,16 +208,16 @@ def options():
         return wire.decode("FUNCTION", raw("GET", "weft:fn:{%s}" % f))
     plain = function()
     doc, rec = svc.get("/v2/functions/" + plain).json, record(plain)
-    check("no options", doc["memoize"] is False and doc["batch"] is None and doc["container"] is None and rec["flags"] == rec["max_batch"] == 0, doc)
+    check("no options", doc["memoize"] is False and doc["batch"] is None and doc["container"] is None and rec["flags"] & 7 == rec["max_batch"] == 0, doc)
     image = function(container="docker.io/library/debian:12", memoize=True)
     doc, rec = svc.get("/v2/functions/" + image).json, record(image)
-    check("an image as text", doc["container"] == "docker.io/library/debian:12" and doc["memoize"] is True and rec["flags"] == 1 and
+    check("an image as text", doc["container"] == "docker.io/library/debian:12" and doc["memoize"] is True and rec["flags"] & 7 == 1 and
           rec["container"] == b"docker.io/library/debian:12" and rec["container_type"] == b"", (doc, rec))
     box = {"image": "debian:12", "type": "podman", "network": True, "cpus": 1.5, "memory": "2GiB", "pids": 64, "warm_seconds": 300, "replicas": 2}
     full = function(container=box, batch={"max": 128, "latency_ms": 250}, limits={"memory_limit_bytes": 4 << 30})
     doc, rec = svc.get("/v2/functions/" + full).json, record(full)
     check("all options shown", doc["container"] == dict(box, memory=2 << 30, warm_seconds=300.0) and doc["batch"] == {"max": 128, "latency_ms": 250}, doc)
-    check("and in the record", (rec["flags"], rec["max_batch"], rec["latency_ms"], rec["cpu_millis"], rec["max_pids"], rec["warm_ms"], rec["replicas"],
+    check("and in the record", (rec["flags"] & 7, rec["max_batch"], rec["latency_ms"], rec["cpu_millis"], rec["max_pids"], rec["warm_ms"], rec["replicas"],
                                 rec["container"], rec["container_type"], rec["memory_limit_bytes"]) ==
           (6, 128, 250, 1500, 64, 300000, 2, b"debian:12", b"podman", 2 << 30), rec)
     check("options in lists", any(x["function_uuid"] == full and x["batch"] for x in svc.get("/v2/functions").json["functions"]))
@@ -269,6 +280,51 @@ def container_rules():
     check("taken: no container wanted", submit(function(), none).status == 200)
 
 
+def python_versions():
+    """What Python a function was made with, who has it, and what submitters are told."""
+    def record(f):
+        return wire.decode("FUNCTION", raw("GET", "weft:fn:{%s}" % f))
+
+    def made(version, code="410\n01\nxxxx", **more):
+        return function(function_code=code, meta={"python_version": version}, **more)
+
+    def sent(fn, ep, runtime=None):
+        return svc.post("/v3/endpoints/%s/submit" % ep, dict({"tasks": {fn: ["x"]}}, **({"user_runtime": {"python_version": runtime}} if runtime else {})))
+    bytecode, source, silent = made("3.13.0rc1"), made("3.13.0", "4\nst\nf:x"), function(function_code="410\n01\nxxxx", meta={})
+    both = endpoint("both", metadata={"pythons": ["3.11", "3.9"]})
+    quiet = endpoint("says nothing of Python")
+    check("bytecode and its version are in the record", (record(bytecode)["python"], record(bytecode)["flags"]) == (0x30d, 8), record(bytecode))
+    check("source: the version alone", (record(source)["python"], record(source)["flags"]) == (0x30d, 0), record(source))
+    check("kind python has one too", record(made("3.9.1", "def f(): pass", kind="python", entry="f"))["python"] == 0x309)
+    for bad in ("2.7.18", "", "three", "3", "3.1234", "3.x"):
+        check("no version: %r" % bad, record(made(bad))["python"] == 0)
+    a = sent(bytecode, both)
+    error("bytecode of a Python that the endpoint lacks", a, 422, "SEMANTICALLY_INVALID")
+    check("names both", all(w in a.json["reason"] for w in ("Python 3.13", "3.11, 3.9", "PureSourceTextInspect")), a)
+    check("source goes", sent(source, both).status == 200)
+    check("bytecode of a Python that it has", sent(made("3.9.18"), both).status == 200)
+    check("an endpoint that says nothing refuses by itself", sent(bytecode, quiet).status == 200)
+    check("in a container its image counts", sent(made("3.13.0", container="debian:12"), both).status == 200)
+    error("the submitter's version where the function's is unknown", sent(silent, both, "3.12.1 (main, Jan  1 2026)"), 422, "SEMANTICALLY_INVALID")
+    check("and nothing where both are", sent(silent, both).status == 200)
+    a = sent(source, both, "3.12.1")
+    check("a submitter with another Python is warned", a.status == 200 and "3.12" in a.json["ha_warning"] and "3.11, 3.9" in a.json["ha_warning"], a)
+    a = sent(source, both, "3.9.18")
+    check("one with the same is not", a.status == 200 and "ha_warning" not in a.json, a)
+    error("user_runtime that is no object", svc.post("/v3/endpoints/%s/submit" % both, {"tasks": {source: ["x"]}, "user_runtime": 1}), 422, "SEMANTICALLY_INVALID")
+    check("shown with the endpoint", svc.get("/v2/endpoints/" + both).json["pythons"] == ["3.11", "3.9"])
+    svc.request("PATCH", "/v3/functions/" + bytecode, {"container": {"image": "debian:12"}})
+    check("a changed container leaves it as it is", (record(bytecode)["python"], record(bytecode)["flags"], record(bytecode)["container"]) ==
+          (0x30d, 8, b"debian:12"), record(bytecode))
+    text = function(function_code="def \u00fcber(x):\n    return 'é' + x\n", function_name="\u00fcber", serialized=False)
+    check("source that is not serialised is packed", svc.get("/v2/functions/" + text).json["function_code"] ==
+          "40\nst\n\u00fcber:def \u00fcber(x):\n    return 'é' + x\n", svc.get("/v2/functions/" + text).json)
+    error("for kind globus only", svc.post("/v3/functions", {"function_name": "f", "function_code": "def f(): pass", "kind": "python", "entry": "f",
+                                                            "serialized": False}), 422, "SEMANTICALLY_INVALID")
+    a = svc.post("/v3/functions", {"function_name": 1})
+    check("problems as one text", a.status == 422 and "function_name: " in a.json["message"] and "; function_code: field required" in a.json["message"], a)
+
+
 def functions():
     a = svc.post("/v3/functions", {"function_name": 5, "kind": "cobol", "limits": {"x": 1}, "public": "yes", "shared_with": ["nobody"]})
     error("many problems at once", a, 422, "SEMANTICALLY_INVALID")
@@ -284,6 +340,7 @@ def functions():
     function('{"argv": ["/bin/echo"]}', kind="command")
     options()
     container_rules()
+    python_versions()
     error("a command that is none", svc.post("/v3/functions", {"function_name": "f", "function_code": "{}", "kind": "command"}), 422, "SEMANTICALLY_INVALID")
     error("too much code", svc.post("/v3/functions", {"function_name": "f", "function_code": "x" * 70000}), 413, "FUNCTION_TOO_LARGE")
     old = svc.post("/v2/functions", {"function_name": "f", "function_code": "c", "metadata": {"sdk_version": "2.22"}, "container_uuid": None, "entry_point": "e"})

@@ -79,11 +79,12 @@ def role(argv):
 
 
 class Fabric:
-    def __init__(self, build, workers=2, processes=1, keep=False, env=None, python="/usr/bin/python3"):
+    def __init__(self, build, workers=2, processes=1, keep=False, env=None, python="/usr/bin/python3", port=0):
         self.build = os.path.abspath(build)
         self.bin = os.path.join(self.build, "bin")
         self.state = tempfile.mkdtemp(prefix="weft-t-")
         self.keep, self.proc, self.extra = keep, None, env or {}
+        self.port = port
         self.args = ["--workers", str(workers), "--processes", str(processes), "--endpoint-set", "python=" + python]
         self.url = self.token = self.endpoint = None
         self._conn = None
@@ -96,7 +97,7 @@ class Fabric:
         env = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
         env.update(self.extra)
         self.log = open(os.path.join(self.state, "up.log"), "ab")
-        self.proc = subprocess.Popen([os.path.join(self.bin, "weft"), "up", "--state", self.state, "--port", "0",
+        self.proc = subprocess.Popen([os.path.join(self.bin, "weft"), "up", "--state", self.state, "--port", str(self.port),
                                       "--parent-pid", str(os.getpid())] + self.args, stdout=self.log, stderr=self.log,
                                      stdin=subprocess.DEVNULL, env=env)
         path = os.path.join(self.state, "env")

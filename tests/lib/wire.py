@@ -75,7 +75,7 @@ RECORDS = {
     "BYE": Record("code:H #text:H", "", (("text", MAX_TEXT, "head"),)),
     "FUNCTION": Record(
         "kind:B flags:B id:id #code:I time_limit_ms:I memory_limit_bytes:Q #entry:H #container:H",
-        "max_batch:H #container_type:H latency_ms:I cpu_millis:I max_pids:I warm_ms:I replicas:I",
+        "max_batch:H #container_type:H latency_ms:I cpu_millis:I max_pids:I warm_ms:I replicas:I python:H",
         (("code", MAX_CODE, None), ("entry", MAX_TEXT, None), ("container", MAX_TEXT, None), ("container_type", MAX_TEXT, None))),
     "TASK": Record(
         "flags:B attempt:B task:id function:id #payload:I time_limit_ms:I stamps:stamps8",
@@ -471,14 +471,11 @@ def decode_done(raw):
 
 def encode_ended(d):
     position = d["position"].encode()
-    meta = to_bytes(d.get("meta", b""))
-    return id_bytes(d["task"]) + struct.pack("<BBB", d["state"], len(position), len(meta)) + position + meta + to_bytes(d.get("record", b""))
+    return id_bytes(d["task"]) + struct.pack("<BB", d["state"], len(position)) + position + to_bytes(d.get("record", b""))
 
 
 def decode_ended(raw):
-    if len(raw) < 19 or not 5 <= raw[16] <= 7 or not 1 <= raw[17] <= 41 or len(raw) < 19 + raw[17] + raw[18]:
+    if len(raw) < 18 or not 5 <= raw[16] <= 7 or not 1 <= raw[17] <= 41 or len(raw) < 18 + raw[17]:
         raise Malformed("INVALID", "ended")
-    meta = 19 + raw[17]
-    end = meta + raw[18]
-    return {"task": id_text(raw[:16]), "state": raw[16], "position": raw[19:meta].decode("latin-1"), "meta": bytes(raw[meta:end]),
-            "record": bytes(raw[end:])}
+    end = 18 + raw[17]
+    return {"task": id_text(raw[:16]), "state": raw[16], "position": raw[18:end].decode("latin-1"), "record": bytes(raw[end:])}

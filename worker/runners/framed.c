@@ -17,7 +17,6 @@ enum { START_TIMEOUT_MS = 60000, FUNCTIONS_MAX = 4096, FUNCTION_BYTES_MAX = 512 
 
 struct framed {
 	const struct runner_host *h;	/* borrowed */
-	const char *name;		/* borrowed, static */
 	char *argv[ARGS_MAX + 1], *cwd;
 	const char *const *env;		/* borrowed */
 	char *bulk_env;			/* WEFT_BULK_DIR=...; NULL = no store */
@@ -216,7 +215,7 @@ int framed_start (void *self, struct err *err)
 	if (!f->child)
 		return -1;
 	loop_timer_start (f->start_timer, START_TIMEOUT_MS, false);
-	log_debug ("runner", "started", "runner=%s child=%d", f->name, (int) child_pid (f->child));
+	log_debug ("runner", "started", "runner=%s child=%d", f->h->name, (int) child_pid (f->child));
 	return 0;
 }
 
@@ -229,7 +228,7 @@ static void retire_when_full (struct framed *f)
 	f->retired = f->child;
 	f->child = NULL;
 	child_kill (f->retired);
-	log_info ("runner", "replaced after many functions", "runner=%s", f->name);
+	log_info ("runner", "replaced after many functions", "runner=%s", f->h->name);
 }
 
 static void write_call (struct framed *f, const struct runner_call *c)
@@ -342,16 +341,14 @@ void framed_tails (void *self, struct buf *out, struct buf *errout)
 	}
 }
 
-int framed_create (void **self, const struct runner_host *h, const char *name, const char *const *argv, const char *const *env,
-		   struct err *err)
+int framed_create (void **self, const struct runner_host *h, const char *const *argv, const char *const *env, struct err *err)
 {
 	struct framed *f = xcalloc (1, sizeof (*f));
 	size_t i;
 
 	f->h = h;
-	f->name = name;
 	f->env = env;
-	f->cwd = xasprintf ("%s/work-%s", h->dir, name);
+	f->cwd = xasprintf ("%s/work-%s", h->dir, h->name);
 	if (h->bulk)
 		f->bulk_env = xasprintf ("WEFT_BULK_DIR=%s", bulk_dir (h->bulk));
 	for (i = 0; i < ARGS_MAX && argv[i]; i++)

@@ -5,9 +5,9 @@
 #define WORKER_RUNNERS_FRAMED_H
 #include "worker/runners/runner.h"
 
-/* name: of the work directory; argv: copied, NULL-terminated; env: what it gets beside our environment, "NAME=VALUE", NULL-terminated,
+/* The work directory has the name of h. argv: copied, NULL-terminated; env: what it gets beside our environment, "NAME=VALUE", NULL-terminated,
  * borrowed for life, NULL = nothing. */
-int framed_create (void **self, const struct runner_host *h, const char *name, const char *const *argv, const char *const *env,
+int framed_create (void **self, const struct runner_host *h, const char *const *argv, const char *const *env,
 		   struct err *err);
 void framed_destroy (void **self);
 int framed_start (void *self, struct err *err);

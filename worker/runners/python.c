@@ -27,7 +27,7 @@ static int create (void **self, const struct runner_host *h, struct err *err)
 	int rc = workdir_file (path, program, sizeof (program), 0600, err);
 
 	if (rc == 0)
-		rc = framed_create (self, h, "python", argv, malloc_is_tuned () ? NULL : env, err);
+		rc = framed_create (self, h, argv, malloc_is_tuned () ? NULL : env, err);
 	free (path);
 	return rc;
 }

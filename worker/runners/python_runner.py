@@ -42,7 +42,10 @@ BULK_MIN = 32768                # results over it go there
 NOT_FOUND, IO = 5, 14
 RAISES_MAX = 64                 # of a batch, see Runner.call_batch
 
-FUNCTION = struct.Struct("<HBB16sIIQHH")     # what has been appended since follows, and is not ours to know
+FUNCTION = struct.Struct("<HBB16sIIQHH")     # what has been appended since follows; of that only PYTHON is ours to know
+PYTHON = struct.Struct("<BB")   # minor and major version that the function was made with; 0 = unknown
+PYTHON_AT = 64
+FUNCTION_BYTECODE = 8
 CALL = struct.Struct("<16s16sII")
 BATCH = struct.Struct("<16sIII")
 INPUT = struct.Struct("<16sI")
@@ -478,24 +481,16 @@ json_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=json_other).
 # The module's own way with strings looks at each character twice, 2.5 ms a MB. Most long ones need no escape: that is found out with one
 # memchr for each byte that would, and the rest of such a string is a copy.
 LONG = 4096
-PIECE = 1 << 18
 ESCAPED = [bytes([c]) for c in list(range(32)) + [0x22, 0x5c]]
-
-
-def free_of(marks, data):
-    """Is none of them in data? Piece by piece: all are looked for in one while the processor's cache has it."""
-    for begin in range(0, len(data), PIECE):
-        end = begin + PIECE
-        for m in marks:
-            if data.find(m, begin, end) >= 0:
-                return False
-    return True
 
 
 def plain_string(value):
     """A long string as JSON text in UTF-8; None: it has to be escaped."""
     data = value.encode("utf-8")
-    return b'"' + data + b'"' if free_of(ESCAPED, data) else None
+    for c in ESCAPED:
+        if c in data:
+            return None
+    return b'"' + data + b'"'
 
 
 def json_string(value):
@@ -551,7 +546,7 @@ def scan_string(text, at, strict=True):
     end = text.find('"', at)
     if end - at >= LONG:
         value = text[at:end]
-        if free_of(CONTROLS, value):
+        if not any(c in value for c in CONTROLS):
             return value, end + 1
     return json.decoder.scanstring(text, at, strict)
 
@@ -691,11 +686,13 @@ class Function:
     """A function as the worker sent it; decoded at the first call and kept. A failure is not kept: what was missing may come."""
 
     def __init__(self, record):
-        fixed, self.kind, _, self.id, ncode, _, _, nentry, _ = FUNCTION.unpack_from(record)
+        fixed, self.kind, flags, self.id, ncode, _, _, nentry, _ = FUNCTION.unpack_from(record)
         if fixed < FUNCTION.size or len(record) < fixed + ncode + nentry:
             raise ValueError("malformed function record")
         self.code = bytes(record[fixed:fixed + ncode])
         self.entry = str(record[fixed + ncode:fixed + ncode + nentry], "utf-8", "replace")
+        self.python = tuple(reversed(PYTHON.unpack_from(record, PYTHON_AT))) if fixed >= PYTHON_AT + PYTHON.size else (0, 0)
+        self.bytecode = bool(flags & FUNCTION_BYTECODE)
         self.target = None
 
     def load(self):
@@ -728,7 +725,14 @@ class Function:
             raise
         return target
 
+    def foreign(self):
+        """The version that it was made with, when that is another than ours."""
+        return "%d.%d" % self.python if self.python[0] and self.python != sys.version_info[:2] else None
+
     def load_globus(self):
+        if self.bytecode and self.foreign():        # what another version's bytecode does to an interpreter is not to be tried
+            raise Fail(DECODE, FAULT_USER, "the function is bytecode of Python %s, which Python %s (%s on node %s) cannot read: send it as "
+                       "source, or to an endpoint that has Python %s" % (self.foreign(), VERSION, sys.executable, NODE, self.foreign()))
         parts = packed_buffers(text_of(self.code))
         if len(parts) != 1:
             raise Fail(DECODE, FAULT_USER, "function has %d serialised parts, expected 1" % len(parts))
@@ -933,7 +937,7 @@ class Runner:
             if self.pid != os.getpid():
                 os._exit(1)
             status, result, result_flags = STATUS_FAILED, b"", 0
-            code, fault, text = self.failure(e, phase, locals().get("value"))
+            code, fault, text = self.failure(e, phase, locals().get("value"), function)
             error = cut(text.encode("utf-8", "replace"))
         stop = now_ns()
         args = kwargs = value = target = payload = None     # what the call held is freed before the next one
@@ -961,13 +965,13 @@ class Runner:
             target = function.target or function.load()
         except BaseException as e:
             self.leave_if_forked()
-            outcomes = [(None, self.failure(e, "decode", None))] * count
+            outcomes = [(None, self.failure(e, "decode", None, function))] * count
         else:
             for i, (_, size) in enumerate(rows):
                 try:
                     good.append((i, function.single_argument(view[at:at + size], flags)))
                 except BaseException as e:
-                    outcomes[i] = None, self.failure(e, "decode", None)
+                    outcomes[i] = None, self.failure(e, "decode", None, function)
                 at += size
             start = now_ns()
             self.call_batch(target, good, outcomes, [RAISES_MAX])
@@ -1041,7 +1045,7 @@ class Runner:
             except BaseException as e:
                 outcomes[i] = None, self.failure(e, "encode", value)
 
-    def failure(self, e, phase, value):
+    def failure(self, e, phase, value, function=None):
         if isinstance(e, MemoryError):  # the worker knows whether there was a limit
             return MEMORY, FAULT_USER, format_error(e)
         if isinstance(e, ImportError) and phase != "run" and not isinstance(e, Fail):
@@ -1049,12 +1053,17 @@ class Runner:
         if isinstance(e, Fail):
             return e.code, e.fault, e.text
         if phase == "decode":
-            return DECODE, FAULT_USER, ("cannot decode the function or its arguments with Python %s (dill %s) on node %s; functions that "
+            foreign = function and function.foreign()
+            return DECODE, FAULT_USER, ("cannot decode the function or its arguments%s with Python %s (dill %s) on node %s; functions that "
                                         "travel as bytecode need the Python minor version that they were made with\n%s"
-                                        % (VERSION, getattr(sys.modules.get("dill"), "__version__", "not loaded"), NODE, format_error(e)))
+                                        % (", made with Python %s," % foreign if foreign else "", VERSION,
+                                           getattr(sys.modules.get("dill"), "__version__", "not loaded"), NODE, format_error(e)))
         if phase == "encode":
             return ENCODE, FAULT_USER, "cannot serialise the return value, a %s: %s: %s" % (type(value).__name__, type(e).__name__, e)
-        return EXCEPTION, FAULT_USER, format_error(e)
+        text = format_error(e)
+        if isinstance(e, SystemError) and function and function.foreign():      # "unknown opcode", and worse
+            text += "(the function was made with Python %s, and this is Python %s on node %s)" % (function.foreign(), VERSION, NODE)
+        return EXCEPTION, FAULT_USER, text
 
     def before(self, task):
         self.memory[CURRENT:SHARED] = task

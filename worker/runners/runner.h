@@ -48,6 +48,7 @@ struct runner_events {
 struct runner_host {
 	struct loop *loop;
 	const char *dir;		/* the worker's own, absolute */
+	const char *name;		/* of this runner: its directory's, and in logs */
 	const char *python, *node;
 	const struct bulk *bulk;	/* NULL = none; then no call has TASK_BULK */
 	const struct runner_events *events;
@@ -55,7 +56,7 @@ struct runner_host {
 };
 
 struct runner_ops {
-	const char *name;		/* also of its work directory */
+	const char *name;
 	unsigned kinds;			/* RUNNER_KIND bits */
 	bool kept;			/* its process serves many calls, and takes one while another runs */
 	int (*create) (void **self, const struct runner_host *h, struct err *err);	/* h is borrowed for life */

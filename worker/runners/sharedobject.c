@@ -40,7 +40,7 @@ static int create (void **self, const struct runner_host *h, struct err *err)
 	int rc = workdir_make (dir, err);
 
 	if (rc == 0)
-		rc = framed_create (self, h, "shared_object", bundle ? bundled : bare, NULL, err);
+		rc = framed_create (self, h, bundle ? bundled : bare, NULL, err);
 	free (dir);
 	free (lib);
 	free (program);

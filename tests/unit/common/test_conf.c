@@ -18,7 +18,7 @@ struct cfg {
 	int64_t count, timeout_ms, bytes, mode;
 	bool on;
 	double ratio;
-	struct conf_list hosts, labels;
+	struct conf_list hosts, labels, tools;
 };
 #define F(f) offsetof (struct cfg, f)
 static const struct conf_key table[] = {
@@ -33,6 +33,7 @@ static const struct conf_key table[] = {
 	{ "secret", CONF_SECRET_FILE, F (secret), NULL, 0, 0, NULL, false, "The secret's file." },
 	{ "hosts", CONF_STRING_LIST, F (hosts), "[a, b]", 0, 20, NULL, false, "The hosts." },
 	{ "labels", CONF_STRING_MAP, F (labels), NULL, 0, 0, NULL, false, "Names to values." },
+	{ "tools", CONF_STRING_OR_MAP, F (tools), "cc", 0, 20, NULL, false, "One tool, or several by name." },
 	CONF_END
 };
 
@@ -119,6 +120,30 @@ static void test_overrides (void **state)
 	buf_fini (&report);
 }
 
+static void test_string_or_map (void **state)
+{
+	static const struct { const char *text, *set[2]; size_t n; const char *v[4]; } t[] = {
+		{ "", { NULL }, 2, { "", "cc" } },
+		{ "tools: gcc -O2\n", { NULL }, 2, { "", "gcc -O2" } },
+		{ "tools: {\"1\": a, b: \"c d\"}\n", { NULL }, 4, { "1", "a", "b", "c d" } },
+		{ "tools: {}\n", { NULL }, 0, { NULL } },
+		{ "tools: x\n", { "tools=/a b: {c}", NULL }, 2, { "", "/a b: {c}" } },
+		{ "tools: x\n", { "tools={\"3\": y, z: w}", NULL }, 4, { "3", "y", "z", "w" } },
+	};
+	struct buf report;
+	struct cfg c;
+	struct err err;
+
+	(void) state;
+	for (size_t i = 0; i < sizeof (t) / sizeof (t[0]); i++) {
+		assert_int_equal (load (t[i].text, t[i].set, &c, &report, &err), 0);
+		assert_int_equal (c.tools.n, t[i].n);
+		for (size_t k = 0; k < t[i].n; k++)
+			assert_string_equal (c.tools.v[k], t[i].v[k]);
+		conf_free (table, &c);
+	}
+}
+
 static void test_problems (void **state)
 {
 	static const struct { const char *text, *want; } t[] = {
@@ -153,6 +178,9 @@ static void test_problems (void **state)
 		{ "hosts: [[a]]\n", "hosts: expected a single value" },
 		{ "hosts: [aaaaaaaaaaaaaaaaaaaaaaaaa]\n", "at most 20" },
 		{ "labels: [a]\n", "labels: expected a mapping" },
+		{ "tools: [a]\n", "tools: expected a single value or mapping" },
+		{ "tools: {a: [b]}\n", "tools: expected a single value" },
+		{ "tools: aaaaaaaaaaaaaaaaaaaaaaaaa\n", "at most 20" },
 		{ "labels: {a: 1, a: 2}\n", "\"a\" is given twice" },
 		{ "labels: {[a]: 1}\n", "labels: expected a single value" },
 		{ "name: &n x\npath: *n\n", "aliases" },
@@ -352,6 +380,7 @@ int main (void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test (test_defaults),
 		cmocka_unit_test (test_values),
+		cmocka_unit_test (test_string_or_map),
 		cmocka_unit_test (test_overrides),
 		cmocka_unit_test (test_problems),
 		cmocka_unit_test (test_all_problems_at_once),

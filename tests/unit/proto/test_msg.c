@@ -137,7 +137,7 @@ static void function_f (json_t *j, const union any *u)
 {
 	const struct msg_function *m = &u->function;
 	INT (kind), INT (flags), ID (id), INT (time_limit_ms), INT (memory_limit_bytes), BYTES (code), BYTES (entry), BYTES (container);
-	INT (max_batch), INT (latency_ms), INT (cpu_millis), INT (max_pids), INT (warm_ms), INT (replicas), BYTES (container_type);
+	INT (max_batch), INT (latency_ms), INT (cpu_millis), INT (max_pids), INT (warm_ms), INT (replicas), BYTES (container_type), INT (python);
 }
 
 static int task_d (union any *u, const void *p, size_t n, struct err *e) { return msg_task_decode (&u->task, p, n, e); }
@@ -378,15 +378,13 @@ static void ended_e (struct buf *b, const union any *u, int major) /* store.lua 
 	wire_put_id (b, &u->ended.task);
 	wire_put_u8 (b, u->ended.state);
 	wire_put_u8 (b, (uint8_t) u->ended.position.n);
-	wire_put_u8 (b, (uint8_t) u->ended.meta.n);
 	buf_add (b, u->ended.position.p, u->ended.position.n);
-	buf_add (b, u->ended.meta.p, u->ended.meta.n);
 	buf_add (b, u->ended.record.p, u->ended.record.n);
 }
 static void ended_f (json_t *j, const union any *u)
 {
 	const struct layout_ended *m = &u->ended;
-	ID (task), INT (state), BYTES (position), BYTES (meta), BYTES (record);
+	ID (task), INT (state), BYTES (position), BYTES (record);
 }
 
 static const struct type {

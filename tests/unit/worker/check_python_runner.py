@@ -89,9 +89,10 @@ class Runner:
                 raise EOFError("runner ended: %r" % self.p.stderr.read()[-2000:])
             self.buf += data
 
-    def function(self, kind, code, entry=""):
+    def function(self, kind, code, entry="", python=0, flags=0):
         fid = uuid.uuid4().bytes
-        self.write(wire.runner_frame("F", wire.encode("FUNCTION", {"kind": kind, "id": fid, "code": code, "entry": entry})))
+        self.write(wire.runner_frame("F", wire.encode("FUNCTION", {"kind": kind, "id": fid, "code": code, "entry": entry, "python": python,
+                                                             "flags": flags})))
         return fid
 
     def send(self, fid, payload=b"", flags=0, limit=None, task=None):
@@ -329,6 +330,19 @@ def functions_stay_loaded(r):
 
 
 @test
+def bytecode_of_another_version(r):
+    """Not decoded, whatever it is; source of another version is; and both versions are named when decoding fails."""
+    own = "%s.%s" % tuple(r.runtime["python_version"].split(".")[:2])
+    bad = r.call(r.function(1, "6\n01\nxxx", python=0x363, flags=8), b"5\n11\n[]5\n11\n{}")
+    assert (bad["status"], bad["code"], bad["fault"]) == (2, DECODE, 1), bad
+    assert b"bytecode of Python 3.99" in bad["error"] and b"Python " + own.encode() in bad["error"], bad
+    source = r.function(1, "23\nst\nf:def f(): return 7\n", python=0x363)
+    assert r.call(source, b"5\n11\n[]5\n11\n{}")["status"] == 1
+    bad = r.call(source, b"7\n00\ngASV5\n11\n{}")
+    assert bad["code"] == DECODE and b"made with Python 3.99" in bad["error"] and b"with Python " + own.encode() in bad["error"], bad
+
+
+@test
 def deep_recursion(r):
     assert r.good("import sys\ndef g(n): return n and 1 + g(n - 1)\ndef f():\n return g(900)") == 900
     r.fails(EXCEPTION, "def f(): return f()")
@@ -389,7 +403,6 @@ def long_strings_are_the_same_text(r):
     values = []
     for s in strings:
         values += [s, [s, 1, None, "short"], {"k": s, s: [True, 1.5]}, {"deep": [[s]]}, [[s, s]], [s, float("nan")]]
-    values += [["y" * 270000], ["y" * 270000 + "\t", 1]]
     fid = r.function(2, "def f(x):\n    return eval(x)\n", "f")
     for v in values:
         got = r.call(fid, json.dumps(repr(v).replace("nan", "float('nan')")).encode())
