@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unmodified globus_compute_sdk.Client from PyPI against `weft up`. Skipped, and counted, where PyPI is out of reach.
 
-The SDK lives in a virtual environment under BUILD, which is kept for the next run. The worker runs the same interpreter.
+Each SDK lives in a virtual environment under BUILD, which is kept for the next run; the worker runs the same interpreter. The checks are
+in the *_checks.py beside this file, which run there. Names of checks as arguments (client, serialise, refusal, environment, python): only these.
 """
 import argparse
 import fcntl
@@ -12,50 +13,100 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "lib"))
+import pythons  # noqa: E402
 from fabric import Fabric, Report  # noqa: E402
 
-VERSIONS = ["globus-compute-sdk", "globus-compute-sdk<4", "globus-compute-sdk<2.30"]
+VERSIONS = ["globus-compute-sdk", "globus-compute-sdk<4", "globus-compute-sdk<2.30"]      # the newest, and the last of each line before
+CHECKS = ["client", "serialise", "refusal", "environment", "python"]
 
 
-def environment(build, spec):
-    """Path of a Python that has the SDK, or None with the reason."""
-    name = "".join(c if c.isalnum() else "-" for c in spec)
+def environment(build, specs, base=pythons.MINE):
+    """Path of a Python that has the packages, or None with the reason."""
+    name = "".join(c if c.isalnum() else "-" for c in "+".join(specs) + ("" if base == pythons.MINE else "-" + pythons.version(base)))
     path = os.path.join(os.path.abspath(build), "venv", name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    python = os.path.join(path, "bin", "python")
+    python, whole = os.path.join(path, "bin", "python"), os.path.join(path, "whole")
     with open(path + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)        # a second run of the tests waits instead of disturbing
-        if subprocess.run([python, "-c", "import globus_compute_sdk"], stderr=subprocess.DEVNULL).returncode if os.path.exists(python) else True:
-            r = subprocess.run(["/usr/bin/python3", "-m", "venv", "--clear", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-            if r.returncode:
-                return None, "no virtual environment: " + r.stdout.strip()[-200:]
-            r = subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "1", "--timeout", "10", spec],
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=300)
-            if r.returncode:
-                return None, "PyPI cannot be reached: " + r.stdout.strip().splitlines()[-1][-200:]
+        if not os.path.exists(whole):
+            for argv, limit in (([base, "-m", "venv", "--clear", path], 120),
+                                ([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "1", "--timeout", "10"] + specs, 600)):
+                try:
+                    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=limit)
+                except subprocess.TimeoutExpired:
+                    return None, "%s: no end after %d s" % (argv[2], limit)
+                if r.returncode:
+                    return None, "%s: %s" % (argv[2], (r.stdout.strip().splitlines() or ["no output"])[-1][-200:])
+            open(whole, "w").close()
     return python, None
 
 
+def count(report, what, argv, env=None, timeout=400):
+    """Run a program that prints checks; they become ours, under this name."""
+    r = subprocess.run(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=timeout)
+    for line in r.stdout.splitlines():
+        kind, _, rest = line.partition(" - ")
+        name, _, reason = rest.partition(": ")
+        if kind in ("ok", "not ok"):
+            report.check("%s: %s" % (what, rest if kind == "ok" else name), kind == "ok", reason)
+        elif kind == "skip":
+            report.skip("%s: %s" % (what, name), reason)
+        else:
+            print(line)
+    report.check("%s: ran to its end" % what, r.returncode == 0, r.stderr[-2000:])
+
+
+def checks_file(name):
+    return os.path.join(HERE, name + "_checks.py")
+
+
+def one_version(report, build, spec, only):
+    python, why = environment(build, [spec, "numpy"])
+    if python is None:
+        report.skip(spec, why)
+        return
+    here = [c for c in ("client", "serialise", "refusal") if c in only]
+    if here:
+        with Fabric(build, workers=2, python=python) as f:
+            for c in here:
+                count(report, "%s: %s" % (spec, c), [python, "-W", "ignore", checks_file(c)], f.env())
+    if "environment" not in only:
+        return
+    if subprocess.run(["unshare", "--net", "true"], stderr=subprocess.DEVNULL).returncode:
+        report.skip(spec + ": environment", "a network namespace cannot be made here")
+        return
+    count(report, spec + ": environment", ["unshare", "--net", sys.executable, os.path.join(HERE, "environment.py"), build, python])
+
+
+def other_python(report, build, spec):
+    """Submitter and worker of different versions; then an endpoint that has both."""
+    found = pythons.real()
+    if not found:
+        report.skip("another Python", "this machine has one version only")
+        return
+    base, version = found
+    python, why = environment(build, [spec, "numpy"])
+    other, why = environment(build, [spec], base) if python else (None, why)
+    if not other:
+        report.skip("another Python", why)
+        return
+    first = pythons.version(pythons.MINE)
+    for mode, setting in (("alone", '{"%s": %s}' % (first, python)), ("both", '{"%s": %s, "%s": %s}' % (first, python, version, other))):
+        with Fabric(build, workers=2, python=setting) as f:
+            count(report, "Python %s to %s, %s" % (version, first, mode), [other, checks_file("python"), mode, first], f.env())
+
+
 def main():
-    ap = argparse.ArgumentParser()
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--build", default="build")
+    ap.add_argument("only", nargs="*", metavar="CHECKS", help=", ".join(CHECKS))
     a = ap.parse_args()
-    report = Report()
+    only, report = a.only or CHECKS, Report()
     for spec in VERSIONS:
-        python, why = environment(a.build, spec)
-        if python is None:
-            report.skip(spec, why)
-            continue
-        with Fabric(a.build, workers=2, python=python) as f:
-            r = subprocess.run([python, os.path.join(HERE, "client_checks.py")], env=f.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               universal_newlines=True, timeout=300)
-            for line in r.stdout.splitlines():
-                if line.startswith(("ok - ", "not ok - ")):
-                    name, _, reason = line.split(" - ", 1)[1].partition(": ")
-                    report.check("%s: %s" % (spec, name), line.startswith("ok"), reason)
-                else:
-                    print(line)
-            report.check("%s: ran to its end" % spec, r.returncode == 0, r.stderr[-2000:])
+        if set(only) - {"python"}:
+            one_version(report, a.build, spec, only)
+    if "python" in only:
+        other_python(report, a.build, VERSIONS[0])
     report.end()
 
 
