@@ -2,7 +2,7 @@
 /* Connections. One read into a scratch buffer that all share; a whole request is answered from it without the
  * connection owning a buffer at all, so an idle one costs its struct. What does not fit this path is kept aside:
  *
- *   IDLE -> HEAD -> BODY | CHUNKED -> CALLED -> (WRITING ->) IDLE       errors: -> (WRITING ->) LINGER -> closed
+ *   IDLE -> HEAD -> BODY | CHUNKED -> CALLED -> (WRITING | STREAM ->) IDLE       errors: -> (WRITING ->) LINGER -> closed
  *
  *   in    bytes read but not parsed: a part of a head, or requests behind the one in hand (pipelining)
  *   req   the request whose body arrives, or that its handler has (CALLED); at most one a connection
@@ -73,6 +73,7 @@ void conn_close (struct http_conn *c)
 		event_del (&c->wev);
 	timer_clear (c);
 	abandon_req (c);
+	stream_abandon (c);
 	conn_drop_in (c);
 	conn_drop_out (c);
 	close (c->fd);
@@ -397,6 +398,7 @@ void conn_settle (struct http_conn *c)
 	switch ((enum conn_state) c->state) {
 	case CONN_CALLED:
 	case CONN_WRITING:
+	case CONN_STREAM:
 		return;
 	case CONN_LINGER:
 		return;
@@ -492,7 +494,7 @@ static void read_ahead (struct http_conn *c)
 		return;
 	if (n > 0 && stash (c, c->server->scratch, (size_t) n) < 0)
 		conn_close (c);
-	else if (n == 0 && c->state == CONN_CALLED && c->req->abort_cb)
+	else if (n == 0 && (c->state == CONN_STREAM || (c->state == CONN_CALLED && c->req->abort_cb)))
 		conn_close (c);
 }
 
@@ -535,6 +537,7 @@ static void on_read (evutil_socket_t fd, short what, void *arg)
 		break;
 	case CONN_CALLED:
 	case CONN_WRITING:
+	case CONN_STREAM:
 		read_ahead (c);
 		break;
 	case CONN_LINGER:
@@ -546,8 +549,10 @@ static void on_read (evutil_socket_t fd, short what, void *arg)
 
 void conn_resume (struct http_conn *c)
 {
-	if (c->state == CONN_CALLED && c->eof && c->req->abort_cb)
+	if (c->eof && (c->state == CONN_STREAM || (c->state == CONN_CALLED && c->req->abort_cb)))
 		conn_close (c);
+	else if (c->state == CONN_STREAM)
+		stream_flush (c);
 	else if (c->state == CONN_IDLE && c->in_len)
 		feed_stash (c);
 	else if (c->state == CONN_IDLE)

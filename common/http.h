@@ -69,6 +69,22 @@ bool http_gone (const struct http_req *r);	/* it has gone already, unnoticed for
 /* Answer. body is transferred (emptied) and may be NULL. extra_headers: "Name: value\r\n..." or NULL. The request is gone afterwards. */
 void http_reply (struct http_req *r, int status, const char *content_type, const char *extra_headers, struct buf *body);
 
+/* An answer that goes on: events. The request is gone after http_stream_begin; NULL: its client is too. The callbacks come from the loop. */
+struct http_stream;
+struct http_stream_ops {
+	/* The socket has taken all that was written. */
+	void (*on_drained) (void *arg);
+	/* The client has gone, or took nothing for write_timeout_ms. The stream is gone after it returns. */
+	void (*on_gone) (void *arg);
+};
+/* extra_headers as for http_reply; ops: borrowed. */
+struct http_stream *http_stream_begin (struct http_req *r, int status, const char *content_type, const char *extra_headers,
+				       const struct http_stream_ops *ops, void *arg);
+void http_stream_write (struct http_stream *s, const void *p, size_t n);	/* copied; leaves at the end of this round of the loop */
+void http_stream_push (struct http_stream *s);			/* what is written leaves now, as far as the socket takes it */
+size_t http_stream_waiting (const struct http_stream *s);	/* bytes that the reader has not taken; the bound is the caller's */
+void http_stream_end (struct http_stream **s);			/* what is written still goes out; no callback any more */
+
 /* The parser alone, for tests and the fuzzer: parse one head. Returns bytes used, 0 = incomplete, -1 = error with *status set. */
 struct http_head {
 	enum http_method method;

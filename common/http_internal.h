@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by http.c (connections), http_write.c (answers), http_listen.c (server, accepting, deadlines), http_req.c (requests) and
+/* Shared by http.c (connections), http_write.c (answers), http_stream.c (those that go on), http_listen.c (server, accepting, deadlines), http_req.c (requests) and
  * http_parse.c. */
 #ifndef COMMON_HTTP_INTERNAL_H
 #define COMMON_HTTP_INTERNAL_H
@@ -26,6 +26,7 @@ enum conn_state {
 	CONN_CHUNKED,	/* the same, chunked */
 	CONN_CALLED,	/* `req` is with its handler */
 	CONN_WRITING,	/* a reply is partly written */
+	CONN_STREAM,	/* `stream` is being written, now and then */
 	CONN_LINGER,	/* written and shut down; what still comes is dropped */
 };
 
@@ -49,6 +50,7 @@ struct http_conn {
 	struct http_conn *rnext;		/* to be resumed */
 	struct http_req *req;			/* in hand; NULL */
 	struct http_out *out;			/* owned; NULL */
+	struct http_stream *stream;		/* owned; NULL */
 	char *in;				/* owned; read and not yet parsed; NULL while idle */
 	uint32_t in_len, in_cap;
 	int64_t deadline_ms, first_ns;
@@ -114,7 +116,13 @@ void conn_drop_in (struct http_conn *c);
 void conn_drop_out (struct http_conn *c);
 void conn_send (struct http_conn *c, int status, const char *type, const char *extra, struct buf *body, bool head_only,
 		bool http10);
+void conn_written (struct http_conn *c);	/* an answer is out: the next request, or the end */
+const char *http_reason (int status);
 void conn_reply (struct http_conn *c, struct http_req *r, int status, const char *type, const char *extra, struct buf *body);
+
+/* http_stream.c */
+void stream_flush (struct http_conn *c);
+void stream_abandon (struct http_conn *c);
 
 /* http_listen.c */
 void timer_set (struct http_conn *c, enum conn_timer kind);

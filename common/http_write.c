@@ -26,7 +26,7 @@ static const struct { int status; const char *text; } reasons[] = {
 	{ 505, "HTTP Version Not Supported" },
 };
 
-static const char *reason (int status)
+const char *http_reason (int status)
 {
 	for (size_t i = 0; i < sizeof (reasons) / sizeof (reasons[0]); i++)
 		if (reasons[i].status == status)
@@ -58,7 +58,7 @@ static void linger (struct http_conn *c)
 	conn_reading (c, true);
 }
 
-static void written (struct http_conn *c)
+void conn_written (struct http_conn *c)
 {
 	if (!c->keep_alive) {
 		linger (c);
@@ -102,7 +102,7 @@ static void send_all (struct http_conn *c, const char *head, size_t head_len, st
 	if (n < 0)
 		n = 0;
 	if ((size_t) n == total) {
-		written (c);
+		conn_written (c);
 		return;
 	}
 	c->out = xcalloc (1, sizeof (*c->out));
@@ -155,7 +155,7 @@ static void on_write (evutil_socket_t fd, short what, void *arg)
 	event_del (&c->wev);
 	c->wev_set = false;
 	timer_clear (c);
-	written (c);
+	conn_written (c);
 }
 
 struct text { char *p; size_t n; };
@@ -198,7 +198,7 @@ void conn_send (struct http_conn *c, int status, const char *type, const char *e
 	put (&t, "HTTP/1.1 ", 9);
 	put_number (&t, (size_t) status);
 	put (&t, " ", 1);
-	puts_ (&t, reason (status));
+	puts_ (&t, http_reason (status));
 	put (&t, "\r\nDate: ", 8);
 	puts_ (&t, server_date (c->server));
 	if (type && has_body) {

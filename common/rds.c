@@ -134,6 +134,13 @@ static void deliver_failed (void *arg)
 	rds_free_if_done (r);
 }
 
+void rds_sub_free (struct rds_sub *s)
+{
+	SLIST_REMOVE (&s->r->subs, s, rds_sub, link);
+	free (s->channel);
+	free (s);
+}
+
 void rds_destroy (struct rds **rp)
 {
 	struct rds *r = *rp;
@@ -180,10 +187,21 @@ void rds_watch_arm (struct rds *r)
 		loop_timer_start (r->watch, r->timeout_ms, false);
 }
 
+static struct rds_sub *any_standing (struct rds *r)
+{
+	struct rds_sub *s;
+
+	SLIST_FOREACH (s, &r->subs, link)
+		if (s->held && !s->leaving)
+			return s;
+	return NULL;
+}
+
 /* A subscribed connection hears nothing for hours. SUBSCRIBE to what it has already is its ping: hiredis 0.14 would
  * keep an entry for each PING. */
 static void watch_subscribed (struct rds *r)
 {
+	struct rds_sub *s = any_standing (r);
 	int64_t now = clock_now_ms (), idle_ms = now - r->sub_seen_ms;
 	bool asked = r->sub_asked_ms > r->sub_seen_ms;
 
@@ -191,9 +209,9 @@ static void watch_subscribed (struct rds *r)
 		rds_conn_drop (r, "no answer to SUBSCRIBE");
 		return;
 	}
-	if (r->state == RDS_UP && !asked && idle_ms >= r->timeout_ms) {	/* however late this tick comes, it is asked first */
+	if (s && r->state == RDS_UP && !asked && idle_ms >= r->timeout_ms) {	/* however late this tick comes, it is asked first */
 		r->sub_asked_ms = now;
-		rds_conn_subscribe (r, SLIST_FIRST (&r->subs));
+		rds_conn_subscribe (r, s);
 	}
 	rds_watch_arm (r);
 }
@@ -491,24 +509,50 @@ int rds_reply_error (const struct redisReply *reply, struct err *err)
 
 /* ---- subscriptions ---- */
 
-void rds_subscribe (struct rds *r, const char *channel, rds_message_f *cb, void *arg)
+static struct rds_sub *sub_find (struct rds *r, const char *channel)
 {
 	struct rds_sub *s;
 
 	SLIST_FOREACH (s, &r->subs, link)
-		if (strcmp (s->channel, channel) == 0) {
-			s->cb = cb;
-			s->arg = arg;
-			return;
-		}
-	s = xcalloc (1, sizeof (*s));
-	s->r = r;
-	s->channel = xstrdup (channel);
+		if (strcmp (s->channel, channel) == 0)
+			return s;
+	return NULL;
+}
+
+void rds_subscribe_told (struct rds *r, const char *channel, rds_message_f *cb, loop_f *standing, void *arg)
+{
+	struct rds_sub *s = sub_find (r, channel);
+
+	if (!s) {
+		s = xcalloc (1, sizeof (*s));
+		s->r = r;
+		s->channel = xstrdup (channel);
+		SLIST_INSERT_HEAD (&r->subs, s, link);
+	}
 	s->cb = cb;
+	s->standing = standing;
 	s->arg = arg;
-	SLIST_INSERT_HEAD (&r->subs, s, link);
-	if (r->state == RDS_UP) {
+	s->wanted = true;
+	if (r->state == RDS_UP && !s->held) {
 		r->sub_seen_ms = clock_now_ms ();
 		rds_conn_subscribe (r, s);
 	}
+}
+
+void rds_subscribe (struct rds *r, const char *channel, rds_message_f *cb, void *arg)
+{
+	rds_subscribe_told (r, channel, cb, NULL, arg);
+}
+
+void rds_unsubscribe (struct rds *r, const char *channel)
+{
+	struct rds_sub *s = sub_find (r, channel);
+
+	if (!s)
+		return;
+	s->wanted = false;
+	if (!s->held)
+		rds_sub_free (s);
+	else if (!s->leaving)
+		rds_conn_unsubscribe (r, s);
 }

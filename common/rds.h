@@ -53,5 +53,9 @@ void rds_script (struct rds *r, struct rds_script *s, rds_f *cb, void *arg, int 
  * and then calls on_state (up), after which messages flow: look at what you may have missed there. */
 typedef void rds_message_f (struct rds *r, const char *channel, const char *msg, size_t n, void *arg);
 void rds_subscribe (struct rds *r, const char *channel, rds_message_f *cb, void *arg);
+/* The same; standing (arg) is called when Redis has confirmed it, now and after each reconnect: what is published from then on arrives. */
+void rds_subscribe_told (struct rds *r, const char *channel, rds_message_f *cb, loop_f *standing, void *arg);
+/* No more messages of this channel. May be called in its callbacks. The last subscription of a connection must stay. */
+void rds_unsubscribe (struct rds *r, const char *channel);
 
 #endif

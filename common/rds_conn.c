@@ -289,9 +289,14 @@ static bool is_status (const redisReply *reply, const char *text)
 
 static void now_up (struct rds *r)
 {
+	struct rds_sub *s;
+
 	r->state = RDS_UP;
 	r->was_up = true;
 	r->attempt = 0;
+	SLIST_FOREACH (s, &r->subs, link) /* wanted while the others were being confirmed */
+		if (s->wanted && !s->held)
+			rds_conn_subscribe (r, s);
 	log_info ("redis", "connected", "host=%s port=%d db=%d", r->url.path ? r->url.path : r->url.host, r->url.port,
 		  r->url.db);
 	if (r->on_state)
@@ -401,9 +406,30 @@ static bool all_confirmed (struct rds *r)
 	struct rds_sub *s;
 
 	SLIST_FOREACH (s, &r->subs, link)
-		if (!s->confirmed)
+		if (!s->confirmed && s->wanted)
 			return false;
 	return true;
+}
+
+/* hiredis has let go of it: with the connection, or after UNSUBSCRIBE. */
+static void let_go (struct rds_sub *s, bool lost)
+{
+	s->held = s->leaving = s->confirmed = false;
+	if (!s->wanted)
+		rds_sub_free (s);
+	else if (!lost)
+		rds_conn_subscribe (s->r, s); /* it was wanted again meanwhile */
+}
+
+static void on_confirmed (struct rds *r, struct rds_sub *s)
+{
+	s->confirmed = true;
+	if (s->leaving || !s->wanted)
+		return;
+	if (r->state == RDS_HELLO && all_confirmed (r))
+		now_up (r);
+	if (s->standing && !r->destroyed)
+		s->standing (s->arg);
 }
 
 static void on_sub (redisAsyncContext *ac, void *r_reply, void *privdata)
@@ -413,14 +439,23 @@ static void on_sub (redisAsyncContext *ac, void *r_reply, void *privdata)
 	struct rds *r = s->r;
 
 	(void) ac;
-	if (!reply || r->destroyed || reply->type != REDIS_REPLY_ARRAY || reply->elements < 3)
+	if (r->destroyed)
+		return;
+	if (!reply) {
+		let_go (s, true);
+		return;
+	}
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 3)
 		return;
 	r->sub_seen_ms = clock_now_ms ();
 	if (strcmp (reply->element[0]->str, "message") == 0) {
-		if (reply->element[2]->type == REDIS_REPLY_STRING)
+		if (reply->element[2]->type == REDIS_REPLY_STRING && s->wanted && !s->leaving)
 			s->cb (r, s->channel, reply->element[2]->str, reply->element[2]->len, s->arg);
 	} else if (strcmp (reply->element[0]->str, "subscribe") == 0) {
-		s->confirmed = true;
+		if (!s->confirmed)
+			on_confirmed (r, s);
+	} else if (strcmp (reply->element[0]->str, "unsubscribe") == 0) {
+		let_go (s, false);
 		if (r->state == RDS_HELLO && all_confirmed (r))
 			now_up (r);
 	}
@@ -430,6 +465,15 @@ void rds_conn_subscribe (struct rds *r, struct rds_sub *s)
 {
 	const char *argv[] = { "SUBSCRIBE", s->channel };
 
+	s->held = true;
 	redisAsyncCommandArgv (r->ac, on_sub, s, 2, argv, NULL);
 	rds_watch_arm (r);
+}
+
+void rds_conn_unsubscribe (struct rds *r, struct rds_sub *s)
+{
+	const char *argv[] = { "UNSUBSCRIBE", s->channel };
+
+	s->leaving = true;
+	redisAsyncCommandArgv (r->ac, NULL, NULL, 2, argv, NULL);
 }

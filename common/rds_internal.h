@@ -51,8 +51,12 @@ struct rds_sub {
 	struct rds *r;
 	char *channel;		/* owned */
 	rds_message_f *cb;
+	loop_f *standing;	/* or NULL */
 	void *arg;
 	bool confirmed;
+	bool held;		/* hiredis has a pointer to it: told to subscribe, and not yet through with unsubscribing */
+	bool leaving;		/* UNSUBSCRIBE is on its way; what comes of it decides `wanted` */
+	bool wanted;
 };
 
 struct rds {
@@ -89,6 +93,7 @@ struct rds {
 };
 
 /* rds.c */
+void rds_sub_free (struct rds_sub *s);
 void rds_internal_command (struct rds *r, rds_f *cb, int argc, const char **argv);
 void rds_reply_arrived (redisAsyncContext *ac, void *reply, void *privdata);
 void rds_watch_arm (struct rds *r);
@@ -101,5 +106,6 @@ void rds_conn_drop (struct rds *r, const char *why);
 void rds_conn_flush (void *rds);
 void rds_conn_hello_tick (void *rds);
 void rds_conn_subscribe (struct rds *r, struct rds_sub *s);
+void rds_conn_unsubscribe (struct rds *r, struct rds_sub *s);
 
 #endif

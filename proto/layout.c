@@ -24,7 +24,7 @@
 #define QUEUED_MAX (QUEUED_FIXED + QUEUED_LIMITS + 4)
 #define QUEUED_TASK_AT 4	/* in every version */
 #define DONE_FIXED 17
-#define ENDED_FIXED 18
+#define ENDED_FIXED 19
 #define GROUP_HEADER 24
 #define NUMBER_TEXT 24
 #define STORE_HEAD 24		/* of a RESULT record: what store.lua looks at */
@@ -47,6 +47,9 @@ static const char lease_body[] = {
 #include "proto/lua/lease.lua.inc"
 	, 0 };
 
+static const char peek_body[] = {
+#include "proto/lua/peek.lua.inc"
+	, 0 };
 static const char watch_body[] = {
 #include "proto/lua/watch.lua.inc"
 	, 0 };
@@ -56,6 +59,7 @@ struct rds_script layout_store = { .name = "store", .body = store_body };
 struct rds_script layout_wait = { .name = "wait", .body = wait_body };
 struct rds_script layout_progress = { .name = "progress", .body = progress_body };
 struct rds_script layout_lease = { .name = "lease", .body = lease_body };
+struct rds_script layout_peek = { .name = "peek", .body = peek_body };
 struct rds_script layout_watch = { .name = "watch", .body = watch_body };
 
 /* ---- keys ---- */
@@ -213,18 +217,22 @@ int layout_done_decode (struct layout_done *d, const void *p, size_t n, struct e
 int layout_ended_decode (struct layout_ended *d, const void *p, size_t n, struct err *err)
 {
 	struct wire_reader r = { p, n, false };
-	uint8_t len;
+	uint8_t len, meta;
 
 	if (n < ENDED_FIXED)
 		return err_set (err, ERR_INVALID, FAULT_SITE, "ended message of %zu bytes, at least %d", n, ENDED_FIXED);
 	wire_get_id (&r, &d->task);
 	d->state = wire_get_u8 (&r);
 	len = wire_get_u8 (&r);
+	meta = wire_get_u8 (&r);
 	if (d->state < STATE_SUCCESS || d->state > STATE_CANCELLED)
 		return wire_bad_value ("ended message", "state", d->state, err);
 	if (!len || len > LAYOUT_POSITION_MAX || len > r.left)
 		return wire_bad_value ("ended message", "position length", len, err);
 	d->position = wire_get_bytes (&r, len);
+	if (meta > r.left)
+		return wire_bad_value ("ended message", "meta length", meta, err);
+	d->meta = wire_get_bytes (&r, meta);
 	if (r.left > WIRE_MAX_RECORD)
 		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "ended message of %zu bytes", n);
 	d->record = wire_get_bytes (&r, r.left);
@@ -367,6 +375,34 @@ void layout_watch_send (struct rds *r, const struct id *group, const struct id *
 	for (size_t i = 0; i < ntasks; i++)
 		arg_bytes (&a, (const char *) tasks[i].b, ID_BYTES);
 	rds_script (r, &layout_watch, cb, arg, (int) (1 + ntasks), a.n, argv, len);
+}
+
+void layout_peek_send (struct rds *r, const struct id *task, size_t record_max, rds_f *cb, void *arg)
+{
+	const char *argv[2];
+	size_t len[2];
+	char key[LAYOUT_KEY_MAX], max[NUMBER_TEXT];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, key, layout_key (key, "task", task, NULL));
+	arg_number (&a, max, (int64_t) record_max);
+	rds_script (r, &layout_peek, cb, arg, 1, a.n, argv, len);
+}
+
+void layout_group_create_send (struct rds *r, const struct id *group, const struct id *owner, int64_t now_ns, int64_t retention_ms,
+			       rds_f *cb, void *arg)
+{
+	char list[LAYOUT_KEY_MAX], watch[LAYOUT_KEY_MAX];
+	uint8_t header[GROUP_HEADER];
+	struct wire_writer w = { header };
+
+	layout_key (list, "group", group, NULL);
+	layout_key (watch, "group", group, "watch");
+	wire_wid (&w, owner);
+	wire_w64 (&w, (uint64_t) now_ns);
+	rds_commandf (r, cb, arg, "SET %s " LAYOUT_WATCH_ALL " PX %" PRId64, watch, retention_ms);
+	rds_commandf (r, cb, arg, "RPUSH %s %b", list, header, sizeof (header));
+	rds_commandf (r, NULL, NULL, "PEXPIRE %s %" PRId64, list, retention_ms);
 }
 
 void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,

@@ -46,7 +46,7 @@ struct layout_done { struct id task; uint8_t state; struct wire_str record; /* e
 int layout_done_decode (struct layout_done *d, const void *p, size_t n, struct err *err);
 
 /* What is published when a task of a watched group ends. position: its id in the group's stream, as text. */
-struct layout_ended { struct id task; uint8_t state; struct wire_str position, record; /* record empty: too large, fetch it */ };
+struct layout_ended { struct id task; uint8_t state; struct wire_str position, meta, record; /* record empty: too large, fetch it */ };
 #define LAYOUT_POSITION_MAX 41	/* two numbers of 64 bits, and "-" */
 int layout_ended_decode (struct layout_ended *d, const void *p, size_t n, struct err *err);
 
@@ -56,6 +56,7 @@ extern struct rds_script layout_store;		/* -> 1 stored | 0 had ended | -1 unknow
 extern struct rds_script layout_wait;		/* -> {m, s, r} after registering the waiter; nil when unknown */
 extern struct rds_script layout_progress;	/* -> 1 raised | 0 not */
 extern struct rds_script layout_lease;		/* acquire/renew/release -> 1 | 0 */
+extern struct rds_script layout_peek;		/* -> {m, s, r or nil, size of r}; nil when unknown */
 extern struct rds_script layout_watch;		/* -> how many tasks were flagged */
 
 /* Convenience over the scripts, so that argument order lives in one place. */
@@ -83,6 +84,11 @@ void layout_progress_send (struct rds *r, const struct id *task, int state, rds_
 /* Put the ends of a group's tasks into its stream, also those that are over. ntasks <= LAYOUT_WATCH_CHUNK. */
 #define LAYOUT_WATCH_CHUNK 256
 void layout_watch_send (struct rds *r, const struct id *group, const struct id *tasks, size_t ntasks, int64_t retention_ms, rds_f *cb, void *arg);
+/* Read a task, its record only when it is not larger than this. */
+void layout_peek_send (struct rds *r, const struct id *task, size_t record_max, rds_f *cb, void *arg);
+/* An empty group that is watched from the start. Two commands, cb is called for each. */
+void layout_group_create_send (struct rds *r, const struct id *group, const struct id *owner, int64_t now_ns, int64_t retention_ms,
+			       rds_f *cb, void *arg);
 /* op: "acquire" (also renews one's own), "release". */
 void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,
 			rds_f *cb, void *arg);

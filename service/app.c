@@ -9,8 +9,10 @@
 #include "service/auth.h"
 #include "service/call.h"
 #include "service/fail.h"
+#include "service/feed.h"
 #include "service/republish.h"
 #include "service/stats.h"
+#include "service/streams.h"
 #include "service/sweep.h"
 
 #define MOD "app"
@@ -60,6 +62,9 @@ static int open_parts (struct app *a, struct err *err)
 		return -1;
 	if (!(a->waiters = waiters_create (a->loop, a->redis, c->redis_url, c->redis_password_file, err)))
 		return -1;
+	if (!(a->feed = feed_create (a->loop, c->redis_url, c->redis_password_file, err)))
+		return -1;
+	a->streams = streams_create (a);
 	a->catalog = catalog_create (a->registry, a->redis, c->catalog_cache_ms);
 	a->epstate = epstate_create (a->redis, c->endpoint_stale_ms);
 	a->auth = auth_create (a->registry, c->token_cache_ms, c->requests_per_s / (double) c->workers, c->request_burst);
@@ -84,7 +89,7 @@ static int serve (struct app *a, struct err *err)
 
 bool app_ready (const struct app *a)
 {
-	return rds_up (a->redis) && waiters_up (a->waiters);
+	return rds_up (a->redis) && waiters_up (a->waiters) && feed_up (a->feed);
 }
 
 int app_count (struct app *a, int fd, unsigned slab, struct err *err)
@@ -142,6 +147,7 @@ void app_drain (struct app *a)
 	loop_timer_start (t, grace > 2 * DRAIN_EARLY_MS ? grace - DRAIN_EARLY_MS : grace / 2, false);
 	a->drain_timer = t;
 	http_drain (a->http, grace, on_drained, a);
+	feed_close (a->feed);	/* event streams end, their clients go on elsewhere */
 }
 
 /* The server goes first: calls in hand are then answered into the void, by the callbacks that destroying the other modules causes.
@@ -163,6 +169,8 @@ void app_destroy (struct app **ap)
 	a->redis = NULL;
 	sweep_destroy (&a->sweep);
 	waiters_destroy (&a->waiters);
+	streams_destroy (&a->streams);
+	feed_destroy (&a->feed);
 	catalog_destroy (&a->catalog);
 	epstate_destroy (&a->epstate);
 	auth_destroy (&a->auth);

@@ -11,6 +11,8 @@
 #include "service/waiters.h"
 
 struct auth;
+struct feed;
+struct streams;
 struct stats;
 struct bulk;
 struct syncer;
@@ -24,6 +26,8 @@ struct app {
 	struct db *db;			/* for changes */
 	struct rds *redis;
 	struct waiters *waiters;
+	struct feed *feed;
+	struct streams *streams;
 	struct catalog *catalog;
 	struct epstate *epstate;
 	struct auth *auth;

@@ -25,6 +25,16 @@ void call_reply (struct call *c, int status, const char *type, const char *heade
 	free (c);
 }
 
+struct http_stream *call_stream (struct call *c, const char *type, const char *headers, const struct http_stream_ops *ops, void *arg)
+{
+	struct http_stream *s;
+
+	stats_request (c->app->stats, c->route, 200, clock_now_ns () - c->started_ns);
+	s = http_stream_begin (c->req, 200, type, headers, ops, arg);
+	free (c);
+	return s;
+}
+
 void call_ok (struct call *c, struct buf *body)
 {
 	if (buf_failed (body)) {

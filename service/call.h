@@ -27,6 +27,8 @@ void call_dispatch (struct app *app, struct http_req *req);
 
 /* Answers. body: transferred. */
 void call_reply (struct call *c, int status, const char *type, const char *headers, struct buf *body);
+/* 200, and more to come; the call is gone. NULL: so is the client. */
+struct http_stream *call_stream (struct call *c, const char *type, const char *headers, const struct http_stream_ops *ops, void *arg);
 void call_ok (struct call *c, struct buf *body);	/* 200, JSON */
 void call_json (struct call *c, json_t *v);		/* 200; v transferred */
 void call_fail (struct call *c, enum fail f, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));

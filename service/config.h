@@ -18,7 +18,8 @@ struct config {
 	int64_t token_cache_ms, catalog_cache_ms;
 	int64_t retention_ms;
 	int64_t payload_bytes, result_bytes, function_bytes, body_bytes, buffered_bytes;
-	int64_t batch_tasks, queue_tasks, wait_ms, connections;
+	int64_t batch_tasks, queue_tasks, wait_ms, connections, streams;
+	int64_t stream_heartbeat_ms, stream_age_ms;
 	double requests_per_s;
 	int64_t request_burst;
 	int64_t endpoint_stale_ms, endpoint_heartbeat_ms, endpoint_lock_ms;

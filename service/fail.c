@@ -33,6 +33,7 @@ static const struct { int status, retry_after; const char *code; } table[FAIL_KI
 	[FAIL_QUEUE_FULL] = { 429, 5, "ENDPOINT_QUEUE_FULL" },
 	[FAIL_RATE] = { 429, 1, "RATE_LIMITED" },
 	[FAIL_UNAVAILABLE] = { 503, 1, "SERVICE_UNAVAILABLE" },
+	[FAIL_STREAMS] = { 503, 5, "TOO_MANY_STREAMS" },
 	[FAIL_STORAGE_FULL] = { 503, 5, "STORAGE_FULL" },
 	[FAIL_NOT_IMPLEMENTED] = { 501, 0, "NOT_IMPLEMENTED" },
 };

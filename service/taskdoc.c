@@ -182,7 +182,9 @@ static void add_ended (struct buf *b, enum doc_kind kind, const struct doc_task 
 	const struct msg_result *m = t->result;
 	int64_t at = completed_ns (m);
 
-	if (m->status == STATUS_SUCCESS) {
+	if (t->by_reference)
+		;
+	else if (m->status == STATUS_SUCCESS) {
 		member_text (b, "result", m->result.p, m->result.n);
 		if (m->flags & RESULT_BASE64)
 			buf_str (b, ",\"result_encoding\":\"base64\"");
@@ -268,12 +270,15 @@ void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *task)
 	struct doc_task shown = *task, *t = &shown;
 	struct msg_result m;
 	struct err err = { 0 };
+	char id[ID_TEXT];
 
-	if (t->result && (t->result->flags & RESULT_BULK))
+	if (t->result && (t->result->flags & RESULT_BULK) && !t->by_reference)
 		load_bulk (t, &m, &err);
 	add_head (b, kind, t);
 	if (kind == DOC_V3 && t->meta)
 		add_where (b, t->meta);
+	if (t->by_reference)
+		buf_printf (b, ",\"result_ref\":\"/v3/tasks/%s\",\"result_bytes\":%" PRIu64, id_text (&t->task, id), t->by_reference);
 	if (t->result)
 		add_ended (b, kind, t);
 	if (t->stamps && t->result) {

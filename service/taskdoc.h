@@ -20,6 +20,7 @@ struct doc_task {
 	const char *waiting_reason;		/* why tasks wait at its endpoint; NULL: not known */
 	bool stamps;				/* add "stamps": {name: ns} */
 	const struct bulk *bulk;		/* where large results stand, or NULL */
+	uint64_t by_reference;			/* the result of about so many bytes is left out, and where it can be had is told; 0: it is there */
 };
 void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t);
 /* {task_id, status, stamps, spans, total_us}; pending tasks have received only. */

@@ -49,14 +49,14 @@ local flags = string.byte(h[1], 2) or 1
 if bit.band(flags, 5) == 1 then
 	redis.call('DEL', KEYS[2])
 end
-if bit.band(flags, 8) ~= 0 and #h[1] >= 66 then
+if bit.band(flags, 8) ~= 0 and #h[1] >= 66 and #h[1] < 256 then
 	local channel = string.format('weft:group:{%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}:done', string.byte(h[1], 51, 66))
 	local task = string.sub(record, 9, 24)
 	local position = redis.call('XADD', channel, 'MAXLEN', '~', '1000000', '*', 't', task, 's', ARGV[1])
 	if retention > 0 then
 		redis.call('PEXPIRE', channel, ARGV[3])
 	end
-	local message = task .. string.char(state, #position) .. position
+	local message = task .. string.char(state, #position, #h[1]) .. position .. h[1]
 	if not placed and #record <= inline_max then
 		message = message .. record
 	end

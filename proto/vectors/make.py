@@ -627,16 +627,18 @@ def layout():
     k = "ENDED"
     at = "1800000000000-12"
 
-    def ended(state=5, position=at, record=b"", n=None):
-        return uid(TASK) + u8(state) + u8(len(position) if n is None else n) + position.encode() + record
+    def ended(state=5, position=at, record=b"", n=None, about=b"", k=None):
+        return uid(TASK) + u8(state) + u8(len(position) if n is None else n) + u8(len(about) if k is None else k) + position.encode() + about + record
 
-    def efields(state=5, record=""):
-        return {"task": TASK, "state": state, "position": at, "record": record}
+    def efields(state=5, record="", about=""):
+        return {"task": TASK, "state": state, "position": at, "meta": about, "record": record}
     f.good("without its record", k, ended(), efields())
     f.good("with a record", k, ended(6, record=b"record"), efields(6, "record"))
     f.good("cancelled", k, ended(7), efields(7))
+    f.good("with meta and record", k, ended(5, about=b"meta", record=b"record"), efields(5, "record", "meta"))
     f.bad("empty", k, b"")
-    f.bad("cut in the fixed part", k, ended()[:17])
+    f.bad("cut in the fixed part", k, ended()[:18])
+    f.bad("meta longer than the message", k, ended(about=b"meta", k=5))
     f.bad("no position", k, ended(position=""))
     f.bad("position longer than the message", k, ended(n=len(at) + 1))
     f.bad("position longer than one can be", k, ended(position="9" * 42))

@@ -19,8 +19,12 @@ void api_batch_status_v3 (struct call *c);
 /* listing.c */
 void api_task_list (struct call *c);
 /* groups.c */
+void api_group_create (struct call *c);
 void api_group_get (struct call *c);
 void api_amqp_url (struct call *c);
+/* events.c */
+void api_group_events (struct call *c);
+void api_group_results (struct call *c);
 /* functions.c */
 void api_function_register (struct call *c);
 void api_function_list (struct call *c);

@@ -111,6 +111,51 @@ static void on_checked (enum group_state state, int64_t created_ns, const struct
 	watch_ask (g->c->app, &g->id, on_asked, g);
 }
 
+/* ---- a new one -------------------------------------------------------------------------------------------------- */
+
+struct making { struct call *c; struct id id; int64_t now_ns; unsigned pending; struct err err; };
+
+static void on_made (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct making *m = arg;
+	struct err e = { 0 };
+	struct buf b;
+	char t[ID_TEXT], when[32];
+
+	(void) r;
+	if (!err && rds_reply_error (reply, &e) < 0)
+		err = &e;
+	if (err && !m->err.code)
+		m->err = *err;
+	if (--m->pending)
+		return;
+	if (m->err.code)
+		call_fail_err (m->c, &m->err, FAIL_GROUP_NOT_FOUND);
+	else {
+		buf_init (&b, 0);
+		buf_printf (&b, "{\"taskgroup_id\":\"%s\",\"create_websockets_queue\":true,\"created_at\":\"%s\"}", id_text (&m->id, t), clock_iso (m->now_ns, when));
+		call_ok (m->c, &b);
+	}
+	free (m);
+}
+
+/* An empty group whose ends are noted from the start: a client listens before it submits the first task. */
+void api_group_create (struct call *c)
+{
+	struct making *m;
+	char t[ID_TEXT];
+
+	if (call_need_redis (c) < 0)
+		return;
+	m = xcalloc (1, sizeof (*m));
+	m->c = c;
+	m->now_ns = clock_real_ns ();
+	id_new (&m->id);
+	call_audit (c, "taskgroup.create", id_text (&m->id, t), 1);
+	m->pending = 2;
+	layout_group_create_send (c->app->redis, &m->id, &c->who.user, m->now_ns, c->app->config->retention_ms, on_made, m);
+}
+
 void api_group_get (struct call *c)
 {
 	struct reading *g;

@@ -20,7 +20,9 @@ static void ended_encode (struct buf *b, const struct layout_ended *d)
 	wire_put_id (b, &d->task);
 	wire_put_u8 (b, d->state);
 	wire_put_u8 (b, (uint8_t) d->position.n);
+	wire_put_u8 (b, (uint8_t) d->meta.n);
 	buf_add (b, d->position.p, d->position.n);
+	buf_add (b, d->meta.p, d->meta.n);
 	buf_add (b, d->record.p, d->record.n);
 }
 

@@ -674,7 +674,8 @@ def real_drain():
         g.agent.until(lambda: g.agent.capacity["running"] == 2, what="two run")
         g.agent.send(peer.DRAIN, peer.drain(True))
         assert g.exit(15) == 0
-        assert len(g.agent.results) == 3 and len(g.agent.returned) == 2 and set(ids) <= set(g.agent.results) | set(g.agent.returned)
+        assert len(g.agent.results) == 3 and len(g.agent.returned) == 2 and set(ids) <= set(g.agent.results) | set(g.agent.returned), \
+            (ids, list(g.agent.results), list(g.agent.returned))
 
 
 @test

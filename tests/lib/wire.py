@@ -471,11 +471,14 @@ def decode_done(raw):
 
 def encode_ended(d):
     position = d["position"].encode()
-    return id_bytes(d["task"]) + struct.pack("<BB", d["state"], len(position)) + position + to_bytes(d.get("record", b""))
+    meta = to_bytes(d.get("meta", b""))
+    return id_bytes(d["task"]) + struct.pack("<BBB", d["state"], len(position), len(meta)) + position + meta + to_bytes(d.get("record", b""))
 
 
 def decode_ended(raw):
-    if len(raw) < 18 or not 5 <= raw[16] <= 7 or not 1 <= raw[17] <= 41 or len(raw) < 18 + raw[17]:
+    if len(raw) < 19 or not 5 <= raw[16] <= 7 or not 1 <= raw[17] <= 41 or len(raw) < 19 + raw[17] + raw[18]:
         raise Malformed("INVALID", "ended")
-    end = 18 + raw[17]
-    return {"task": id_text(raw[:16]), "state": raw[16], "position": raw[18:end].decode("latin-1"), "record": bytes(raw[end:])}
+    meta = 19 + raw[17]
+    end = meta + raw[18]
+    return {"task": id_text(raw[:16]), "state": raw[16], "position": raw[19:meta].decode("latin-1"), "meta": bytes(raw[meta:end]),
+            "record": bytes(raw[end:])}

@@ -35,7 +35,24 @@ struct fx {
 	struct http_req *held[64];
 	int nheld;
 	size_t big;			/* answer with so many bytes */
+	struct http_stream *stream;
+	int gone, refilled;
 };
+
+static void on_stream_drained (void *arg)
+{
+	((struct fx *) arg)->refilled++;
+}
+
+static void on_stream_gone (void *arg)
+{
+	struct fx *f = arg;
+
+	f->stream = NULL;
+	f->gone++;
+}
+
+static const struct http_stream_ops stream_ops = { on_stream_drained, on_stream_gone };
 
 static void answer (struct fx *f, struct http_req *r)
 {
@@ -690,6 +707,145 @@ static void test_expect_continue (void **state)
 	fx_stop (&f);
 }
 
+static struct http_stream *stream_of (struct fx *f)
+{
+	assert_true (f->nheld > 0);
+	return f->stream = http_stream_begin (f->held[--f->nheld], 200, "text/event-stream", "Cache-Control: no-cache\r\n", &stream_ops, f);
+}
+
+static void tell (struct fx *f, const char *text)
+{
+	http_stream_write (f->stream, text, strlen (text));
+}
+
+static void test_stream (void **state)
+{
+	struct buf b;
+	struct fx f;
+
+	(void) state;
+	fx_start (&f, NULL);
+	f.hold = true;
+	buf_init (&b, 0);
+	int fd = dial (&f);
+	say (&f, fd, "GET /events HTTP/1.1\r\n" H "\r\nGET /behind HTTP/1.1\r\n" H "\r\n");
+	UNTIL (&f, f.nheld == 1);
+	assert_non_null (stream_of (&f));
+	hear (&f, fd, &b, "\r\n\r\n");	/* the head comes before there is anything to tell */
+	assert_non_null (strstr ((char *) b.data, "Transfer-Encoding: chunked\r\n"));
+	assert_non_null (strstr ((char *) b.data, "Cache-Control: no-cache\r\n"));
+	assert_null (strstr ((char *) b.data, "Content-Length"));
+	tell (&f, "one ");
+	tell (&f, "two");
+	hear (&f, fd, &b, "\r\n\r\n00000007\r\none two\r\n");	/* one round, one chunk */
+	tell (&f, "three");
+	assert_int_equal (http_stream_waiting (f.stream), 15);
+	hear (&f, fd, &b, "00000005\r\nthree\r\n");
+	assert_int_equal (http_stream_waiting (f.stream), 0);
+	assert_int_equal (f.requests, 1);
+	tell (&f, "last");
+	http_stream_end (&f.stream);
+	assert_null (f.stream);
+	f.hold = false;
+	hear (&f, fd, &b, "00000004\r\nlast\r\n0\r\n\r\n");
+	hear (&f, fd, &b, "/behind:");		/* the connection goes on */
+	assert_int_equal (f.gone, 0);
+	close (fd);
+	UNTIL (&f, http_connections (f.s) == 0);
+	buf_fini (&b);
+	fx_stop (&f);
+}
+
+static void test_stream_for_an_old_client (void **state)
+{
+	struct buf b;
+	struct fx f;
+
+	(void) state;
+	fx_start (&f, NULL);
+	f.hold = true;
+	buf_init (&b, 0);
+	int fd = dial (&f);
+	say (&f, fd, "GET /events HTTP/1.0\r\n" H "\r\n");
+	UNTIL (&f, f.nheld == 1);
+	stream_of (&f);
+	tell (&f, "plain");
+	http_stream_end (&f.stream);
+	hear (&f, fd, &b, NULL);
+	assert_non_null (strstr ((char *) b.data, "Connection: close\r\n"));
+	assert_non_null (strstr ((char *) b.data, "\r\n\r\nplain"));
+	assert_null (strstr ((char *) b.data, "chunked"));
+	close (fd);
+	buf_fini (&b);
+	fx_stop (&f);
+}
+
+/* Until the socket takes no more. */
+static size_t fill (struct fx *f, const char block[65536])
+{
+	size_t sent = 0;
+
+	do {
+		http_stream_write (f->stream, block, 65536);
+		sent += 65536;
+		for (int i = 0; i < 3; i++)
+			turn (f);
+	} while (!http_stream_waiting (f->stream));
+	return sent;
+}
+
+static void test_stream_reader_goes (void **state)
+{
+	struct http_opts o = { .write_timeout_ms = 300 };
+	char *block = calloc (1, 65536);
+	struct fx f;
+
+	(void) state;
+	fx_start (&f, &o);
+	f.hold = true;
+	int fd = dial (&f);
+	say (&f, fd, "GET /1 HTTP/1.1\r\n" H "\r\n");
+	UNTIL (&f, f.nheld == 1);
+	stream_of (&f);
+	turn_ms (&f, 400);
+	assert_int_equal (f.gone, 0);	/* silence is fine */
+	close (fd);
+	UNTIL (&f, f.gone == 1);
+	assert_int_equal (http_connections (f.s), 0);
+	/* one that takes nothing: its owner sees it, and at last it is dropped */
+	fd = dial (&f);
+	say (&f, fd, "GET /2 HTTP/1.1\r\n" H "\r\n");
+	UNTIL (&f, f.nheld == 1);
+	stream_of (&f);
+	fill (&f, block);
+	UNTIL (&f, f.gone == 2);
+	close (fd);
+	/* one that is slow: told when it has caught up */
+	fd = dial (&f);
+	say (&f, fd, "GET /3 HTTP/1.1\r\n" H "\r\n");
+	UNTIL (&f, f.nheld == 1);
+	stream_of (&f);
+	size_t sent = fill (&f, block), got = 0;
+	f.refilled = 0;
+	for (char *into = malloc (1 << 20); ; turn (&f)) {
+		ssize_t n = recv (fd, into, 1 << 20, 0);
+		got += n > 0 ? (size_t) n : 0;
+		if (f.refilled && n < 0) {
+			free (into);
+			break;
+		}
+	}
+	assert_true (got > sent);
+	assert_int_equal (f.refilled, 1);
+	assert_int_equal (http_stream_waiting (f.stream), 0);
+	/* the server goes */
+	http_destroy (&f.s);
+	assert_int_equal (f.gone, 3);
+	loop_destroy (&f.loop);
+	close (fd);
+	free (block);
+}
+
 static void on_abort (struct http_req *r, void *arg)
 {
 	struct fx *f = arg;
@@ -1002,6 +1158,7 @@ static void test_emfile (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test (test_stream), cmocka_unit_test (test_stream_for_an_old_client), cmocka_unit_test (test_stream_reader_goes),
 		cmocka_unit_test (test_head_table),
 		cmocka_unit_test (test_head_fields),
 		cmocka_unit_test (test_head_limits),

@@ -372,6 +372,69 @@ static void test_subscribe_across_restart (void **state)
 	rds_destroy (&sub);
 }
 
+static int stood;
+
+static void on_standing (void *arg)
+{
+	(void) arg;
+	stood++;
+	loop_stop (loop);
+}
+
+static long long subscribers (const char *channel)
+{
+	return ask (3, "PUBLISH", channel, "x").integer;
+}
+
+/* Leaving a channel, and coming back to it before Redis has said that we left. */
+static void test_unsubscribe (void **state)
+{
+	struct rds *sub;
+	(void) state;
+	stood = messages = 0;
+	open_rds ();
+	stop_on_up = false;
+	opts.on_state = NULL;
+	sub = rds_create (loop, &opts, NULL);
+	rds_subscribe (sub, "base", on_message, "base");
+	rds_subscribe_told (sub, "news", on_message, on_standing, "news");
+	while (stood < 1)
+		WAIT ();
+	assert_int_equal (subscribers ("news"), 1);
+	rds_unsubscribe (sub, "news");
+	rds_unsubscribe (sub, "news");
+	rds_subscribe_told (sub, "news", on_message, on_standing, "news");
+	while (stood < 2)
+		WAIT ();
+	messages = 0;
+	assert_int_equal (subscribers ("news"), 1);
+	while (messages < 1)
+		WAIT ();
+	rds_unsubscribe (sub, "news");
+	for (int64_t until = clock_now_ms () + 10000; subscribers ("news");)
+		assert_true (clock_now_ms () < until);
+	rds_unsubscribe (sub, "never there");
+	rds_subscribe_told (sub, "news", on_message, on_standing, "news");
+	while (stood < 3)
+		WAIT ();
+	/* one that leaves while the connection is away is not asked for again, the others are told */
+	rds_subscribe_told (sub, "other", on_message, on_standing, "other");
+	while (stood < 4)
+		WAIT ();
+	server_kill ();
+	rds_unsubscribe (sub, "other");
+	server_start (NULL, NULL);
+	while (stood < 5)
+		WAIT ();
+	stop_on_up = true;
+	while (!rds_up (rds))
+		WAIT ();
+	stop_on_up = false;
+	assert_int_equal (subscribers ("news"), 1);
+	assert_int_equal (subscribers ("other"), 0);
+	rds_destroy (&sub);
+}
+
 static void test_inflight_limit (void **state)
 {
 	static char kilo[1000];
@@ -537,7 +600,7 @@ int main (void)
 #define T(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T (test_commands), T (test_large_values), T (test_large_burst), T (test_kill_and_restart), T (test_not_up_while_loading),
-		T (test_scripts_survive_flush_and_restart), T (test_subscribe_across_restart), T (test_inflight_limit),
+		T (test_scripts_survive_flush_and_restart), T (test_subscribe_across_restart), T (test_unsubscribe), T (test_inflight_limit),
 		T (test_time_limit), T (test_blocking_is_exempt), T (test_destroy_answers_pending),
 		T (test_password_and_database), T (test_urls), T (test_error_replies),
 	};

@@ -378,13 +378,15 @@ static void ended_e (struct buf *b, const union any *u, int major) /* store.lua 
 	wire_put_id (b, &u->ended.task);
 	wire_put_u8 (b, u->ended.state);
 	wire_put_u8 (b, (uint8_t) u->ended.position.n);
+	wire_put_u8 (b, (uint8_t) u->ended.meta.n);
 	buf_add (b, u->ended.position.p, u->ended.position.n);
+	buf_add (b, u->ended.meta.p, u->ended.meta.n);
 	buf_add (b, u->ended.record.p, u->ended.record.n);
 }
 static void ended_f (json_t *j, const union any *u)
 {
 	const struct layout_ended *m = &u->ended;
-	ID (task), INT (state), BYTES (position), BYTES (record);
+	ID (task), INT (state), BYTES (position), BYTES (meta), BYTES (record);
 }
 
 static const struct type {

@@ -197,6 +197,9 @@ static void test_message_of_an_end (void **state)
 		assert_int_equal (layout_ended_decode (&d, m->element[2]->str, m->element[2]->len, NULL), 0);
 		assert_true (id_eq (&d.task, &c->tasks[i].task));
 		assert_int_equal (d.state, STATE_SUCCESS);
+		struct layout_meta meta;
+		assert_int_equal (layout_meta_decode (&meta, d.meta.p, d.meta.n, NULL), 0);
+		assert_true (id_eq (&meta.group, &c->s.group));
 		assert_int_equal (d.record.n, i ? 0 : b.len);
 		if (!i)
 			assert_memory_equal (d.record.p, b.data, b.len);
@@ -208,6 +211,34 @@ static void test_message_of_an_end (void **state)
 		buf_fini (&b);
 	}
 	redisFree (sub);
+	chunk_free (c);
+}
+
+static struct got peek (const struct id *task, size_t max)
+{
+	struct got g;
+	layout_peek_send (rds, task, max, on_reply, &g);
+	WAIT ();
+	return g;
+}
+
+static void test_peek (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 8);
+	const struct id *task = &c->tasks[0].task;
+	struct buf b = result_of (task, STATUS_SUCCESS, 100);
+	assert_int_equal (peek (task, 1000).type, REDIS_REPLY_NIL);
+	submit_ok (c);
+	struct got g = peek (task, 1000);
+	assert_true (g.field[0].set && g.field[1].set && !g.field[2].set);
+	store_bytes (task, STATUS_SUCCESS, &b);
+	g = peek (task, b.len);
+	assert_memory_equal (g.field[1].s, "5", 1);
+	assert_int_equal (g.field[2].n, b.len);
+	g = peek (task, b.len - 1);
+	assert_true (g.field[0].set && !g.field[2].set); /* larger than wanted */
+	buf_fini (&b);
 	chunk_free (c);
 }
 
@@ -236,6 +267,7 @@ int main (void)
 		T (test_watching_unknown_tasks_makes_none),
 		T (test_watching_between_the_halves_of_a_large_record),
 		T (test_message_of_an_end),
+		T (test_peek),
 		T (test_old_ends_go_at_the_next_submission),
 	};
 	return cmocka_run_group_tests_name ("watch", tests, NULL, NULL);

@@ -403,6 +403,7 @@ def long_strings_are_the_same_text(r):
     values = []
     for s in strings:
         values += [s, [s, 1, None, "short"], {"k": s, s: [True, 1.5]}, {"deep": [[s]]}, [[s, s]], [s, float("nan")]]
+    values += [["y" * 270000], ["y" * 270000 + "\t", 1]]
     fid = r.function(2, "def f(x):\n    return eval(x)\n", "f")
     for v in values:
         got = r.call(fid, json.dumps(repr(v).replace("nan", "float('nan')")).encode())
