@@ -6,7 +6,6 @@ Each SDK lives in a virtual environment under BUILD, which is kept for the next 
 in the *_checks.py beside this file, which run there. Names of checks as arguments (client, serialise, refusal, environment, python): only these.
 """
 import argparse
-import fcntl
 import os
 import subprocess
 import sys
@@ -14,31 +13,11 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "lib"))
 import pythons  # noqa: E402
+import venvs  # noqa: E402
 from fabric import Fabric, Report  # noqa: E402
 
 VERSIONS = ["globus-compute-sdk", "globus-compute-sdk<4", "globus-compute-sdk<2.30"]      # the newest, and the last of each line before
 CHECKS = ["client", "serialise", "refusal", "environment", "python"]
-
-
-def environment(build, specs, base=pythons.MINE):
-    """Path of a Python that has the packages, or None with the reason."""
-    name = "".join(c if c.isalnum() else "-" for c in "+".join(specs) + ("" if base == pythons.MINE else "-" + pythons.version(base)))
-    path = os.path.join(os.path.abspath(build), "venv", name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    python, whole = os.path.join(path, "bin", "python"), os.path.join(path, "whole")
-    with open(path + ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)        # a second run of the tests waits instead of disturbing
-        if not os.path.exists(whole):
-            for argv, limit in (([base, "-m", "venv", "--clear", path], 120),
-                                ([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "1", "--timeout", "10"] + specs, 600)):
-                try:
-                    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=limit)
-                except subprocess.TimeoutExpired:
-                    return None, "%s: no end after %d s" % (argv[2], limit)
-                if r.returncode:
-                    return None, "%s: %s" % (argv[2], (r.stdout.strip().splitlines() or ["no output"])[-1][-200:])
-            open(whole, "w").close()
-    return python, None
 
 
 def count(report, what, argv, env=None, timeout=400):
@@ -61,7 +40,7 @@ def checks_file(name):
 
 
 def one_version(report, build, spec, only):
-    python, why = environment(build, [spec, "numpy"])
+    python, why = venvs.make(build, [spec, "numpy"])
     if python is None:
         report.skip(spec, why)
         return
@@ -85,8 +64,8 @@ def other_python(report, build, spec):
         report.skip("another Python", "this machine has one version only")
         return
     base, version = found
-    python, why = environment(build, [spec, "numpy"])
-    other, why = environment(build, [spec], base) if python else (None, why)
+    python, why = venvs.make(build, [spec, "numpy"])
+    other, why = venvs.make(build, [spec], base) if python else (None, why)
     if not other:
         report.skip("another Python", why)
         return
