@@ -11,6 +11,7 @@
 #include "common/xmem.h"
 
 enum {
+	HANDSHAKE_MS = 20000,
 	HEARTBEAT_MS = 2000, THRESHOLD_MS = 10000, SWEEP_MIN_MS = 25, PULL_MAX = 1024,
 	PAYLOAD_BYTES = 10 << 20, QUEUED_BYTES = 64 << 20, PEERS = 16384,
 	HWM_MIN = 16, HWM_MAX = 1000,
@@ -50,7 +51,8 @@ static int set_common (struct link *k)
 	    || set_int (k, ZMQ_LINGER, 0) < 0		/* what a dead peer did not take is sent again in the next session */
 	    || zmq_setsockopt (k->sock, ZMQ_MAXMSGSIZE, &max_frame, sizeof (max_frame)) < 0	/* before libzmq allocates */
 	    || set_int (k, ZMQ_IPV6, 1) < 0
-	    || set_int (k, ZMQ_HANDSHAKE_IVL, 5000) < 0	/* half-open connections die */
+	    /* Half-open connections die; but not those that wait for a processor, or many peers on a busy host would begin anew for ever. */
+	    || set_int (k, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) < 0
 	    || set_int (k, ZMQ_HEARTBEAT_IVL, 0) < 0	/* sessions have their own */
 	    /* The kernel finds hosts that vanished without FIN, without waking us: else a listener would hold their descriptors for ever. */
 	    || set_int (k, ZMQ_TCP_KEEPALIVE, 1) < 0 || set_int (k, ZMQ_TCP_KEEPALIVE_IDLE, 120) < 0
