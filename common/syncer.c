@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -93,7 +94,10 @@ static void pause_ms (struct syncer *s)
 static void *run (void *arg)
 {
 	struct syncer *s = arg;
+	char name[16];
 
+	snprintf (name, sizeof (name), "sync-%.10s", s->what);
+	pthread_setname_np (pthread_self (), name);
 	pthread_mutex_lock (&s->lock);
 	while (!s->stop || s->fresh.n || s->aged.n) {
 		struct list done = s->work;

@@ -24,6 +24,7 @@ struct agent {
 	struct keys keys, listen_keys, manager_keys;
 	char *manager_key_file, *connect;
 	struct bulk *bulk;		/* NULL: none */
+	struct syncer *bulk_sync;	/* NULL: none, or not wanted */
 	struct spool *spool;
 	struct memo *memo;		/* NULL: none */
 	struct dispatch *dispatch;

@@ -2,6 +2,8 @@
 /* doctor: what an endpoint needs, checked one by one; each line says ok, warn or fail, and what to do. */
 #include "common/clock.h"
 #include "common/fetch.h"
+#include "common/loop.h"
+#include "common/spawn.h"
 #include "common/xmem.h"
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
@@ -9,6 +11,7 @@
 #include "endpoint/interpreters.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
+#include "proto/bulk.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -16,7 +19,6 @@
 #include <inttypes.h>
 #include <netdb.h>
 #include <poll.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,11 +27,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { OK, WARN, FAIL, CALL_MS = 5000, SKEW_WARN_S = 5, FILES_MIN = 1024 };
+enum { OK, WARN, FAIL, CALL_MS = 5000, TOOL_MS = 15000, SKEW_WARN_S = 5, FILES_MIN = 1024 };
 #define SPACE_WARN (256ull << 20)
 
 struct doctor {
@@ -232,33 +233,32 @@ static void check_forwarder (struct doctor *d)
 		say (d, FAIL, "forwarder", "%s: %s; is weft-forwarder running there, is the port open from here?", address, strerror (errno));
 }
 
-/* Output of a short command, or NULL. */
+struct answer { struct loop *loop; char *out; size_t cap; bool good; };
+
+static void take_answer (int status, const char *out, size_t nout, const char *errout, size_t nerr, const struct err *err, void *arg)
+{
+	struct answer *a = arg;
+
+	a->good = status == 0;
+	if (status == -1 && err)
+		snprintf (a->out, a->cap, "%s", err->text);
+	else
+		snprintf (a->out, a->cap, "%.*s%.*s", (int) nout, out, (int) nerr, errout);
+	loop_stop (a->loop);
+}
+
+/* What a command says, which may hang as its daemon does; NULL: it failed, out says why. */
 static char *output_of (const char *const *argv, char *out, size_t cap)
 {
-	extern char **environ;
-	posix_spawn_file_actions_t fa;
-	int fds[2], status = -1;
-	size_t n = 0;
-	ssize_t r;
-	pid_t pid;
+	struct answer a = { .out = out, .cap = cap };
+	struct err err;
 
-	if (pipe2 (fds, O_CLOEXEC) < 0)
-		return NULL;
-	posix_spawn_file_actions_init (&fa);
-	posix_spawn_file_actions_adddup2 (&fa, fds[1], 1);
-	posix_spawn_file_actions_adddup2 (&fa, fds[1], 2);
-	if (posix_spawnp (&pid, argv[0], &fa, NULL, (char *const *) (uintptr_t) argv, environ) != 0)
-		pid = -1;
-	posix_spawn_file_actions_destroy (&fa);
-	close (fds[1]);
-	while (pid > 0 && n + 1 < cap && ((r = read (fds[0], out + n, cap - 1 - n)) > 0 || (r < 0 && errno == EINTR)))
-		n += r > 0 ? (size_t) r : 0;
-	close (fds[0]);
-	out[n] = 0;
-	if (pid > 0)
-		while (waitpid (pid, &status, 0) < 0 && errno == EINTR)
-			;
-	return status == 0 ? out : NULL;
+	if (!(a.loop = loop_create (&err)) || spawn_capture (a.loop, argv, NULL, TOOL_MS, cap, take_answer, &a, &err) < 0)
+		snprintf (out, cap, "%s", err.text);
+	else
+		loop_run (a.loop);
+	loop_destroy (&a.loop);
+	return a.good ? out : NULL;
 }
 
 static void check_interpreter (struct doctor *d, const struct python *p)
@@ -354,6 +354,22 @@ static void check_containers (struct doctor *d)
 		say (d, WARN, "containers", "looked at on this host; the nodes of provider %s need them too", config_provider (d->c)->name);
 }
 
+/* Without it all works, more slowly. */
+static void check_bulk (struct doctor *d)
+{
+	const char *dir = d->c->bulk_dir;
+	struct bulk *b;
+	struct err err;
+
+	if (!dir || !*dir)
+		return;
+	if ((b = bulk_open (dir, false, &err)))
+		say (d, OK, "bulk", "%s", bulk_dir (b));
+	else
+		say (d, WARN, "bulk", "%s; large data travels in messages. bulk.dir must be that of the service, on this host and of this user", err.text);
+	bulk_close (&b);
+}
+
 static void check_space (struct doctor *d)
 {
 	struct statvfs v;
@@ -420,6 +436,7 @@ int cmd_doctor (void *opts, int argc, char **argv)
 		check_forwarder (&d);
 		check_python (&d);
 		check_containers (&d);
+		check_bulk (&d);
 		check_program (&d, d.c->manager_bin, "weft-manager");
 		check_program (&d, d.c->worker_bin, "weft-worker");
 		if (config_provider (d.c)->doctor)

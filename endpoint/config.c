@@ -113,7 +113,8 @@ static const struct conf_key own[] = {
 	{ "spool.max_unspooled_bytes", CONF_SIZE, AT (spool_max_unspooled_bytes), "256MiB", 0, 64 * GIB, NULL, false,
 	  "When this much cannot be written (disk full), no more tasks are taken until it can." },
 	{ "spool.fsync", CONF_ENUM, AT (spool_fsync), "never", 0, 0, "never interval", false,
-	  "never: results survive a crash of the agent; interval: synced each second, so that most survive one of the host." },
+	  "never: results survive a crash of the agent; interval: synced each second, with what they refer to in the bulk store, so that most survive "
+	  "one of the host." },
 	{ "memo.max_bytes", CONF_SIZE, AT (memo_max_bytes), "128MiB", 0, 1024 * GIB, NULL, false,
 	  "Disk space for results that are kept to answer equal calls of functions that ask for it (memoize); the least recently used go "
 	  "first. 0: no results are kept." },

@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+#include "proto/bulk.h"
 #include "service/admin.h"
 #include "service/config.h"
 #include "service/master.h"
@@ -22,18 +24,38 @@ static int run (void *opts, int argc, char **argv)
 	return master_run (admin_config_path (o->config), &o->sets);
 }
 
+/* The service makes what is not there yet, the last level of it. */
+static int check_bulk (const char *dir)
+{
+	struct bulk *b;
+	struct err err;
+
+	if (!dir || !*dir || access (dir, F_OK) < 0)
+		return 0;
+	b = bulk_open (dir, false, &err);
+	if (b || err.code == ERR_NOT_FOUND) {	/* or no id in it yet */
+		bulk_close (&b);
+		return 0;
+	}
+	fprintf (stderr, "weft-service: bulk.dir: %s\n", err.text);
+	return 1;
+}
+
 static int check_config (void *opts, int argc, char **argv)
 {
 	struct admin_opts *o = opts;
 	struct config c;
+	int rc;
 
 	(void) argc;
 	(void) argv;
 	if (admin_config (o->config, &o->sets, &c) < 0)
 		return 1;
+	rc = check_bulk (c.bulk_dir);
 	config_free (&c);
-	printf ("configuration is good\n");
-	return 0;
+	if (rc == 0)
+		printf ("configuration is good\n");
+	return rc;
 }
 
 static int print_config (void *opts, int argc, char **argv)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -88,6 +89,12 @@ def commands():
     check("check-config", svc.command("check-config").returncode == 0)
     bad = subprocess.run([svc.bin, "check-config", "--set", "listen=0.0.0.0:5000"], stderr=subprocess.PIPE, universal_newlines=True)
     check("listening to the world is refused and explained", bad.returncode == 1 and "allow_plain_http" in bad.stderr, bad)
+    with tempfile.TemporaryDirectory() as store:
+        os.chmod(store, 0o755)
+        bad = subprocess.run([svc.bin, "check-config", "--set", "bulk.dir=" + store], stderr=subprocess.PIPE, universal_newlines=True)
+        check("check-config looks at bulk.dir", bad.returncode == 1 and "chmod 700" in bad.stderr)
+        os.chmod(store, 0o700)
+        check("one that is to be made into a store", subprocess.run([svc.bin, "check-config", "--set", "bulk.dir=" + store]).returncode == 0)
     bad = subprocess.run([svc.bin, "check-config", "--set", "wrkers=2"], stderr=subprocess.PIPE, universal_newlines=True)
     check("an unknown key is refused", bad.returncode == 1 and "workers" in bad.stderr, bad)
     check("unknown token user", "user add" in svc.command("token", "create", "--user", "nobody").stderr)

@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -474,6 +475,28 @@ def unknown_endpoint_is_registered_anew(b):
     assert b.status()["endpoint_id"] != first and b.status()["connected"]
 
 
+def make_store(path):
+    with open(os.path.join(path, "id"), "w") as f:
+        f.write("0193a0e4-0000-7000-8000-000000000001\n")
+
+
+@test
+def fsync_is_of_spool_and_bulk_store(b):
+    """With spool.fsync: interval a thread each; without, none."""
+    def threads():
+        tasks = "/proc/%d/task" % b.status()["pid"]
+        return sorted(c for c in (open(os.path.join(tasks, t, "comm")).read().strip() for t in os.listdir(tasks)) if c.startswith("sync"))
+    b.configure()
+    store = os.path.join(b.dir, "bulk")
+    os.mkdir(store, 0o700)
+    make_store(store)
+    b.start("scaling.init_blocks=0", "bulk.dir=" + store)
+    assert threads() == [], threads()
+    b.ok("stop", b.name)
+    b.start("scaling.init_blocks=0", "bulk.dir=" + store, "spool.fsync=interval")
+    assert threads() == ["sync-bulk", "sync-spool"], threads()
+
+
 @test
 def doctor_checks(b):
     b.configure()
@@ -483,7 +506,18 @@ def doctor_checks(b):
     assert checks["registered"] == "warn" and checks["agent"] == "warn", checks
     b.start("scaling.init_blocks=0")
     checks = {c["check"]: c["level"] for c in json.loads(b.run("doctor", "--json", b.name).stdout)}
-    assert checks["registered"] == "ok" and checks["forwarder"] == "ok" and checks["agent"] == "ok", checks
+    assert checks["registered"] == "ok" and checks["forwarder"] == "ok" and checks["agent"] == "ok" and "bulk" not in checks, checks
+    store = os.path.join(b.dir, "bulk")
+    path = os.path.join(b.ep, "config.yaml")
+    with open(path) as f:
+        text = f.read()
+    with open(path, "w") as f:
+        f.write(re.sub(r"(?m)^  #dir:.*$", "  dir: " + store, text, count=1))
+    for made, level in ((lambda: None, "warn"), (lambda: os.mkdir(store, 0o700), "warn"), (lambda: make_store(store), "ok"),
+                        (lambda: os.chmod(store, 0o755), "warn")):
+        made()
+        checks = {c["check"]: c["level"] for c in json.loads(b.run("doctor", "--json", b.name).stdout)}
+        assert checks["bulk"] == level, (checks, level)
     os.chmod(b.ep, 0o755)
     p = b.run("doctor", b.name)
     assert p.returncode == 1 and "fail" in p.stdout and "chmod 700" in p.stdout, p.all
