@@ -156,59 +156,63 @@ int segment_put (struct segment_writer *w, const struct id *task, const void *p,
 
 /* ---- reading ---- */
 
-/* A descriptor of the segment in which such a record stands; -1 with errno. */
-static int open_record (int dir, uint32_t segment, uint32_t page, const struct id *task, int flags, struct head *h)
+static int read_whole (int fd, struct iovec *v, int count, off_t at)
 {
-	off_t at = (off_t) page * PAGE;
-	struct stat st;
-	int fd = open_segment (dir, segment, flags);
-	if (fd < 0) {
-		if (errno == ELOOP)
-			errno = EILSEQ;
-		return -1;
-	}
-	if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && pread (fd, h, sizeof (*h), at) == (ssize_t) sizeof (*h) &&
-	    !memcmp (h->magic, MAGIC, sizeof (h->magic)) && !memcmp (h->task, task->b, ID_BYTES)) {
-		h->bytes = le32toh (h->bytes);
-		errno = h->gone ? ENOENT : at + record_bytes (h->bytes) > st.st_size ? EILSEQ : 0;
-	} else
-		errno = EILSEQ;
-	if (!errno)
-		return fd;
-	int saved = errno;
-	close (fd);
-	errno = saved;
-	return -1;
-}
-
-static int read_whole (int fd, char *out, size_t bytes, off_t at)
-{
-	while (bytes) {
-		ssize_t n = pread (fd, out, bytes, at);
+	while (count) {
+		ssize_t n = preadv (fd, v, count, at);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0) {
-			errno = n ? errno : EILSEQ;
+		if (n <= 0) {			/* too short, or no file at all */
+			errno = n == 0 || errno == ESPIPE || errno == EISDIR ? EILSEQ : errno;
 			return -1;
 		}
-		out += n;
 		at += n;
-		bytes -= (size_t) n;
+		for (; count && (size_t) n >= v->iov_len; v++, count--)
+			n -= (ssize_t) v->iov_len;
+		if (count) {
+			v->iov_base = (char *) v->iov_base + n;
+			v->iov_len -= (size_t) n;
+		}
 	}
 	return 0;
 }
 
-int segment_get (int dir, uint32_t segment, uint32_t page, const struct id *task, uint32_t bytes, void *out)
+/* 0: such a record stands there, and is not gone; -1 with errno. */
+static int check_head (struct head *h, const struct id *task)
+{
+	h->bytes = le32toh (h->bytes);
+	errno = memcmp (h->magic, MAGIC, sizeof (h->magic)) || memcmp (h->task, task->b, ID_BYTES) ? EILSEQ : h->gone ? ENOENT : 0;
+	return errno ? -1 : 0;
+}
+
+/* What is dropped is marked first, then its pages go: data is good when its record is not marked after it was read. */
+static int read_record (int fd, off_t at, const struct id *task, uint32_t bytes, void *out)
 {
 	struct head h;
-	int fd = open_record (dir, segment, page, task, O_RDONLY, &h), rc = 0, saved;
+	char last;
+	struct iovec whole[2] = { { &h, sizeof (h) }, { out, bytes } }, head = whole[0], end = { &last, 1 };
+	if (out ? read_whole (fd, whole, 2, at) < 0 : read_whole (fd, &end, 1, at + record_bytes (bytes) - 1) < 0)
+		return -1;
+	if (read_whole (fd, &head, 1, at) < 0 || check_head (&h, task) < 0)
+		return -1;
+	errno = EILSEQ;
+	return h.bytes == bytes ? 0 : -1;
+}
+
+static int open_to_read (int dir, uint32_t segment, int flags)
+{
+	int fd = open_segment (dir, segment, flags);
+	if (fd < 0 && errno == ELOOP)
+		errno = EILSEQ;
+	return fd;
+}
+
+int segment_get (int dir, uint32_t segment, uint32_t page, const struct id *task, uint32_t bytes, void *out)
+{
+	int fd = open_to_read (dir, segment, O_RDONLY), rc, saved;
 	if (fd < 0)
 		return -1;
-	if (h.bytes != bytes) {
-		errno = EILSEQ;
-		rc = -1;
-	} else if (out)
-		rc = read_whole (fd, out, bytes, (off_t) page * PAGE + (off_t) sizeof (h));
+	rc = read_record (fd, (off_t) page * PAGE, task, bytes, out);
 	saved = errno;
 	close (fd);
 	errno = saved;
@@ -221,13 +225,15 @@ void segment_drop (int dir, uint32_t segment, uint32_t page, const struct id *ta
 	off_t at = (off_t) page * PAGE, length;
 	struct head h;
 	uint8_t gone = 1;
-	int fd = open_record (dir, segment, page, task, O_RDWR, &h);
-	if (fd < 0)
-		return;
-	length = pages (record_bytes (h.bytes)) - PAGE;
-	if (pwrite (fd, &gone, 1, at + (off_t) offsetof (struct head, gone)) == 1 && length > 0)
-		fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at + PAGE, length);	/* where the file system can */
-	close (fd);
+	int fd = open_to_read (dir, segment, O_RDWR);
+	if (fd >= 0 && pread (fd, &h, sizeof (h), at) == (ssize_t) sizeof (h) && check_head (&h, task) == 0 &&
+	    pwrite (fd, &gone, 1, at + (off_t) offsetof (struct head, gone)) == 1) {
+		length = pages (record_bytes (h.bytes)) - PAGE;
+		if (length > 0)
+			fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at + PAGE, length);	/* where the file system can */
+	}
+	if (fd >= 0)
+		close (fd);
 }
 
 /* ---- walking ---- */
