@@ -12,9 +12,11 @@
 #include "common/xmem.h"
 #include "proto/layout.h"
 #include "proto/link.h"
+#include "proto/usage.h"
 
 #define MOD "done"
 #define RETRY_MS 200
+#define USAGE_MS 1000	/* how long ends are counted here before Redis gets the sum */
 #define PROBES 8	/* tried after each pause */
 #define ITEM_COST 512	/* memory of an item beside its record, rounded up */
 
@@ -37,7 +39,8 @@ struct done {
 	done_f *cb;
 	void *arg;
 	size_t bytes;
-	struct loop_timer *again;
+	struct loop_timer *again, *count;
+	struct usage usage;
 	struct item_list sent, retry;
 };
 
@@ -74,10 +77,22 @@ static void retry_some (struct done *d, size_t n)
 	}
 }
 
+static void count (struct done *d, zmq_msg_t *record)
+{
+	struct msg_result m;
+	if (msg_result_decode (&m, zmq_msg_data (record), zmq_msg_size (record), NULL) < 0)
+		return;
+	usage_count (&d->usage, &m);
+	if (!loop_timer_pending (d->count))
+		loop_timer_start (d->count, USAGE_MS, false);
+}
+
 static void end_item (struct item *it, int stored)
 {
 	struct done *d = it->owner;
 	struct id task = it->task;
+	if (stored == 1)
+		count (d, &it->record);
 	free_item (it);
 	retry_some (d, 2);
 	d->cb (&task, stored, d->arg);
@@ -143,6 +158,17 @@ static void retry_timer (void *arg)
 		loop_timer_start (d->again, RETRY_MS, false);
 }
 
+void done_flush (struct done *d)
+{
+	if (rds_up (d->r))
+		usage_write (d->r, &d->endpoint, clock_real_ns () / 1000000, &d->usage);
+}
+
+static void on_count (void *arg)
+{
+	done_flush (arg);	/* Redis away: with the next ends */
+}
+
 struct done *done_create (struct loop *l, struct rds *r, const struct id *endpoint, int64_t retention_ms, done_f *cb, void *arg)
 {
 	struct done *d = xcalloc (1, sizeof (*d));
@@ -152,6 +178,7 @@ struct done *done_create (struct loop *l, struct rds *r, const struct id *endpoi
 	d->cb = cb;
 	d->arg = arg;
 	d->again = loop_timer_create (l, retry_timer, d);
+	d->count = loop_timer_create (l, on_count, d);
 	TAILQ_INIT (&d->sent);
 	TAILQ_INIT (&d->retry);
 	return d;
@@ -168,6 +195,7 @@ void done_destroy (struct done **dp)
 	while (!TAILQ_EMPTY (&d->sent))
 		free_item (TAILQ_FIRST (&d->sent));
 	loop_timer_destroy (&d->again);
+	loop_timer_destroy (&d->count);
 	free (d);
 	*dp = NULL;
 }

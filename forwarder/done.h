@@ -19,6 +19,7 @@ void done_store (struct done *d, const struct id *task, int state, zmq_msg_t *re
 /* A failure made here, for a task that never reached the endpoint. */
 void done_fail (struct done *d, const struct id *task, enum err_code code, enum err_fault fault, const char *text);
 size_t done_pending_bytes (const struct done *d);	/* 0: nothing is waiting to be stored */
+void done_flush (struct done *d);		/* what was counted of the endpoint's use, now */
 void done_redis_up (struct done *d);	/* Redis is back: try what is left */
 
 #endif

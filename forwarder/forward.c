@@ -370,6 +370,7 @@ void forward_stop (struct forward *f)
 	intake_stop (f->intake);
 	if (f->peer)
 		link_peer_close (f->peer, ERR_UNAVAILABLE, "the forwarder is stopping");
+	done_flush (f->done);
 	presence_leave (f->presence, on_left, f);
 }
 

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/xmem.h"
 #include "forwarder/forward.h"
+#include "proto/usage.h"
 
 #define MOD "forward"
 #define DELETED_IN_HAND 10000	/* tasks of a deleted endpoint being failed at a time */
@@ -330,6 +331,7 @@ static void on_drained (void *arg)
 	layout_key (keys[3], "ep", &f->endpoint, NULL);
 	forward_stop (f);
 	rds_commandf (f->r, NULL, NULL, "UNLINK %s %s %s %s", keys[0], keys[1], keys[2], keys[3]);
+	usage_forget (f->r, &f->endpoint, clock_real_ns () / 1000000);
 	rds_commandf (f->r, NULL, NULL, "SREM weft:eps:deleted %s", f->ep); /* last: until then a supervisor starts another one */
 }
 

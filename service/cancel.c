@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/xmem.h"
 #include "proto/bulk.h"
+#include "proto/usage.h"
 
 #define CONTROL_MAX "100000"
 
@@ -45,8 +46,11 @@ static void on_stored (struct rds *r, struct redisReply *reply, const struct err
 		end (k, 0, err);
 		return;
 	}
-	if (reply->integer == 1)
+	if (reply->integer == 1) {
+		struct usage u = { { [USAGE_ENDED] = 1, [USAGE_CANCELLED] = 1 } };
+		usage_write (k->app->redis, &k->endpoint, clock_real_ns () / 1000000, &u);
 		tell (k->app, &k->endpoint, &k->task);
+	}
 	end (k, reply->integer > 0 ? 1 : (int) reply->integer, NULL);
 }
 

@@ -17,6 +17,7 @@ const struct route route_table[] = {
 	{ HTTP_GET, "/v3/tasks/{task}", SCOPE_READ, api_task_get_v3, "task_get" },
 	{ HTTP_GET, "/v3/tasks/{task}/trace", SCOPE_READ, api_task_trace, "task_trace" },
 	{ HTTP_GET, "/v3/tasks", SCOPE_READ, api_task_list, "task_list" },
+	{ HTTP_GET, "/v3/usage", SCOPE_READ, api_usage, "usage" },
 	{ HTTP_DELETE, "/v2/tasks/{task}", SCOPE_SUBMIT, api_task_cancel, "task_cancel" },
 	{ HTTP_DELETE, "/v3/tasks/{task}", SCOPE_SUBMIT, api_task_cancel_v3, "task_cancel" },
 	{ HTTP_GET, "/v2/taskgroup/{group}", SCOPE_READ, api_group_get, "group_get" },

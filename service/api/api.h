@@ -18,6 +18,8 @@ void api_batch_status (struct call *c);
 void api_batch_status_v3 (struct call *c);
 /* listing.c */
 void api_task_list (struct call *c);
+/* usage.c */
+void api_usage (struct call *c);
 /* groups.c */
 void api_group_create (struct call *c);
 void api_group_get (struct call *c);

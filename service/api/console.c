@@ -64,6 +64,9 @@ static const unsigned char task_js[] = {
 static const unsigned char functions_js[] = {
 #include "service/ui/functions.js.inc"
 };
+static const unsigned char usage_js[] = {
+#include "service/ui/usage.js.inc"
+};
 
 #define FILE_ROW(name, type, data) { name, type, data, sizeof (data), "" }
 static struct file {
@@ -88,6 +91,7 @@ static struct file {
 	FILE_ROW ("tasks.js", SCRIPT, tasks_js),
 	FILE_ROW ("task.js", SCRIPT, task_js),
 	FILE_ROW ("functions.js", SCRIPT, functions_js),
+	FILE_ROW ("usage.js", SCRIPT, usage_js),
 };
 
 static struct file *find (struct http_str name)

@@ -93,7 +93,8 @@ export const one = {
 		const path = encodeURIComponent (uuid);
 		let e = null, before = null;
 
-		main.append (h ("p", { class: "up" }, h ("a", { href: "#/endpoints" }, "Endpoints")), head, now, list.element);
+		main.append (h ("p", { class: "up" }, h ("a", { href: "#/endpoints" }, "Endpoints")), head, now,
+			h ("p", { class: "more" }, h ("a", { href: `#/usage?endpoint=${path}` }, "How much it was used")), list.element);
 		tools.live (ONE_MS, async (signal) => {
 			if (!e) {
 				e = await get (`v3/endpoints/${path}`, { signal });

@@ -17,6 +17,7 @@ import { login } from "./login.js";
 import { forget } from "./names.js";
 import * as task from "./task.js";
 import * as tasks from "./tasks.js";
+import * as usage from "./usage.js";
 
 const ROUTES = [
 	[/^endpoints$/, endpoints.list, "endpoints"],
@@ -25,6 +26,7 @@ const ROUTES = [
 	[/^tasks\/([^/]+)$/, task.one, "tasks"],
 	[/^functions$/, functions.list, "functions"],
 	[/^functions\/([^/]+)$/, functions.one, "functions"],
+	[/^usage$/, usage.list, "usage"],
 ];
 
 const by = (id) => document.getElementById (id);

@@ -339,6 +339,44 @@ def functions(c, w):
     c.good("function")
 
 
+def usage(c, w):
+    """Counted exactly: everything has ended, nothing else runs."""
+    b, f = c.b, c.f
+    ended = {"tasks": 0, "failed": 0, "cancelled": 0}
+    cursor = ""
+    while cursor is not None:
+        page = f.http("GET", "/v3/tasks?limit=1000" + cursor)[1]
+        for t in page["tasks"]:
+            ended["tasks"] += 1
+            if t["status"] in ended:
+                ended[t["status"]] += 1
+        cursor = "&cursor=" + page["next_cursor"] if page["next_cursor"] else None
+
+    def counted(query=""):
+        hours = f.http("GET", "/v3/usage?days=2" + query)[1]["hours"]
+        return {k: sum(h[k] for h in hours) for k in ended}
+    try:
+        wait_for(lambda: counted() == ended, 60, "usage is counted")
+    except TimeoutError:
+        pass
+    check("each end is counted once", counted() == ended and ended["failed"] == 1 and ended["cancelled"] == 3, (counted(), ended))
+    check("by endpoint", counted("&endpoint=" + f.endpoint) == ended and counted("&endpoint=" + w.odd)["tasks"] == 0)
+    hour = f.http("GET", "/v3/usage")[1]["hours"][-1]
+    check("with how long they ran", 0 < hour["mean_s"] < 60 and hour["ran"] >= 60, hour)
+    check("bad days", f.http("GET", "/v3/usage?days=32")[0] == 400 and f.http("GET", "/v3/usage?days=x")[0] == 400)
+    check("of an unknown endpoint", f.http("GET", "/v3/usage?endpoint=01a21677-1dd5-715f-b358-0a9b7529b961")[0] == 404)
+    c.go("usage", "%d" % ended["tasks"], ".facts")
+    check("usage in figures, a row an hour", 1 <= b.js("document.querySelectorAll('tbody tr').length") <= 3 and
+          b.js("[...document.querySelectorAll('tbody tr')].reduce((n, r) => n + +r.cells[1].innerText, 0)") == ended["tasks"], b.text("main"))
+    check("and drawn", b.js("document.querySelectorAll('.column').length") == 24 and b.js("document.querySelector('.stack .fine').getBoundingClientRect().height") > 20)
+    c.good("usage")
+    b.js("document.querySelector('#of-range').value = 'month'; document.querySelector('#of-endpoint').value = %s" % json.dumps(f.endpoint))
+    b.click(".filter button")
+    b.wait("document.querySelectorAll('.column').length === 30")
+    check("by day, of one endpoint", b.js("location.hash") == "#/usage?endpoint=%s&range=month" % f.endpoint and b.js("document.querySelector('#of-endpoint').selectedOptions[0].text") == "local")
+    c.go("usage?endpoint=" + w.odd, "No task has ended in this time")
+
+
 def hostile(c, w):
     b = c.b
     c.go("tasks/" + w.attack, "Where the time went")
@@ -460,6 +498,7 @@ def in_browser(f):
         tasks(c, w)
         task(c, w)
         functions(c, w)
+        usage(c, w)
         hostile(c, w)
         keyboard(c, w)
         theme(c)
