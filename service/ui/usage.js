@@ -60,13 +60,13 @@ function total (list)
 /* The table below has the same figures: this is for the eye alone. */
 function chart (list)
 {
-	const top = Math.max (1, ...list.map ((b) => b.tasks)), every = Math.ceil (list.length / (matchMedia ("(max-width: 40rem)").matches ? 4 : 8));
+	const top = Math.max (1, ...list.map ((b) => b.tasks)), every = Math.ceil (list.length / 8);
 	const part = (kind, n) => n > 0 && styled (h ("span", { class: kind }), { height: `${100 * n / top}%` });
 
 	return h ("div", { class: "chart", "aria-hidden": "true" }, h ("p", { class: "top" }, `${count (top)} tasks`),
 		h ("div", { class: "columns" }, list.map ((b, i) => h ("div", { class: "column", title: `${b.label}: ${count (b.tasks)} tasks, ${count (b.failed)} failed` },
 			h ("div", { class: "stack" }, part ("failed", b.failed), part ("cancelled", b.cancelled), part ("fine", b.tasks - b.failed - b.cancelled)),
-			h ("span", { class: "tick" }, i % every === 0 ? b.label : "")))),
+			h ("span", { class: i % (2 * every) ? "tick mid" : "tick" }, i % every === 0 ? b.label : "")))),
 		h ("p", { class: "legend" }, h ("span", { class: "key fine" }), "succeeded ", h ("span", { class: "key failed" }), "failed ",
 			h ("span", { class: "key cancelled" }), "cancelled"));
 }

@@ -185,6 +185,9 @@ class Console:
         b.viewport(360, 740, True)
         b.wait("innerWidth === 360 && document.documentElement.clientWidth <= 360")
         check(name + ": no scrolling sideways on a phone", b.js("document.documentElement.scrollWidth <= innerWidth"), b.js("document.documentElement.scrollWidth"))
+        tall = b.js("[...document.querySelectorAll('td .state')].filter((e) => e.offsetHeight > 1.5 * parseFloat(getComputedStyle(e).lineHeight) && !e.innerText.includes('-'))"
+                    ".map((e) => e.innerText)")
+        check(name + ": nor are words of states broken there", tall == [], tall)
         if arg.screenshots:
             b.screenshot(os.path.join(arg.screenshots, "%s-phone.png" % name.replace(" ", "-")))
         b.viewport(1280, 800)
