@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a fabric on port 5000, which the SDK's environment `local` means, and environment_checks.py with nothing but environment variables.
 
-The port may be taken on this machine: run.py starts this program in a network namespace of its own, where nothing is but loopback.
+The port may be taken on this machine: run.py starts this program in namespaces of its own, where nothing is but loopback.
 Arguments: BUILD, the Python that has the SDK.
 """
 import fcntl

@@ -3,7 +3,8 @@
 """The unmodified globus_compute_sdk.Client from PyPI against `weft up`. Skipped, and counted, where PyPI is out of reach.
 
 Each SDK lives in a virtual environment under BUILD, which is kept for the next run; the worker runs the same interpreter. The checks are
-in the *_checks.py beside this file, which run there. Names of checks as arguments (client, serialise, refusal, environment, python): only these.
+in the *_checks.py beside this file, which run there; page.py runs the commands of docs/from-globus-compute.md. Names of checks as arguments
+(client, serialise, refusal, environment, python, page): only these.
 """
 import argparse
 import os
@@ -17,7 +18,9 @@ import venvs  # noqa: E402
 from fabric import Fabric, Report  # noqa: E402
 
 VERSIONS = ["globus-compute-sdk", "globus-compute-sdk<4", "globus-compute-sdk<2.30"]      # the newest, and the last of each line before
-CHECKS = ["client", "serialise", "refusal", "environment", "python"]
+CHECKS = ["client", "serialise", "refusal", "environment", "python", "page"]
+# Port 5000 may be taken on this machine. What the namespaces hold ends with them; a shell is their first process, because it reaps.
+APART = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/bash", "-c", '"$@"; exit $?', "apart"]
 
 
 def count(report, what, argv, env=None, timeout=400):
@@ -49,12 +52,13 @@ def one_version(report, build, spec, only):
         with Fabric(build, workers=2, python=python) as f:
             for c in here:
                 count(report, "%s: %s" % (spec, c), [python, "-W", "ignore", checks_file(c)], f.env())
-    if "environment" not in only:
-        return
-    if subprocess.run(["unshare", "--net", "true"], stderr=subprocess.DEVNULL).returncode:
-        report.skip(spec + ": environment", "a network namespace cannot be made here")
-        return
-    count(report, spec + ": environment", ["unshare", "--net", sys.executable, os.path.join(HERE, "environment.py"), build, python])
+    for c in ("environment", "page"):
+        if c not in only or (c == "page" and spec != VERSIONS[0]):
+            continue
+        if subprocess.run(APART + ["true"], stderr=subprocess.DEVNULL).returncode:
+            report.skip("%s: %s" % (spec, c), "a namespace of its own cannot be made here")
+            continue
+        count(report, "%s: %s" % (spec, c), APART + [sys.executable, os.path.join(HERE, c + ".py"), build, python])
 
 
 def other_python(report, build, spec):
