@@ -6,6 +6,7 @@
 #include <string.h>
 #include "client/api.h"
 #include "client/cmds.h"
+#include "client/inputs.h"
 #include "client/source.h"
 #include "common/xmem.h"
 
@@ -16,6 +17,7 @@ struct opts {
 	bool network;
 	int64_t time_limit_ms, memory_limit_bytes, batch_max, batch_latency_ms;
 	bool public, memoize, once;
+	struct cli_strings files;
 };
 #define AT(f) offsetof (struct opts, f)
 
@@ -58,7 +60,7 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 	const char *dot = strrchr (argv[0], '.');
 	bool file = o->kind ? strcmp (o->kind, "command") != 0 : source_is_file (argv[0]) || (dot && (!strcmp (dot, ".py") || !strcmp (dot, ".so")));
 	json_t *body = file ? source_file (argv[0], o->kind, o->entry, err) : source_command ((const char *const *)argv, (size_t)argc, err);
-	json_t *container = NULL;
+	json_t *container = NULL, *files = NULL;
 	if (!body)
 		return NULL;
 	if (o->name)
@@ -75,6 +77,12 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 	}
 	if (o->image)
 		json_object_set_new (body, "container", container);
+	if (o->files.n && !(files = inputs_of (&o->files, err))) {
+		json_decref (body);
+		return NULL;
+	}
+	if (files)
+		json_object_set_new (body, "files", files);
 	if (o->memoize)
 		json_object_set_new (body, "memoize", json_true ());
 	if (o->batch_max)
@@ -231,6 +239,7 @@ static const struct cli_opt register_opts[] = {
 	{ "batch-max", 0, CLI_INT, AT (batch_max), "N", 1, 4096, "the function takes a list of up to N inputs, and returns a list of results" },
 	{ "batch-latency-ms", 0, CLI_INT, AT (batch_latency_ms), "N", 1, 3600000, "how long a batch may take; default: as many as wait go in one" },
 	{ "once", 0, CLI_FLAG, AT (once), NULL, 0, 0, "when you have registered the very same with --once before, print that one's id" },
+	{ "file", 0, CLI_STRINGS, AT (files), "NAME=URL", 0, 0, FILE_HELP },
 	{ "public", 0, CLI_FLAG, AT (public), NULL, 0, 0, "let everybody run it" },
 	CLI_END,
 };

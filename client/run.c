@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "client/inputs.h"
 #include "client/cmds.h"
 #include "client/command.h"
 #include "client/map.h"
@@ -166,6 +167,7 @@ static int cmd_run (void *op, int argc, char **argv)
 	{ "time-limit", 0, CLI_DURATION_MS, AT (time_limit_ms), "TIME", 0, 0, "longest run of each task, like 30s" }, \
 	{ "expected", 0, CLI_DURATION_MS, AT (expected_ms), "TIME", 0, 0, "how long each may take: not started on nodes that end before" }, \
 	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of each task, like 512MiB" }, \
+	{ "file", 0, CLI_STRINGS, AT (files), "NAME=URL", 0, 0, FILE_HELP }, \
 	{ "fresh", 0, CLI_FLAG, AT (fresh), NULL, 0, 0, "run it, even where an earlier result of a memoised function is known" }
 #define COMMAND_OPT \
 	{ "--", 0, CLI_REST, AT (command), "COMMAND [ARG...]", 0, 0, "run this on the endpoint, without a shell" }
@@ -188,6 +190,7 @@ const struct cli_cmd cmds_run[] = {
 	  "\n"
 	  "  weft run stats.py::mean '[1, 2, 6]'\n"
 	  "  weft run stats.py::mean --map samples.jsonl > means.jsonl\n"
+	  "  weft run count.py::words --file words.txt=https://example.org/words.txt#sha256=6fea...\n"
 	  "\n"
 	  "--map submits a task per line that is not blank, and prints a line of JSON for each, in their order, as they come: what the function\n"
 	  "returned, or null when it failed; failures are told on standard error with the number of the line. With --json each line is an\n"

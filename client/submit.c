@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "client/inputs.h"
 #include "client/source.h"
 #include "common/xmem.h"
 
@@ -50,7 +51,7 @@ char *submit_read (const char *path, size_t *n, struct err *err)
 
 json_t *submit_body (const struct submit_opts *o)
 {
-	json_t *body = json_pack ("{s:b}", "create_queue", 0), *l = json_object ();
+	json_t *body = json_pack ("{s:b}", "create_queue", 0), *l = json_object (), *files;
 	if (o->time_limit_ms)
 		json_object_set_new (l, "time_limit_s", json_real ((double)o->time_limit_ms / 1000));
 	if (o->expected_ms)
@@ -62,12 +63,18 @@ json_t *submit_body (const struct submit_opts *o)
 	json_decref (l);
 	if (o->fresh)
 		json_object_set_new (body, "memoize", json_false ());
+	if (o->files.n && (files = inputs_of (&o->files, NULL)))
+		json_object_set_new (body, "files", files);
 	return body;
 }
 
 int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char ep[37], struct err *err)
 {
+	json_t *files = inputs_of (&o->files, err);
 	int rc;
+	if (!files)
+		return -1;
+	json_decref (files);
 	if (api_endpoint (&o->api, o->endpoint, ep, err) < 0)
 		return -1;
 	if (o->command.n)

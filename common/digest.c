@@ -30,3 +30,31 @@ int digest_sha256 (const struct digest_part *parts, size_t n, uint8_t out[DIGEST
 		ok = EVP_DigestUpdate (c, parts[i].p, parts[i].n);
 	return ok && EVP_DigestFinal_ex (c, out, NULL) ? 0 : -1;
 }
+
+/* OpenSSL's context under a name of ours. */
+static EVP_MD_CTX *md_of (struct digest_stream *d) { return (EVP_MD_CTX *) (void *) d; }
+
+struct digest_stream *digest_stream_create (void)
+{
+	struct digest_stream *d = (void *) EVP_MD_CTX_new ();
+
+	if (d && digest_stream_reset (d) < 0)
+		digest_stream_destroy (&d);
+	return d;
+}
+
+int digest_stream_reset (struct digest_stream *d) { return EVP_DigestInit_ex (md_of (d), EVP_sha256 (), NULL) ? 0 : -1; }
+
+int digest_stream_add (struct digest_stream *d, const void *p, size_t n) { return EVP_DigestUpdate (md_of (d), p, n) ? 0 : -1; }
+
+int digest_stream_end (struct digest_stream *d, uint8_t out[DIGEST_SHA256_BYTES])
+{
+	return EVP_DigestFinal_ex (md_of (d), out, NULL) && digest_stream_reset (d) == 0 ? 0 : -1;
+}
+
+void digest_stream_destroy (struct digest_stream **d)
+{
+	if (*d)
+		EVP_MD_CTX_free (md_of (*d));
+	*d = NULL;
+}

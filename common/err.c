@@ -40,6 +40,7 @@ static const struct {
 	{ ERR_TASK_EXPIRED, 410, "TASK_EXPIRED" },
 	{ ERR_TASK_MODULE, 422, "TASK_MODULE" },
 	{ ERR_TASK_RUNNER, 422, "TASK_RUNNER" },
+	{ ERR_TASK_FILE, 422, "TASK_FILE" },
 };
 
 int err_set (struct err *err, enum err_code code, enum err_fault fault, const char *fmt, ...)

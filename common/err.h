@@ -38,6 +38,7 @@ enum err_code {
 	ERR_TASK_EXPIRED = 29,	/* waited longer than the service keeps tasks */
 	ERR_TASK_MODULE = 30,	/* a module that the payload needs is missing; text names it */
 	ERR_TASK_RUNNER = 31,	/* the endpoint cannot run this kind of function */
+	ERR_TASK_FILE = 32,	/* a file that the task needs or makes: cannot be had, is another one, is too large */
 };
 
 enum err_fault { FAULT_NONE = 0, FAULT_USER = 1, FAULT_SITE = 2, FAULT_PEER = 3, FAULT_SELF = 4 };

@@ -13,6 +13,7 @@
 #include "common/xmem.h"
 #include "endpoint/addresses.h"
 #include "endpoint/containers.h"
+#include "endpoint/files.h"
 #include "endpoint/memo.h"
 #include "endpoint/status.h"
 
@@ -307,6 +308,7 @@ static int make_service (struct agent *a, struct err *err)
 	if (interpreters_read (c, &a->pythons, err) < 0)
 		return -1;
 	containers_describe (c, a->metadata);
+	files_describe (c, a->metadata);
 	a->service = service_create (a->loop, &o, err);
 	if (token)
 		explicit_bzero (token, strlen (token));

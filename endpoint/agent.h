@@ -13,6 +13,7 @@ struct agent_command {
 	const struct config *config;
 	const char *address, *endpoint_id, *dir, *server_key, *key_file;	/* keys: NULL for ipc */
 	const char *bulk_dir;			/* NULL = none */
+	const char *own_dir;			/* of the endpoint */
 	long parent_pid;
 };
 char **agent_argv (const struct agent_command *a, const char *block, unsigned node, unsigned nodes);

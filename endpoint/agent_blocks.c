@@ -16,7 +16,7 @@ static char **block_argv (const char *block, unsigned node, unsigned nodes, void
 		.config = a->config, .address = a->connect, .endpoint_id = a->id, .dir = a->rundir.dir,
 		.server_key = a->manager_key_file ? a->listen_keys.public_key : NULL, .key_file = a->manager_key_file,
 		.parent_pid = config_provider (a->config)->local ? (long) getpid () : 0,
-		.bulk_dir = a->bulk ? bulk_dir (a->bulk) : NULL,
+		.bulk_dir = a->bulk ? bulk_dir (a->bulk) : NULL, .own_dir = a->paths->dir,
 	};
 
 	return agent_argv (&c, block, node, nodes);

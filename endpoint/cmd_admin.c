@@ -7,6 +7,7 @@
 #include "endpoint/agent.h"
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
+#include "endpoint/files.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
 
@@ -60,6 +61,7 @@ static int register_now (const struct paths *p, const struct config *c, struct i
 	}
 	more = json_object ();
 	containers_describe (c, more);
+	files_describe (c, more);
 	body = service_registration (c->display_name && *c->display_name ? c->display_name : p->name, keys.public_key,
 				     &c->allowed_functions, more);
 	json_decref (more);
@@ -194,7 +196,7 @@ void cmd_block (const struct paths *p, const struct config *c, cmd_block_f *use,
 	bool over_tcp = config_over_tcp (c);
 	struct agent_command a = { .config = c, .address = ipc, .endpoint_id = id, .dir = p->run,
 				   .server_key = over_tcp ? "SERVER-KEY" : NULL, .key_file = over_tcp ? key_file : NULL,
-				   .bulk_dir = c->bulk_dir && *c->bulk_dir ? c->bulk_dir : NULL };
+				   .bulk_dir = c->bulk_dir && *c->bulk_dir ? c->bulk_dir : NULL, .own_dir = p->dir };
 	unsigned nodes = (unsigned) c->nodes_per_block;
 	char ***argvs = xcalloc (nodes, sizeof (*argvs));
 	struct provider_block b = { .id = "b1", .nodes = nodes, .argv = (const char *const *const *) argvs, .log_dir = p->logs,

@@ -370,6 +370,55 @@ static void check_bulk (struct doctor *d)
 	bulk_close (&b);
 }
 
+/* A directory of this host. what: the key that names it; write: it must take files. */
+static void check_directory (struct doctor *d, const char *key, const char *path, bool write)
+{
+	struct stat st;
+	struct statvfs v;
+
+	if (stat (path, &st) < 0)
+		say (d, FAIL, key, "%s: %s", path, strerror (errno));
+	else if (!S_ISDIR (st.st_mode))
+		say (d, FAIL, key, "%s is no directory", path);
+	else if (access (path, (write ? W_OK : R_OK) | X_OK) < 0)
+		say (d, FAIL, key, "%s: %s; this user must be able to %s it", path, strerror (errno), write ? "write to" : "read");
+	else if (!write || statvfs (path, &v) < 0)
+		say (d, OK, key, "%s", path);
+	else
+		say (d, OK, key, "%s, %llu MiB free", path, ((unsigned long long) v.f_bavail * v.f_frsize) >> 20);
+}
+
+/* Where the files of tasks are kept, and come from. */
+static void check_task_files (struct doctor *d)
+{
+	const struct config *c = d->c;
+	char *own = NULL;
+	struct stat st;
+
+	if (!c->files_cache_bytes)
+		return;
+	if (!(own = c->files_cache_dir && *c->files_cache_dir ? xstrdup (c->files_cache_dir)
+							      : config_provider (c)->local ? xasprintf ("%s/files", d->p->dir) : NULL))
+		say (d, OK, "files.cache_dir", "weft-files-%u under TMPDIR or /tmp of each node", (unsigned) geteuid ());
+	else if (stat (own, &st) < 0 && errno == ENOENT) {
+		char *slash = strrchr (own, '/');
+		say (d, OK, "files.cache_dir", "%s will be made", own);
+		if (slash > own)
+			*slash = 0;
+		check_directory (d, "files.cache_dir", own, true);
+	} else if (stat (own, &st) == 0 && st.st_uid != geteuid ())
+		say (d, FAIL, "files.cache_dir", "%s belongs to user %u, not to this one; name another directory", own, (unsigned) st.st_uid);
+	else
+		check_directory (d, "files.cache_dir", own, true);
+	for (size_t i = 0; i < c->files_directories.n; i++)
+		check_directory (d, "files.directories", c->files_directories.v[i], false);
+	if (c->files_ca_file && *c->files_ca_file && access (c->files_ca_file, R_OK) < 0)
+		say (d, FAIL, "files.ca_file", "%s: %s", c->files_ca_file, strerror (errno));
+	if (!config_provider (c)->local && (c->files_directories.n || own))
+		say (d, WARN, "files", "looked at on this host; the nodes of provider %s need these directories too", config_provider (c)->name);
+	free (own);
+}
+
 static void check_space (struct doctor *d)
 {
 	struct statvfs v;
@@ -437,6 +486,7 @@ int cmd_doctor (void *opts, int argc, char **argv)
 		check_python (&d);
 		check_containers (&d);
 		check_bulk (&d);
+		check_task_files (&d);
 		check_program (&d, d.c->manager_bin, "weft-manager");
 		check_program (&d, d.c->worker_bin, "weft-worker");
 		if (config_provider (d.c)->doctor)

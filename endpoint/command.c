@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 96 };
+enum { ARGS_MAX = 112 };
 struct args { char **v; size_t n; };
 
 static void add (struct args *a, const char *opt, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
@@ -68,11 +68,31 @@ static void add_python (struct args *a, const struct config *cf)
 	pythons_fini (&p);
 }
 
+static void add_files (struct args *a, const struct agent_command *c, bool local)
+{
+	const struct config *cf = c->config;
+
+	add (a, "--files-cache", "%" PRId64, cf->files_cache_bytes);
+	if (cf->files_cache_dir && *cf->files_cache_dir)
+		add (a, "--files-dir", "%s", cf->files_cache_dir);
+	else if (local)
+		add (a, "--files-dir", "%s/files", c->own_dir);
+	add (a, "--files-max", "%" PRId64, cf->files_max_bytes);
+	add (a, "--files-timeout", "%" PRId64 "ms", cf->files_timeout_ms);
+	add (a, "--files-parallel", "%" PRId64, cf->files_parallel);
+	if (!cf->files_http)
+		a->v[a->n++] = xstrdup ("--files-https-only");
+	if (cf->files_ca_file && *cf->files_ca_file)
+		add (a, "--files-ca", "%s", cf->files_ca_file);
+	for (size_t i = 0; i < cf->files_directories.n; i++)
+		add (a, "--files-from", "%s", cf->files_directories.v[i]);
+}
+
 char **agent_argv (const struct agent_command *c, const char *block, unsigned node, unsigned nodes)
 {
 	static const char *const levels[] = { "debug", "info", "warn", "error" };
-	struct args a = { xcalloc (ARGS_MAX + 1, sizeof (*a.v)), 0 };
 	const struct config *cf = c->config;
+	struct args a = { xcalloc (ARGS_MAX + 2 * cf->files_directories.n + 1, sizeof (*a.v)), 0 };
 	char host[256] = "localhost";
 	bool local = config_provider (cf)->local;
 	char *worker = paths_program (cf->worker_bin, "weft-worker");
@@ -107,6 +127,8 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 		add_containers (&a, cf);
 	if (c->bulk_dir)
 		add (&a, "--bulk-dir", "%s", c->bulk_dir);
+	if (cf->files_cache_bytes)
+		add_files (&a, c, local);
 	free (worker);
 	return a.v;
 }

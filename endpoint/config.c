@@ -3,6 +3,7 @@
 #include "endpoint/config.h"
 #include "common/xmem.h"
 #include "endpoint/containers.h"
+#include "endpoint/files.h"
 #include "endpoint/interpreters.h"
 
 #include <stdlib.h>
@@ -123,6 +124,24 @@ static const struct conf_key own[] = {
 	{ "bulk.dir", CONF_PATH, AT (bulk_dir), NULL, 0, 0, NULL, false,
 	  "The bulk store of the service, when it is on this host and runs as the same user: large payloads and results then are not "
 	  "copied from process to process. Not set: they travel in messages." },
+	{ "files.cache_bytes", CONF_SIZE, AT (files_cache_bytes), "10GiB", 0, 1024 * 1024 * GIB, NULL, false,
+	  "Files that tasks name by URL are kept on each node, at most so much of them; the least recently used leave first. 0: this endpoint "
+	  "brings no files." },
+	{ "files.cache_dir", CONF_PATH, AT (files_cache_dir), NULL, 0, 0, NULL, false,
+	  "Where they are kept, best on a disk of the node's own; managers of one node share it. Not set: with provider local in the endpoint's "
+	  "directory, else weft-files-UID under TMPDIR or /tmp." },
+	{ "files.max_bytes", CONF_SIZE, AT (files_max_bytes), "4GiB", 1, 1024 * 1024 * GIB, NULL, false,
+	  "Largest such file." },
+	{ "files.http", CONF_BOOL, AT (files_http), "true", 0, 0, NULL, false,
+	  "Take http:// URLs too; false: only https://, whose server proves who it is." },
+	{ "files.directories", CONF_STRING_LIST, AT (files_directories), NULL, 0, 0, NULL, false,
+	  "Directories of the nodes from which file:// URLs may be taken, all below them included, symbolic links not. Not set: none." },
+	{ "files.timeout", CONF_DURATION_MS, AT (files_timeout_ms), "30m", 1000, 7 * 24 * 60 * MIN_MS, NULL, false,
+	  "Bringing one file may take so long, tries included." },
+	{ "files.parallel", CONF_INT, AT (files_parallel), "4", 1, 32, NULL, false,
+	  "Files that a node brings at once." },
+	{ "files.ca_file", CONF_PATH, AT (files_ca_file), NULL, 0, 0, NULL, false,
+	  "Certificates, PEM, that sign those of the servers; the system's when not set." },
 	{ "heartbeat.interval", CONF_DURATION_MS, AT (heartbeat_ms), "2s", 50, 5 * MIN_MS, NULL, false,
 	  "Between heartbeats of agent and managers; the forwarder sets its own." },
 	{ "heartbeat.threshold", CONF_DURATION_MS, AT (threshold_ms), "10s", 200, 60 * MIN_MS, NULL, false,
@@ -230,7 +249,7 @@ static int check (const struct config *c, struct err *err)
 	if (c->manager_transport == CONFIG_IPC && !config_provider (c)->local && config_provider (c) != &provider_dryrun)
 		return err_set (err, ERR_INVALID, FAULT_USER, "manager_transport: ipc does not reach the nodes of provider %s; set auto or tcp",
 				config_provider (c)->name);
-	if (check_python (c, err) < 0 || check_containers (c, err) < 0)
+	if (check_python (c, err) < 0 || check_containers (c, err) < 0 || files_check_config (c, err) < 0)
 		return -1;
 	if (config_provider (c)->check)
 		return config_provider (c)->check (config_of_provider (c, config_provider (c)), (unsigned) c->nodes_per_block, err);

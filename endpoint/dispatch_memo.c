@@ -7,7 +7,8 @@
  *     leader fails, is cancelled, lost or given back | the first that joined leads a new flight, the others run for themselves
  *     fresh task     | (the caller refuses earlier results) never answered nor joining; leads when nobody does
  *
- * Equal: the same FUNCTION record, that is code, entry, image and limits under one id; the same payload, meant in the same way. */
+ * Equal: the same FUNCTION record, that is code, entry, image and limits under one id; the same payload, meant in the same way; the same files,
+ * by checksum: a task with a file that has none is always run. */
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "common/digest.h"
@@ -18,6 +19,7 @@
 #include "proto/functions.h"
 #include "proto/msg_result.h"
 
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,7 +55,10 @@ static bool make_key (const struct dispatch *d, struct function *f, const struct
 	const void *data = data_of (d, m, &mem);
 	const uint8_t *function = function_digest (f);
 	uint8_t meant = m->flags & TASK_JSON;
-	struct digest_part parts[] = { { "weft memo 1", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { data, m->payload_bytes } };
+	uint16_t files = htole16 ((uint16_t) m->files.n);
+	/* without files the key is what it was before there were any */
+	struct digest_part parts[] = { { files ? "weft memo 2" : "weft memo 1", 11 }, { function, sizeof (f->digest) }, { &meant, 1 },
+				       { &files, files ? sizeof (files) : 0 }, { m->files.p, m->files.n }, { data, m->payload_bytes } };
 	bool made = data && function && digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), key) == 0;
 
 	free (mem);
@@ -173,7 +178,8 @@ bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
 	if (!fn)
 		return false;	/* when its function has not come yet: asked again then */
 	t->asked_memo = true;
-	if (!(fn->fn.flags & FUNCTION_MEMOISE) || decode (t, &m) < 0 || !make_key (d, fn, &m, key))
+	if (!(fn->fn.flags & FUNCTION_MEMOISE) || decode (t, &m) < 0 || !msg_files_fixed (fn->fn.files) || !msg_files_fixed (m.files)
+	    || !make_key (d, fn, &m, key))
 		return false;
 	fresh = m.flags & TASK_FRESH;
 	zmq_msg_init (&held);

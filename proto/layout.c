@@ -13,6 +13,7 @@
 
 #define META_VERSION 1
 #define QUEUED_VERSION 2	/* 1 had all fields, whatever their values; it is still read */
+#define QUEUED_VERSION_FILES 3
 #define FLAG_APART 1
 #define FLAG_JSON 2
 #define FLAG_BULK 4
@@ -21,7 +22,7 @@
 #define FLAG_LIMITS 16	/* of a queue record */
 #define QUEUED_FIXED 52
 #define QUEUED_LIMITS 16
-#define QUEUED_MAX (QUEUED_FIXED + QUEUED_LIMITS + 4)
+#define QUEUED_MAX (QUEUED_FIXED + QUEUED_LIMITS + 4 + 2)
 #define QUEUED_TASK_AT 4	/* in every version */
 #define DONE_FIXED 17
 #define ENDED_FIXED 19
@@ -129,13 +130,13 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 	uint8_t fixed[QUEUED_MAX];
 	struct wire_writer w = { fixed };
 	bool limits = q->time_limit_ms || q->memory_limit_bytes || q->max_result_bytes;
-	struct wire_str payload = q->payload_apart ? WIRE_STR ("") : q->payload;
+	struct wire_str payload = q->payload_apart ? WIRE_STR ("") : q->payload, parts[] = { q->files, payload };
 	uint32_t payload_bytes = q->payload_apart ? q->payload_bytes : (uint32_t) payload.n;
-	if (payload.n > WIRE_MAX_PAYLOAD || payload_bytes > WIRE_MAX_PAYLOAD) {
+	if (payload.n > WIRE_MAX_PAYLOAD || payload_bytes > WIRE_MAX_PAYLOAD || q->files.n > FILES_MAX_BYTES) {
 		wire_refuse (b);
 		return;
 	}
-	wire_w8 (&w, QUEUED_VERSION);
+	wire_w8 (&w, q->files.n ? QUEUED_VERSION_FILES : QUEUED_VERSION);
 	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0) |
 				(q->payload_bulk ? FLAG_BULK : 0) |
 				(q->fresh ? FLAG_FRESH : 0) | (limits ? FLAG_LIMITS : 0)));
@@ -151,16 +152,19 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 	}
 	if (q->payload_apart)
 		wire_w32 (&w, payload_bytes);
-	wire_record_add (b, fixed, (size_t) (w.p - fixed), &payload, 1);
+	if (q->files.n)
+		wire_w16 (&w, (uint16_t) q->files.n);
+	wire_record_add (b, fixed, (size_t) (w.p - fixed), parts, 2);
 }
 
 int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err)
 {
 	struct wire_reader r = { p, n, false };
 	uint8_t version = wire_get_u8 (&r), flags = wire_get_u8 (&r);
-	bool all = version == 1, limits = all || (flags & FLAG_LIMITS);
-	if (n && version != QUEUED_VERSION && !all)
-		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, at most %d", version, QUEUED_VERSION);
+	bool all = version == 1, limits = all || (flags & FLAG_LIMITS), files = version == QUEUED_VERSION_FILES;
+	size_t file_bytes;
+	if (n && version != QUEUED_VERSION && !all && !files)
+		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, at most %d", version, QUEUED_VERSION_FILES);
 	q->expected_s = wire_get_u16 (&r);
 	wire_get_id (&r, &q->task);
 	wire_get_id (&r, &q->function);
@@ -170,9 +174,16 @@ int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, stru
 	q->memory_limit_bytes = limits ? wire_get_u64 (&r) : 0;
 	q->max_result_bytes = limits ? wire_get_u32 (&r) : 0;
 	q->payload_apart = (flags & FLAG_APART) != 0;
-	q->payload_bytes = all || q->payload_apart ? wire_get_u32 (&r) : (uint32_t) (r.left > WIRE_MAX_PAYLOAD ? WIRE_MAX_PAYLOAD + 1u : r.left);
-	if (r.bad)
-		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes is too short", n);
+	q->payload_bytes = all || q->payload_apart ? wire_get_u32 (&r) : 0;
+	file_bytes = files ? wire_get_u16 (&r) : 0;
+	if (file_bytes > FILES_MAX_BYTES)
+		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "queue record: files of %zu bytes, at most %d", file_bytes, FILES_MAX_BYTES);
+	q->files = wire_get_bytes (&r, file_bytes);
+	if (!all && !q->payload_apart)
+		q->payload_bytes = (uint32_t) (r.left > WIRE_MAX_PAYLOAD ? WIRE_MAX_PAYLOAD + 1u : r.left);
+	if (r.bad || (files && !file_bytes))
+		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes is too short%s", n,
+				r.bad ? "" : " for its files");
 	q->payload_is_json = (flags & FLAG_JSON) != 0;
 	q->fresh = (flags & FLAG_FRESH) != 0;
 	q->payload_bulk = (flags & FLAG_BULK) != 0;

@@ -36,6 +36,7 @@ struct layout_queued {
 	uint16_t expected_s;		/* 0 = unknown; 65535 = so long or longer */
 	bool payload_apart, payload_is_json, payload_bulk, fresh;	/* fresh: no earlier result */
 	struct wire_str payload;	/* empty when apart */
+	struct wire_str files;		/* a list of msg_files.h; empty = none */
 };
 void layout_queued_encode (struct buf *b, const struct layout_queued *q);
 int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err);

@@ -4,7 +4,8 @@
 #include "proto/wire_record.h"
 
 #define FUNCTION_SHORTEST 40	/* up to minor version 0 */
-#define FUNCTION_FIXED 66
+#define FUNCTION_PLAIN 66	/* without files: the record of such a function, and with it what is remembered of its calls, stays as it was */
+#define FUNCTION_FIXED 68
 
 static const char *const kinds[] = { NULL, "globus", "python", "command", "shared_object" };
 #define NKINDS ((int) (sizeof (kinds) / sizeof (kinds[0])))
@@ -23,13 +24,14 @@ void msg_function_encode (struct buf *b, const struct msg_function *m)
 {
 	uint8_t fixed[FUNCTION_FIXED];
 	struct wire_writer w = { fixed };
-	struct wire_str parts[] = { m->code, m->entry, m->container, m->container_type };
+	struct wire_str parts[] = { m->code, m->entry, m->container, m->container_type, m->files };
+	size_t n = m->files.n ? FUNCTION_FIXED : FUNCTION_PLAIN;
 	if (m->code.n > WIRE_MAX_CODE || m->entry.n > WIRE_MAX_TEXT || m->container.n > WIRE_MAX_TEXT ||
-	    m->container_type.n > WIRE_MAX_TEXT) {
+	    m->container_type.n > WIRE_MAX_TEXT || m->files.n > FILES_MAX_BYTES) {
 		wire_refuse (b);
 		return;
 	}
-	wire_w16 (&w, FUNCTION_FIXED);
+	wire_w16 (&w, (uint16_t) n);
 	wire_w8 (&w, m->kind);
 	wire_w8 (&w, m->flags);
 	wire_wid (&w, &m->id);
@@ -46,7 +48,8 @@ void msg_function_encode (struct buf *b, const struct msg_function *m)
 	wire_w32 (&w, m->warm_ms);
 	wire_w32 (&w, m->replicas);
 	wire_w16 (&w, m->python);
-	wire_record_add (b, fixed, sizeof (fixed), parts, 4);
+	wire_w16 (&w, (uint16_t) m->files.n);
+	wire_record_add (b, fixed, n, parts, 5);
 }
 
 int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct err *err)
@@ -69,10 +72,12 @@ int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct
 	m->warm_ms = wire_get_u32 (&r.fixed);
 	m->replicas = wire_get_u32 (&r.fixed);
 	m->python = wire_get_u16 (&r.fixed);
+	size_t files = wire_get_u16 (&r.fixed);
 	if (wire_record_take (&r, &m->code, code, WIRE_MAX_CODE, "code", err) < 0 ||
 	    wire_record_take (&r, &m->entry, entry, WIRE_MAX_TEXT, "entry", err) < 0 ||
 	    wire_record_take (&r, &m->container, container, WIRE_MAX_TEXT, "container", err) < 0 ||
-	    wire_record_take (&r, &m->container_type, type, WIRE_MAX_TEXT, "container type", err) < 0)
+	    wire_record_take (&r, &m->container_type, type, WIRE_MAX_TEXT, "container type", err) < 0 ||
+	    wire_record_take (&r, &m->files, files, FILES_MAX_BYTES, "files", err) < 0)
 		return -1;
 	return wire_record_close (&r, err);
 }

@@ -2,7 +2,7 @@
 /* FUNCTION: SPEC.md, section 3.2. The same record stands in Redis (weft:fn) and goes to the runner. */
 #ifndef PROTO_MSG_FUNCTION_H
 #define PROTO_MSG_FUNCTION_H
-#include "proto/wire.h"
+#include "proto/msg_files.h"
 
 enum msg_kind { KIND_NONE = 0, KIND_GLOBUS = 1, KIND_PYTHON = 2, KIND_COMMAND = 3, KIND_SHARED_OBJECT = 4 };
 const char *msg_kind_name (int kind);			/* "globus", ...; "?" */
@@ -25,6 +25,7 @@ struct msg_function {
 	uint32_t cpu_millis, max_pids, warm_ms, replicas;	/* of its container; 0 = the endpoint's choice */
 	uint16_t python;		/* the Python that it was made with, as in common/pythons.h; 0 = unknown */
 	struct wire_str code, entry, container, container_type;
+	struct wire_str files;		/* a list of msg_files.h; empty = none */
 };
 void msg_function_encode (struct buf *b, const struct msg_function *m);
 int msg_function_decode (struct msg_function *m, const void *p, size_t n, struct err *err);

@@ -5,7 +5,8 @@
 #include "proto/msg_result.h"
 
 enum { RUNNER_FD_IN = 3, RUNNER_FD_OUT = 4 };
-/* flags: as in TASK. */
+/* flags: as in TASK, and RUNNER_OWN_DIR. */
+enum { RUNNER_OWN_DIR = 256 };		/* in flags: the call runs in ../task, seen from its runner's directory */
 struct msg_runner_call {
 	struct id task, function;
 	uint32_t flags, max_result_bytes;

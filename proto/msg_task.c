@@ -4,7 +4,8 @@
 #include "proto/wire_record.h"
 
 #define TASK_FIXED_1 108
-#define TASK_FIXED 124
+#define TASK_PLAIN 124		/* without files: what is sent for nearly all tasks */
+#define TASK_FIXED 126
 #define TASK_ATTEMPT_AT 3
 #define TASK_STAMPS_AT 44
 #define TASK_STATE_FIXED 28
@@ -32,8 +33,9 @@ void msg_task_encode (struct buf *b, const struct msg_task *m, int major)
 {
 	uint8_t fixed[TASK_FIXED];
 	struct wire_writer w = { fixed };
-	size_t n = major < 2 ? TASK_FIXED_1 : TASK_FIXED;
-	if (m->payload.n > WIRE_MAX_PAYLOAD) {
+	struct wire_str parts[] = { m->payload, major < 2 ? WIRE_STR ("") : m->files };
+	size_t n = major < 2 ? TASK_FIXED_1 : m->files.n ? TASK_FIXED : TASK_PLAIN;
+	if (m->payload.n > WIRE_MAX_PAYLOAD || m->files.n > FILES_MAX_BYTES) {
 		wire_refuse (b);
 		return;
 	}
@@ -49,7 +51,8 @@ void msg_task_encode (struct buf *b, const struct msg_task *m, int major)
 	wire_w64 (&w, m->memory_limit_bytes);
 	wire_w32 (&w, m->max_result_bytes);
 	wire_w32 (&w, m->expected_ms);
-	wire_record_add (b, fixed, n, &m->payload, m->payload.p ? 1 : 0);
+	wire_w16 (&w, (uint16_t) m->files.n);
+	wire_record_add (b, fixed, n, parts, m->payload.p || !m->payload.n ? 2 : 0);
 }
 
 int msg_task_decode (struct msg_task *m, const void *p, size_t n, struct err *err)
@@ -68,7 +71,9 @@ int msg_task_decode (struct msg_task *m, const void *p, size_t n, struct err *er
 	m->memory_limit_bytes = wire_get_u64 (&r.fixed);
 	m->max_result_bytes = wire_get_u32 (&r.fixed);
 	m->expected_ms = wire_get_u32 (&r.fixed);
-	if (wire_record_take (&r, &m->payload, payload, WIRE_MAX_PAYLOAD, "payload", err) < 0 || wire_record_close (&r, err) < 0)
+	size_t files = wire_get_u16 (&r.fixed);
+	if (wire_record_take (&r, &m->payload, payload, WIRE_MAX_PAYLOAD, "payload", err) < 0 ||
+	    wire_record_take (&r, &m->files, files, FILES_MAX_BYTES, "files", err) < 0 || wire_record_close (&r, err) < 0)
 		return -1;
 	m->payload_bytes = (uint32_t) payload;
 	if (!(m->flags & TASK_BULK))

@@ -4,6 +4,7 @@
 #define PROTO_MSG_TASK_H
 #include <zmq.h>
 #include "proto/msg_bulk.h"
+#include "proto/msg_files.h"
 
 /* Stamps, SPEC.md section 4. A TASK has the first STAMP_TASK_SLOTS, a RESULT all. */
 enum msg_stamp {
@@ -37,6 +38,7 @@ struct msg_task {
 	uint32_t max_result_bytes, expected_ms;
 	int64_t stamps[STAMP_TASK_SLOTS];
 	struct wire_str payload;
+	struct wire_str files;		/* a list of msg_files.h, not looked at here; empty = none */
 	uint32_t payload_bytes;		/* decoded: of the data itself, when the payload is a reference */
 	struct bulk_ref bulk;		/* decoded: with TASK_BULK */
 };

@@ -17,7 +17,7 @@
 
 struct function {
 	struct id owner;
-	bool public;
+	bool public, files;		/* files: it has some */
 	uint8_t kind;
 	struct options_python python;
 	int64_t until_ms;
@@ -149,6 +149,7 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	f->kind = row.kind;
 	options = row.options ? json_loads (row.options, 0, NULL) : NULL;
 	f->python = options_python (options);
+	f->files = json_array_size (json_object_get (options, "files")) > 0;
 	json_decref (options);
 	f->until_ms = clock_now_ms () + c->cache_ms;
 	free (f->container);
@@ -257,7 +258,8 @@ bool catalog_python_warning (struct catalog *c, const struct id *endpoint, const
 	return true;
 }
 
-int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, enum fail *why, struct err *err)
+int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, bool files, enum fail *why,
+		     struct err *err)
 {
 	struct endpoint *e = get_endpoint (c, endpoint, err);
 	char t[ID_TEXT], u[ID_TEXT];
@@ -268,6 +270,8 @@ int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct 
 		struct function *f = map_get (c->functions, function);
 
 		*why = FAIL_SEMANTICS;
+		if ((files || (f && f->files)) && offers_files (e->offers, err) < 0)
+			return -1;
 		return !f ? 0 : offers_check (e->offers, f->container, f->options, err) < 0 ? -1 : check_python (e, f, function, python, err);
 	}
 	*why = FAIL_FUNCTION_NOT_PERMITTED;
@@ -317,7 +321,7 @@ void catalog_publish (struct catalog *c, const struct id *function, catalog_f *d
 	struct reg_function f;
 	struct msg_function m;
 	char key[LAYOUT_KEY_MAX];
-	struct buf b;
+	struct buf b, files;
 	json_t *options;
 
 	*p = (struct publication) { c, *function, c->epoch, done, arg };
@@ -328,10 +332,12 @@ void catalog_publish (struct catalog *c, const struct id *function, catalog_f *d
 	m = (struct msg_function) { .kind = f.kind, .id = *function, .time_limit_ms = f.time_limit_ms, .memory_limit_bytes = f.memory_limit_bytes,
 				    .code = wire_str (f.code, f.code_bytes), .entry = wire_str (f.entry, f.entry ? strlen (f.entry) : 0),
 				    .container = wire_str (f.container, f.container ? strlen (f.container) : 0) };
-	options_apply (&m, f.options, &options);
 	buf_init (&b, 0);
+	buf_init (&files, 0);
+	options_apply (&m, f.options, &options, &files);
 	msg_function_encode (&b, &m);
 	json_decref (options);
+	buf_fini (&files);
 	layout_key (key, "fn", function, NULL);
 	rds_commandf (c->redis, on_set, p, "SET %s %b", key, b.data, b.len);
 	buf_fini (&b);

@@ -9,7 +9,7 @@
 
 json_t *offers_read (const char *metadata)
 {
-	bool says = metadata && (strstr (metadata, "\"containers\"") || strstr (metadata, "\"pythons\""));
+	bool says = metadata && (strstr (metadata, "\"containers\"") || strstr (metadata, "\"pythons\"") || strstr (metadata, "\"files\""));
 	json_t *all = says ? json_loads (metadata, 0, NULL) : NULL, *o = all ? json_object () : NULL;
 
 	if (json_is_array (json_object_get (all, "containers"))) {
@@ -19,6 +19,8 @@ json_t *offers_read (const char *metadata)
 	}
 	if (json_array_size (json_object_get (all, "pythons")))
 		json_object_set (o, "pythons", json_object_get (all, "pythons"));
+	if (json_is_object (json_object_get (all, "files")))
+		json_object_set (o, "files", json_object_get (all, "files"));
 	json_decref (all);
 	return o;
 }
@@ -97,4 +99,12 @@ bool offers_has_python (const json_t *offers, uint16_t version)
 const char *offers_pythons (const json_t *offers, char *out, size_t room)
 {
 	return words (json_object_get (offers, "pythons"), out, room);
+}
+
+int offers_files (const json_t *offers, struct err *err)
+{
+	if (json_is_object (json_object_get (offers, "files")))
+		return 0;
+	return err_set (err, ERR_INVALID, FAULT_USER, "the task wants files by URL; this endpoint brings none (files.cache_bytes is 0 there, or its "
+			"version does not know of files)");
 }

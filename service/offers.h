@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Can an endpoint run a function: its container, and its Python? From what it said of itself when it registered (metadata: containers,
- * container_network, container_images, pythons). One that said nothing is not judged here: it refuses by itself. */
+/* Can an endpoint run a function: its container, its Python, and bring the task's files? From what it said of itself when it registered
+ * (metadata: containers, container_network, container_images, pythons, files). One that said nothing of the first two is not judged here: it
+ * refuses by itself. One that said nothing of files would run the task without them. */
 #ifndef SERVICE_OFFERS_H
 #define SERVICE_OFFERS_H
 #include <jansson.h>
@@ -11,6 +12,7 @@
 json_t *offers_read (const char *metadata);	/* a new reference; NULL: it says nothing about containers, nor Python */
 /* image NULL: no container wanted. options: the registration's JSON text, may be NULL. -1 with *err, which names what there is. */
 int offers_check (const json_t *offers, const char *image, const char *options, struct err *err);
+int offers_files (const json_t *offers, struct err *err);
 /* Does the endpoint have this Python? True as well when nobody knows. */
 bool offers_has_python (const json_t *offers, uint16_t version);
 /* The versions that it has: "3.9, 3.11". Returns out. */

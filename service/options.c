@@ -5,6 +5,7 @@
 #include "common/conf.h"
 #include "common/pythons.h"
 #include "common/xmem.h"
+#include "service/files.h"
 
 #define LATENCY_MAX_MS 3600000
 #define CPUS_MAX 4096.0
@@ -163,6 +164,17 @@ void options_keep_python (struct options *o, const char *before)
 	json_decref (old);
 }
 
+static void read_files (struct check *k, const json_t *body, json_t *all)
+{
+	struct buf list;
+	json_t *files;
+
+	buf_init (&list, 0);
+	if ((files = files_read (k, body, FILES_MAX_BYTES, &list)))
+		json_object_set_new (all, "files", files);
+	buf_fini (&list);
+}
+
 void options_read (struct check *k, const json_t *body, int kind, struct options *out)
 {
 	json_t *all = json_object ();
@@ -172,6 +184,7 @@ void options_read (struct check *k, const json_t *body, int kind, struct options
 		json_object_set_new (all, "memoize", json_true ());
 	read_batch (k, body, kind, all);
 	read_container (k, body, out, all);
+	read_files (k, body, all);
 	read_python (body, kind, all);
 	if (json_object_size (all))
 		out->text = json_text (all);
@@ -193,7 +206,7 @@ static uint32_t thousandths (const json_t *v)
 	return x <= 0 ? 0 : x < 1 ? 1 : (uint32_t) x;
 }
 
-void options_apply (struct msg_function *m, const char *text, json_t **parsed)
+void options_apply (struct msg_function *m, const char *text, json_t **parsed, struct buf *files)
 {
 	json_t *all = text ? json_loads (text, 0, NULL) : NULL, *batch = json_object_get (all, "batch"), *c = json_object_get (all, "container");
 	json_t *type = json_object_get (c, "type");
@@ -211,6 +224,8 @@ void options_apply (struct msg_function *m, const char *text, json_t **parsed)
 	m->max_pids = (uint32_t) json_integer_value (json_object_get (c, "pids"));
 	m->warm_ms = thousandths (json_object_get (c, "warm_seconds"));
 	m->replicas = (uint32_t) json_integer_value (json_object_get (c, "replicas"));
+	files_pack (json_object_get (all, "files"), files);
+	m->files = wire_str ((char *) files->data, files->len);
 	m->container_type = wire_str (json_string_value (type), json_string_length (type));
 	if (memory && (!m->memory_limit_bytes || memory < m->memory_limit_bytes))
 		m->memory_limit_bytes = memory;
@@ -226,5 +241,6 @@ void options_show (json_t *doc, const char *image, const char *text)
 	json_object_set_new (doc, "container", shown);
 	json_object_set_new (doc, "memoize", json_boolean (json_is_true (json_object_get (all, "memoize"))));
 	json_object_set (doc, "batch", batch ? batch : json_null ());
+	json_object_set (doc, "files", json_object_get (all, "files") ? json_object_get (all, "files") : json_null ());
 	json_decref (all);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a function's registration may ask for beside its code: memoize, batch {max, latency_ms}, container (an image, or an object with
- * its options). Kept in the registry as a JSON object of what was given, the image in a column of its own. With them the Python that the
+ * its options), files (files.h). Kept in the registry as a JSON object of what was given, the image in a column of its own. With them the Python that the
  * function was made with, as its meta says, and whether its code is bytecode, which only that version can read. */
 #ifndef SERVICE_OPTIONS_H
 #define SERVICE_OPTIONS_H
@@ -21,8 +21,8 @@ void options_fini (struct options *o);
 void options_keep_python (struct options *o, const char *before);
 struct options_python { uint16_t version; bool bytecode; };	/* version 0: unknown; see common/pythons.h */
 struct options_python options_python (const json_t *options);
-/* Put kept options into a record. parsed: holds the texts that the record then points to; json_decref it after encoding. */
-void options_apply (struct msg_function *m, const char *text, json_t **parsed);
+/* Put kept options into a record. parsed and files (initialised) hold what the record then points to; json_decref and buf_fini after encoding. */
+void options_apply (struct msg_function *m, const char *text, json_t **parsed, struct buf *files);
 /* Members of the function's document. */
 void options_show (json_t *doc, const char *image, const char *text);
 

@@ -78,6 +78,7 @@ static void free_when_idle (struct op *o)
 	free_payloads (o);
 	free (o->s.tasks);
 	buf_fini (&o->s.head);
+	buf_fini (&o->s.files);
 	buf_fini (&o->results);
 	free (o);
 }
@@ -407,7 +408,8 @@ static void encode (struct op *o, const struct submission_task *t, int64_t now, 
 				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
 				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
 				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = goes_bulk (o, t),
-				   .payload_is_json = t->is_json, .fresh = o->s.fresh };
+				   .payload_is_json = t->is_json, .fresh = o->s.fresh,
+				   .files = wire_str ((char *) o->s.files.data, o->s.files.len) };
 	size_t at = b->len;
 
 	if (!apart)

@@ -19,6 +19,7 @@ struct submission {			/* filled by the handler, then given to submission_start *
 	struct submission_task *tasks;	/* owned; ids ascending, tasks of one endpoint beside each other */
 	size_t ntasks;
 	struct limits limits;
+	struct buf files;		/* owned: for each of the tasks, a list of proto/msg_files.h; empty = none */
 	struct id group;
 	bool group_given;
 	bool watch;			/* the ends of the group are wanted: watch.h */

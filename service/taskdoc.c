@@ -156,6 +156,26 @@ static void add_stamps (struct buf *b, const int64_t stamps[STAMP_SLOTS])
 	buf_char (b, '}');
 }
 
+/* What the task waited for on its node before it could run: its container, its files. */
+static void add_waits (struct buf *b, struct wire_str runtime)
+{
+	static const char *const names[] = { "container", "files" };
+	json_t *o = memmem (runtime.p, runtime.n, "\"container\"", 11) || memmem (runtime.p, runtime.n, "\"files\"", 7)
+			    ? json_loadb (runtime.p, runtime.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	bool first = true;
+
+	for (int i = 0; i < 2; i++) {
+		char *text = json_dumps (json_object_get (o, names[i]), JSON_COMPACT);
+		if (text)
+			buf_printf (b, "%s\"%s\":%s", first ? ",\"waited_for\":{" : ",", names[i], text);
+		first = first && !text;
+		free (text);
+	}
+	if (!first)
+		buf_char (b, '}');
+	json_decref (o);
+}
+
 static void add_v3 (struct buf *b, const struct doc_task *t)
 {
 	const struct msg_result *m = t->result;
@@ -175,6 +195,8 @@ static void add_v3 (struct buf *b, const struct doc_task *t)
 		buf_printf (b, ",\"cpu_s\":%.6f", (double) m->cpu_ns / 1e9);
 	if (m->max_rss_bytes)
 		buf_printf (b, ",\"max_rss_bytes\":%" PRIu64, m->max_rss_bytes);
+	if (m->runtime.n)
+		add_waits (b, m->runtime);
 }
 
 static void add_ended (struct buf *b, enum doc_kind kind, const struct doc_task *t)

@@ -11,6 +11,8 @@
 #include "proto/msg_capacity.h"
 #include "worker/engine_internal.h"
 #include "worker/proctree.h"
+#include "worker/taskdir.h"
+#include "worker/workdir.h"
 
 /* ---- calls ---------------------------------------------------------------------------------------------------- */
 
@@ -391,6 +393,7 @@ struct engine *engine_create (struct loop *l, void *zctx, const struct engine_op
 	e->threshold_ms = 10000;
 	e->max_result_bytes = 10 << 20;
 	e->oom_seen = proctree_oom_kills ();
+	e->task_dir = xasprintf ("%s/" TASKDIR_NAME, o->dir);
 	e->functions = functions_create (FUNCTIONS_COUNT, FUNCTIONS_MAX_BYTES);
 	e->results = results_create (e->o.bulk);
 	e->calls = map_create ();
@@ -436,6 +439,10 @@ void engine_destroy (struct engine **ep)
 	map_destroy (&e->calls);
 	buf_fini (&e->group_out);
 	buf_fini (&e->group_errout);
+	if (e->in_task_dir)
+		workdir_empty (e->task_dir, NULL);
+	rmdir (e->task_dir);
+	free (e->task_dir);
 	free (e);
 	*ep = NULL;
 }

@@ -17,6 +17,7 @@ struct engine_opts {			/* strings are borrowed for life */
 	unsigned retries_on_kill;
 	int64_t orphan_ms;		/* end after so long without a session; 0 = never */
 	const struct bulk *bulk;	/* borrowed for life; NULL = none */
+	const char *files_dir;		/* files of tasks by SHA-256; NULL = none */
 };
 
 /* zctx: borrowed. Starts the runner that is kept warm, and dials when it is ready. */

@@ -2,7 +2,7 @@
 /* Calls of a function that has a batch entry: what waits of it, up to max_batch, goes to the runner as one call. The manager decides how many
  * it sends at a time (endpoint/manager/batch.h); here they are put together. The rules:
  *
- * - Together go calls whose limits are the same, and no more than BATCH_BYTES of payloads.
+ * - Together go calls whose limits and files are the same, and no more than BATCH_BYTES of payloads.
  * - The time limit and the memory limit of a task hold for the call that it is in. A batch that reaches one is killed like a call, and split;
  *   later batches of the function, at this worker, have at most half as many inputs.
  * - A batch whose process dies is split in two, these again, until the input that does it is alone: that one fails. The others are called
@@ -10,6 +10,7 @@
  * - A task that is cancelled ends at once; the batch goes on without it. When no other is left in it its process is killed.
  * - What was printed in the call goes with each of its results, of long output the end (settle_result). */
 #include <stdlib.h>
+#include <string.h>
 #include "common/xmem.h"
 #include "proto/bulk_record.h"
 #include "proto/wire_record.h"
@@ -23,9 +24,14 @@ bool call_is_batched (const struct call *c)
 	return c->fn->fn.flags & FUNCTION_BATCH;
 }
 
+static bool same_files (struct wire_str a, struct wire_str b)
+{
+	return a.n == b.n && (!a.n || memcmp (a.p, b.p, a.n) == 0);
+}
+
 static bool same_limits (const struct call *a, const struct call *b)
 {
-	return a->fn == b->fn && a->time_limit_ms == b->time_limit_ms && a->memory_limit == b->memory_limit
+	return same_files (a->t.files, b->t.files) && a->fn == b->fn && a->time_limit_ms == b->time_limit_ms && a->memory_limit == b->memory_limit
 	       && a->max_result_bytes == b->max_result_bytes && (a->t.flags & TASK_JSON) == (b->t.flags & TASK_JSON);
 }
 
@@ -76,7 +82,7 @@ int batch_give (struct engine *e, struct call *c, struct slot *s, unsigned n, st
 	int r;
 
 	for (unsigned k = 0; k < n; k++) {
-		rc[k] = (struct runner_call){ i->t.task, &i->fn->fn, record, i->t.payload, i->t.flags & TASK_JSON, i->max_result_bytes,
+		rc[k] = (struct runner_call){ i->t.task, &i->fn->fn, record, i->t.payload, call_flags (i), i->max_result_bytes,
 					   NULL };
 		i = k ? TAILQ_NEXT (i, link) : TAILQ_FIRST (&e->group);
 	}

@@ -3,7 +3,8 @@
  *
  * - One call runs at a time, whatever its kind.
  * - A call is written behind the running one when the same kept runner serves both, both functions are known to be fast, and both
- *   have the same memory limit; a call that stands behind a long one cannot be taken back.
+ *   have the same memory limit; a call that stands behind a long one cannot be taken back. A call with files has the worker's directory for
+ *   calls (taskdir.h) to itself: nothing is written before or behind it.
  * - A call whose process was killed by somebody else (SIGKILL) goes to the front of the queue again, a few times. The calls behind a
  *   dead one always do, uncounted: they had not begun. */
 #include <jansson.h>
@@ -19,6 +20,8 @@
 #include "worker/engine_internal.h"
 #include "worker/proctree.h"
 #include "worker/tail.h"
+#include "worker/taskdir.h"
+#include "worker/workdir.h"
 
 /* ---- feeding -------------------------------------------------------------------------------------------------- */
 
@@ -31,7 +34,7 @@ static bool may_follow (const struct engine *e, const struct call *c, const stru
 	return e->ninflight < INFLIGHT_MAX && s == e->active && s->ops->kept && s->ready && !running->settled
 	       && !call_is_batched (running) && !call_is_batched (c)
 	       && function_is_fast (running->fn, FAST_NS) && function_is_fast (c->fn, FAST_NS)
-	       && running->memory_limit == c->memory_limit;
+	       && running->memory_limit == c->memory_limit && !running->t.files.n && !c->t.files.n;
 }
 
 static void refuse (struct engine *e, struct call *c, const struct err *err)
@@ -41,6 +44,11 @@ static void refuse (struct engine *e, struct call *c, const struct err *err)
 	verdict_error (&v, err);
 	settle_verdict (e, c, &v, NULL, NULL, NULL);
 	call_free (e, c);
+}
+
+uint32_t call_flags (const struct call *c)
+{
+	return (c->t.flags & (TASK_JSON | TASK_BULK)) | (c->t.files.n ? RUNNER_OWN_DIR : 0);
 }
 
 /* 0 = given to the runner, -1 = refused: it has its result. c is in no list. */
@@ -61,8 +69,13 @@ static int give (struct engine *e, struct call *c, struct slot *s)
 		refuse (e, c, &err);
 		return -1;
 	}
+	if (c->t.files.n && taskdir_make (e->task_dir, e->o.files_dir, c->t.files, &err) < 0) {
+		err_prefix (&err, "node %s", e->o.node);
+		refuse (e, c, &err);
+		return -1;
+	}
 	n = batched ? batch_gather (e, c) : 0;
-	rc = (struct runner_call){ c->t.task, &c->fn->fn, record, c->t.payload, c->t.flags & (TASK_JSON | TASK_BULK), c->max_result_bytes,
+	rc = (struct runner_call){ c->t.task, &c->fn->fn, record, c->t.payload, call_flags (c), c->max_result_bytes,
 				   &c->t.bulk };
 	if ((n ? batch_give (e, c, s, n, &err) : s->ops->call (s->self, &rc, &err)) < 0) {
 		if (err.code == ERR_IO && !running)
@@ -72,6 +85,7 @@ static int give (struct engine *e, struct call *c, struct slot *s)
 		return -1;
 	}
 	e->ngroup = n;
+	e->in_task_dir = c->t.files.n > 0;
 	if (!running) {
 		s->rlimit_data = 0;
 		s->ready = !s->ops->kept;
@@ -134,6 +148,18 @@ static struct call *inflight_shift (struct engine *e)
 	return c;
 }
 
+/* The call that had it is over. */
+static void leave_task_dir (struct engine *e)
+{
+	struct err err;
+
+	if (!e->in_task_dir || e->ninflight)
+		return;
+	e->in_task_dir = false;
+	if (workdir_empty (e->task_dir, &err) < 0)
+		log_err (LOG_WARN, "engine", "the directory of a call is not emptied", &err);
+}
+
 static void on_ready (void *arg, struct wire_str runtime)
 {
 	struct slot *s = arg;
@@ -187,6 +213,7 @@ static void on_result (void *arg, const struct msg_runner_result *r, int32_t det
 	call_free (e, c);
 	if (!s->ops->kept)
 		engine_sweep (e);
+	leave_task_dir (e);
 	/* Results come several to a read: one round of feeding serves them. */
 	loop_defer_schedule (e->feed_soon);
 }
@@ -310,6 +337,7 @@ static void on_died (void *arg, const struct runner_death *d)
 		}
 		settle_death (e, s, head, d);
 	}
+	leave_task_dir (e);
 	if (!e->link && !e->stopping)		/* no Python here: the other kinds still run */
 		engine_dial (e);
 	loop_defer_schedule (e->feed_soon);
@@ -362,7 +390,7 @@ static int slot_create (struct engine *e, const struct runner_ops *ops, const st
 	s->e = e;
 	s->ops = ops;
 	snprintf (s->name, sizeof (s->name), "%s", name);
-	s->host = (struct runner_host){ e->loop, e->o.dir, s->name, python->path, e->o.node, e->o.bulk, &events, s };
+	s->host = (struct runner_host){ e->loop, e->o.dir, s->name, python->path, e->o.node, e->o.bulk, e->task_dir, &events, s };
 	return s->ops->create (&s->self, &s->host, err);
 }
 

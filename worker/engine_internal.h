@@ -93,6 +93,8 @@ struct engine {
 	unsigned ninflight;
 	struct calls group;
 	unsigned ngroup;		/* calls in the batch when it was given; 0 = no batch */
+	char *task_dir;			/* owned; see taskdir.h */
+	bool in_task_dir;		/* what is in flight runs there */
 	struct buf group_out, group_errout;	/* what it printed */
 	struct slot slots[RUNNER_MAX + PYTHONS_MAX];	/* of the table of runners, then of the interpreters but the first */
 	size_t nslots;
@@ -132,6 +134,7 @@ struct slot *slot_for (struct engine *e, const struct msg_function *fn);	/* NULL
 const struct slot *slot_of_python (const struct engine *e);	/* of the first interpreter */
 void slots_destroy (struct engine *e);
 void engine_feed (void *e);
+uint32_t call_flags (const struct call *c);			/* for its runner */
 void engine_sweep (struct engine *e);				/* processes that outlived their runner */
 
 /* engine_limits.c */

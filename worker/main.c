@@ -20,7 +20,7 @@
 #include "worker/workdir.h"
 
 struct options {
-	const char *connect, *worker_id, *node, *dir, *python, *log_level, *retries_on_kill, *bulk_dir;
+	const char *connect, *worker_id, *node, *dir, *python, *log_level, *retries_on_kill, *bulk_dir, *files_dir;
 	int64_t parent_pid, orphan_ms;
 };
 
@@ -86,7 +86,7 @@ static void on_signal (int signo, void *arg)
 
 static int up (struct options *o, struct worker *w, const struct id *id, struct err *err)
 {
-	struct engine_opts eo = { o->connect, *id, w->node, w->dir, &w->pythons, w->retries_on_kill, o->orphan_ms, NULL };
+	struct engine_opts eo = { o->connect, *id, w->node, w->dir, &w->pythons, w->retries_on_kill, o->orphan_ms, NULL, o->files_dir };
 
 	if (!(w->loop = loop_create (err)))
 		return -1;
@@ -160,6 +160,7 @@ static const struct cli_opt options[] = {
 	OPT ("orphan-timeout", CLI_DURATION_MS, orphan_ms, "TIME", 100, 86400000,
 	     "end after so long without the manager, as in containers (default: never)"),
 	OPT ("bulk-dir", CLI_STRING, bulk_dir, "DIR", 0, 0, "the bulk store of this host, if it has one"),
+	OPT ("files-dir", CLI_STRING, files_dir, "DIR", 0, 0, "where the files of tasks stand, if the node has any"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	OPT ("retries-on-kill", CLI_STRING, retries_on_kill, "N", 0, 0,
 	     "call again so often when somebody else kills the process, as the system does without memory (default: 2)"),

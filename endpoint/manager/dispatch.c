@@ -7,6 +7,7 @@
 #include "common/map.h"
 #include "common/xmem.h"
 #include "endpoint/manager/batch.h"
+#include "endpoint/manager/files.h"
 #include "endpoint/manager/pools.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
@@ -109,6 +110,8 @@ void dispatch_give_back_queue (struct dispatch *d, bool all)
 	for (p = pools_first (d->pools); all && p; p = p->next)
 		for (; p->waiting.head; n++)
 			dispatch_give_back (d, p->waiting.head);
+	for (; all && d->fetching.head; n++)
+		dispatch_give_back (d, d->fetching.head);
 	for (t = all ? tasks_waiting_head (d->tasks) : NULL; t; t = next) {
 		next = t->next;
 		dispatch_give_back (d, t);
@@ -134,6 +137,8 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o)
 	d->pools = pools_create ();
 	d->cool = loop_timer_create (l, dispatch_containers_cool, d);
 	d->run = loop_defer_create (l, dispatch_run, d);
+	if (o->files)
+		files_connect (o->files, dispatch_files_came, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);
 	d->capacity = loop_timer_create (l, dispatch_capacity_due, d);
 	if (o->time_left_ms > 0)

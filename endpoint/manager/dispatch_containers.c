@@ -80,6 +80,8 @@ void dispatch_place (struct dispatch *d, struct task *t)
 
 	if (!f) {
 		dispatch_await_function (d, t);
+	} else if ((t->files || f->fn.files.n) && !t->staged && !dispatch_files_here (d, t, f)) {
+		return;
 	} else if (!f->fn.container.n) {
 		if (t->place != TASK_QUEUED)
 			tasks_requeue (d->tasks, t, now);
@@ -474,42 +476,4 @@ void dispatch_containers_tell (struct dispatch *d)
 		if (w->container && w->container->told)
 			dispatch_container_state (w, w->container->told, "", d);
 	}
-}
-
-/* Its member "container" in the result's runtime: what the first call in a container waited for. */
-void dispatch_cold_result (const struct worker *w, zmq_msg_t *record)
-{
-	const struct container *c = w->container;
-	struct msg_result m;
-	json_t *runtime;
-	char *text;
-	struct buf b;
-
-	if (msg_result_decode (&m, zmq_msg_data (record), zmq_msg_size (record), NULL) < 0)
-		return;
-	runtime = m.runtime.n ? json_loadb (m.runtime.p, m.runtime.n, 0, NULL) : NULL;
-	if (!json_is_object (runtime)) {
-		json_decref (runtime);
-		runtime = json_object ();
-	}
-	json_object_set_new (runtime, "container", json_pack ("{s:s, s:s, s:I, s:I}", "image", c->image, "type", c->rt->name, "cold_start_ms",
-							      (json_int_t) (w->up_since_ms - c->asked_ms), "pull_ms", (json_int_t) c->pull_ms));
-	text = json_dumps (runtime, JSON_COMPACT);
-	json_decref (runtime);
-	if (!text)
-		return;
-	if (strlen (text) <= WIRE_MAX_TEXT)
-		m.runtime = wire_str (text, strlen (text));
-	buf_init (&b, 0);
-	msg_result_encode (&b, &m, WIRE_MAJOR);
-	if (!buf_failed (&b)) {
-		zmq_msg_t copy;
-		if (zmq_msg_init_size (&copy, b.len) == 0) {
-			memcpy (zmq_msg_data (&copy), b.data, b.len);
-			zmq_msg_move (record, &copy);
-			zmq_msg_close (&copy);
-		}
-	}
-	buf_fini (&b);
-	free (text);
 }

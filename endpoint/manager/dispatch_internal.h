@@ -6,11 +6,13 @@
  *   dispatch_assign.c    tasks towards the workers, and what stands too long
  *   dispatch_capacity.c  what the agent is told
  *   dispatch_containers.c tasks whose function wants a container
+ *   dispatch_files.c     tasks that want files
  *   dispatch_agent.c     what comes from the agent
  *   dispatch_workers.c   what comes from the workers */
 #ifndef MANAGER_DISPATCH_INTERNAL_H
 #define MANAGER_DISPATCH_INTERNAL_H
 #include "endpoint/manager/dispatch.h"
+#include "endpoint/manager/tasks.h"
 
 #define DISPATCH_TICK_MS 50
 #define DISPATCH_STUCK_MS 100	/* calls and waits longer than this make us give back */
@@ -37,6 +39,7 @@ struct dispatch {
 	struct loop_defer *run;
 	struct loop_timer *tick, *capacity;
 	struct pools *pools;
+	struct task_list fetching;	/* tasks whose files are on their way */
 	struct loop_timer *cool;	/* runs while there are pools */
 	int64_t ends_at_ms;		/* monotonic; 0 = unlimited */
 	int64_t no_worker_since_ms;	/* 0 = there are some */
@@ -80,8 +83,14 @@ void dispatch_container_idle (struct worker *w);	/* its last call is over */
 void dispatch_container_lost (struct dispatch *d, struct worker *w);
 void dispatch_container_state (struct worker *w, enum container_state s, const char *text, void *dispatch);
 void dispatch_containers_tell (struct dispatch *d);			/* a new session: all of them */
-void dispatch_cold_result (const struct worker *w, zmq_msg_t *record);	/* says how long the container took to start */
 unsigned dispatch_busy (const struct dispatch *d);			/* workers with a task */
+
+/* dispatch_files.c */
+/* Are the files of t (f: its function) here? False: it waits for them, or has ended. */
+bool dispatch_files_here (struct dispatch *d, struct task *t, struct function *f);
+void dispatch_files_came (void *task, const struct err *err, void *dispatch);
+/* Says in the result what its task waited for: that its container started (w; NULL = it did not), that its files came. */
+void dispatch_note_waits (const struct worker *w, const struct task *t, zmq_msg_t *record);
 
 /* dispatch_capacity.c */
 void dispatch_tell_capacity (struct dispatch *d);

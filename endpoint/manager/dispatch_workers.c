@@ -59,8 +59,8 @@ static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg
 		if (end - start < DISPATCH_STUCK_MS * INT64_C (1000000))
 			d->stuck = false;
 	}
-	if (t->cold && w->container)
-		dispatch_cold_result (w, record);
+	if (t->need || (t->cold && w->container))
+		dispatch_note_waits (t->cold && w->container ? w : NULL, t, record);
 	msg_result_stamp (zmq_msg_data (record), STAMP_MANAGER_RESULT, clock_real_ns ());
 	dispatch_deliver (d, &t->id, record);
 	if (t->worker && t->worker != w)

@@ -4,6 +4,7 @@
  *     rooms       the directory: socket, work directories
  *     upstream    the session with the agent              workers   processes and their sessions
  *     dispatch    between the two: tasks.c, functions.c, results.c, prefetch.c, window.h
+ *     files       brings the files that tasks want to the node's cache (filecache.c, download.c)
  *     containers/ what the node offers to functions that want a container; pools.c, workers_container.c
  *
  * Life: dial the agent; with its WELCOME (which brings the limits) the workers are started; run until SIGTERM, drained, the end of
@@ -31,6 +32,7 @@
 #include "common/xmem.h"
 #include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/dispatch.h"
+#include "endpoint/manager/files.h"
 #include "endpoint/manager/reach.h"
 #include "endpoint/manager/rooms.h"
 #include "endpoint/manager/upstream.h"
@@ -40,13 +42,17 @@
 #define STOP_GRACE_MS 3000	/* workers, from SIGTERM to SIGKILL */
 #define STOP_LIMIT_MS 6000	/* and then we go whatever happens */
 #define LINGER_MS 1000
+#define FILES_TIMEOUT_MS 1800000
 #define DIR_NAME "weft-node-"
 #define STALE_S 60		/* a directory of this age that nobody has locked is left over */
 #define TMPDIR_MAX 64		/* a unix socket's path has 107 bytes */
 
 struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
-	const char *bulk_dir;
+	const char *bulk_dir, *files_dir, *files_ca;
+	struct cli_strings files_from;
+	int64_t files_cache, files_max, files_timeout, files_parallel;
+	bool files_https_only;
 	int64_t workers, parent_pid, time_left_s, retries_on_loss, heartbeat_ms, threshold_ms, orphan_timeout;
 	bool no_retry;
 	struct node_options containers;
@@ -57,6 +63,7 @@ struct manager {
 	struct loop *loop;
 	void *zctx;
 	struct bulk *bulk;		/* NULL: none */
+	struct files *files;		/* NULL: none */
 	struct rooms *rooms;
 	struct dispatch *dispatch;
 	struct upstream *up;
@@ -137,7 +144,7 @@ static void start_workers (struct manager *m, const struct msg_welcome *welcome)
 		.log_level = o->log_level ? o->log_level : "info", .retries_on_kill = o->retries_on_kill,
 		.heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
 		.max_payload_bytes = welcome->max_payload_bytes, .max_result_bytes = welcome->max_result_bytes,
-		.bulk = m->bulk, .rooms = m->rooms, .ops = &dispatch_workers_ops, .arg = m->dispatch,
+		.bulk = m->bulk, .files_dir = m->files ? files_content (m->files) : NULL, .rooms = m->rooms, .ops = &dispatch_workers_ops, .arg = m->dispatch,
 	};
 	struct err err;
 
@@ -254,6 +261,27 @@ static void open_bulk (struct manager *m)
 		log_err (LOG_INFO, "main", "no bulk store on this node: large data travels in messages", &err);
 }
 
+/* Without a usable directory the node serves tasks that want no files. */
+static void open_files (struct manager *m)
+{
+	const struct options *o = m->o;
+	const char *base = getenv ("TMPDIR");
+	struct files_opts fo = { .dir = o->files_dir, .ca_file = o->files_ca, .from = o->files_from.v, .cache_bytes = o->files_cache,
+				 .max_bytes = o->files_max ? o->files_max : o->files_cache,
+				 .timeout_ms = o->files_timeout ? o->files_timeout : FILES_TIMEOUT_MS,
+				 .parallel = o->files_parallel ? (unsigned) o->files_parallel : 4, .http = !o->files_https_only };
+	char *own = NULL;
+	struct err err;
+
+	if (!o->files_cache)
+		return;
+	if (!fo.dir)
+		fo.dir = own = xasprintf ("%s/weft-files-%u", base && *base == '/' && access (base, W_OK) == 0 ? base : "/tmp", (unsigned) geteuid ());
+	if (!(m->files = files_create (m->loop, &fo, &err)))
+		log_err (LOG_ERROR, "main", "tasks that want files will fail on this node", &err);
+	free (own);
+}
+
 static int prepare (struct manager *m, struct err *err)
 {
 	const struct options *o = m->o;
@@ -274,6 +302,8 @@ static int prepare (struct manager *m, struct err *err)
 	m->stop_limit = loop_timer_create (m->loop, finished, m);
 	open_bulk (m);
 	d.bulk = m->bulk;
+	open_files (m);
+	d.files = m->files;
 	m->dispatch = dispatch_create (m->loop, &d);
 	return dial (m, err);
 }
@@ -287,6 +317,7 @@ static void tear_down (struct manager *m)
 		dispatch_connect (m->dispatch, NULL, NULL);
 	upstream_destroy (&m->up, LINGER_MS);
 	dispatch_destroy (&m->dispatch);
+	files_destroy (&m->files);
 	if (m->loop) {
 		loop_timer_destroy (&m->orphan);
 		loop_timer_destroy (&m->end_of_time);
@@ -456,6 +487,14 @@ static const struct cli_opt options[] = {
 	OPT ("container-pull", CLI_DURATION_MS, containers.pull_ms, "TIME", 100, 86400000, "an image must have come after so long (default: 10m)"),
 	OPT ("bundle", CLI_STRING, containers.bundle, "DIR", 0, 0, "the worker's bundle for containers (default: as installed or built)"),
 	OPT ("bulk-dir", CLI_STRING, bulk_dir, "DIR", 0, 0, "the bulk store of this host, if it has one; passed on to the workers"),
+	OPT ("files-cache", CLI_SIZE, files_cache, "SIZE", 0, INT64_MAX, "bring files that tasks want, and keep so much of them (0, the default: none)"),
+	OPT ("files-dir", CLI_STRING, files_dir, "DIR", 0, 0, "where they are kept (default: weft-files-UID under TMPDIR or /tmp)"),
+	OPT ("files-max", CLI_SIZE, files_max, "SIZE", 1, INT64_MAX, "the largest one (default: all of it)"),
+	OPT ("files-timeout", CLI_DURATION_MS, files_timeout, "TIME", 1, 604800000, "bringing one may take so long (default: 30m)"),
+	OPT ("files-parallel", CLI_INT, files_parallel, "N", 1, 32, "brought at once (default: 4)"),
+	OPT ("files-https-only", CLI_FLAG, files_https_only, NULL, 0, 0, "no http:// URLs"),
+	OPT ("files-ca", CLI_STRING, files_ca, "FILE", 0, 0, "certificates that sign those of the servers (default: the system's)"),
+	OPT ("files-from", CLI_STRINGS, files_from, "DIR", 0, 0, "file:// URLs may name what is below; may be given several times"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	CLI_END,
 };

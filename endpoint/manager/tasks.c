@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/map.h"
 #include "common/xmem.h"
+#include "endpoint/manager/files.h"
 
 struct tasks {
 	struct map *by_id;		/* of struct task, owned */
@@ -78,6 +79,8 @@ struct tasks *tasks_create (void)
 static void task_free (struct task *t)
 {
 	zmq_msg_close (&t->frame);
+	if (t->need)
+		need_drop (&t->need);
 	free (t);
 }
 
@@ -110,6 +113,7 @@ struct task *tasks_add (struct tasks *ts, zmq_msg_t *frame, const struct msg_tas
 	t->function = m->function;
 	t->expected_ms = m->expected_ms;
 	t->attempt = m->attempt;
+	t->files = m->files.n > 0;
 	t->since_ms = now_ms;
 	t->seq = ++ts->seq;
 	zmq_msg_init (&t->frame);
@@ -224,6 +228,14 @@ void tasks_pool (struct tasks *ts, struct task *t, struct task_list *list, int64
 	t->worker = NULL;
 	t->started = t->blocks = t->cold = false;
 	t->since_ms = now_ms;
+}
+
+void tasks_reframe (struct tasks *ts, struct task *t, zmq_msg_t *frame)
+{
+	ts->bytes += zmq_msg_size (frame);
+	ts->bytes -= zmq_msg_size (&t->frame);
+	zmq_msg_move (&t->frame, frame);
+	t->shared = false;
 }
 
 int tasks_count_loss (struct task *t, unsigned limit)

@@ -2,13 +2,14 @@
 /* The tasks in hand: each with the frame it came in, until a RESULT for it exists or it was given back.
  *
  * A task stands in exactly one list: the queue (FIFO), those waiting for their function, those waiting for a container (a list for each
- * pool, pools.h), or a worker's. The frame is kept
+ * pool, pools.h) or for their files, or a worker's. The frame is kept
  * while a worker has it, so that the task can be given to another worker; workers get a second reference, not a copy. */
 #ifndef MANAGER_TASKS_H
 #define MANAGER_TASKS_H
 #include <zmq.h>
 #include "proto/msg_task.h"
 
+struct need;
 struct worker;
 struct tasks;
 
@@ -28,6 +29,9 @@ struct task {
 	bool cancelled;			/* a CANCEL went to the worker */
 	bool cold;			/* it waited for its container to start: the result says how long that took */
 	bool blocks;			/* nothing is put behind it at its worker */
+	bool files;			/* it brought a list of files */
+	bool staged;			/* its files are here, and stand in the frame as the worker wants them */
+	struct need *need;		/* owned; its files, until it is gone; NULL = none */
 	uint32_t expected_ms;		/* as its submitter thinks; 0 = unknown */
 	uint64_t seq;			/* order of arrival */
 	int64_t since_ms;		/* when it came to its present place */
@@ -54,7 +58,9 @@ size_t tasks_bytes (const struct tasks *ts);		/* of all frames */
 int tasks_assign (struct tasks *ts, struct task *t, struct worker *w, struct task_list *list, int64_t now_ms, zmq_msg_t *out);
 void tasks_requeue (struct tasks *ts, struct task *t, int64_t now_ms);	/* back to the queue, where it stood by its arrival */
 void tasks_wait (struct tasks *ts, struct task *t, int64_t now_ms);	/* for its function */
-void tasks_pool (struct tasks *ts, struct task *t, struct task_list *list, int64_t now_ms);	/* for a container, by arrival */
+void tasks_pool (struct tasks *ts, struct task *t, struct task_list *list, int64_t now_ms);	/* for a container or files, by arrival */
+/* Another frame for it; transferred. */
+void tasks_reframe (struct tasks *ts, struct task *t, zmq_msg_t *frame);
 /* One more loss: raises attempt; -1 and nothing changed when `limit` losses were counted already. */
 int tasks_count_loss (struct task *t, unsigned limit);
 void tasks_drop (struct tasks *ts, struct task **t);	/* it ended or was given back */

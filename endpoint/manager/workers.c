@@ -153,7 +153,7 @@ static int spawn_worker (struct worker *w, struct err *err)
 {
 	struct workers *ws = w->all;
 	char id[ID_TEXT], pid[24];
-	const char *argv[24];
+	const char *argv[28];
 	struct spawn_opts o = { .argv = argv };
 	size_t n = 0;
 	char *dir = rooms_work (ws->o.rooms, w->index, err);
@@ -183,6 +183,10 @@ static int spawn_worker (struct worker *w, struct err *err)
 	if (ws->o.bulk) {
 		argv[n++] = "--bulk-dir";
 		argv[n++] = bulk_dir (ws->o.bulk);
+	}
+	if (ws->o.files_dir) {
+		argv[n++] = "--files-dir";
+		argv[n++] = ws->o.files_dir;
 	}
 	argv[n] = NULL;
 	w->process = spawn_start (ws->loop, &o, workers_exited, w, err);

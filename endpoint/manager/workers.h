@@ -94,6 +94,7 @@ struct workers_opts {
 	const char *bin, *python, *node, *log_level;	/* borrowed for life */
 	const char *retries_on_kill;			/* borrowed for life; NULL = not passed on */
 	const struct bulk *bulk;			/* borrowed for life; NULL = none */
+	const char *files_dir;				/* borrowed for life; where files of tasks stand; NULL = none */
 	int64_t heartbeat_ms, threshold_ms;		/* 0 = the link's */
 	uint32_t max_payload_bytes, max_result_bytes;	/* for WELCOME; 0 = the link's */
 	struct rooms *rooms;				/* borrowed for life */

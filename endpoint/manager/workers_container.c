@@ -123,6 +123,10 @@ static void worker_command (const struct worker *w, const char *const **command,
 		args_add (a, "--retries-on-kill");
 		args_add (a, ws->o.retries_on_kill);
 	}
+	if (ws->o.files_dir) {
+		args_add (a, "--files-dir");
+		args_addf (a, "%s/files", base);
+	}
 	*command = (const char *const *) a->v;
 }
 
@@ -149,7 +153,8 @@ static char *work_dir (struct worker *w, const struct container_place *p, struct
 
 	if (rc == 0 && strcmp (rt->base, "/mnt") == 0)
 		rc = sub_dir (dir, "/mnt", 0, 0, false, err) | sub_dir (dir, "/mnt/bin", 0, 0, false, err)
-		     | sub_dir (dir, "/mnt/run", 0, 0, false, err) | sub_dir (dir, "/mnt/work", 0, 0, false, err);
+		     | sub_dir (dir, "/mnt/run", 0, 0, false, err) | sub_dir (dir, "/mnt/work", 0, 0, false, err)
+		     | sub_dir (dir, "/mnt/files", 0, 0, false, err);
 	if (rc == 0)
 		return dir;
 	free (dir);
@@ -188,7 +193,8 @@ static void run (struct worker *w)
 	const struct node *node = ws->o.node_containers;
 	struct container *c = w->container;
 	struct container_place p = { .name = c->name, .endpoint = node->o->endpoint_id ? node->o->endpoint_id : "none", .owner = node->owner,
-				     .bundle = node->o->bundle, .run_dir = ws->run_dir, .network = node->o->network, .root = node->root,
+				     .bundle = node->o->bundle, .run_dir = ws->run_dir, .files_dir = ws->o.files_dir,
+				     .network = node->o->network, .root = node->root,
 				     .limits = node_limits (node, c->rt) };
 	struct args a = { .n = 0 }, inner = { .n = 0 };
 	struct err err;

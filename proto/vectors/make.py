@@ -212,6 +212,55 @@ def session():
     f.write()
 
 
+def entry(name=b"data.csv", url=b"https://example.org/data.csv?v=1", digest=bytes(range(32)), limit=0, kind=1, fixed=48, name_n=None, url_n=None,
+          flags=None, extra=b"", tail=b"", n=None):
+    """One entry of a list of files."""
+    raw = (u16(fixed + len(extra)) + u8(kind) + u8((1 if digest else 0) if flags is None else flags) + (digest or bytes(32)) + u64(limit)
+           + u16(len(name) if name_n is None else name_n) + u16(len(url) if url_n is None else url_n) + extra + name + url + tail)
+    return u16(len(raw) if n is None else n) + raw
+
+
+def files():
+    f = Family("files")
+    k = "FILES"
+
+    def one(name="data.csv", url="https://example.org/data.csv?v=1", digest=bytes(range(32)), limit=0, kind=1, flags=None):
+        return {"kind": kind, "flags": (1 if digest else 0) if flags is None else flags, "digest": (digest or bytes(32)).hex(), "max_bytes": limit,
+                "name": name, "url": url}
+    f.good("none", k, b"", {"files": []})
+    f.good("one", k, entry(), {"files": [one()]})
+    f.good("without a checksum, with a limit", k, entry(digest=None, limit=2**62), {"files": [one(digest=None, limit=2**62)]})
+    f.good("without a URL, as a manager sends it to a worker", k, entry(url=b""), {"files": [one(url="")]})
+    f.good("three", k, entry() + entry(name=b"b", url=b"file:///data/b") + entry(name="Ünï cøde".encode(), url=b"http://h:81/"),
+           {"files": [one(), one("b", "file:///data/b"), one("Ünï cøde", "http://h:81/")]})
+    f.good("kind and flags of the future", k, entry(kind=200, flags=0xff), {"files": [one(kind=200, flags=0xff)]})
+    f.good("newer", k, entry(extra=u32(7) + u16(4), tail=b"tail") + entry(name=b"b"), {"files": [one(), one("b")]}, canonical=False)
+    f.good("longest name and URL", k, entry(name=b"n" * 255, url=b"https://h/" + b"u" * 2038), {"files": [one("n" * 255, "https://h/" + "u" * 2038)]})
+    f.good("as many as there may be", k, b"".join(entry(name=b"%d" % i, url=b"http://h") for i in range(64)),
+           {"files": [one("%d" % i, "http://h") for i in range(64)]})
+    f.bad("one more", k, b"".join(entry(name=b"%d" % i, url=b"http://h") for i in range(65)), "TOO_LARGE")
+    f.bad("longer than a list may be", k, b"".join(entry(name=b"%d" % i, url=b"http://h/" + b"u" * 2000) for i in range(16)), "TOO_LARGE")
+    f.bad("a name twice", k, entry() + entry(url=b"http://other/"))
+    f.bad("a byte shorter", k, entry()[:-1])
+    f.bad("a byte longer", k, entry() + b"\0")
+    f.bad("entry of no bytes", k, u16(0))
+    f.bad("entry of one byte", k, u16(1) + b"\0")
+    f.bad("fixed part too short", k, entry(fixed=47))
+    f.bad("fixed part longer than the entry", k, entry(fixed=200))
+    f.bad("entry longer than its lengths", k, entry(tail=b"x"))
+    f.bad("entry shorter than its lengths", k, entry(name_n=9))
+    f.bad("entry says more than came", k, entry(n=200))
+    f.bad("name over the limit", k, entry(name=b"n" * 256), "TOO_LARGE")
+    f.bad("URL over the limit", k, entry(url=b"https://h/" + b"u" * 2039), "TOO_LARGE")
+    for name in (b"", b".", b"..", b"/etc/passwd", b"../x", b"a/b", b"a\0b", b"a\nb", b"\xff", b".weft-x", b"\x7f"):
+        f.bad("name %r" % name, k, entry(name=name))
+    for url in (b"ftp://h/x", b"data.csv", b"http://", b"https:///x", b"http://user:pw@h/x", b"http://h/a b", b"http://h/\xc3\xbc", b"http://h/x#y",
+                b"file:/etc/passwd", b"file://host/etc", b"file:///", b"file:////x", b"http:h", b"http://?x"):
+        f.bad("URL %r" % url, k, entry(url=url))
+    f.good("schemes in capitals", k, entry(url=b"HTTPS://h") + entry(name=b"f", url=b"File:///x"), {"files": [one(url="HTTPS://h"), one("f", "File:///x")]})
+    f.write()
+
+
 def function():
     f = Family("function")
     k = "FUNCTION"
@@ -267,7 +316,19 @@ def function():
     f.good("1: fixed part ends before python", k, fn1(fixed=64, **old), fields(ctype="podman", **new, **oldf), canonical=False)
     f.good("1: bytecode of Python 3.11", k, fn1(**dict(old, flags=8), python=0x30b), fields(ctype="podman", python=0x30b, **new, **dict(oldf, flags=8)))
     f.good("1: half of python reads as 0", k, fn1(fixed=65, python=0x30b, **old), fields(ctype="podman", **new, **oldf), canonical=False)
-    f.good("1: newer", k, newer(fn1(**old), 66, u32(7) + u16(4), b"wasm"), fields(ctype="podman", **new, **oldf), canonical=False)
+    # Minor version 2: files, sent only when there are some.
+    def fn2(files, n=None, **more):
+        raw = fn1(**more)
+        return u16(68) + raw[2:66] + u16(len(files) if n is None else n) + raw[66:] + files
+    f.good("2: newer", k, newer(fn2(b"", **old), 68, u32(7) + u16(4), b"wasm"), fields(ctype="podman", **new, **oldf), canonical=False)
+    f.good("2: no files", k, fn2(b"", **old), fields(ctype="podman", **new, **oldf), canonical=False)
+    listed = entry() + entry(name=b"b", digest=None)
+    f.good("2: files", k, fn2(listed, **old), dict(fields(ctype="podman", **new, **oldf), files=data(listed)))
+    f.good("2: files at the limit, which nobody looks into here", k, fn2(b"x" * 32768, **old),
+           dict(fields(ctype="podman", **new, **oldf), files="x" * 32768))
+    f.bad("2: files over the limit", k, fn2(b"x" * 32769, **old), "TOO_LARGE")
+    f.bad("2: files reach over the end", k, fn2(listed, n=len(listed) + 1, **old))
+    f.bad("2: a byte more than the files", k, fn2(listed, **old) + b"\0")
     f.bad("1: a byte shorter", k, fn1(**old)[:-1])
     f.bad("1: a byte longer", k, fn1(**old) + b"\0")
     f.bad("1: container type over the limit", k, fn1(ctype_n=4097, **old), "TOO_LARGE")
@@ -300,12 +361,24 @@ def task():
     f.good("stamps 0 and negative", k, tk(stamps=[0, -1, 2**63 - 1, -2**63, 0, 0, 0, 0]), fields(stamps=[0, -1, 2**63 - 1, -2**63, 0, 0, 0, 0]))
     f.good("fixed part ends after the memory limit", k, u16(116) + tk()[2:116] + b'{"args":[1]}', fields(max_result=0, expected=0), canonical=False)
     f.good("memory limit cut reads as 0", k, u16(112) + tk()[2:112] + b'{"args":[1]}', fields(mem=0, max_result=0, expected=0), canonical=False)
-    f.good("newer: longer fixed part", k, newer(tk(), 124, b"\x55" * 12, b""), fields(), canonical=False)
-    f.good("newer: another variable part", k, newer(tk(), 124, u32(5), b"extra"), fields(), canonical=False)
+    # Minor version 2: files, sent only when there are some.
+    def tk2(files, n=None, **more):
+        raw = tk(**more)
+        return u16(126) + raw[2:124] + u16(len(files) if n is None else n) + raw[124:] + files
+    listed = entry() + entry(name=b"b", digest=None)
+    f.good("files", k, tk2(listed), dict(fields(), files=data(listed)))
+    f.good("files without a payload", k, tk2(listed, payload=b""), dict(fields(payload=b""), files=data(listed)))
+    f.good("files at the limit, which nobody looks into here", k, tk2(b"x" * 32768), dict(fields(), files="x" * 32768))
+    f.good("no files, but their length", k, tk2(b""), fields(), canonical=False)
+    f.bad("files over the limit", k, tk2(b"x" * 32769), "TOO_LARGE")
+    f.bad("files reach over the end", k, tk2(listed, n=len(listed) + 1))
+    f.bad("a byte more than the files", k, tk2(listed) + b"\0")
+    f.good("newer: longer fixed part", k, newer(tk2(b""), 126, b"\x55" * 12, b""), fields(), canonical=False)
+    f.good("newer: another variable part", k, newer(tk2(b""), 126, u32(5), b"extra"), fields(), canonical=False)
     f.shapes(k, tk(), 124, 108)
     f.bad("version 1, a byte longer", k, tk(v=1) + b"\0", major=1)
     f.bad("version 1, a byte shorter", k, tk(v=1)[:-1], major=1)
-    f.bad("newer, but shorter than the payload", k, newer(tk(), 124, u32(0), b"")[:-1])
+    f.bad("newer, but shorter than the payload", k, newer(tk2(b""), 126, u32(0), b"")[:-1])
     f.bad("payload over the limit", k, tk(n=128 * MIB + 1), "TOO_LARGE")
     f.bad("payload of 4 GiB less one", k, tk(n=0xffffffff), "TOO_LARGE")
     f.bad("payload at the limit that did not come", k, tk(n=128 * MIB))
@@ -607,13 +680,24 @@ def layout():
     f.bad("in the bulk store, but with bytes", k, queued_1(flags=5))
     f.bad("inline, but without its bytes", k, queued_1(payload=b"", n=MIB))
     f.bad("version 0", k, queued_1(version=0), "VERSION")
-    f.bad("version 3", k, queued(version=3), "VERSION")
+    f.bad("version 4", k, queued(version=4), "VERSION")
     f.bad("version 2, shorter", k, queued()[:51])
     f.bad("version 2, its limits cut", k, queued(limits=True, payload=b"")[:-1])
     f.bad("version 2, apart without a length", k, queued(flags=1, payload=b""))
     f.bad("version 2, apart, but with bytes", k, queued(flags=1, n=3))
     f.bad("version 2, in the bulk store, but not apart", k, queued(flags=4))
     f.bad("version 2, apart over the limit", k, queued(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
+    def queued_3(files, n=None, payload=b"[1]", size=None, **more):
+        return queued(version=3, payload=b"", n=size, **more) + u16(len(files) if n is None else n) + files + payload
+    listed = entry() + entry(name=b"b", digest=None)
+    f.good("with files", k, queued_3(listed), dict(qfields(limits=False), files=data(listed)))
+    f.good("with files and limits", k, queued_3(listed, limits=True), dict(qfields(), files=data(listed)))
+    f.good("with files, apart", k, queued_3(listed, flags=1, payload=b"", size=MIB), dict(qfields(apart=True, payload=b"", n=MIB, limits=False), files=data(listed)))
+    f.good("with files, no payload", k, queued_3(listed, payload=b""), dict(qfields(payload=b"", limits=False), files=data(listed)))
+    f.bad("version 3 without files", k, queued_3(b""))
+    f.bad("version 3, cut in their length", k, queued_3(b"", payload=b"")[:-1])
+    f.bad("files over the limit", k, queued_3(b"x" * 32769), "TOO_LARGE")
+    f.bad("files longer than what came", k, queued_3(listed, n=len(listed) + 4))
     f.bad("payload over the limit", k, queued_1(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
     k = "DONE"
     f.good("without its record", k, uid(TASK) + u8(6), {"task": TASK, "state": 6, "record": ""})
@@ -648,5 +732,5 @@ def layout():
 
 
 if __name__ == "__main__":
-    for make in (header, session, function, task, result, capacity, runner, layout):
+    for make in (header, session, files, function, task, result, capacity, runner, layout):
         make()

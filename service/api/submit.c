@@ -5,6 +5,7 @@
 #include "common/pythons.h"
 #include "service/api/api.h"
 #include "service/call.h"
+#include "service/files.h"
 #include "service/submission.h"
 
 struct builder {
@@ -24,6 +25,7 @@ static void drop (struct builder *b)
 	free (b->s.tasks);
 	jscan_fini (&b->s.body);
 	buf_fini (&b->s.head);
+	buf_fini (&b->s.files);
 	check_fini (&b->k);
 }
 
@@ -44,6 +46,18 @@ static uint16_t submitters_python (struct builder *b)
 	return python_version (text);
 }
 
+/* An object with this member of the body alone, for readers of jansson's trees. NULL: answered. */
+static json_t *member (struct builder *b, const char *key, jscan_v v)
+{
+	json_t *o = json_pack ("{s:o}", key, jscan_tree (&b->s.body, v));
+
+	if (o)
+		return o;
+	call_fail (b->c, FAIL_UNAVAILABLE, "memory is short right now");
+	drop (b);
+	return NULL;
+}
+
 /* What all forms of submission share. -1: answered. */
 static int begin (struct builder *b, struct call *c)
 {
@@ -58,15 +72,19 @@ static int begin (struct builder *b, struct call *c)
 	b->s.group_given = body_id (&b->k, &b->s.body, "task_group_id", false, &b->s.group);
 	b->s.watch = body_bool (&b->k, &b->s.body, c->v3 ? "create_queue" : "create_websocket_queue", false);
 	b->s.fresh = !body_bool (&b->k, &b->s.body, "memoize", true);
-	if ((v = body_get (&b->s.body, "limits"))) {
-		json_t *limits = json_pack ("{s:o}", "limits", jscan_tree (&b->s.body, v));
-		if (!limits) {
-			call_fail (c, FAIL_UNAVAILABLE, "memory is short right now");
-			drop (b);
+	if ((v = body_object (&b->k, &b->s.body, "limits", false))) {
+		json_t *limits = member (b, "limits", v);
+		if (!limits)
 			return -1;
-		}
 		limits_read (&b->k, limits, c->app->config->result_bytes, &b->s.limits);
 		json_decref (limits);
+	}
+	if ((v = body_array (&b->k, &b->s.body, "files", false))) {
+		json_t *files = member (b, "files", v);
+		if (!files)
+			return -1;
+		json_decref (files_read (&b->k, files, FILES_TASK_BYTES, &b->s.files));
+		json_decref (files);
 	}
 	return 0;
 }
@@ -131,7 +149,7 @@ static int permitted (struct builder *b, const struct id *function, const struct
 	struct err err;
 
 	if (catalog_endpoint (k, endpoint, user, &why, &err) == 0 && catalog_function (k, function, user, &why, &err) == 0 &&
-	    catalog_allowed (k, endpoint, function, b->python, &why, &err) == 0) {
+	    catalog_allowed (k, endpoint, function, b->python, b->s.files.len > 0, &why, &err) == 0) {
 		if (!*b->warning)
 			catalog_python_warning (k, endpoint, function, b->python, b->warning, sizeof (b->warning));
 		return 0;

@@ -15,11 +15,12 @@ import re
 import struct
 import uuid
 
-MAJOR, MINOR = 2, 1
+MAJOR, MINOR = 2, 2
 MIB = 1 << 20
 MAX_RECORDS, MAX_IDS = 4096, 65536
 MAX_TEXT, MAX_TAIL = 4096, 65536
 MAX_CODE, MAX_PAYLOAD, MAX_RECORD = 16 * MIB, 128 * MIB, 192 * MIB
+MAX_FILES, MAX_FILES_BYTES, MAX_FILE_NAME, MAX_FILE_URL = 64, 32768, 255, 2048
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
 TYPES = {
@@ -75,11 +76,12 @@ RECORDS = {
     "BYE": Record("code:H #text:H", "", (("text", MAX_TEXT, "head"),)),
     "FUNCTION": Record(
         "kind:B flags:B id:id #code:I time_limit_ms:I memory_limit_bytes:Q #entry:H #container:H",
-        "max_batch:H #container_type:H latency_ms:I cpu_millis:I max_pids:I warm_ms:I replicas:I python:H",
-        (("code", MAX_CODE, None), ("entry", MAX_TEXT, None), ("container", MAX_TEXT, None), ("container_type", MAX_TEXT, None))),
+        "max_batch:H #container_type:H latency_ms:I cpu_millis:I max_pids:I warm_ms:I replicas:I python:H #files:H",
+        (("code", MAX_CODE, None), ("entry", MAX_TEXT, None), ("container", MAX_TEXT, None), ("container_type", MAX_TEXT, None),
+         ("files", MAX_FILES_BYTES, None))),
     "TASK": Record(
         "flags:B attempt:B task:id function:id #payload:I time_limit_ms:I stamps:stamps8",
-        "memory_limit_bytes:Q max_result_bytes:I expected_ms:I", (("payload", MAX_PAYLOAD, None),)),
+        "memory_limit_bytes:Q max_result_bytes:I expected_ms:I #files:H", (("payload", MAX_PAYLOAD, None), ("files", MAX_FILES_BYTES, None))),
     "TASK_STATE": Record("state:B _:-1 task:id time_ns:q", "", (), {"state": lambda d: d["state"] <= 7}),
     "RESULT": Record(
         "status:B fault:B code:H attempt:B flags:B task:id #result:I #error:I #stdout:I #stderr:I detail:i #node:H #runtime:H stamps:stamps16",
@@ -178,6 +180,8 @@ def decode(kind, raw):
     if at < len(raw) and fixed_bytes <= rec.known:
         raise Malformed("INVALID", "%s: longer than its lengths" % kind)
     out.pop("_", None)
+    if out.get("files") == b"":
+        del out["files"]            # absent and empty are the same
     if kind == "HELLO" and not out["bulk"]:
         out["bulk"] = NO_ID
     for name, fine in rec.check.items():
@@ -205,8 +209,64 @@ def encode(kind, fields, major=MAJOR):
             raise Malformed("TOO_LARGE", "%s: %s" % (kind, name))
         fields["#" + name] = len(b)
         parts.append(b)
-    fixed = b"".join(_put(fmt, fields.get(name)) for name, fmt in rec.v1 + (rec.v2 if major >= 2 else []))
+    fixed2 = rec.v2 if major >= 2 else []
+    if not fields.get("#files"):
+        fixed2 = [f for f in fixed2 if f[0] != "#files"]        # it is the last one, and sent only when there are files
+    elif major < 2:
+        parts.pop()
+    fixed = b"".join(_put(fmt, fields.get(name)) for name, fmt in rec.v1 + fixed2)
     return struct.pack("<H", len(fixed) + 2) + fixed + b"".join(parts)
+
+
+FILE = struct.Struct("<HBB32sQHH")
+
+
+def decode_files(raw):
+    """The list of section 3.7."""
+    raw, out, at = bytes(raw), [], 0
+    if len(raw) > MAX_FILES_BYTES:
+        raise Malformed("TOO_LARGE", "files")
+    while at < len(raw):
+        n = struct.unpack_from("<H", raw, at)[0] if len(raw) - at >= 2 else 0
+        entry = raw[at + 2:at + 2 + n]
+        if len(entry) < max(n, 2) or not FILE.size <= struct.unpack_from("<H", entry)[0] <= n:
+            raise Malformed("INVALID", "entry of a file")
+        fixed, kind, flags, digest, limit, name_n, url_n = FILE.unpack_from(entry)
+        if name_n > MAX_FILE_NAME or url_n > MAX_FILE_URL:
+            raise Malformed("TOO_LARGE", "name or url")
+        end = fixed + name_n + url_n
+        if end > n or (end < n and fixed == FILE.size):
+            raise Malformed("INVALID", "lengths of a file")
+        if len(out) == MAX_FILES:
+            raise Malformed("TOO_LARGE", "number of files")
+        name, url = entry[fixed:fixed + name_n], entry[fixed + name_n:end]
+        if not _file_name_ok(name) or any(f["name"] == name for f in out) or (url and not _file_url_ok(url)):
+            raise Malformed("INVALID", "name or url of a file")
+        out.append({"kind": kind, "flags": flags, "digest": digest.hex(), "max_bytes": limit, "name": name, "url": url})
+        at += 2 + n
+    return out
+
+
+def _file_name_ok(name):
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and not re.search("[\0-\x1f\x7f/]", text) and text not in (".", "..") and not text.startswith(".weft")
+
+
+def _file_url_ok(url):
+    return bool(re.match(rb"(?i:https?)://[^/?#@]+([/?][^#]*)?\Z|(?i:file):///[^/#][^#]*\Z", url)) and not re.search(rb"[^!-~]", url)
+
+
+def encode_files(files):
+    out = b""
+    for f in files:
+        name, url = to_bytes(f["name"]), to_bytes(f.get("url", b""))
+        entry = FILE.pack(FILE.size, f.get("kind", 1), f.get("flags", 0), bytes.fromhex(f.get("digest", "")), f.get("max_bytes", 0), len(name),
+                          len(url)) + name + url
+        out += struct.pack("<H", len(entry)) + entry
+    return out
 
 
 def decode_reference(raw, task, kind):
@@ -428,13 +488,14 @@ def encode_queued(d):
     payload = b"" if apart else to_bytes(d.get("payload", b""))
     flags = (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (4 if d.get("payload_bulk") else 0) | (8 if d.get("fresh") else 0)
     limits = [d.get(k, 0) for k in ("time_limit_ms", "memory_limit_bytes", "max_result_bytes")]
-    return (QUEUED.pack(2, flags | (16 if any(limits) else 0), d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
+    files = to_bytes(d.get("files", b""))
+    return (QUEUED.pack(3 if files else 2, flags | (16 if any(limits) else 0), d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
                         d.get("received_ns", 0), d.get("queued_ns", 0)) + (LIMITS.pack(*limits) if any(limits) else b"")
-            + (struct.pack("<I", d["payload_bytes"]) if apart else payload))
+            + (struct.pack("<I", d["payload_bytes"]) if apart else b"") + (struct.pack("<H", len(files)) + files if files else b"") + payload)
 
 
 def decode_queued(raw):
-    if raw and raw[0] not in (1, 2):
+    if raw and raw[0] not in (1, 2, 3):
         raise Malformed("VERSION", "queue record version")
     try:
         version, flags, expected, task, function, received, queued = QUEUED.unpack_from(raw)
@@ -444,9 +505,16 @@ def decode_queued(raw):
             at += LIMITS.size
         if version == 1 or apart:
             n, at = struct.unpack_from("<I", raw, at)[0], at + 4
+        nfiles = 0
+        if version == 3:
+            nfiles, at = struct.unpack_from("<H", raw, at)[0], at + 2
     except struct.error:
         raise Malformed("INVALID", "queue record")
-    payload = bytes(raw[at:])
+    if nfiles > MAX_FILES_BYTES:
+        raise Malformed("TOO_LARGE", "files")
+    files, payload = bytes(raw[at:at + nfiles]), bytes(raw[at + nfiles:])
+    if len(files) != nfiles or (version == 3 and not nfiles):
+        raise Malformed("INVALID", "queue record files")
     n = len(payload) if n is None else n
     if flags & 5 == 4:
         raise Malformed("INVALID", "queue record flags")
@@ -454,7 +522,7 @@ def decode_queued(raw):
         raise Malformed("TOO_LARGE", "payload")
     if len(payload) != (0 if apart else n):
         raise Malformed("INVALID", "queue record payload")
-    return {"expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
+    return {**({"files": files} if files else {}), "expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
             "memory_limit_bytes": memory, "max_result_bytes": max_result, "payload_bytes": n, "payload_apart": apart,
             "payload_is_json": bool(flags & 2), "payload_bulk": bool(flags & 4), "fresh": bool(flags & 8), "payload": payload}
 

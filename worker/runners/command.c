@@ -19,7 +19,7 @@
 #include "worker/text.h"
 #include "worker/workdir.h"
 
-enum { ARGS_MAX = 4096, ENV_MAX = 4096, FILES_MAX = 1024, ERROR_TAIL = 4096 };
+enum { ARGS_MAX = 4096, ENV_MAX = 4096, CWD_FILES_MAX = 1024, ERROR_TAIL = 4096 };
 
 struct command {
 	const struct runner_host *h;	/* borrowed */
@@ -122,7 +122,7 @@ static int place_files (const struct plan *p, const char *cwd, struct err *err)
 
 	if (!files)
 		return 0;
-	if (!json_is_object (files) || json_object_size (files) > FILES_MAX)
+	if (!json_is_object (files) || json_object_size (files) > CWD_FILES_MAX)
 		return bad (err, "'cwd_files' must be an object of at most 1024 strings");
 	json_object_foreach (files, name, value) {
 		char *path;
@@ -287,7 +287,9 @@ static int call (void *self, const struct runner_call *c, struct err *err)
 
 	if (m->child)
 		return err_set (err, ERR_BAD_STATE, FAULT_SELF, "a command is running");
-	if (plan_make (&plan, c, err) < 0 || workdir_empty (m->cwd, err) < 0 || place_files (&plan, m->cwd, err) < 0)
+	if (c->flags & RUNNER_OWN_DIR)
+		o.cwd = m->h->task_dir;
+	if (plan_make (&plan, c, err) < 0 || (o.cwd == m->cwd && workdir_empty (m->cwd, err) < 0) || place_files (&plan, o.cwd, err) < 0)
 		goto out;
 	m->task = c->task;
 	m->max_result_bytes = c->max_result_bytes;

@@ -37,6 +37,7 @@ INVALID, EXCEPTION, MEMORY, DECODE, ENCODE, TOO_LARGE, MODULE, RUNNER = 2, 20, 2
 KIND_GLOBUS, KIND_PYTHON = 1, 2
 FLAG_JSON = 1                   # the payload is JSON text made by the service
 FLAG_BULK = 2                   # the payload is a reference to a file of the bulk store
+FLAG_OWN_DIR = 256              # the call runs in the directory that the worker made for it
 RESULT_BULK = 4                 # the result is one
 BULK_MIN = 32768                # results over it go there
 NOT_FOUND, IO = 5, 14
@@ -806,6 +807,7 @@ class Runner:
         self.out = Capture(memory, 0, 1, "<stdout>")
         self.errout = Capture(memory, RING, 2, "<stderr>")
         self.cwd = os.getcwd()
+        self.task_dir = os.path.join(os.path.dirname(self.cwd), "task")
         self.bulk = bulk_store()
         if os.environ.pop("WEFT_MALLOC", None):     # was for this process; not for those that functions start
             for name in MALLOC:
@@ -918,6 +920,7 @@ class Runner:
         try:
             if function is None:
                 raise Fail(RUNNER, FAULT_SELF, "the worker named a function that it did not send")
+            self.enter(flags)
             target = function.target or function.load()
             payload = memoryview(data)[at + CALL.size:end]
             if flags & FLAG_BULK:
@@ -970,6 +973,7 @@ class Runner:
         try:
             if function is None:
                 raise Fail(RUNNER, FAULT_SELF, "the worker named a function that it did not send")
+            self.enter(flags)
             target = function.target or function.load()
         except BaseException as e:
             self.leave_if_forked()
@@ -1087,6 +1091,13 @@ class Runner:
         else:
             for key in ("GC_TASK_UUID", "WEFT_TASK_ID"):
                 os.environ[key] = self.saved[key] = text.decode()
+
+    def enter(self, flags):
+        if flags & FLAG_OWN_DIR:
+            try:
+                os.chdir(self.task_dir)     # until after()
+            except OSError as e:
+                raise Fail(RUNNER, FAULT_SITE, "cannot go to the directory of the call on node %s: %s" % (NODE, e))
 
     def after(self):
         """Give the next call the surroundings that this one had."""

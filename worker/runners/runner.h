@@ -51,6 +51,7 @@ struct runner_host {
 	const char *name;		/* of this runner: its directory's, and in logs */
 	const char *python, *node;
 	const struct bulk *bulk;	/* NULL = none; then no call has TASK_BULK */
+	const char *task_dir;		/* where calls with RUNNER_OWN_DIR in their flags run: dir/task */
 	const struct runner_events *events;
 	void *arg;
 };

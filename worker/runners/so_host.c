@@ -34,6 +34,7 @@ struct object {
 
 struct host {
 	const char *dir;
+	int cwd;			/* where it starts */
 	uint8_t *current;		/* in memory shared with the worker: the task whose call has begun */
 	struct bulk *bulk;		/* NULL = none */
 	struct map *objects;
@@ -260,6 +261,22 @@ static void begin (struct host *h, const struct id *task, struct msg_runner_resu
 	buf_clear (&h->frame);
 }
 
+/* The directory that the worker made for this call; it is left after it. */
+static int enter (uint32_t flags, struct err *err)
+{
+	if (!(flags & RUNNER_OWN_DIR) || chdir ("../task") == 0)
+		return 0;
+	err_errno (err, "going to the directory of the call");
+	err->code = ERR_TASK_RUNNER;
+	return -1;
+}
+
+static void leave (const struct host *h, uint32_t flags)
+{
+	if ((flags & RUNNER_OWN_DIR) && fchdir (h->cwd) < 0)
+		_exit (1);	/* the next call would run in the wrong place */
+}
+
 /* Loaded, or NULL with *err. */
 static struct object *find (struct host *h, const struct id *function, struct err *err)
 {
@@ -295,7 +312,7 @@ static int take_call (struct host *h, struct wire_str body)
 	begin (h, &c.task, &r);
 	r.task = c.task;
 	ref = c.flags & TASK_BULK ? &c.bulk : NULL;
-	if (!(o = find (h, &c.function, &err)) || !(payload = copy_payload (h, c.payload, ref, &err))) {
+	if (enter (c.flags, &err) < 0 || !(o = find (h, &c.function, &err)) || !(payload = copy_payload (h, c.payload, ref, &err))) {
 		set_failed (&r, (int) err.code, (int) err.fault, err.text);
 		r.end_ns = clock_real_ns ();
 		msg_runner_result_encode (&h->frame, &r);
@@ -307,6 +324,7 @@ static int take_call (struct host *h, struct wire_str body)
 		end (&r, cpu, 1);
 		input_close (h, &p, &r, rc, c.max_result_bytes);
 	}
+	leave (h, c.flags);
 	return write_all (h->frame.data, h->frame.len);
 }
 
@@ -374,7 +392,7 @@ static int take_batch (struct host *h, struct wire_str body)
 	first = b;
 	msg_runner_batch_next (&first, &in);
 	begin (h, &in.task, &r);
-	if ((o = find (h, &b.function, &err)))
+	if (enter (b.flags, &err) == 0 && (o = find (h, &b.function, &err)))
 		run_batch (h, o, b, &r);
 	else {
 		set_failed (&r, (int) err.code, (int) err.fault, err.text);
@@ -385,6 +403,7 @@ static int take_batch (struct host *h, struct wire_str body)
 			msg_runner_result_encode (&h->frame, &r);
 		}
 	}
+	leave (h, b.flags);
 	return write_all (h->frame.data, h->frame.len);
 }
 
@@ -419,7 +438,7 @@ static uint8_t *map_current (void)
 
 int so_host_main (int argc, char **argv)
 {
-	struct host h = { .dir = argc > 0 ? argv[0] : "." };
+	struct host h = { .dir = argc > 0 ? argv[0] : ".", .cwd = open (".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
 	const char *store = getenv ("WEFT_BULK_DIR");
 	ssize_t n;
 

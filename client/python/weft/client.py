@@ -69,6 +69,20 @@ def _error(status, body):
     return kind(status, code, detail)
 
 
+def _files(files):
+    """{name: "URL#sha256=HEX"}, or what the API takes, as what the API takes."""
+    if not hasattr(files, "items"):
+        return list(files or [])
+    out = []
+    for name, url in files.items():
+        url, _, rest = url.partition("#")
+        entry = {"name": name, "url": url}
+        for key, value in urllib.parse.parse_qsl(rest):
+            entry[key] = int(value) if key == "max_bytes" else value
+        out.append(entry)
+    return out
+
+
 class Client:
     """Talk to a Weft service.
 
@@ -161,13 +175,14 @@ class Client:
     # ---- functions
 
     def register_function(self, function, name=None, public=False, description=None, time_limit_s=None,
-                          memory_limit_bytes=None, container=None, memoize=False, batch=None):
+                          memory_limit_bytes=None, container=None, memoize=False, batch=None, files=None):
         """Register a Python callable; returns its id.
 
         memoize: the endpoint may answer equal calls with the result of an earlier one. batch: {"max": N, "latency_ms": M}, or N: the
-        function takes a list of up to N inputs and returns a list of results (an exception in it fails that input only)."""
+        function takes a list of up to N inputs and returns a list of results (an exception in it fails that input only). files: brought to the
+        work directory of each of its calls, see submit."""
         return self._register_function(function, name=name, public=public, description=description, time_limit_s=time_limit_s,
-                                       memory_limit_bytes=memory_limit_bytes, container=container, memoize=memoize, batch=batch)[0]
+                                       memory_limit_bytes=memory_limit_bytes, container=container, memoize=memoize, batch=batch, files=files)[0]
 
     def _register_function(self, function, name=None, **more):
         """(id, kind)"""
@@ -180,7 +195,7 @@ class Client:
         return self.register("command", code, name or os.path.basename(argv[0]), **more)
 
     def register(self, kind, code, name, entry=None, public=False, description=None, time_limit_s=None,
-                 memory_limit_bytes=None, container=None, memoize=False, batch=None):
+                 memory_limit_bytes=None, container=None, memoize=False, batch=None, files=None):
         """Register code of a kind: globus, python, command or shared_object. See the service's /openapi.json."""
         body = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
                 "meta": {"python_version": "%d.%d.%d" % sys.version_info[:3], "sdk_version": "weft-" + VERSION,
@@ -191,7 +206,8 @@ class Client:
         if memory_limit_bytes is not None:
             limits["memory_limit_bytes"] = memory_limit_bytes
         for key, value in (("entry", entry), ("description", description), ("container", container), ("limits", limits),
-                           ("memoize", bool(memoize)), ("batch", {"max": batch} if isinstance(batch, int) else batch)):
+                           ("memoize", bool(memoize)), ("batch", {"max": batch} if isinstance(batch, int) else batch),
+                           ("files", _files(files))):
             if value:
                 body[key] = value
         return self.request("POST", "/v3/functions", body)["function_uuid"]
@@ -216,10 +232,12 @@ class Client:
     # ---- tasks
 
     def submit(self, endpoint_id, function_id, payloads, wait=0.0, task_group_id=None, time_limit_s=None,
-               memory_limit_bytes=None, idempotency_key=None, memoize=True, expected_s=None):
+               memory_limit_bytes=None, idempotency_key=None, memoize=True, expected_s=None, files=None):
         """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task.
 
-        memoize: False refuses results of earlier calls. expected_s: how long it may take; it is not started on nodes whose time ends before."""
+        memoize: False refuses results of earlier calls. expected_s: how long it may take; it is not started on nodes whose time ends before.
+        files: brought to the work directory by the endpoint: {name: URL} with "#sha256=HEX" behind the URL when the checksum is known, or a
+        list of {"name", "url", "sha256", "max_bytes"}. Files with a checksum are kept on the node, and fetched once for many tasks."""
         body = {"tasks": {str(function_id): list(payloads)}, "create_queue": False}
         limits = {}
         if time_limit_s is not None:
@@ -232,6 +250,8 @@ class Client:
             body["limits"] = limits
         if not memoize:
             body["memoize"] = False
+        if files:
+            body["files"] = _files(files)
         if task_group_id:
             body["task_group_id"] = str(task_group_id)
         wait = min(float(wait), MAX_WAIT_S)

@@ -45,6 +45,8 @@ static void run (struct args *a, const char *program, const struct container_spe
 	bind (a, p->bundle, "/weft/bin", false);
 	bind (a, p->run_dir, "/weft/run", false);
 	bind (a, p->work_dir, "/weft/work", true);
+	if (p->files_dir)
+		bind (a, p->files_dir, "/weft/files", false);
 	args_add (a, "--pwd");
 	args_add (a, "/weft/work");
 	args_add (a, s->image);

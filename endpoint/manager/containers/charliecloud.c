@@ -31,6 +31,8 @@ static void run (struct args *a, const struct container_spec *s, const struct co
 	args_addf (a, "--bind=%s/mnt:/mnt", p->work_dir);
 	args_addf (a, "--bind=%s:/mnt/bin", p->bundle);
 	args_addf (a, "--bind=%s:/mnt/run", p->run_dir);
+	if (p->files_dir)
+		args_addf (a, "--bind=%s:/mnt/files", p->files_dir);
 	args_add (a, s->image);
 	args_add (a, "--");
 	for (const char *const *w = p->command; *w; w++)

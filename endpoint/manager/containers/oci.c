@@ -38,6 +38,8 @@ void oci_run (struct args *a, const char *program, const struct container_spec *
 	mount (a, p->bundle, "/weft/bin", false);
 	mount (a, p->run_dir, "/weft/run", false);
 	mount (a, p->work_dir, "/weft/work", true);
+	if (p->files_dir)
+		mount (a, p->files_dir, "/weft/files", false);
 	args_add (a, "--workdir=/weft/work");
 	args_add (a, "--env=HOME=/tmp");
 	for (; extra && *extra; extra++)

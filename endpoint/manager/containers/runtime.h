@@ -39,6 +39,7 @@ struct container_place {
 	const char *bundle;		/* packaging/bundle, mounted read-only at <base>/bin */
 	const char *run_dir;		/* holds the socket of the manager, at <base>/run */
 	const char *work_dir;		/* private and writable, at <base>/work */
+	const char *files_dir;		/* files of tasks, mounted read-only where the runtime can, at <base>/files; NULL = none */
 	const char *network;		/* name of the network to use when the spec asks for it */
 	uid_t uid;			/* who it is inside; never 0 unless the runtime maps it away */
 	gid_t gid;

@@ -10,6 +10,8 @@ static void run (struct args *a, const struct container_spec *s, const struct co
 	args_addf (a, "--volume=%s:/weft/bin:ro", p->bundle);
 	args_addf (a, "--volume=%s:/weft/run:ro", p->run_dir);
 	args_addf (a, "--volume=%s:/weft/work", p->work_dir);
+	if (p->files_dir)
+		args_addf (a, "--volume=%s:/weft/files:ro", p->files_dir);
 	args_add (a, "--workdir=/weft/work");
 	args_add (a, "--clearenv");
 	args_add (a, "--env=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

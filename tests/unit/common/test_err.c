@@ -68,7 +68,7 @@ static void test_table (void **state)
 	assert_string_equal (err_name ((enum err_code) 9999), "INTERNAL");
 	assert_string_equal (err_fault_name (FAULT_PEER), "peer");
 	assert_string_equal (err_fault_name ((enum err_fault) 77), "none");
-	for (int c = ERR_TASK_EXCEPTION; c <= ERR_TASK_RUNNER; c++) {
+	for (int c = ERR_TASK_EXCEPTION; c <= ERR_TASK_FILE; c++) {
 		assert_memory_equal (err_name ((enum err_code) c), "TASK_", 5);
 		assert_in_range (err_http_status ((enum err_code) c), 400, 499);
 	}

@@ -42,6 +42,7 @@ DECODERS = {
     "RUNNER_START": runner("S", wire.decode_start),
     "RUNNER_READY": runner("I", lambda body: {"json": body}),
     "RUNNER_FUNCTION": runner("F", lambda body: wire.decode("FUNCTION", body)),
+    "FILES": lambda raw: {"files": wire.decode_files(raw)},
     "META": wire.decode_meta, "QUEUED": wire.decode_queued, "DONE": wire.decode_done, "ENDED": wire.decode_ended,
 }
 ENCODERS = {
@@ -53,6 +54,7 @@ ENCODERS = {
     "RUNNER_START": lambda d, major: wire.encode_start(d),
     "RUNNER_READY": lambda d, major: wire.runner_frame("I", wire.to_bytes(d["json"])),
     "RUNNER_FUNCTION": lambda d, major: wire.runner_frame("F", wire.encode("FUNCTION", d)),
+    "FILES": lambda d, major: wire.encode_files(d["files"]),
     "META": lambda d, major: wire.encode_meta(d), "QUEUED": lambda d, major: wire.encode_queued(d),
     "DONE": lambda d, major: wire.encode_done(d), "ENDED": lambda d, major: wire.encode_ended(d),
 }

@@ -31,7 +31,7 @@ union any {
 	struct msg_runner_call call;
 	struct msg_runner_batch batch;
 	struct msg_runner_result run_result;
-	struct wire_str bytes; /* ids, ready */
+	struct wire_str bytes; /* ids, ready, files */
 	struct layout_meta meta;
 	struct layout_queued queued;
 	struct layout_done done;
@@ -105,6 +105,34 @@ static void header_f (json_t *j, const union any *u)
 	INT (major), INT (minor), INT (type), INT (flags), INT (count), INT (seq), HEX (epoch);
 }
 
+static int files_d (union any *u, const void *p, size_t n, struct err *e)
+{
+	u->bytes = wire_str (p, n);
+	return msg_files_check (u->bytes, e);
+}
+static void files_e (struct buf *b, const union any *u, int major)
+{
+	struct wire_str list = u->bytes;
+	struct msg_file f;
+	(void) major;
+	while (msg_files_next (&list, &f, NULL) > 0)
+		msg_files_add (b, &f);
+}
+static void files_f (json_t *out, const union any *u)
+{
+	json_t *all = json_array ();
+	struct wire_str list = u->bytes;
+	struct msg_file f, *m = &f;
+	char digest[FILES_DIGEST_TEXT];
+	while (msg_files_next (&list, &f, NULL) > 0) {
+		json_t *j = json_object ();
+		INT (kind), INT (flags), INT (max_bytes), BYTES (name), BYTES (url);
+		json_object_set_new (j, "digest", json_string (msg_files_digest_text (f.digest, digest)));
+		json_array_append_new (all, j);
+	}
+	json_object_set_new (out, "files", all);
+}
+
 static int hello_d (union any *u, const void *p, size_t n, struct err *e) { return msg_hello_decode (&u->hello, p, n, e); }
 static void hello_e (struct buf *b, const union any *u, int major) { msg_hello_encode (b, &u->hello, major); }
 static void hello_f (json_t *j, const union any *u)
@@ -138,6 +166,8 @@ static void function_f (json_t *j, const union any *u)
 	const struct msg_function *m = &u->function;
 	INT (kind), INT (flags), ID (id), INT (time_limit_ms), INT (memory_limit_bytes), BYTES (code), BYTES (entry), BYTES (container);
 	INT (max_batch), INT (latency_ms), INT (cpu_millis), INT (max_pids), INT (warm_ms), INT (replicas), BYTES (container_type), INT (python);
+	if (m->files.n)
+		BYTES (files);
 }
 
 static int task_d (union any *u, const void *p, size_t n, struct err *e) { return msg_task_decode (&u->task, p, n, e); }
@@ -147,6 +177,8 @@ static void task_f (json_t *j, const union any *u)
 	const struct msg_task *m = &u->task;
 	INT (flags), INT (attempt), ID (task), ID (function), INT (time_limit_ms), INT (memory_limit_bytes), INT (max_result_bytes);
 	INT (expected_ms), BYTES (payload);
+	if (m->files.n)
+		BYTES (files);
 	if (m->flags & TASK_BULK)
 		reference_f (j, &m->bulk);
 	json_object_set_new (j, "stamps", j_stamps (m->stamps, STAMP_TASK_SLOTS));
@@ -357,6 +389,8 @@ static void queued_f (json_t *j, const union any *u)
 	ID (task), ID (function), INT (received_ns), INT (queued_ns), INT (time_limit_ms), INT (memory_limit_bytes);
 	INT (max_result_bytes), INT (payload_bytes), BOOL (payload_apart), BOOL (payload_is_json), BOOL (payload_bulk), BOOL (fresh), BYTES (payload);
 	INT (expected_s);
+	if (m->files.n)
+		BYTES (files);
 }
 static int done_d (union any *u, const void *p, size_t n, struct err *e) { return layout_done_decode (&u->done, p, n, e); }
 static void done_e (struct buf *b, const union any *u, int major) /* store.lua writes these */
@@ -400,6 +434,7 @@ static const struct type {
 	{ "WELCOME", welcome_d, welcome_e, welcome_f },
 	{ "REJECT", reason_d, reason_e, reason_f },
 	{ "BYE", reason_d, reason_e, reason_f },
+	{ "FILES", files_d, files_e, files_f },
 	{ "FUNCTION", function_d, function_e, function_f },
 	{ "TASK", task_d, task_e, task_f },
 	{ "TASK_STATE", state_d, state_e, state_f },
@@ -611,9 +646,11 @@ static void test_round_trips (void **state)
 		union any u;
 		rnd_fill (&u, sizeof (u));
 		u.task.payload = rnd_str (pool, 4096);
+		u.task.files = rnd_str (pool, 4096);
 		u.task.flags &= (uint8_t) ~TASK_BULK;
 		same_after_trip ("TASK", &u, 2);
 		u.task.memory_limit_bytes = u.task.max_result_bytes = u.task.expected_ms = 0;
+		u.task.files = WIRE_STR ("");
 		same_after_trip ("TASK", &u, 1);
 		rnd_fill (&u, sizeof (u));
 		u.result.status = (uint8_t) (1 + rnd () % 3);
@@ -644,6 +681,7 @@ static void test_round_trips (void **state)
 		u.function.entry = rnd_str (pool, 64);
 		u.function.container = rnd_str (pool, 64);
 		u.function.container_type = rnd_str (pool, 64);
+		u.function.files = rnd_str (pool, 64);
 		same_after_trip ("FUNCTION", &u, 2);
 		rnd_fill (&u, sizeof (u));
 		u.capacity.text = rnd_str (pool, 4096);
@@ -653,6 +691,7 @@ static void test_round_trips (void **state)
 		u.queued.payload_is_json = rnd () & 1;
 		u.queued.fresh = rnd () & 1;
 		u.queued.payload_bulk = u.queued.payload_apart && (rnd () & 1);
+		u.queued.files = rnd_str (pool, 64);
 		u.queued.payload = u.queued.payload_apart ? WIRE_STR ("") : rnd_str (pool, 4096);
 		u.queued.payload_bytes = u.queued.payload_apart ? (uint32_t) (rnd () % WIRE_MAX_PAYLOAD) : (uint32_t) u.queued.payload.n;
 		same_after_trip ("QUEUED", &u, 2);
@@ -830,7 +869,7 @@ int main (void)
 {
 #define FAMILY(f) { "vectors " f, test_vectors, NULL, NULL, (void *) f }, { "damage " f, test_damage, NULL, NULL, (void *) f }
 	const struct CMUnitTest tests[] = {
-		FAMILY ("header"), FAMILY ("session"), FAMILY ("function"), FAMILY ("task"), FAMILY ("result"), FAMILY ("capacity"),
+		FAMILY ("header"), FAMILY ("session"), FAMILY ("files"), FAMILY ("function"), FAMILY ("task"), FAMILY ("result"), FAMILY ("capacity"),
 		FAMILY ("runner"), FAMILY ("layout"),
 		cmocka_unit_test (test_round_trips),
 		cmocka_unit_test (test_frames_are_changed_in_place),

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the agent knows of the files of tasks: the configuration, and what it says of it to the service. What brings them is the manager
+ * (manager/files.h). */
+#ifndef ENDPOINT_FILES_H
+#define ENDPOINT_FILES_H
+#include <jansson.h>
+#include "endpoint/config.h"
+
+int files_check_config (const struct config *c, struct err *err);
+/* {"files": {"max_bytes": n, "http": bool, "directories": bool}} put into o, unless there are none. */
+void files_describe (const struct config *c, json_t *o);
+
+#endif

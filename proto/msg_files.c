@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists of files: SPEC.md, section 3.7. An entry is a record of its own behind a u16 of its length, so that lists can be read by
+ * programs that know fewer fields. */
+#include "proto/msg_files.h"
+#include <stdio.h>
+#include <strings.h>
+#include "common/utf8.h"
+#include "proto/wire_record.h"
+
+#define ENTRY_FIXED 48
+
+void msg_files_add (struct buf *list, const struct msg_file *f)
+{
+	uint8_t fixed[2 + ENTRY_FIXED];
+	struct wire_writer w = { fixed };
+	struct wire_str parts[] = { f->name, f->url };
+
+	if (f->name.n > FILES_NAME_MAX || f->url.n > FILES_URL_MAX) {
+		wire_refuse (list);
+		return;
+	}
+	wire_w16 (&w, (uint16_t) (ENTRY_FIXED + f->name.n + f->url.n));
+	wire_w16 (&w, ENTRY_FIXED);
+	wire_w8 (&w, f->kind);
+	wire_w8 (&w, f->flags);
+	memcpy (w.p, f->digest, FILES_DIGEST);
+	w.p += FILES_DIGEST;
+	wire_w64 (&w, f->max_bytes);
+	wire_w16 (&w, (uint16_t) f->name.n);
+	wire_w16 (&w, (uint16_t) f->url.n);
+	wire_record_add (list, fixed, sizeof (fixed), parts, 2);
+}
+
+int msg_files_next (struct wire_str *list, struct msg_file *out, struct err *err)
+{
+	struct wire_reader r = { (const uint8_t *) list->p, list->n, false };
+	struct wire_record rec;
+	struct wire_str entry, digest;
+
+	if (!list->n)
+		return 0;
+	entry = wire_get_bytes (&r, wire_get_u16 (&r));
+	if (r.bad)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "files: an entry runs over the end of the list");
+	if (wire_record_open (&rec, entry.p, entry.n, ENTRY_FIXED, ENTRY_FIXED, "file", err) < 0)
+		return -1;
+	out->kind = wire_get_u8 (&rec.fixed);
+	out->flags = wire_get_u8 (&rec.fixed);
+	digest = wire_get_bytes (&rec.fixed, FILES_DIGEST);
+	memcpy (out->digest, digest.p, FILES_DIGEST);
+	out->max_bytes = wire_get_u64 (&rec.fixed);
+	size_t name = wire_get_u16 (&rec.fixed), url = wire_get_u16 (&rec.fixed);
+	if (wire_record_take (&rec, &out->name, name, FILES_NAME_MAX, "name", err) < 0 ||
+	    wire_record_take (&rec, &out->url, url, FILES_URL_MAX, "url", err) < 0 || wire_record_close (&rec, err) < 0)
+		return -1;
+	*list = wire_str ((const char *) r.p, r.left);
+	return 1;
+}
+
+int msg_files_check (struct wire_str list, struct err *err)
+{
+	struct wire_str names[FILES_MAX];
+	struct msg_file f;
+	size_t n = 0;
+	int rc;
+
+	if (list.n > FILES_MAX_BYTES)
+		return err_set (err, ERR_TOO_LARGE, FAULT_USER, "files: %zu bytes, at most %d", list.n, FILES_MAX_BYTES);
+	while ((rc = msg_files_next (&list, &f, err)) > 0) {
+		if (n == FILES_MAX)
+			return err_set (err, ERR_TOO_LARGE, FAULT_USER, "files: more than %d", FILES_MAX);
+		if (msg_files_name_ok (f.name, err) < 0 || (f.url.n && msg_files_url_ok (f.url, err) < 0))
+			return -1;
+		for (size_t i = 0; i < n; i++)
+			if (names[i].n == f.name.n && memcmp (names[i].p, f.name.p, f.name.n) == 0)
+				return err_set (err, ERR_INVALID, FAULT_USER, "files: the name '%.*s' stands there twice", (int) f.name.n, f.name.p);
+		names[n++] = f.name;
+	}
+	return rc;
+}
+
+bool msg_files_fixed (struct wire_str list)
+{
+	struct msg_file f;
+
+	while (msg_files_next (&list, &f, NULL) > 0)
+		if (f.kind != FILE_INPUT || !(f.flags & FILE_HAS_DIGEST))
+			return false;
+	return true;
+}
+
+int msg_files_name_ok (struct wire_str name, struct err *err)
+{
+	const unsigned char *p = (const unsigned char *) name.p;
+
+	if (!name.n || name.n > FILES_NAME_MAX)
+		return err_set (err, ERR_INVALID, FAULT_USER, "a file's name has 1 to %d bytes, not %zu", FILES_NAME_MAX, name.n);
+	for (size_t i = 0; i < name.n;) {
+		size_t n = utf8_seq (p + i, name.n - i);
+		if (!n || p[i] < 0x20 || p[i] == 0x7f)
+			return err_set (err, ERR_INVALID, FAULT_USER, "a file's name must be UTF-8 text without control characters");
+		if (p[i] == '/')
+			return err_set (err, ERR_INVALID, FAULT_USER, "file name '%.*s': it names a file in the task's work directory, and has no '/'",
+					(int) (name.n < 80 ? name.n : 80), name.p);
+		i += n;
+	}
+	if ((name.n == 1 && p[0] == '.') || (name.n == 2 && p[0] == '.' && p[1] == '.') || (name.n >= 5 && !memcmp (p, ".weft", 5)))
+		return err_set (err, ERR_INVALID, FAULT_USER, "a file cannot have the name '%.*s'", (int) name.n, name.p);
+	return 0;
+}
+
+static bool scheme_is (struct wire_str url, const char *scheme)
+{
+	size_t n = strlen (scheme);
+
+	return url.n >= n && strncasecmp (url.p, scheme, n) == 0;
+}
+
+int msg_files_url_ok (struct wire_str url, struct err *err)
+{
+	const char *p, *end = url.p + url.n;
+
+	if (!url.n || url.n > FILES_URL_MAX)
+		return err_set (err, ERR_INVALID, FAULT_USER, "a file's URL has 1 to %d bytes, not %zu", FILES_URL_MAX, url.n);
+	for (size_t i = 0; i < url.n; i++)
+		if (url.p[i] <= ' ' || url.p[i] >= 127)
+			return err_set (err, ERR_INVALID, FAULT_USER, "a file's URL has printable ASCII only; write others as %%XX");
+	if (memchr (url.p, '#', url.n))
+		return err_set (err, ERR_INVALID, FAULT_USER, "a file's URL has no fragment (#...): a checksum goes into 'sha256'");
+	if (scheme_is (url, "file:")) {
+		if (url.n < 9 || memcmp (url.p + 5, "///", 3) || url.p[8] == '/')
+			return err_set (err, ERR_INVALID, FAULT_USER, "a file: URL is file:///PATH, from the root");
+		return 0;
+	}
+	if (!scheme_is (url, "http://") && !scheme_is (url, "https://"))
+		return err_set (err, ERR_INVALID, FAULT_USER, "a file's URL begins with https://, http:// or file:///");
+	p = url.p + (scheme_is (url, "http://") ? 7 : 8);
+	for (url.p = p; p < end && !strchr ("/?", *p); p++)
+		if (*p == '@')
+			return err_set (err, ERR_INVALID, FAULT_USER, "a file's URL must not hold a user or password: it is shown in errors");
+	if (p == url.p)
+		return err_set (err, ERR_INVALID, FAULT_USER, "a file's URL names a host");
+	return 0;
+}
+
+static int digit (char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool msg_files_digest_parse (uint8_t digest[FILES_DIGEST], const char *text, size_t n)
+{
+	if (n != 2 * FILES_DIGEST)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (digit (text[i]) < 0)
+			return false;
+	for (size_t i = 0; i < FILES_DIGEST; i++)
+		digest[i] = (uint8_t) (digit (text[2 * i]) << 4 | digit (text[2 * i + 1]));
+	return true;
+}
+
+const char *msg_files_digest_text (const uint8_t digest[FILES_DIGEST], char out[FILES_DIGEST_TEXT])
+{
+	for (size_t i = 0; i < FILES_DIGEST; i++) {
+		out[2 * i] = "0123456789abcdef"[digest[i] >> 4];
+		out[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
+	}
+	out[2 * FILES_DIGEST] = '\0';
+	return out;
+}
+
+const char *msg_files_url_text (struct wire_str url, char *out, size_t room)
+{
+	const char *query = url.n ? memchr (url.p, '?', url.n) : NULL;
+	size_t n = query ? (size_t) (query - url.p) : url.n;
+	bool cut = n > room - 5;
+
+	if (cut)
+		n = room - 5;
+	snprintf (out, room, "%.*s%s", (int) n, url.p, cut ? "..." : query ? "?..." : "");
+	return out;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The directory of a call that has files: made for it, with its input files in it as links to the node's cache, and emptied after it.
+ * A worker makes one call at a time, so there is one: `task` in its own directory. */
+#ifndef WORKER_TASKDIR_H
+#define WORKER_TASKDIR_H
+#include "proto/msg_files.h"
+
+#define TASKDIR_NAME "task"
+
+/* files_dir: where the files stand by SHA-256; NULL = this worker has none. */
+int taskdir_make (const char *path, const char *files_dir, struct wire_str files, struct err *err);
+
+#endif
