@@ -507,6 +507,11 @@ int rds_reply_error (const struct redisReply *reply, struct err *err)
 	return err_set (err, ERR_INTERNAL, FAULT_SELF, "redis: %.300s", reply->str);
 }
 
+const struct err *rds_error (const struct redisReply *reply, const struct err *err, struct err *room)
+{
+	return err || rds_reply_error (reply, room) == 0 ? err : room;
+}
+
 /* ---- subscriptions ---- */
 
 static struct rds_sub *sub_find (struct rds *r, const char *channel)

@@ -36,6 +36,8 @@ struct rds *rds_create (struct loop *l, const struct rds_opts *opts, struct err 
 void rds_destroy (struct rds **r);		/* pending callbacks run with ERR_UNAVAILABLE */
 bool rds_up (const struct rds *r);
 int rds_reply_error (const struct redisReply *reply, struct err *err); /* -1 and *err when it is an error reply, else 0 */
+/* For callbacks: err, or what an error reply says, in *room; NULL: neither. */
+const struct err *rds_error (const struct redisReply *reply, const struct err *err, struct err *room);
 
 /* argv/len: borrowed during the call. cb NULL: the reply is dropped (error replies are logged, rate-limited). */
 void rds_command (struct rds *r, rds_f *cb, void *arg, int argc, const char **argv, const size_t *len);

@@ -48,8 +48,7 @@ static void on_set (struct rds *r, struct redisReply *reply, const struct err *e
 	struct err e = { 0 };
 	(void)r;
 	c->loading = false;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err || reply->type != REDIS_REPLY_ARRAY) {
 		log_warn (MOD, "reading the cancelled tasks failed", "err=%s", err ? err->text : "unexpected reply");
 		return;

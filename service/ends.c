@@ -116,8 +116,7 @@ static void on_task (struct rds *r, struct redisReply *reply, const struct err *
 
 	(void) r;
 	e->inflight--;
-	if (!err && rds_reply_error (reply, &fault) < 0)
-		err = &fault;
+	err = rds_error (reply, err, &fault);
 	if (err && !e->err.code)
 		e->err = *err;
 	if (!e->err.code && !e->stopped && e->ops)
@@ -160,8 +159,7 @@ static void on_range (struct rds *r, struct redisReply *reply, const struct err 
 	struct err fault = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &fault) < 0)
-		err = &fault;
+	err = rds_error (reply, err, &fault);
 	if (err || !e->ops) {
 		if (err)
 			e->err = *err;

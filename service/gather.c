@@ -205,8 +205,7 @@ static void on_read (struct rds *rds, struct redisReply *reply, const struct err
 
 	(void) rds;
 	g->inflight--;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		fail (g, err);
 	else

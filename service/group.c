@@ -23,8 +23,7 @@ static void on_task (struct rds *r, struct redisReply *reply, const struct err *
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		end (g, GROUP_UNKNOWN, 0, err);
 	else if (reply->type != REDIS_REPLY_STRING || layout_meta_decode (&m, reply->str, reply->len, &e) < 0 || !id_eq (&m.group, &g->id))
@@ -42,8 +41,7 @@ static void on_head (struct rds *r, struct redisReply *reply, const struct err *
 	char key[LAYOUT_KEY_MAX];
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		end (g, GROUP_UNKNOWN, 0, err);
 		return;

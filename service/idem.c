@@ -58,8 +58,7 @@ static void on_exists (struct rds *r, struct redisReply *reply, const struct err
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (!err && reply->integer == 1)
 		end (k, IDEM_ANSWERED, k->answer, k->n, NULL);
 	else
@@ -74,8 +73,7 @@ static void on_found (struct rds *r, struct redisReply *reply, const struct err 
 	char key[LAYOUT_KEY_MAX];
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err || reply->type != REDIS_REPLY_STRING || reply->len < HEAD) {
 		end (k, IDEM_IN_PROGRESS, NULL, 0, err); /* released this very moment */
 		return;
@@ -106,8 +104,7 @@ static void on_claim (struct rds *r, struct redisReply *reply, const struct err 
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err || reply->type != REDIS_REPLY_NIL)
 		end (k, IDEM_OURS, NULL, 0, err);
 	else

@@ -47,8 +47,7 @@ static void on_finished (struct rds *r, struct redisReply *reply, const struct e
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	end (arg, err);
 }
 
@@ -60,8 +59,7 @@ static void on_flagged (struct rds *r, struct redisReply *reply, const struct er
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		end (w, err);
 	else
@@ -90,8 +88,7 @@ static void on_page (struct rds *r, struct redisReply *reply, const struct err *
 	size_t total = 0;
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		end (w, err);
 		return;
@@ -127,8 +124,7 @@ static void on_mark (struct rds *r, struct redisReply *reply, const struct err *
 	char key[LAYOUT_KEY_MAX];
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		end (w, err);
 	else if (reply->type == REDIS_REPLY_STRING && !strcmp (reply->str, LAYOUT_WATCH_ALL)) {
@@ -165,8 +161,7 @@ static void on_asked (struct rds *r, struct redisReply *reply, const struct err 
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	k->cb (!err && reply->integer == 1, err, k->arg);
 	free (k);
 }

@@ -105,8 +105,7 @@ static void on_announced (struct rds *r, struct redisReply *reply, const struct 
 	json_t *doc;
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	doc = registered_doc (&x->e.id);
 	if (err) /* never an error after it was registered; republish.c tells Redis once it can */
 		json_object_set_new (doc, "warnings", json_pack ("[s]", "registered, but the task store (Redis) is away: tasks will flow once it is back"));

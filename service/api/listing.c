@@ -143,8 +143,7 @@ static void on_task (struct rds *r, struct redisReply *reply, const struct err *
 
 	(void) r;
 	free (o);
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err && !l->err.code)
 		l->err = *err;
 	if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->type == REDIS_REPLY_STRING &&
@@ -204,8 +203,7 @@ static void on_entries (struct rds *r, struct redisReply *reply, const struct er
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err || reply->type != REDIS_REPLY_ARRAY) {
 		l->err = err ? *err : e;
 		finish (l);

@@ -63,8 +63,7 @@ static void on_hash (struct rds *r, struct redisReply *reply, const struct err *
 	struct err e = { 0 };
 	char key[LAYOUT_KEY_MAX];
 
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 3) {
 		looked (k, NULL, err ? err : &e);
 		return;
@@ -238,8 +237,7 @@ static void on_address (struct rds *r, struct redisReply *reply, const struct er
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->type == REDIS_REPLY_STRING && reply->element[0]->len &&
 	    reply->element[1]->type == REDIS_REPLY_STRING) {
 		call_json (f->c, json_pack ("{s:s, s:s, s:I}", "address", reply->element[0]->str, "server_key", reply->element[1]->str, "heartbeat_ms",

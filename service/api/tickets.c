@@ -36,8 +36,7 @@ static void on_set (struct rds *r, struct redisReply *reply, const struct err *e
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		call_fail_err (m->c, err, FAIL_NO_ROUTE);
 	else
@@ -81,8 +80,7 @@ static void on_taken (struct rds *r, struct redisReply *reply, const struct err 
 	char t[ID_TEXT];
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		call_fail_err (c, err, FAIL_NO_ROUTE);
 		return;
