@@ -429,15 +429,16 @@ bool spawn_has_strays (void)
 	return false;
 }
 
-static const char *spared;
+static const char *const *spared;
 
-void spawn_spare (const char *program)
+void spawn_spare (const char *const *programs)
 {
-	spared = program;
+	spared = programs;
 }
 
 static bool is_spared (pid_t pid)
 {
+	static const char gone[] = " (deleted)";	/* as after an upgrade */
 	char link[32], exe[4096];
 	const char *base;
 	ssize_t n;
@@ -448,8 +449,14 @@ static bool is_spared (pid_t pid)
 	if ((n = readlink (link, exe, sizeof (exe) - 1)) <= 0)
 		return false;
 	exe[n] = '\0';
+	if ((size_t) n >= sizeof (gone) && strcmp (exe + n - (sizeof (gone) - 1), gone) == 0)
+		exe[n - (ssize_t) (sizeof (gone) - 1)] = '\0';
 	base = strrchr (exe, '/');
-	return strcmp (base ? base + 1 : exe, spared) == 0;
+	base = base ? base + 1 : exe;
+	for (size_t i = 0; spared[i]; i++)
+		if (strcmp (base, spared[i]) == 0)
+			return true;
+	return false;
 }
 
 /* Kills the groups of strays, but not ours nor that of a child we started; what is left by then is collected when it

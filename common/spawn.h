@@ -41,9 +41,9 @@ void spawn_stop (struct spawn *s, int64_t grace_ms);
 int spawn_become_subreaper (struct err *err);
 /* Kill every live child of ours that this module did not start, with its process group; returns how many. */
 int spawn_kill_strays (void);
-/* Strays that run this program (its file's name) are left alone by spawn_kill_strays; NULL: none are. Borrowed. For what a tool that we
- * started leaves behind on purpose, as podman does with conmon, which holds a container. */
-void spawn_spare (const char *program);
+/* Strays that run one of these programs (their files' names, NULL at the end) are left alone by spawn_kill_strays; NULL: none are. Borrowed.
+ * For what a tool that we started leaves behind on purpose, as podman does with conmon, which holds a container. */
+void spawn_spare (const char *const *programs);
 bool spawn_has_strays (void);				/* dead ones too; true when nobody can tell */
 /* In the child: die with SIGKILL when parent_pid dies, also when it is dead already. */
 void spawn_tie_to_parent (pid_t parent_pid);

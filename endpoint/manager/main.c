@@ -47,6 +47,11 @@
 #define STALE_S 60		/* a directory of this age that nobody has locked is left over */
 #define TMPDIR_MAX 64		/* a unix socket's path has 107 bytes */
 
+/* What Podman leaves behind to hold containers: one of its own, and, without root, their root directories and networks. */
+static const char *const HOLDERS[] = {
+	"conmon", "catatonit", "fuse-overlayfs", "slirp4netns", "pasta", "pasta.avx2", "rootlessport", "aardvark-dns", NULL
+};
+
 struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
 	const char *bulk_dir, *files_dir, *files_ca;
@@ -442,7 +447,7 @@ static int run (void *opts, int argc, char **argv)
 		log_err (LOG_ERROR, "main", "cannot start", &err);
 		m.status = 1;
 	} else {
-		spawn_spare (m.offer.n ? "conmon" : NULL);	/* podman's, which holds a container */
+		spawn_spare (m.offer.n ? HOLDERS : NULL);
 		log_info ("main", "started", "endpoint=%s block=%s node=%s workers=%d", o->endpoint_id, o->block, m.node, (int) o->workers);
 		loop_run (m.loop);
 	}

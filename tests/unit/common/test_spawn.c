@@ -356,6 +356,34 @@ static int subreaper_case (void)
 	return killed >= 1 ? 0 : 16;
 }
 
+static int kill_all_strays (void)
+{
+	int64_t end = clock_now_ms () + 10000;
+	int killed = 0;
+	for (int n = 1; n != 0 && clock_now_ms () < end; killed += n)
+		n = spawn_kill_strays ();
+	return killed;
+}
+
+/* The same: two orphans, of which one holds something that others use. */
+static int spared_case (void)
+{
+	static const char *const holders[] = { "nobody", "weft-test-holder", NULL };
+	int left = 1;
+	if (spawn_become_subreaper (NULL) < 0 || !(loop = loop_create (NULL)))
+		return 10;
+	run ("d=$(mktemp -d) || exit; cp $(command -v sleep) $d/weft-test-holder; setsid $d/weft-test-holder 1000 & setsid sleep 1000 & sleep 0.2; rm -r $d",
+	     NULL, &left);
+	loop_run (loop);
+	spawn_spare (holders);
+	if (kill_all_strays () < 1)
+		return 11;
+	if (kill_all_strays () != 0)
+		return 12;
+	spawn_spare (NULL);
+	return kill_all_strays () >= 1 ? 0 : 13;
+}
+
 static int wait_for (pid_t pid)
 {
 	int status = 0;
@@ -371,6 +399,12 @@ static void test_subreaper_kills_strays (void **state)
 	if (pid == 0) {
 		alarm (30);
 		_exit (subreaper_case ());
+	}
+	assert_int_equal (wait_for (pid), 0);
+	pid = fork ();
+	if (pid == 0) {
+		alarm (30);
+		_exit (spared_case ());
 	}
 	assert_int_equal (wait_for (pid), 0);
 }
