@@ -14,7 +14,7 @@ PREFIX  ?= /usr/local
 FUZZ_SECONDS ?= 20
 VERSION := 0.1.0
 CC      ?= cc
-PKGS    := libzmq libevent_core libevent_extra jansson hiredis libcurl openssl yaml-0.1 sqlite3
+PKGS    := libzmq libevent_core libevent_extra libevent_openssl jansson hiredis libcurl openssl yaml-0.1 sqlite3
 
 # Goals that need no compiler libraries must work before packaging/install-deps has run.
 WARN    := -Wall -Wextra -Wformat=2 -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
@@ -33,7 +33,7 @@ src      = $(sort $(wildcard $(addsuffix /*.c,$(1))))
 obj      = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 COMMON   := $(call src,common)
 PROTO    := $(call src,proto)
-SERVICE  := $(call src,service service/api service/registry)
+SERVICE  := $(call src,service service/api service/amqp service/registry)
 FORWARDER:= $(call src,forwarder)
 ENDPOINT := $(call src,endpoint endpoint/providers)
 MANAGER  := $(call src,endpoint/manager endpoint/manager/containers)

@@ -55,6 +55,10 @@ static const char watch_body[] = {
 #include "proto/lua/watch.lua.inc"
 	, 0 };
 
+static const char acked_body[] = {
+#include "proto/lua/acked.lua.inc"
+	, 0 };
+
 struct rds_script layout_submit = { .name = "submit", .body = submit_body };
 struct rds_script layout_store = { .name = "store", .body = store_body };
 struct rds_script layout_wait = { .name = "wait", .body = wait_body };
@@ -62,6 +66,7 @@ struct rds_script layout_progress = { .name = "progress", .body = progress_body 
 struct rds_script layout_lease = { .name = "lease", .body = lease_body };
 struct rds_script layout_peek = { .name = "peek", .body = peek_body };
 struct rds_script layout_watch = { .name = "watch", .body = watch_body };
+struct rds_script layout_acked = { .name = "acked", .body = acked_body };
 
 /* ---- keys ---- */
 
@@ -414,6 +419,21 @@ void layout_group_create_send (struct rds *r, const struct id *group, const stru
 	rds_commandf (r, cb, arg, "SET %s " LAYOUT_WATCH_ALL " PX %" PRId64, watch, retention_ms);
 	rds_commandf (r, cb, arg, "RPUSH %s %b", list, header, sizeof (header));
 	rds_commandf (r, NULL, NULL, "PEXPIRE %s %" PRId64, list, retention_ms);
+}
+
+void layout_acked_send (struct rds *r, const struct id *group, uint64_t ms, uint64_t seq, uint64_t count, int64_t retention_ms, rds_f *cb, void *arg)
+{
+	const char *argv[5];
+	size_t len[5];
+	char key[LAYOUT_KEY_MAX], numbers[4][NUMBER_TEXT];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, key, layout_key (key, "group", group, "acked"));
+	arg_number (&a, numbers[0], (int64_t) ms);
+	arg_number (&a, numbers[1], (int64_t) seq);
+	arg_number (&a, numbers[2], (int64_t) count);
+	arg_number (&a, numbers[3], retention_ms);
+	rds_script (r, &layout_acked, cb, arg, 1, a.n, argv, len);
 }
 
 void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,

@@ -56,6 +56,7 @@ extern struct rds_script layout_submit;		/* -> "OK" | error LIMIT <queued> */
 extern struct rds_script layout_store;		/* -> 1 stored | 0 had ended | -1 unknown task */
 extern struct rds_script layout_wait;		/* -> {m, s, r} after registering the waiter; nil when unknown */
 extern struct rds_script layout_progress;	/* -> 1 raised | 0 not */
+extern struct rds_script layout_acked;		/* -> 1 moved | 0 was as far already */
 extern struct rds_script layout_lease;		/* acquire/renew/release -> 1 | 0 */
 extern struct rds_script layout_peek;		/* -> {m, s, r or nil, size of r}; nil when unknown */
 extern struct rds_script layout_watch;		/* -> how many tasks were flagged */
@@ -90,6 +91,8 @@ void layout_peek_send (struct rds *r, const struct id *task, size_t record_max, 
 /* An empty group that is watched from the start. Two commands, cb is called for each. */
 void layout_group_create_send (struct rds *r, const struct id *group, const struct id *owner, int64_t now_ns, int64_t retention_ms,
 			       rds_f *cb, void *arg);
+/* How far the queue of a group was acknowledged: kept when it is further than what stands there. */
+void layout_acked_send (struct rds *r, const struct id *group, uint64_t ms, uint64_t seq, uint64_t count, int64_t retention_ms, rds_f *cb, void *arg);
 /* op: "acquire" (also renews one's own), "release". */
 void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,
 			rds_f *cb, void *arg);

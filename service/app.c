@@ -6,6 +6,7 @@
 #include "common/syncer.h"
 #include "common/xmem.h"
 #include "proto/bulk.h"
+#include "service/amqp/server.h"
 #include "service/auth.h"
 #include "service/call.h"
 #include "service/fail.h"
@@ -84,7 +85,9 @@ static int serve (struct app *a, struct err *err)
 	struct http_opts o = { .max_body_bytes = (size_t) c->body_bytes, .max_connections = (size_t) c->connections,
 			       .max_buffered_bytes = (size_t) c->buffered_bytes, .on_request = on_request, .on_error = on_http_error, .arg = a };
 
-	return (a->http = http_create (a->loop, &o, err)) ? 0 : -1;
+	if (!(a->http = http_create (a->loop, &o, err)))
+		return -1;
+	return (a->amqp = amqp_create (a, err)) ? 0 : -1;
 }
 
 bool app_ready (const struct app *a)
@@ -108,6 +111,16 @@ int app_listen (struct app *a, int fd, struct err *err)
 	return 0;
 }
 
+int app_listen_amqp (struct app *a, int fd, struct err *err)
+{
+	int port = amqp_listen_fd (a->amqp, fd, err);
+
+	if (port < 0)
+		return -1;
+	log_info (MOD, "serving AMQP", "port=%d worker=%d", port, a->index);
+	return 0;
+}
+
 struct app *app_create (struct loop *l, const struct config *c, int index, struct err *err)
 {
 	struct app *a = xcalloc (1, sizeof (*a));
@@ -124,7 +137,8 @@ static void on_drained (void *arg)
 {
 	struct app *a = arg;
 
-	loop_stop (a->loop);
+	if (--a->serving == 0)
+		loop_stop (a->loop);
 }
 
 static void end_waits (void *arg)
@@ -146,6 +160,8 @@ void app_drain (struct app *a)
 	t = loop_timer_create (a->loop, end_waits, a); /* lives until the process ends, soon */
 	loop_timer_start (t, grace > 2 * DRAIN_EARLY_MS ? grace - DRAIN_EARLY_MS : grace / 2, false);
 	a->drain_timer = t;
+	a->serving = 2;
+	amqp_drain (a->amqp, on_drained, a);
 	http_drain (a->http, grace, on_drained, a);
 	feed_close (a->feed);	/* event streams end, their clients go on elsewhere */
 }
@@ -162,6 +178,7 @@ void app_destroy (struct app **ap)
 	a->draining = true;
 	loop_timer_destroy (&a->drain_timer);
 	http_destroy (&a->http);
+	amqp_destroy (&a->amqp);
 	sweep_stop (a->sweep);
 	db_destroy (&a->db);
 	redis = a->redis;

@@ -17,6 +17,7 @@ struct stats;
 struct bulk;
 struct syncer;
 struct sweep;
+struct amqp_server;
 
 struct app {
 	const struct config *config;	/* borrowed */
@@ -36,7 +37,9 @@ struct app {
 	struct syncer *bulk_sync;	/* NULL: not synced by us */
 	struct sweep *sweep;		/* in one worker */
 	struct http_server *http;
+	struct amqp_server *amqp;
 	struct loop_timer *drain_timer;
+	int serving;			/* servers that have not drained */
 	bool draining;
 };
 
@@ -44,6 +47,7 @@ struct app *app_create (struct loop *l, const struct config *c, int index, struc
 bool app_ready (const struct app *a);				/* what it needs is there */
 int app_count (struct app *a, int fd, unsigned slab, struct err *err);	/* metrics_join, with what there is to see */
 int app_listen (struct app *a, int fd, struct err *err);	/* serve on a bound socket (transferred) too */
+int app_listen_amqp (struct app *a, int fd, struct err *err);	/* the same for AMQP */
 /* Stop accepting, finish what is in hand, then stop the loop. */
 void app_drain (struct app *a);
 void app_destroy (struct app **a);

@@ -63,6 +63,26 @@ const struct conf_key config_table[] = {
 	  "how long a stopped endpoint may not register again" },
 	{ "idempotency", CONF_DURATION_MS, AT (idempotency_ms), "24h", 1000, 2592000000, NULL, false,
 	  "how long the answer to a submission with an Idempotency-Key is remembered" },
+	{ "amqp.listen", CONF_STRING, AT (amqp_listen), NULL, 0, 255, NULL, false,
+	  "address and port to serve results on over AMQP 0-9-1, which the Executor of globus-compute-sdk needs: 127.0.0.1:5672; port 0: any "
+	  "free one; default: not served" },
+	{ "amqp.public_url", CONF_STRING, AT (amqp_public_url), NULL, 0, 255, NULL, false,
+	  "where clients reach it, amqp://host:port or amqps://host:port; default: made from the listen address, and when that is all "
+	  "addresses, from the host that a client called" },
+	{ "amqp.tls_certificate", CONF_PATH, AT (amqp_tls_certificate), NULL, 0, 0, NULL, false,
+	  "PEM file with the certificate, and those that vouch for it, to serve AMQP over TLS; read again at SIGHUP" },
+	{ "amqp.tls_key", CONF_SECRET_FILE, AT (amqp_tls_key), NULL, 0, 0, NULL, false,
+	  "PEM file with its private key, readable by its owner only" },
+	{ "amqp.allow_plain", CONF_BOOL, AT (amqp_allow_plain), "false", 0, 0, NULL, false,
+	  "serve AMQP without TLS beyond this machine; only behind a proxy that ends TLS, results travel in the clear" },
+	{ "amqp.heartbeat", CONF_DURATION_MS, AT (amqp_heartbeat_ms), "60s", 1000, 3600000, NULL, false,
+	  "heartbeat that clients are told; one that is silent for two of them is dropped" },
+	{ "amqp.credentials", CONF_DURATION_MS, AT (amqp_credentials_ms), "10m", 1000, 86400000, NULL, false,
+	  "how long the password may be used to connect that a client was given with the address" },
+	{ "amqp.connections", CONF_INT, AT (amqp_connections), "1000", 4, 100000, NULL, false,
+	  "open AMQP connections, for each worker; one user may have a fourth of them" },
+	{ "amqp.buffered_bytes", CONF_SIZE, AT (amqp_buffered_bytes), "256MiB", MIB, 65536LL * MIB, NULL, false,
+	  "results in memory at once that AMQP clients have not read yet, for each worker; over it they wait in Redis" },
 	{ "bulk.dir", CONF_PATH, AT (bulk_dir), NULL, 0, 0, NULL, false,
 	  "directory in which large payloads and results stand, instead of in Redis; made when missing, shared with the forwarders and "
 	  "endpoints of this host that run as the same user: set it there too; default: none, all go through Redis" },
@@ -98,12 +118,37 @@ bool config_is_loopback (const char *address)
 	return inet_pton (AF_INET6, host, &a6) == 1 && IN6_IS_ADDR_LOOPBACK (&a6);
 }
 
+static int refuse (struct config *out, const char *path, struct buf *report, struct err *err, const char *key, const char *text)
+{
+	if (report)
+		buf_printf (report, "%s: %s: %s\n", path ? path : "(defaults)", key, text);
+	err_set (err, ERR_INVALID, FAULT_USER, "%s: %s", key, text);
+	config_free (out);
+	return -1;
+}
+
+static int check_amqp (struct config *c, const char *path, struct buf *report, struct err *err)
+{
+	if (!c->amqp_listen)
+		return 0;
+	if (!c->amqp_tls_certificate != !c->amqp_tls_key)
+		return refuse (c, path, report, err, c->amqp_tls_key ? "amqp.tls_certificate" : "amqp.tls_key",
+			       "certificate and key go together, one is missing");
+	if (!c->amqp_tls_certificate && !c->amqp_allow_plain && !config_is_loopback (c->amqp_listen))
+		return refuse (c, path, report, err, "amqp.listen",
+			       "it can be reached from other machines, and results would travel unprotected. Set amqp.tls_certificate and "
+			       "amqp.tls_key, or put a proxy that ends TLS in front and set 'amqp.allow_plain: true'");
+	if (c->amqp_public_url && strncmp (c->amqp_public_url, "amqp://", 7) != 0 && strncmp (c->amqp_public_url, "amqps://", 8) != 0)
+		return refuse (c, path, report, err, "amqp.public_url", "amqp://host:port or amqps://host:port is expected");
+	return 0;
+}
+
 int config_load (const char *path, const char *const *overrides, struct config *out, struct buf *report, struct err *err)
 {
 	if (conf_load (config_table, path, overrides, out, report, err) < 0)
 		return -1;
 	if (config_is_loopback (out->listen) || out->allow_plain_http)
-		return 0;
+		return check_amqp (out, path, report, err);
 	if (report)
 		buf_printf (report,
 			    "%s: listen: '%s' can be reached from other machines, and this service speaks plain HTTP: tokens and payloads "

@@ -24,6 +24,9 @@ struct config {
 	int64_t request_burst;
 	int64_t endpoint_stale_ms, endpoint_heartbeat_ms, endpoint_lock_ms;
 	int64_t idempotency_ms;
+	char *amqp_listen, *amqp_public_url, *amqp_tls_certificate, *amqp_tls_key;	/* listen NULL: not served */
+	bool amqp_allow_plain;
+	int64_t amqp_heartbeat_ms, amqp_credentials_ms, amqp_connections, amqp_buffered_bytes;
 	char *bulk_dir;
 	int64_t bulk_grace_ms, bulk_fsync;
 	int64_t log_level;

@@ -49,14 +49,14 @@ struct worker {
 	bool ready, retiring;
 };
 
-struct slot { struct master *m; int number, listen_fd; unsigned failures; struct loop_timer *again; };
+struct slot { struct master *m; int number, listen_fd, amqp_fd; unsigned failures; struct loop_timer *again; };	/* amqp_fd: -1 when it is not served */
 
 struct master {
 	struct loop *loop;
 	struct config config;
 	const char *path;
 	const struct cli_strings *sets;
-	char exe[4096], *address;
+	char exe[4096], *address, *amqp_listen, *amqp_address;	/* amqp_listen: NULL when that is not served; as at the start */
 	struct worker *workers;
 	struct slot *slots[SLOTS_MAX];
 	int nslots, made;		/* in use; ever made */
@@ -171,18 +171,21 @@ static unsigned free_slab (const struct master *m)
 static struct spawn *spawn_worker (struct worker *w, int ready_fd, struct err *err)
 {
 	struct master *m = w->m;
-	const char **argv = xcalloc (m->sets->n + 9, sizeof (*argv));
-	char index[16], ppid[24], slab[16], count[16];
-	struct spawn_fd fds[2 + SLOTS_MAX] = { { ready_fd, WORKER_READY_FD }, { m->metrics_fd, WORKER_METRICS_FD } };
+	const char **argv = xcalloc (m->sets->n + 10, sizeof (*argv));
+	char index[16], ppid[24], slab[16], count[16], amqp[16];
+	struct spawn_fd fds[2 + 2 * SLOTS_MAX] = { { ready_fd, WORKER_READY_FD }, { m->metrics_fd, WORKER_METRICS_FD } };
 	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 2 };
 	struct spawn *proc;
 	size_t n = 0;
 
 	for (int i = w->slot; i < m->made; i += m->nslots, o.nfds++)
 		fds[o.nfds] = (struct spawn_fd) { m->slots[i]->listen_fd, WORKER_LISTEN_FD + (int) o.nfds - 2 };
+	snprintf (count, sizeof (count), "%d", (int) o.nfds - 2);
+	for (int i = w->slot; i < m->made && m->slots[i]->amqp_fd >= 0; i += m->nslots, o.nfds++)
+		fds[o.nfds] = (struct spawn_fd) { m->slots[i]->amqp_fd, WORKER_LISTEN_FD + (int) o.nfds - 2 };
+	snprintf (amqp, sizeof (amqp), "%d", (int) o.nfds - 2 - atoi (count));
 	snprintf (index, sizeof (index), "%d", w->slot);
 	snprintf (slab, sizeof (slab), "%u", w->slab);
-	snprintf (count, sizeof (count), "%d", (int) o.nfds - 2);
 	snprintf (ppid, sizeof (ppid), "%d", (int) getpid ());
 	argv[n++] = m->exe;
 	argv[n++] = "--worker";
@@ -190,6 +193,7 @@ static struct spawn *spawn_worker (struct worker *w, int ready_fd, struct err *e
 	argv[n++] = ppid;
 	argv[n++] = slab;
 	argv[n++] = count;
+	argv[n++] = amqp;
 	argv[n++] = m->path ? m->path : "";
 	for (size_t i = 0; i < m->sets->n; i++)
 		argv[n++] = m->sets->v[i];
@@ -233,17 +237,28 @@ fail:
 	start_again (m->slots[slot]);
 }
 
-/* Have at least n; on failure those that there were. The first one finds out what the address is. */
+/* The first one finds out what the address is. */
+static int bind_one (const char *listen, char **address, struct err *err)
+{
+	return *address ? address_bind (*address, NULL, err) : address_bind (listen, address, err);
+}
+
+/* Have at least n; on failure those that there were. */
 static int make_slots (struct master *m, int n, struct err *err)
 {
 	for (; m->made < n; m->made++) {
-		int fd = m->address ? address_bind (m->address, NULL, err) : address_bind (m->config.listen, &m->address, err);
+		int fd = bind_one (m->config.listen, &m->address, err), amqp = -1;
 		struct slot *s;
 
 		if (fd < 0)
 			return -1;
+		if (m->amqp_listen && (amqp = bind_one (m->amqp_listen, &m->amqp_address, err)) < 0) {
+			err_prefix (err, "amqp");
+			close (fd);
+			return -1;
+		}
 		s = m->slots[m->made] = xcalloc (1, sizeof (*s));
-		*s = (struct slot) { m, m->made, fd, 0, loop_timer_create (m->loop, again, s) };
+		*s = (struct slot) { m, m->made, fd, amqp, 0, loop_timer_create (m->loop, again, s) };
 	}
 	return 0;
 }
@@ -262,6 +277,9 @@ static void close_slots (struct master *m)
 		if (m->slots[i]->listen_fd >= 0)
 			close (m->slots[i]->listen_fd);
 		m->slots[i]->listen_fd = -1;
+		if (m->slots[i]->amqp_fd >= 0)
+			close (m->slots[i]->amqp_fd);
+		m->slots[i]->amqp_fd = -1;
 	}
 }
 
@@ -291,8 +309,10 @@ static void on_hup (int signo, void *arg)
 		config_free (&fresh);
 		return;
 	}
-	if (strcmp (fresh.listen, m->config.listen))
-		log_warn (MOD, "a changed listen address takes effect with a restart only", "listen=%s", fresh.listen);
+	if (strcmp (fresh.listen, m->config.listen) || !fresh.amqp_listen != !m->amqp_listen ||
+	    (m->amqp_listen && strcmp (fresh.amqp_listen, m->amqp_listen)))
+		log_warn (MOD, "a changed listen address takes effect with a restart only", "listen=%s amqp=%s", fresh.listen,
+			  fresh.amqp_listen);
 	log_info (MOD, "replacing the workers", NULL);
 	config_free (&m->config);
 	m->config = fresh;
@@ -340,6 +360,7 @@ static int master_up (struct master *m, struct err *err)
 	m->exe[n] = 0;
 	if (first_start (&m->config, err) < 0)
 		return -1;
+	m->amqp_listen = xstrdup (m->config.amqp_listen);
 	if ((m->metrics_fd = metrics_area (SLABS, err)) < 0 || !(m->loop = loop_create (err)) || make_slots (m, (int) m->config.workers, err) < 0)
 		return -1;
 	if (loop_signal (m->loop, SIGHUP, on_hup, m, err) < 0 || loop_signal (m->loop, SIGTERM, on_stop, m, err) < 0 ||
@@ -361,6 +382,8 @@ static void master_down (struct master *m)
 		close (m->metrics_fd);
 	config_free (&m->config);
 	free (m->address);
+	free (m->amqp_listen);
+	free (m->amqp_address);
 }
 
 int master_run (const char *path, const struct cli_strings *sets)
@@ -376,7 +399,8 @@ int master_run (const char *path, const struct cli_strings *sets)
 		fprintf (stderr, "weft-service: %s\n", err.text);
 		log_err (LOG_ERROR, MOD, "not started", &err);
 	} else {
-		log_info (MOD, "started", "version=%s address=%s workers=%d", WEFT_VERSION, m.address, m.nslots);
+		log_info (MOD, "started", "version=%s address=%s amqp=%s workers=%d", WEFT_VERSION, m.address, m.amqp_address,
+			  m.nslots);
 		loop_run (m.loop);
 		log_info (MOD, "stopped", NULL);
 		status = 0;

@@ -310,6 +310,41 @@ void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *task)
 	buf_char (b, '}');
 }
 
+/* What the SDK knows by a name of its own, else ours. */
+static const char *message_code (const struct msg_result *m)
+{
+	return m->code == ERR_TASK_EXCEPTION ? "RemoteExecutionError" : m->code == ERR_TASK_RESULT_TOO_LARGE ? "MaxResultSizeExceeded" : err_name (m->code);
+}
+
+/* With error_details the SDK takes data for the text of the failure. task_statuses are left out: it refuses words that it does not know. */
+int64_t doc_message (struct buf *b, const struct doc_task *task)
+{
+	struct doc_task shown = *task, *t = &shown;
+	struct msg_result m;
+	struct err err = { 0 };
+	char id[ID_TEXT];
+
+	if (t->result->flags & RESULT_BULK)
+		load_bulk (t, &m, &err);
+	buf_str (b, "\1{\"message_type\":\"result\",\"data\":{\"task_id\":\"");
+	buf_str (b, id_text (&t->task, id));
+	buf_char (b, '"');
+	if (t->result->status == STATUS_SUCCESS)
+		member_text (b, "data", t->result->result.p, t->result->result.n);
+	else {
+		const char *name = t->state == STATE_CANCELLED ? "the task was cancelled" : err_name (t->result->code);
+		if (t->result->error.n)
+			member_text (b, "data", t->result->error.p, t->result->error.n);
+		else
+			member_text (b, "data", name, strlen (name));
+		buf_printf (b, ",\"error_details\":{\"code\":\"%s\",\"user_message\":\"%s (fault: %s)\"}", message_code (t->result), err_name (t->result->code),
+			    err_fault_name (t->result->fault));
+	}
+	add_details (b, DOC_V2, t);
+	buf_str (b, "}}");
+	return completed_ns (t->result);
+}
+
 void doc_brief (struct buf *b, const struct doc_task *t)
 {
 	add_head (b, DOC_V3, t);

@@ -27,6 +27,8 @@ void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *t);
 void doc_trace (struct buf *b, const struct doc_task *t);
 /* One line of a list: no result. */
 void doc_brief (struct buf *b, const struct doc_task *t);
+/* A finished task as the SDK's Executor gets it from its queue: byte 1 and a line of JSON. Returns when it was completed (ns). */
+int64_t doc_message (struct buf *b, const struct doc_task *t);
 const char *doc_status (enum doc_kind kind, int state, bool endpoint_offline);
 
 #endif

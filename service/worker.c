@@ -19,7 +19,7 @@ struct worker {
 	struct loop *loop;
 	struct app *app;
 	struct loop_timer *start;	/* pending until it serves */
-	int index, nlisten;
+	int index, nlisten, namqp;
 	unsigned slab;
 	int64_t deadline_ms;
 	int status;
@@ -50,6 +50,8 @@ static int serve (struct worker *w, struct err *err)
 
 	for (int i = 0; rc == 0 && i < w->nlisten; i++)
 		rc = app_listen (w->app, WORKER_LISTEN_FD + i, err) < 0 ? -1 : 0;
+	for (int i = 0; rc == 0 && i < w->namqp; i++)
+		rc = app_listen_amqp (w->app, WORKER_LISTEN_FD + w->nlisten + i, err) < 0 ? -1 : 0;
 	return rc;
 }
 
@@ -90,14 +92,15 @@ int worker_run (int argc, char **argv)
 	struct config c;
 	struct err err;
 
-	if (argc < 5)
+	if (argc < 6)
 		return 2;
 	spawn_tie_to_parent ((pid_t) atoi (argv[1]));
-	if (master_load (argv[4][0] ? argv[4] : NULL, (const char *const *) argv + 5, &c) < 0) /* argv ends with NULL */
+	if (master_load (argv[5][0] ? argv[5] : NULL, (const char *const *) argv + 6, &c) < 0) /* argv ends with NULL */
 		return 1;
 	w.index = atoi (argv[0]);
 	w.slab = (unsigned) atoi (argv[2]);
 	w.nlisten = atoi (argv[3]);
+	w.namqp = atoi (argv[4]);
 	signal (SIGPIPE, SIG_IGN);
 	if (log_open ("weft-service", c.log_file, (enum log_level) c.log_level, &err) < 0 || worker_up (&w, &c, &err) < 0) {
 		log_err (LOG_ERROR, MOD, "worker not started", &err);

@@ -7,10 +7,10 @@
 enum {
 	WORKER_READY_FD = 3,		/* a pipe: it writes a byte when it serves */
 	WORKER_METRICS_FD = 4,		/* memory that all count in */
-	WORKER_LISTEN_FD = 5,		/* the first of its sockets, bound */
+	WORKER_LISTEN_FD = 5,		/* the first of its sockets, bound: those for HTTP, then as many for AMQP, when that is served */
 };
 
-/* argv: INDEX PARENT_PID SLAB SOCKETS CONFIG [KEY=VALUE...]. SLAB is its part of that memory, SOCKETS their number, CONFIG may be "". The
+/* argv: INDEX PARENT_PID SLAB SOCKETS AMQP_SOCKETS CONFIG [KEY=VALUE...]. SLAB is its part of that memory, SOCKETS their numbers, CONFIG may be "". The
  * exit status. */
 int worker_run (int argc, char **argv);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Task groups; and the result queue that the Globus Compute Executor asks for. */
+/* Task groups. */
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,10 +168,4 @@ void api_group_get (struct call *c)
 	g->id = id;
 	buf_init (&g->out, 0);
 	group_check (c->app, &c->who.user, &id, on_checked, g);
-}
-
-void api_amqp_url (struct call *c)
-{
-	call_fail (c, FAIL_NOT_IMPLEMENTED, "this service does not offer result queues over AMQP yet, which the SDK's Executor needs; use "
-					    "Client.get_batch_result, or GET /v2/tasks/{id}?wait=SECONDS");
 }
