@@ -12,7 +12,7 @@
 #include "proto/link_internal.h"
 
 /* Silence ends sessions only where that is the test: on a busy machine a second of it comes by itself. */
-enum { DEADLINE_MS = 120000, THRESHOLD_MS = 60000, MANY = 1000 };
+enum { DEADLINE_MS = 120000, THRESHOLD_MS = 60000, MANY = 1000, GROUP = 50 };
 
 /* ---- a world: loop, context, directory ------------------------------------------------------------------------ */
 
@@ -172,9 +172,11 @@ static int teardown (void **state)
 }
 
 struct keys { char pub[41], sec[41]; };
+static int heartbeat_ms = 200;
+
 static struct link_opts opts_of (struct side *s, const struct keys *own, const char *server)
 {
-	struct link_opts o = { .name = "peer", .ops = &ops, .arg = s, .heartbeat_ms = 200, .threshold_ms = THRESHOLD_MS };
+	struct link_opts o = { .name = "peer", .ops = &ops, .arg = s, .heartbeat_ms = heartbeat_ms, .threshold_ms = THRESHOLD_MS };
 	static uint64_t instance = 100;
 	if (own) {
 		o.public_key = own->pub;
@@ -439,6 +441,13 @@ static void test_big_frames (void **state)
 	ended = true;
 }
 
+/* What libzmq's thread has not come to yet is no congestion that lasts. */
+static bool flows (void *peer) { return !link_congested (peer); }
+static bool stays_congested (struct link_peer *p)
+{
+	return link_congested (p) && !run_until (flows, p, 1000);
+}
+
 static void test_not_reading (void **state)
 {
 	struct side l = { 0 }, d = { 0 }, e = { 0 };
@@ -455,11 +464,12 @@ static void test_not_reading (void **state)
 	slow = l.peer;
 	link_pause (d.k, true);
 	/* until the sockets are full: bounded by the high water marks on both sides and the kernel */
-	while (!link_congested (slow) && sent < 4000) {
+	while (!stays_congested (slow) && sent < 4000) {
 		for (int i = 0; i < 10; i++)
 			send_number (slow, WIRE_TASK, sent++, 100000);
 		run_until (never, NULL, 1);
 	}
+	l.reliefs = 0;
 	assert_true (link_congested (slow));
 	assert_true (sent < 2000);
 	assert_in_range (link_queued_bytes (slow), 4 << 20, 6 << 20);
@@ -962,7 +972,7 @@ static void test_garbage (void **state)
 	ended = true;
 }
 
-static bool all_up (void *arg) { return ((struct side *) arg)->ups >= MANY; }
+static bool all_up (void *arg) { struct target *t = arg; return (size_t) t->s->ups >= t->records; }
 static void test_many (void **state)
 {
 	struct side l = { 0 }, *d = calloc (MANY, sizeof (*d));
@@ -978,13 +988,16 @@ static void test_many (void **state)
 		print_message ("needs %d descriptors\n", 12 * MANY);
 		skip ();
 	}
+	heartbeat_ms = 5000;	/* of 2,000 ends five a second each, they would be most of the work */
 	struct link_opts o = opts_of (&l, NULL, NULL);
 	const char *at[] = { ipc, NULL };
 	l.k = link_listen (loop, zctx, at, &o, NULL);
 	l.echo = true;
-	for (int i = 0; i < MANY; i++)
+	for (int i = 0; i < MANY; i++) {
 		dial_to (&d[i], ipc);
-	AWAIT (all_up, &l);
+		if ((i + 1) % GROUP == 0)	/* all at once is a matter of processors, for tests/bench/sim_peers */
+			AWAIT (all_up, &((struct target) { &l, (size_t) i + 1 }));
+	}
 	for (int i = 0; i < MANY; i++)
 		AWAIT (has_peer, &d[i]);
 	print_message ("%d sessions after %d ms\n", MANY, (int) (clock_now_ms () - begin));
@@ -1004,6 +1017,7 @@ static void test_many (void **state)
 		link_destroy (&d[i].k, 0);
 	link_destroy (&l.k, 0);
 	free (d);
+	heartbeat_ms = 200;
 	ended = true;
 }
 
