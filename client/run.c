@@ -134,11 +134,15 @@ static int run_function (struct submit_opts *o, const char *fn, const char *ep, 
 		rc = api_fail ("run", &err);
 	else {
 		int over = rc;
+		const char *first = json_string_value (json_array_get (ids, 0));
+		json_t *trace = o->trace && o->api.json && !over ? trace_fetch (&o->api, first, &err) : NULL;
+		if (trace) /* one document, for programs */
+			json_object_set_new (json_object_get (docs, first), "trace", trace);
 		rc = results_print (&o->api, ids, docs);
 		if (over)
 			rc = results_time_over (ids);
-		else if (o->trace)
-			trace_show (&o->api, json_string_value (json_array_get (ids, 0)));
+		else if (o->trace && !trace)
+			trace_show (&o->api, first);
 	}
 	json_decref (docs);
 	json_decref (answer);

@@ -33,7 +33,7 @@ static void bar (double from, double us, double total, char out[BAR + 1])
 
 void trace_print (const json_t *t, FILE *to)
 {
-	json_t *spans = json_object_get (t, "spans"), *s;
+	json_t *spans = json_object_get (t, "spans"), *s, *c = json_object_get (t, "container");
 	double total = json_number_value (json_object_get (t, "total_us")), at = 0;
 	char text[16], line[BAR + 1];
 	size_t i;
@@ -47,14 +47,24 @@ void trace_print (const json_t *t, FILE *to)
 		fprintf (to, "  %-34s %10s %5.1f%%  %s\n", api_str (s, "name"), text, total > 0 ? us / total * 100 : 0, line);
 		at += us;
 	}
+	if (c)
+		fprintf (to, "  container %s (%s%s%s): cold start %lld ms, of which the image took %lld ms to come\n", api_str (c, "image"), api_str (c, "type"),
+			 *api_str (c, "digest") ? ", " : "", api_str (c, "digest"), (long long)json_integer_value (json_object_get (c, "cold_start_ms")),
+			 (long long)json_integer_value (json_object_get (c, "pull_ms")));
+}
+
+json_t *trace_fetch (const struct api_opts *o, const char *id, struct err *err)
+{
+	char *path = xasprintf ("/v3/tasks/%s/trace", id);
+	json_t *t = api_call (o, "GET", path, NULL, 0, err);
+	free (path);
+	return t;
 }
 
 int trace_show (const struct api_opts *o, const char *id)
 {
 	struct err err = { 0 };
-	char *path = xasprintf ("/v3/tasks/%s/trace", id);
-	json_t *t = api_call (o, "GET", path, NULL, 0, &err);
-	free (path);
+	json_t *t = trace_fetch (o, id, &err);
 	if (!t)
 		return api_fail ("trace", &err);
 	if (o->json)

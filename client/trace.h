@@ -7,6 +7,8 @@
 
 void trace_print (const json_t *trace, FILE *to);
 struct api_opts;
+struct err;
+json_t *trace_fetch (const struct api_opts *o, const char *task, struct err *err);	/* a new reference */
 /* Ask for it and show it, as JSON with --json. Returns the exit status. */
 int trace_show (const struct api_opts *o, const char *task);
 

@@ -49,6 +49,7 @@ static void add_containers (struct args *a, const struct config *cf)
 	add (a, "--container-warm", "%" PRId64 "ms", cf->container_warm_ms);
 	add (a, "--container-start", "%" PRId64 "ms", cf->container_start_ms);
 	add (a, "--container-pull", "%" PRId64 "ms", cf->container_pull_ms);
+	add (a, "--container-recheck", "%" PRId64 "ms", cf->container_recheck_ms);
 	if (cf->container_bundle)
 		add (a, "--bundle", "%s", cf->container_bundle);
 	free (runtimes);

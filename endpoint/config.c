@@ -77,6 +77,9 @@ static const struct conf_key own[] = {
 	  "A container whose worker does not report for so long is given up." },
 	{ "containers.pull_timeout", CONF_DURATION_MS, AT (container_pull_ms), "10m", 1000, 24 * 60 * MIN_MS, NULL, false,
 	  "Getting an image may take so long." },
+	{ "containers.recheck", CONF_DURATION_MS, AT (container_recheck_ms), "1s", 1, 24 * 60 * MIN_MS, NULL, false,
+	  "A tag may be moved to another image: it is looked up anew after so long before an earlier result answers a call, and each ten "
+	  "times as long while other functions use it. Containers of the image before are then replaced." },
 	{ "containers.bundle", CONF_PATH, AT (container_bundle), NULL, 0, 0, NULL, false,
 	  "The worker's bundle that is mounted into containers; found as installed when not set." },
 	{ "provider.type", CONF_ENUM, AT (provider_type), "local", 0, 0, PROVIDER_CHOICES, false,

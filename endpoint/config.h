@@ -38,7 +38,7 @@ struct config {
 	char *container_network, *container_bundle;
 	int64_t max_containers, container_pids, container_memory_bytes, container_max_memory_bytes;
 	double container_cpus;
-	int64_t container_warm_ms, container_start_ms, container_pull_ms;
+	int64_t container_warm_ms, container_start_ms, container_pull_ms, container_recheck_ms;
 	int64_t max_payload_bytes, max_result_bytes, function_cache_bytes;
 };
 

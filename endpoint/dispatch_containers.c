@@ -68,6 +68,8 @@ static void send_again (struct dispatch *d, struct manager *m, struct function *
 
 void dispatch_function_came (struct dispatch *d, struct function *f, bool changed)
 {
+	if (changed)
+		dispatch_images_changed (d, &f->fn.id);
 	if (f->fn.replicas)
 		map_put (d->replicated, &f->fn.id, d);
 	else

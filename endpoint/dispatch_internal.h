@@ -7,10 +7,12 @@
  *   dispatch_managers.c   what comes from the managers
  *   dispatch_memo.c       equal tasks: earlier results, waiting for each other
  *   dispatch_containers.c functions that want a container
+ *   dispatch_images.c     which image such a call would run from
  *   dispatch_tick.c       by time: states that are reported, tasks that are held */
 #ifndef ENDPOINT_DISPATCH_INTERNAL_H
 #define ENDPOINT_DISPATCH_INTERNAL_H
 #include "endpoint/dispatch.h"
+#include "endpoint/images.h"
 
 enum dispatch_drain_for { DRAIN_OURS = 1, DRAIN_FORWARDER = 2 };
 enum { DISPATCH_TICK_MS = 200 };	/* TASK_STATE is gathered for so long (SPEC.md, 3.2) */
@@ -84,6 +86,14 @@ void dispatch_function_for (struct dispatch *d, const struct manager *m, struct 
 void dispatch_function_came (struct dispatch *d, struct function *f, bool changed);
 void dispatch_replicas_spread (struct dispatch *d);	/* managers came or went */
 void dispatch_on_container (struct manager *m, const struct msg_container_state *s, void *dispatch);
+
+/* dispatch_images.c */
+enum { DISPATCH_IMAGES_MAX = 8 };
+/* t's function wants a container. KNOWN: *n of them, one a node that has its own. NONE: that cannot be told. ASKED: a manager was asked, and
+ * held tasks are tried again when it answers. UNKNOWN: there is nobody to ask. */
+enum images_state dispatch_images (struct dispatch *d, struct queue_task *t, struct id out[DISPATCH_IMAGES_MAX], size_t *n);
+void dispatch_on_image (struct manager *m, const struct msg_image *i, void *dispatch);
+void dispatch_images_changed (struct dispatch *d, const struct id *function);	/* its record is another one */
 
 /* dispatch_tick.c */
 void dispatch_tick (void *dispatch);	/* each DISPATCH_TICK_MS */

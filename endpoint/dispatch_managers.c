@@ -178,5 +178,5 @@ static void on_manager_relief (struct manager *m, void *arg)
 const struct managers_ops dispatch_managers = {
 	.up = on_manager_up, .down = on_manager_down, .coming = dispatch_coming, .result = on_result, .state = on_state,
 	.returned = on_returned, .missing = on_missing, .capacity = on_capacity,
-	.container = dispatch_on_container, .drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
+	.container = dispatch_on_container, .image = dispatch_on_image, .drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
 };

@@ -8,7 +8,9 @@
  *     fresh task     | (the caller refuses earlier results) never answered nor joining; leads when nobody does
  *
  * Equal: the same FUNCTION record, that is code, entry, image and limits under one id; the same payload, meant in the same way; the same files,
- * by checksum: a task with a file that has none is always run. */
+ * by checksum: a task with a file that has none is always run. In a container also: the image that a call would run from now, as managers
+ * say, is the one that the result says it came from. A tag may be moved; a result is kept under what it did run from, and looked for under
+ * what it would run from. */
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "common/digest.h"
@@ -24,7 +26,10 @@
 #include <string.h>
 
 struct flight {
-	uint8_t key[MEMO_KEY_BYTES];
+	uint8_t key[MEMO_KEY_BYTES];	/* of those that may join */
+	uint8_t base[MEMO_KEY_BYTES];	/* without the image */
+	struct id image;		/* in a container; zero = not known: nobody joins */
+	bool container;
 	struct queue_task *leader;
 	TAILQ_HEAD (, queue_task) followers;
 };
@@ -49,20 +54,28 @@ static const void *data_of (const struct dispatch *d, const struct msg_task *m, 
 	return *mem;
 }
 
-static bool make_key (const struct dispatch *d, struct function *f, const struct msg_task *m, uint8_t key[MEMO_KEY_BYTES])
+static bool make_base (const struct dispatch *d, struct function *f, const struct msg_task *m, uint8_t base[MEMO_KEY_BYTES])
 {
 	char *mem;
 	const void *data = data_of (d, m, &mem);
 	const uint8_t *function = function_digest (f);
 	uint8_t meant = m->flags & TASK_JSON;
 	uint16_t files = htole16 ((uint16_t) m->files.n);
-	/* without files the key is what it was before there were any */
-	struct digest_part parts[] = { { files ? "weft memo 2" : "weft memo 1", 11 }, { function, sizeof (f->digest) }, { &meant, 1 },
-				       { &files, files ? sizeof (files) : 0 }, { m->files.p, m->files.n }, { data, m->payload_bytes } };
-	bool made = data && function && digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), key) == 0;
+	struct digest_part parts[] = { { "weft memo 3", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { &files, sizeof (files) },
+				       { m->files.p, m->files.n }, { data, m->payload_bytes } };
+	bool made = data && function && digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), base) == 0;
 
 	free (mem);
 	return made;
+}
+
+/* image NULL: it is in no container. */
+static bool make_key (const uint8_t base[MEMO_KEY_BYTES], const struct id *image, uint8_t key[MEMO_KEY_BYTES])
+{
+	struct digest_part parts[] = { { base, MEMO_KEY_BYTES }, { image ? image->b : NULL, ID_BYTES } };
+
+	memcpy (key, base, MEMO_KEY_BYTES);
+	return !image || digest_sha256 (parts, 2, key) == 0;
 }
 
 /* ---- flights -------------------------------------------------------------------------------------------------------- */
@@ -75,15 +88,18 @@ static struct flight *find_flight (const struct dispatch *d, const uint8_t *key)
 	return f && memcmp (f->key, key, MEMO_KEY_BYTES) == 0 ? f : NULL;
 }
 
-static void lead (struct dispatch *d, struct queue_task *t, const uint8_t *key)
+static void lead (struct dispatch *d, struct queue_task *t, const struct flight *like)
 {
-	struct id id = flight_id (key);
+	struct id id = flight_id (like->key);
 	struct flight *f;
 
 	if (map_get (d->flights, &id))
 		return;
 	f = xcalloc (1, sizeof (*f));
-	memcpy (f->key, key, MEMO_KEY_BYTES);
+	memcpy (f->key, like->key, MEMO_KEY_BYTES);
+	memcpy (f->base, like->base, MEMO_KEY_BYTES);
+	f->image = like->image;
+	f->container = like->container;
 	f->leader = t;
 	TAILQ_INIT (&f->followers);
 	map_put (d->flights, &id, f);
@@ -116,7 +132,7 @@ static void end_flight (struct dispatch *d, struct flight *f)
 		queue_put_back (d->queue, t, NULL, false, clock_now_ms ());
 	}
 	if (heir)
-		lead (d, heir, f->key);
+		lead (d, heir, f);
 	free (f);
 	dispatch_work_later (d);
 }
@@ -165,40 +181,69 @@ static int decode (struct queue_task *t, struct msg_task *m)
 	return msg_task_decode (m, zmq_msg_data (&t->frame), zmq_msg_size (&t->frame), NULL);
 }
 
+/* An earlier result from one of the images; without container there is one key. */
+static bool remembered (struct dispatch *d, struct queue_task *t, const struct msg_task *m, const struct flight *like, const struct id *images,
+			size_t n)
+{
+	uint8_t key[MEMO_KEY_BYTES];
+	struct wire_str record;
+	bool known = false;
+	zmq_msg_t held;
+
+	for (size_t i = 0; i < (like->container ? n : 1) && !known; i++) {
+		zmq_msg_init (&held);
+		known = make_key (like->base, like->container ? &images[i] : NULL, key) && memo_get (d->o.memo, key, &held, &record)
+			&& answer (d, t, m, record);
+		zmq_msg_close (&held);
+	}
+	return known;
+}
+
 bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
 {
 	struct function *fn = t->asked_memo || !d->o.memo ? NULL : functions_get (d->functions, &t->function);
-	uint8_t key[MEMO_KEY_BYTES];
-	struct wire_str record;
-	struct flight *f;
+	struct flight like = { .container = false }, *f;
+	struct id images[DISPATCH_IMAGES_MAX];
+	enum images_state s = IMAGES_NONE;
 	struct msg_task m;
-	zmq_msg_t held;
-	bool known, fresh;
+	size_t n = 0;
+	bool fresh;
 
 	if (!fn)
 		return false;	/* when its function has not come yet: asked again then */
+	if (fn->fn.flags & FUNCTION_MEMOISE && fn->fn.container.n) {
+		like.container = true;
+		if (!d->managers || (s = dispatch_images (d, t, images, &n)) == IMAGES_UNKNOWN)
+			return false;	/* when there is a manager: asked again then */
+		if (s == IMAGES_ASKED) {
+			queue_hold (d->queue, t, 0, clock_now_ms ());
+			return true;
+		}
+	}
 	t->asked_memo = true;
 	if (!(fn->fn.flags & FUNCTION_MEMOISE) || decode (t, &m) < 0 || !msg_files_fixed (fn->fn.files) || !msg_files_fixed (m.files)
-	    || !make_key (d, fn, &m, key))
+	    || !make_base (d, fn, &m, like.base))
 		return false;
 	fresh = m.flags & TASK_FRESH;
-	zmq_msg_init (&held);
-	known = !fresh && memo_get (d->o.memo, key, &held, &record) && answer (d, t, &m, record);
-	zmq_msg_close (&held);
-	if (known)
+	if (!fresh && (!like.container || n) && remembered (d, t, &m, &like, images, n))
 		return true;
-	if ((f = find_flight (d, key)) && !fresh) {
+	if (n)
+		like.image = images[0];
+	if (!make_key (like.base, like.container ? &like.image : NULL, like.key))
+		return false;
+	if ((f = find_flight (d, like.key)) && !fresh && !(f->container && id_is_zero (&f->image))) {
 		join (d, t, f);
 		return true;
 	}
 	if (!f)
-		lead (d, t, key);
+		lead (d, t, &like);
 	return false;
 }
 
 void dispatch_memo_result (struct dispatch *d, struct queue_task *t, zmq_msg_t *record)
 {
 	struct flight *f = t->flight;
+	uint8_t key[MEMO_KEY_BYTES];
 	struct wire_str bytes;
 	struct queue_task *next;
 	struct msg_result r;
@@ -215,7 +260,13 @@ void dispatch_memo_result (struct dispatch *d, struct queue_task *t, zmq_msg_t *
 		zmq_msg_close (&whole);
 		return;
 	}
-	memo_put (d->o.memo, f->key, bytes.p, bytes.n);
+	if (!(f->container && id_is_zero (&r.image)) && make_key (f->base, f->container ? &r.image : NULL, key))
+		memo_put (d->o.memo, key, bytes.p, bytes.n);
+	/* those that wait were told of another image: they run */
+	if (f->container && !id_eq (&f->image, &r.image)) {
+		zmq_msg_close (&whole);
+		return;
+	}
 	for (struct queue_task *q = TAILQ_FIRST (&f->followers); q; q = next) {
 		next = TAILQ_NEXT (q, follow);
 		if (decode (q, &m) == 0)

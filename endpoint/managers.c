@@ -56,6 +56,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	m->functions = map_create ();
 	m->wanted = map_create ();
 	m->warm = warm_create ();
+	m->images = images_create ();
 	m->node.slots = h->slots;
 	m->node.window = h->slots;	/* until its first CAPACITY */
 	m->idle_since_ms = clock_now_ms ();
@@ -73,6 +74,7 @@ static void manager_free (struct manager *m)
 	map_destroy (&m->functions);
 	map_destroy (&m->wanted);
 	warm_destroy (&m->warm);
+	images_destroy (&m->images);
 	free (m);
 }
 
@@ -158,6 +160,20 @@ static int take_containers (struct managers *ms, struct manager *m, zmq_msg_t *r
 	return 0;
 }
 
+static int take_images (struct managers *ms, struct manager *m, zmq_msg_t *r, size_t n, struct err *err)
+{
+	struct msg_image i;
+
+	for (size_t k = 0; k < n; k++)
+		if (msg_image_decode (&i, zmq_msg_data (&r[k]), zmq_msg_size (&r[k]), err) < 0)
+			return -1;
+	for (size_t k = 0; k < n; k++) {
+		msg_image_decode (&i, zmq_msg_data (&r[k]), zmq_msg_size (&r[k]), NULL);
+		ms->ops->image (m, &i, ms->arg);
+	}
+	return 0;
+}
+
 static int take_one (struct managers *ms, struct manager *m, int type, zmq_msg_t *r, size_t n, struct err *err)
 {
 	struct msg_capacity c;
@@ -198,6 +214,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 		return take_one (ms, m, h->type, r, n, err);
 	case WIRE_CONTAINER_STATE:
 		return take_containers (ms, m, r, n, err);
+	case WIRE_IMAGE:
+		return take_images (ms, m, r, n, err);
 	case WIRE_METRICS:
 		return 0;	/* for later versions of the agent */
 	default:

@@ -4,6 +4,7 @@
 #define ENDPOINT_MANAGERS_H
 #include "common/loop.h"
 #include "common/map.h"
+#include "endpoint/images.h"
 #include "endpoint/keys.h"
 #include "endpoint/queue.h"
 #include "endpoint/route.h"
@@ -23,6 +24,7 @@ struct manager {
 	struct map *functions;		/* ids it was sent in this session */
 	struct map *wanted;		/* ids it misses and we do too */
 	struct warm *warm;		/* its containers */
+	struct images *images;		/* and what they would be started from */
 	bool draining;
 	int64_t idle_since_ms;		/* 0 = has tasks */
 	uint64_t done;
@@ -40,6 +42,7 @@ struct managers_ops {
 	void (*missing) (struct manager *m, const struct id *function, void *arg);
 	void (*capacity) (struct manager *m, const struct msg_capacity *c, void *arg);
 	void (*container) (struct manager *m, const struct msg_container_state *s, void *arg);
+	void (*image) (struct manager *m, const struct msg_image *i, void *arg);
 	void (*drain) (struct manager *m, bool start, void *arg);
 	void (*relief) (struct manager *m, void *arg);
 	void (*burst_end) (void *arg);

@@ -30,6 +30,7 @@ struct queue_task {
 	void *owner;			/* out: who has it; borrowed, the dispatcher's */
 	struct flight *flight;		/* of equal tasks, see dispatch_memo.c; NULL = none */
 	TAILQ_ENTRY (queue_task) follow;	/* in its flight */
+	int64_t image_until_ms;		/* it is held until its image is known, so long at most; 0 = not yet */
 	bool asked_memo;		/* it is known whether an earlier result answers it */
 	struct queue_task *prev, *next;	/* in its list */
 	struct queue_task *older, *newer;	/* unreported */

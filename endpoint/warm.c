@@ -12,7 +12,7 @@ enum { PULLING = 1, STARTING, WARM, BUSY, STOPPED, FAILED, SEEN_MAX = 8192 };
 struct seen {
 	struct id id;
 	uint8_t state;
-	char *image, text[200];
+	char *image, text[200], digest[128];
 	int64_t since_ms;
 	struct seen *next;
 };
@@ -84,6 +84,7 @@ void warm_note (struct warm *w, const struct msg_container_state *m)
 	s = *at;
 	s->state = m->state;
 	s->since_ms = clock_now_ms ();
+	snprintf (s->digest, sizeof (s->digest), "%.*s", (int) (m->digest.n < sizeof (s->digest) ? m->digest.n : 0), m->digest.n ? m->digest.p : "");
 	snprintf (s->text, sizeof (s->text), "%.*s", (int) m->text.n, m->text.n ? m->text.p : "");
 	utf8_mend (s->text, strlen (s->text));
 }
@@ -104,7 +105,8 @@ json_t *warm_json (const struct warm *w)
 	char id[ID_TEXT];
 
 	for (const struct seen *s = w->first; s; s = s->next)
-		json_array_append_new (list, json_pack ("{s:s, s:s, s:s, s:I, s:s?}", "id", id_text (&s->id, id), "image", s->image, "state",
+		json_array_append_new (list, json_pack ("{s:s, s:s, s:s*, s:s, s:I, s:s?}", "id", id_text (&s->id, id), "image", s->image, "digest",
+							*s->digest ? s->digest : NULL, "state",
 							names[s->state <= FAILED ? s->state : 0], "age_ms",
 							(json_int_t) (clock_now_ms () - s->since_ms), "error", *s->text ? s->text : NULL));
 	return list;

@@ -11,6 +11,6 @@ struct warm *warm_create (void);
 void warm_destroy (struct warm **w);
 void warm_note (struct warm *w, const struct msg_container_state *m);
 unsigned warm_count (const struct warm *w, struct wire_str image);	/* containers of the image that are up */
-json_t *warm_json (const struct warm *w);	/* [{"id", "image", "state", "age_ms", "error"}], a new reference */
+json_t *warm_json (const struct warm *w);	/* [{"id", "image", "digest", "state", "age_ms", "error"}], a new reference */
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CAPACITY, DRAIN, CONTAINER_STATE, METRICS: SPEC.md, section 3.3. */
+/* CAPACITY, DRAIN, CONTAINER_STATE, IMAGE, METRICS: SPEC.md, section 3.3. */
 #include "proto/msg_capacity.h"
 #include "proto/wire_record.h"
 
@@ -7,8 +7,10 @@
 #define CAPACITY_SHORTEST 54
 #define DRAIN_FIXED 8
 #define DRAIN_START 1
-#define CONTAINER_FIXED 26
+#define CONTAINER_FIXED 28
+#define CONTAINER_SHORTEST 26
 #define CONTAINER_STATES 6
+#define IMAGE_FIXED 40
 #define METRICS_FIXED 6
 
 void msg_capacity_encode (struct buf *b, const struct msg_capacity *m)
@@ -77,8 +79,8 @@ void msg_container_state_encode (struct buf *b, const struct msg_container_state
 {
 	uint8_t fixed[CONTAINER_FIXED];
 	struct wire_writer w = { fixed };
-	struct wire_str parts[] = { m->image, wire_clip_head (m->text, WIRE_MAX_TEXT) };
-	if (m->image.n > WIRE_MAX_TEXT) {
+	struct wire_str parts[] = { m->image, wire_clip_head (m->text, WIRE_MAX_TEXT), m->digest };
+	if (m->image.n > WIRE_MAX_TEXT || m->digest.n > WIRE_MAX_TEXT) {
 		wire_refuse (b);
 		return;
 	}
@@ -89,25 +91,57 @@ void msg_container_state_encode (struct buf *b, const struct msg_container_state
 	wire_w16 (&w, m->code);
 	wire_w16 (&w, (uint16_t) parts[0].n);
 	wire_w16 (&w, (uint16_t) parts[1].n);
-	wire_record_add (b, fixed, sizeof (fixed), parts, 2);
+	wire_w16 (&w, (uint16_t) parts[2].n);
+	wire_record_add (b, fixed, sizeof (fixed), parts, 3);
 }
 
 int msg_container_state_decode (struct msg_container_state *m, const void *p, size_t n, struct err *err)
 {
 	struct wire_record r;
-	if (wire_record_open (&r, p, n, CONTAINER_FIXED, CONTAINER_FIXED, "CONTAINER_STATE", err) < 0)
+	if (wire_record_open (&r, p, n, CONTAINER_SHORTEST, CONTAINER_FIXED, "CONTAINER_STATE", err) < 0)
 		return -1;
 	m->state = wire_get_u8 (&r.fixed);
 	wire_get_u8 (&r.fixed);
 	wire_get_id (&r.fixed, &m->id);
 	m->code = wire_get_u16 (&r.fixed);
-	size_t image = wire_get_u16 (&r.fixed), text = wire_get_u16 (&r.fixed);
+	size_t image = wire_get_u16 (&r.fixed), text = wire_get_u16 (&r.fixed), digest = wire_get_u16 (&r.fixed);
 	if (wire_record_take (&r, &m->image, image, WIRE_MAX_TEXT, "image", err) < 0 ||
-	    wire_record_take (&r, &m->text, text, WIRE_MAX_TEXT, "text", err) < 0 || wire_record_close (&r, err) < 0)
+	    wire_record_take (&r, &m->text, text, WIRE_MAX_TEXT, "text", err) < 0 ||
+	    wire_record_take (&r, &m->digest, digest, WIRE_MAX_TEXT, "digest", err) < 0 || wire_record_close (&r, err) < 0)
 		return -1;
 	if (m->state == 0 || m->state > CONTAINER_STATES)
 		return wire_bad_value ("CONTAINER_STATE", "state", m->state, err);
 	return 0;
+}
+
+void msg_image_encode (struct buf *b, const struct msg_image *m)
+{
+	uint8_t fixed[IMAGE_FIXED];
+	struct wire_writer w = { fixed };
+	if (m->digest.n > WIRE_MAX_TEXT) {
+		wire_refuse (b);
+		return;
+	}
+	wire_w16 (&w, IMAGE_FIXED);
+	wire_wid (&w, &m->function);
+	wire_wid (&w, &m->image);
+	wire_w32 (&w, m->valid_ms);
+	wire_w16 (&w, (uint16_t) m->digest.n);
+	wire_record_add (b, fixed, sizeof (fixed), &m->digest, 1);
+}
+
+int msg_image_decode (struct msg_image *m, const void *p, size_t n, struct err *err)
+{
+	struct wire_record r;
+	if (wire_record_open (&r, p, n, IMAGE_FIXED, IMAGE_FIXED, "IMAGE", err) < 0)
+		return -1;
+	wire_get_id (&r.fixed, &m->function);
+	wire_get_id (&r.fixed, &m->image);
+	m->valid_ms = wire_get_u32 (&r.fixed);
+	size_t digest = wire_get_u16 (&r.fixed);
+	if (wire_record_take (&r, &m->digest, digest, WIRE_MAX_TEXT, "digest", err) < 0)
+		return -1;
+	return wire_record_close (&r, err);
 }
 
 void msg_metrics_encode (struct buf *b, const struct msg_metrics *m)

@@ -4,7 +4,7 @@
 #include "proto/wire_record.h"
 
 #define RESULT_FIXED_1 176
-#define RESULT_FIXED 192
+#define RESULT_FIXED 208
 #define RESULT_STAMPS_AT 48
 
 void msg_result_encode (struct buf *b, const struct msg_result *m, int major)
@@ -36,6 +36,7 @@ void msg_result_encode (struct buf *b, const struct msg_result *m, int major)
 		wire_w64 (&w, (uint64_t) m->stamps[i]);
 	wire_w64 (&w, m->cpu_ns);
 	wire_w64 (&w, m->max_rss_bytes);
+	wire_wid (&w, &m->image);
 	wire_record_add (b, fixed, n, parts, 6);
 }
 
@@ -59,6 +60,7 @@ int msg_result_decode (struct msg_result *m, const void *p, size_t n, struct err
 		m->stamps[i] = wire_get_i64 (&r.fixed);
 	m->cpu_ns = wire_get_u64 (&r.fixed);
 	m->max_rss_bytes = wire_get_u64 (&r.fixed);
+	wire_get_id (&r.fixed, &m->image);
 	if (wire_record_take (&r, &m->result, len[0], WIRE_MAX_PAYLOAD, "result", err) < 0 ||
 	    wire_record_take (&r, &m->error, len[1], WIRE_MAX_TAIL, "error", err) < 0 ||
 	    wire_record_take (&r, &m->out, len[2], WIRE_MAX_TAIL, "stdout", err) < 0 ||

@@ -14,6 +14,7 @@ struct msg_result {
 	int32_t detail;			/* exit status or signal */
 	int64_t stamps[STAMP_SLOTS];
 	uint64_t cpu_ns, max_rss_bytes;
+	struct id image;		/* of the container, see IMAGE; zero = none, or not known */
 	struct wire_str result, error, out, errout, node, runtime;	/* out, errout: stdout and stderr tails */
 	uint32_t result_bytes;		/* decoded: of the data itself, when the result is a reference */
 	struct bulk_ref bulk;		/* decoded: with RESULT_BULK */

@@ -30,7 +30,7 @@ enum wire_type {
 	WIRE_RESULT = 30, WIRE_RESULT_ACK = 31,
 	WIRE_CANCEL = 40,
 	WIRE_CAPACITY = 50, WIRE_DRAIN = 51,
-	WIRE_CONTAINER_STATE = 60, WIRE_METRICS = 70,
+	WIRE_CONTAINER_STATE = 60, WIRE_IMAGE = 61, WIRE_METRICS = 70,
 };
 const char *wire_type_name (int type);	/* "TASK"; "?" for unknown ones */
 bool wire_type_known (int type);

@@ -373,6 +373,25 @@ static const struct { const char *name, *process; } spans[STAMP_SLOTS] = {
 	[STAMP_SERVICE_RESULT] = { "store_and_wake", "redis" },
 };
 
+/* What the first call in a container waited for, as its manager says it in the result's runtime. */
+static void add_container (struct buf *b, struct wire_str runtime)
+{
+	json_t *o = runtime.n ? json_loadb (runtime.p, runtime.n, 0, NULL) : NULL, *c = json_object_get (o, "container");
+	const char *image = json_string_value (json_object_get (c, "image")), *type = json_string_value (json_object_get (c, "type")),
+		   *digest = json_string_value (json_object_get (c, "digest"));
+	json_int_t cold = json_integer_value (json_object_get (c, "cold_start_ms")), pull = json_integer_value (json_object_get (c, "pull_ms"));
+
+	if (image && type) {
+		buf_str (b, ",\"container\":{\"image\":");
+		buf_json_string (b, image, strlen (image));
+		member_text (b, "type", type, strlen (type));
+		if (digest)
+			member_text (b, "digest", digest, strlen (digest));
+		buf_printf (b, ",\"cold_start_ms\":%" JSON_INTEGER_FORMAT ",\"pull_ms\":%" JSON_INTEGER_FORMAT "}", cold, pull);
+	}
+	json_decref (o);
+}
+
 void doc_trace (struct buf *b, const struct doc_task *t)
 {
 	int64_t pending[STAMP_SLOTS] = { t->meta ? t->meta->submitted_ns : 0 };
@@ -396,6 +415,9 @@ void doc_trace (struct buf *b, const struct doc_task *t)
 				    spans[i].process);
 		from = i;
 	}
-	buf_printf (b, "],\"memoised\":%s,\"total_us\":%.3f}", memoised ? "true" : "false",
+	buf_char (b, ']');
+	if (t->result && !memoised)
+		add_container (b, t->result->runtime);
+	buf_printf (b, ",\"memoised\":%s,\"total_us\":%.3f}", memoised ? "true" : "false",
 		    from > first ? (double) (stamps[from] - stamps[first]) / 1e3 : 0.0);
 }

@@ -15,6 +15,7 @@ struct engine_opts {			/* strings are borrowed for life */
 	const char *node, *dir;
 	const struct pythons *pythons;	/* borrowed for life; one at least, the first is for what wants none of them */
 	unsigned retries_on_kill;
+	struct id image;		/* of the container that we are in, for results; zero = none, or not known */
 	int64_t orphan_ms;		/* end after so long without a session; 0 = never */
 	const struct bulk *bulk;	/* borrowed for life; NULL = none */
 	const char *files_dir;		/* files of tasks by SHA-256; NULL = none */

@@ -15,6 +15,7 @@ static void fill (struct engine *e, const struct call *c, struct msg_result *m)
 	memset (m, 0, sizeof (*m));
 	m->task = c->t.task;
 	m->attempt = c->t.attempt;
+	m->image = e->o.image;
 	memcpy (m->stamps, c->t.stamps, sizeof (c->t.stamps));
 	m->stamps[STAMP_WORKER_RECEIVED] = c->received_ns;
 	m->node = wire_str (e->o.node, strlen (e->o.node));

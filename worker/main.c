@@ -20,7 +20,7 @@
 #include "worker/workdir.h"
 
 struct options {
-	const char *connect, *worker_id, *node, *dir, *python, *log_level, *retries_on_kill, *bulk_dir, *files_dir;
+	const char *connect, *worker_id, *image, *node, *dir, *python, *log_level, *retries_on_kill, *bulk_dir, *files_dir;
 	int64_t parent_pid, orphan_ms;
 };
 
@@ -31,6 +31,7 @@ struct worker {
 	struct pythons pythons;
 	struct engine *engine;
 	char node[256], dir[PATH_MAX];
+	struct id image;
 	unsigned retries_on_kill;
 };
 
@@ -58,6 +59,8 @@ static int complete (struct options *o, struct worker *w, struct id *id, struct 
 		id_new (id);
 	else if (id_parse (id, o->worker_id, strlen (o->worker_id)) < 0)
 		return err_set (err, ERR_INVALID, FAULT_USER, "--worker-id: expected a UUID, got '%s'", o->worker_id);
+	if (o->image && id_parse (&w->image, o->image, strlen (o->image)) < 0)
+		return err_set (err, ERR_INVALID, FAULT_USER, "--image: expected a UUID, got '%s'", o->image);
 	if (o->node)
 		snprintf (w->node, sizeof (w->node), "%s", o->node);
 	else if (gethostname (w->node, sizeof (w->node) - 1) < 0)
@@ -86,7 +89,8 @@ static void on_signal (int signo, void *arg)
 
 static int up (struct options *o, struct worker *w, const struct id *id, struct err *err)
 {
-	struct engine_opts eo = { o->connect, *id, w->node, w->dir, &w->pythons, w->retries_on_kill, o->orphan_ms, NULL, o->files_dir };
+	struct engine_opts eo = { .connect = o->connect, .id = *id, .node = w->node, .dir = w->dir, .pythons = &w->pythons,
+				  .retries_on_kill = w->retries_on_kill, .image = w->image, .orphan_ms = o->orphan_ms, .files_dir = o->files_dir };
 
 	if (!(w->loop = loop_create (err)))
 		return -1;
@@ -153,6 +157,7 @@ static int run (void *opts, int argc, char **argv)
 static const struct cli_opt options[] = {
 	OPT ("connect", CLI_STRING, connect, "URI", 0, 0, "where the manager listens (needed)"),
 	OPT ("worker-id", CLI_STRING, worker_id, "UUID", 0, 0, "the id that the manager gave us (default: a new one)"),
+	OPT ("image", CLI_STRING, image, "UUID", 0, 0, "id of the image of the container that this is in; stands in its results"),
 	OPT ("node", CLI_STRING, node, "NAME", 0, 0, "name of this node (default: the host's)"),
 	OPT ("dir", CLI_STRING, dir, "DIR", 0, 0, "directory for runners and their work directories (needed)"),
 	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter for Python functions, or several: 3.11=PATH,3.9=PATH (default: python3)"),

@@ -109,6 +109,7 @@ static void agent_up (const struct msg_welcome *welcome, void *arg)
 		upstream_drain (d->up, true, 0);
 	results_each (d->results, resend, d);
 	dispatch_containers_tell (d);
+	dispatch_images_untold (d);
 	/* what was asked for in the session before is not answered in this one */
 	map_destroy (&d->asked);
 	d->asked = map_create ();
@@ -127,5 +128,5 @@ static void agent_down (const char *why, void *arg)
 
 const struct upstream_ops dispatch_upstream_ops = {
 	.up = agent_up, .down = agent_down, .function = agent_function, .task = agent_task, .cancel = agent_cancel,
-	.acked = agent_acked, .drain = agent_drain, .capacity_due = dispatch_capacity_due,
+	.acked = agent_acked, .image = dispatch_image_asked, .drain = agent_drain, .capacity_due = dispatch_capacity_due,
 };

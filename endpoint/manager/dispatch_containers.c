@@ -31,7 +31,7 @@ static const char *text_of (struct wire_str s, char *out, size_t room)
 	return out;
 }
 
-static struct pool *pool_of (struct dispatch *d, const struct function *f, struct err *err)
+struct pool *dispatch_pool_of (struct dispatch *d, const struct function *f, struct err *err)
 {
 	const struct msg_function *fn = &f->fn;
 	char image[WIRE_MAX_TEXT + 1], type[64];
@@ -85,7 +85,7 @@ void dispatch_place (struct dispatch *d, struct task *t)
 	} else if (!f->fn.container.n) {
 		if (t->place != TASK_QUEUED)
 			tasks_requeue (d->tasks, t, now);
-	} else if ((p = pool_of (d, f, &err))) {
+	} else if ((p = dispatch_pool_of (d, f, &err))) {
 		/* while its image is replaced, the containers of the old one serve until there is one of the new */
 		if (p->replaces && !up_in (d, p) && up_in (d, p->replaces))
 			p = p->replaces;
@@ -107,7 +107,7 @@ void dispatch_replicas (struct dispatch *d, struct function *f)
 		;
 	if (!f->fn.replicas && !old)
 		return;
-	if (!d->workers || !(p = pool_of (d, f, &err))) {
+	if (!d->workers || !(p = dispatch_pool_of (d, f, &err))) {
 		log_warn ("containers", "replicas cannot be had", "why=%s", d->workers ? err.text : "no workers yet");
 		return;
 	}
@@ -341,6 +341,10 @@ void dispatch_container_up (struct dispatch *d, struct worker *w)
 	w->idle_since_ms = clock_now_ms ();
 	p->failures = 0;
 	p->retry_at_ms = 0;
+	if (*p->digest && !id_eq (&w->container->image_id, &p->image_id)) {
+		workers_retire (w, "its image was replaced while it started");
+		return;
+	}
 	pool_note_cold (p, w->idle_since_ms - w->container->asked_ms - w->container->pull_ms);
 	log_info ("containers", "container up", "name=%s image=%s runtime=%s ms=%lld pull_ms=%lld", w->container->name, p->image, p->rt->name,
 		  (long long) (w->idle_since_ms - w->container->asked_ms), (long long) w->container->pull_ms);
@@ -439,10 +443,11 @@ void dispatch_containers_cool (void *arg)
 		cool (d, workers_get (d->workers, k), now_ms);
 	}
 	for (p = pools_first (d->pools); p; p = next) {
-		bool used = p->waiting.n || p->replicas;
+		bool used = p->waiting.n || p->replicas || p->checking;
 
 		next = p->next;
 		roll (d, p);
+		dispatch_image_tick (d, p, up_in (d, p) > 0, now_ms);
 		for (k = workers_count (d->workers); k < workers_all (d->workers); k++)
 			used |= workers_get (d->workers, k)->pool == p;
 		if (!used && now_ms - p->used_ms > FORGET_MS)
@@ -460,10 +465,13 @@ void dispatch_container_state (struct worker *w, enum container_state s, const c
 	struct dispatch *d = arg;
 	struct container *c = w->container;
 	struct msg_container_state m = { .state = (uint8_t) s, .id = w->id, .code = s == CONTAINER_FAILED ? ERR_TASK_RUNNER : 0,
-					 .image = wire_str (c->image, strlen (c->image)), .text = wire_str (text, strlen (text)) };
+					 .image = wire_str (c->image, strlen (c->image)), .text = wire_str (text, strlen (text)),
+					 .digest = wire_str (c->digest, c->digest ? strlen (c->digest) : 0) };
 
 	c->told = s;
 	upstream_container (d->up, &m);
+	if (s == CONTAINER_STARTING && c->digest && w->pool)
+		dispatch_image_is (d, w->pool, c->digest);
 }
 
 void dispatch_containers_tell (struct dispatch *d)

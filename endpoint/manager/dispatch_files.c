@@ -79,8 +79,9 @@ static void note_container (json_t *runtime, const struct worker *w)
 {
 	const struct container *c = w->container;
 
-	json_object_set_new (runtime, "container", json_pack ("{s:s, s:s, s:I, s:I}", "image", c->image, "type", c->rt->name, "cold_start_ms",
-							      (json_int_t) (w->up_since_ms - c->asked_ms), "pull_ms", (json_int_t) c->pull_ms));
+	json_object_set_new (runtime, "container", json_pack ("{s:s, s:s, s:s*, s:I, s:I}", "image", c->image, "type", c->rt->name, "digest",
+							      c->digest, "cold_start_ms", (json_int_t) (w->up_since_ms - c->asked_ms), "pull_ms",
+							      (json_int_t) c->pull_ms));
 }
 
 static void note_files (json_t *runtime, const struct need_told *told)

@@ -7,6 +7,7 @@
  *   dispatch_capacity.c  what the agent is told
  *   dispatch_containers.c tasks whose function wants a container
  *   dispatch_files.c     tasks that want files
+ *   dispatch_images.c    which image a reference leads to
  *   dispatch_agent.c     what comes from the agent
  *   dispatch_workers.c   what comes from the workers */
 #ifndef MANAGER_DISPATCH_INTERNAL_H
@@ -21,6 +22,7 @@ struct batch;
 struct function;
 struct functions;
 struct map;
+struct pool;
 struct pools;
 struct prefetch;
 struct results;
@@ -84,6 +86,15 @@ void dispatch_container_lost (struct dispatch *d, struct worker *w);
 void dispatch_container_state (struct worker *w, enum container_state s, const char *text, void *dispatch);
 void dispatch_containers_tell (struct dispatch *d);			/* a new session: all of them */
 unsigned dispatch_busy (const struct dispatch *d);			/* workers with a task */
+
+struct pool *dispatch_pool_of (struct dispatch *d, const struct function *f, struct err *err);	/* NULL: no container here will do */
+
+/* dispatch_images.c */
+void dispatch_image_asked (const struct id *function, void *dispatch);
+/* A look at it, or the start of a container, has shown which one it is; "" = that cannot be told. */
+void dispatch_image_is (struct dispatch *d, struct pool *p, const char *digest);
+void dispatch_image_tick (struct dispatch *d, struct pool *p, bool up, int64_t now_ms);	/* up: it has containers */
+void dispatch_images_untold (struct dispatch *d);		/* a new session: the agent knows nothing */
 
 /* dispatch_files.c */
 /* Are the files of t (f: its function) here? False: it waits for them, or has ended. */

@@ -30,6 +30,7 @@
 #include "common/loop.h"
 #include "common/spawn.h"
 #include "common/xmem.h"
+#include "endpoint/manager/containers/identity.h"
 #include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/dispatch.h"
 #include "endpoint/manager/files.h"
@@ -54,7 +55,7 @@ static const char *const HOLDERS[] = {
 
 struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
-	const char *bulk_dir, *files_dir, *files_ca;
+	const char *bulk_dir, *identify, *files_dir, *files_ca;
 	struct cli_strings files_from;
 	int64_t files_cache, files_max, files_timeout, files_parallel;
 	bool files_https_only;
@@ -74,7 +75,7 @@ struct manager {
 	struct upstream *up;
 	struct workers *workers;
 	struct loop_timer *orphan, *end_of_time, *stop_limit;
-	char node[256], worker_bin[PATH_MAX + 64], bundle[PATH_MAX], dir[PATH_MAX];
+	char node[256], program[PATH_MAX], worker_bin[PATH_MAX + 64], bundle[PATH_MAX], dir[PATH_MAX];
 	bool own_dir;			/* made by us: goes with us */
 	int dir_lock;			/* its descriptor; held to the end */
 	struct node offer;		/* containers */
@@ -354,6 +355,7 @@ static void find_worker (struct manager *m)
 	char dir[PATH_MAX], path[PATH_MAX + 64];
 
 	own_dir (dir);
+	snprintf (m->program, sizeof (m->program), "%.*s/weft-manager", PATH_MAX - 20, dir);
 	snprintf (m->worker_bin, sizeof (m->worker_bin), "%s", m->o->worker_bin ? m->o->worker_bin : "weft-worker");
 	snprintf (path, sizeof (path), "%s/weft-worker", dir);
 	if (!m->o->worker_bin && access (path, X_OK) == 0)
@@ -381,6 +383,8 @@ static void complete_containers (struct options *o, struct manager *m)
 		c->start_ms = 60000;
 	if (!c->pull_ms)
 		c->pull_ms = 600000;
+	if (!c->recheck_ms)
+		c->recheck_ms = 1000;
 	setenv ("USER", "weft", 0);	/* ch-run does not start without */
 }
 
@@ -418,7 +422,23 @@ static int complete_options (struct options *o, struct manager *m, struct err *e
 		o->orphan_timeout = 30000;
 	find_worker (m);
 	complete_containers (o, m);
-	return node_init (&m->offer, &o->containers, err);
+	if (node_init (&m->offer, &o->containers, err) < 0)
+		return -1;
+	m->offer.program = m->program;
+	return 0;
+}
+
+static int identify (const char *path)
+{
+	char digest[IDENTITY_MAX];
+	struct err err;
+
+	if (identity_of_path (path, digest, &err) < 0) {
+		fprintf (stderr, "weft-manager: %s\n", err.text);
+		return 1;
+	}
+	puts (digest);
+	return 0;
 }
 
 static int run (void *opts, int argc, char **argv)
@@ -430,6 +450,8 @@ static int run (void *opts, int argc, char **argv)
 
 	(void) argc;
 	(void) argv;
+	if (o->identify)
+		return identify (o->identify);
 	if (o->parent_pid)
 		spawn_tie_to_parent ((pid_t) o->parent_pid);
 	if (o->log_level && log_level_parse (o->log_level, &level) < 0) {
@@ -490,6 +512,9 @@ static const struct cli_opt options[] = {
 	OPT ("container-warm", CLI_DURATION_MS, containers.warm_ms, "TIME", 1, 604800000, "an idle container is kept so long (default: 5m)"),
 	OPT ("container-start", CLI_DURATION_MS, containers.start_ms, "TIME", 100, 3600000, "a container must be up after so long (default: 60s)"),
 	OPT ("container-pull", CLI_DURATION_MS, containers.pull_ms, "TIME", 100, 86400000, "an image must have come after so long (default: 10m)"),
+	OPT ("container-recheck", CLI_DURATION_MS, containers.recheck_ms, "TIME", 1, 86400000,
+	     "which image a reference leads to is looked up anew after so long (default: 1s)"),
+	OPT ("identify", CLI_STRING, identify, "PATH", 0, 0, "print what identifies this image, a file or a directory, and end"),
 	OPT ("bundle", CLI_STRING, containers.bundle, "DIR", 0, 0, "the worker's bundle for containers (default: as installed or built)"),
 	OPT ("bulk-dir", CLI_STRING, bulk_dir, "DIR", 0, 0, "the bulk store of this host, if it has one; passed on to the workers"),
 	OPT ("files-cache", CLI_SIZE, files_cache, "SIZE", 0, INT64_MAX, "bring files that tasks want, and keep so much of them (0, the default: none)"),

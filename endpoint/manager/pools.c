@@ -3,6 +3,7 @@
 #include "endpoint/manager/pools.h"
 #include <stdlib.h>
 #include <string.h>
+#include "common/map.h"
 #include "common/xmem.h"
 
 struct pools { struct pool *first; };
@@ -14,6 +15,8 @@ struct pools *pools_create (void)
 
 static void pool_free (struct pool *p)
 {
+	map_destroy (&p->asking);
+	map_destroy (&p->told);
 	free (p->image);
 	free (p);
 }
@@ -55,6 +58,8 @@ struct pool *pools_get (struct pools *ps, const struct runtime *rt, const struct
 	p->rt = rt;
 	p->spec = *spec;
 	p->spec.image = p->image = xstrdup (spec->image);
+	p->asking = map_create ();
+	p->told = map_create ();
 	p->next = ps->first;
 	ps->first = p;
 	return p;

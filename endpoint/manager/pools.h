@@ -6,7 +6,7 @@
 #define MANAGER_POOLS_H
 #include <stdbool.h>
 #include <stdint.h>
-#include "endpoint/manager/containers/runtime.h"
+#include "endpoint/manager/containers/identity.h"
 #include "endpoint/manager/tasks.h"
 
 #define POOL_COLD_GUESS_MS 1000		/* a cold start, until one was seen */
@@ -24,10 +24,16 @@ struct pool {
 	int64_t retry_at_ms, used_ms;
 	struct id replicas_of;		/* the function that asked for them */
 	struct pool *replaces;		/* whose replicas are stopped, one by one, as these come up; borrowed */
+	char digest[IDENTITY_MAX];	/* of the image that the reference leads to; "" = not known */
+	struct id image_id;		/* of the digest */
+	int64_t checked_ms;		/* when that was seen; 0 = never */
+	bool checking;			/* it is being looked up; the pool stays until then */
+	struct map *asking, *told;	/* functions that the agent waits for it for; those for which it was told */
 	bool held;			/* during a run: its oldest task has to wait */
 	struct pool *next;
 };
 
+struct map;
 struct pools;
 struct pools *pools_create (void);
 void pools_destroy (struct pools **ps);		/* tasks are not ours */

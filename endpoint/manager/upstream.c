@@ -50,6 +50,20 @@ static int take_tasks (struct upstream *u, zmq_msg_t *records, size_t n, struct 
 	return 0;
 }
 
+static int take_images (struct upstream *u, zmq_msg_t *records, size_t n, struct err *err)
+{
+	struct msg_image m;
+
+	for (size_t i = 0; i < n; i++)
+		if (msg_image_decode (&m, zmq_msg_data (&records[i]), zmq_msg_size (&records[i]), err) < 0)
+			return -1;
+	for (size_t i = 0; i < n; i++) {
+		msg_image_decode (&m, zmq_msg_data (&records[i]), zmq_msg_size (&records[i]), NULL);
+		u->ops->image (&m.function, u->arg);
+	}
+	return 0;
+}
+
 static int take_drain (struct upstream *u, zmq_msg_t *records, size_t n, struct err *err)
 {
 	struct msg_drain m;
@@ -76,6 +90,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 		return msg_ids_each (records, n, u->ops->acked, u->arg, err);
 	case WIRE_CANCEL:
 		return msg_ids_each (records, n, u->ops->cancel, u->arg, err);
+	case WIRE_IMAGE:
+		return take_images (u, records, n, err);
 	case WIRE_DRAIN:
 		return take_drain (u, records, n, err);
 	default:
@@ -246,6 +262,15 @@ void upstream_container (struct upstream *u, const struct msg_container_state *m
 	buf_init (&b, 512);
 	msg_container_state_encode (&b, m);
 	send_encoded (u, WIRE_CONTAINER_STATE, &b);
+}
+
+void upstream_image (struct upstream *u, const struct msg_image *m)
+{
+	struct buf b;
+
+	buf_init (&b, 256);
+	msg_image_encode (&b, m);
+	send_encoded (u, WIRE_IMAGE, &b);
 }
 
 void upstream_drain (struct upstream *u, bool begin, uint32_t grace_ms)

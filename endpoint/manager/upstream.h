@@ -17,6 +17,7 @@ struct upstream_ops {
 	void (*task) (zmq_msg_t *record, const struct msg_task *m, void *arg);		/* record may be moved */
 	void (*cancel) (const struct id *task, void *arg);
 	void (*acked) (const struct id *task, void *arg);
+	void (*image) (const struct id *function, void *arg);	/* which one would a call of it run from now? */
 	void (*drain) (const struct msg_drain *m, void *arg);
 	void (*capacity_due) (void *arg);		/* a heartbeat is about to be sent */
 };
@@ -41,6 +42,7 @@ void upstream_state (struct upstream *u, zmq_msg_t *record);		/* transferred */
 void upstream_id (struct upstream *u, enum wire_type type, const struct id *id);
 void upstream_capacity (struct upstream *u, const struct msg_capacity *m);
 void upstream_container (struct upstream *u, const struct msg_container_state *m);
+void upstream_image (struct upstream *u, const struct msg_image *m);
 void upstream_drain (struct upstream *u, bool begin, uint32_t grace_ms);
 
 /* The manager's key pair for CURVE from a file: its first line that is 40 characters of Z85, or "secret = <those>", is the secret key.

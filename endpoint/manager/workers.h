@@ -37,6 +37,10 @@ struct container {
 	const struct runtime *rt;
 	struct container_spec spec;	/* its image is `image` */
 	char *image, *name;		/* owned */
+	char *digest;			/* owned; NULL = it cannot be told which image it is */
+	char *runs;			/* owned: what the tool is to run; NULL = the image as it is named */
+	struct id image_id;		/* of the digest */
+	bool pulled;
 	int64_t asked_ms, run_ms;	/* when it was wanted, and when `run` was called; monotonic */
 	int64_t pull_ms;		/* how long the image took to come; 0 = it was here */
 	enum container_state told;	/* to the agent, last */
@@ -115,6 +119,9 @@ unsigned workers_up (const struct workers *ws);
 /* For a pool; NULL: no place, or we are stopping. `lost` comes when it does not come up, container->why says why; the place is free
  * again after that call. May call `lost` before it returns: do not touch the result then unless its state says so. */
 struct worker *workers_start_container (struct workers *ws, struct pool *pool, const struct runtime *rt, const struct container_spec *spec);
+/* Which image is it now? digest "": that cannot be told. Called from the loop, or before this returns. */
+typedef void workers_digest_f (const char *digest, void *arg);
+void workers_digest (struct workers *ws, const struct runtime *rt, const char *image, workers_digest_f *cb, void *arg);
 void workers_retire (struct worker *w, const char *why);	/* stop an idle container; `lost` follows */
 
 bool workers_bulk (const struct worker *w);	/* may it be sent references? */

@@ -22,6 +22,7 @@
 #include "common/map.h"
 #include "common/spawn.h"
 #include "common/xmem.h"
+#include "endpoint/manager/containers/identity.h"
 #include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/rooms.h"
 #include "endpoint/manager/workers_internal.h"
@@ -111,6 +112,10 @@ static void worker_command (const struct worker *w, const char *const **command,
 	args_addf (a, "ipc://%s/run/w.sock", base);
 	args_add (a, "--worker-id");
 	args_add (a, id_text (&w->id, id));
+	if (w->container->digest) {
+		args_add (a, "--image");
+		args_add (a, id_text (&w->container->image_id, id));
+	}
 	args_add (a, "--node");
 	args_add (a, ws->o.node);
 	args_add (a, "--dir");
@@ -192,8 +197,8 @@ static void run (struct worker *w)
 	struct workers *ws = w->all;
 	const struct node *node = ws->o.node_containers;
 	struct container *c = w->container;
-	struct container_place p = { .name = c->name, .endpoint = node->o->endpoint_id ? node->o->endpoint_id : "none", .owner = node->owner,
-				     .bundle = node->o->bundle, .run_dir = ws->run_dir, .files_dir = ws->o.files_dir,
+	struct container_place p = { .name = c->name, .reference = c->image, .endpoint = node->o->endpoint_id ? node->o->endpoint_id : "none",
+				     .owner = node->owner, .bundle = node->o->bundle, .run_dir = ws->run_dir, .files_dir = ws->o.files_dir,
 				     .network = node->o->network, .root = node->root,
 				     .limits = node_limits (node, c->rt) };
 	struct args a = { .n = 0 }, inner = { .n = 0 };
@@ -204,6 +209,8 @@ static void run (struct worker *w)
 	node_user (node, c->rt, &p.uid, &p.gid);
 	if ((dir = work_dir (w, &p, &err))) {
 		p.work_dir = dir;
+		if (c->runs)
+			c->spec.image = c->runs;
 		worker_command (w, &p.command, &inner);
 		c->rt->run (&a, &c->spec, &p);
 		rc = spawn_run (w, &a, &err);
@@ -232,6 +239,8 @@ static bool image_is_missing (const struct runtime *rt, const char *errout, size
 	return !rt->stays || says (errout, n, "o such image") || says (errout, n, "o such object") || says (errout, n, "not known");
 }
 
+static void look (struct worker *w);
+
 static void pulled (int status, const char *out, size_t nout, const char *errout, size_t nerr, const struct err *err, void *arg)
 {
 	struct worker *w = step_worker (arg);
@@ -242,13 +251,30 @@ static void pulled (int status, const char *out, size_t nout, const char *errout
 		return;
 	w->container->pull_ms = clock_now_ms () - w->container->asked_ms;
 	if (status == 0) {
-		log_info ("containers", "image pulled", "image=%s ms=%lld", w->container->spec.image, (long long) w->container->pull_ms);
-		run (w);
+		log_info ("containers", "image pulled", "image=%s ms=%lld", w->container->image, (long long) w->container->pull_ms);
+		w->container->pulled = true;
+		look (w);
 		return;
 	}
 	w->container->image_fault = status != -1 && !says (errout, nerr, "Cannot connect");
 	set_why (w->container, "the image cannot be had", status, errout, nerr, err);
 	give_up (w);
+}
+
+static void note_digest (struct container *c, const char *out, size_t n)
+{
+	char digest[IDENTITY_MAX];
+	size_t k = 0;
+
+	identity_read (out, n, digest);
+	if (!*digest)
+		return;
+	c->digest = xstrdup (digest);
+	c->image_id = identity_id (digest);
+	while (k < n && (unsigned char) out[k] > ' ')
+		k++;
+	if (c->rt->runs_ids)
+		c->runs = xasprintf ("%.*s", (int) k, out);
 }
 
 static void looked (int status, const char *out, size_t nout, const char *errout, size_t nerr, const struct err *err, void *arg)
@@ -257,30 +283,41 @@ static void looked (int status, const char *out, size_t nout, const char *errout
 	struct args a = { .n = 0 };
 	const struct node *node;
 
-	(void) out;
-	(void) nout;
 	if (!w)
 		return;
 	node = w->all->o.node_containers;
 	if (status == 0) {
+		note_digest (w->container, out, nout);
 		run (w);
+	} else if (!w->container->rt->exists) {
+		run (w);	/* it says best what is wrong with a path */
 	} else if (status == -1 || !image_is_missing (w->container->rt, errout, nerr)) {
 		set_why (w->container, w->container->rt->program, status, errout, nerr, err);
 		give_up (w);
-	} else if (node->o->no_pull || !w->container->rt->pull) {
+	} else if (node->o->no_pull || !w->container->rt->pull || w->container->pulled) {
 		w->container->image_fault = true;
 		set_why (w->container, "the image is not on the node, and the endpoint pulls none", status, errout, nerr, err);
 		give_up (w);
 	} else {
 		container_tell (w, CONTAINER_PULLING, "");
-		w->container->rt->pull (&a, w->container->spec.image);
+		w->container->rt->pull (&a, w->container->image);
 		capture (w->all, &a, node->o->pull_ms, pulled, step_of (w));
 	}
 }
 
+static void look (struct worker *w)
+{
+	const struct node *node = w->all->o.node_containers;
+	struct args a = { .n = 0 };
+
+	if (identity_command (w->container->rt, w->container->image, node->program, &a))
+		capture (w->all, &a, TOOL_MS, looked, step_of (w));
+	else
+		run (w);
+}
+
 struct worker *workers_start_container (struct workers *ws, struct pool *pool, const struct runtime *rt, const struct container_spec *spec)
 {
-	struct args a = { .n = 0 };
 	struct worker *w = NULL;
 	struct container *c;
 	char id[ID_TEXT];
@@ -303,13 +340,38 @@ struct worker *workers_start_container (struct workers *ws, struct pool *pool, c
 	w->retire = false;
 	w->served = 0;
 	map_put (ws->by_id, &w->id, w);
-	if (!rt->exists) {
-		run (w);
-		return w;
-	}
-	rt->exists (&a, c->image);
-	capture (ws, &a, TOOL_MS, looked, step_of (w));
+	look (w);
 	return w;
+}
+
+struct question { workers_digest_f *cb; void *arg; };
+
+static void answered (int status, const char *out, size_t nout, const char *errout, size_t nerr, const struct err *err, void *arg)
+{
+	struct question q = *(struct question *) arg;
+	char digest[IDENTITY_MAX] = "";
+
+	(void) errout;
+	(void) nerr;
+	(void) err;
+	free (arg);
+	if (status == 0)
+		identity_read (out, nout, digest);
+	q.cb (digest, q.arg);
+}
+
+void workers_digest (struct workers *ws, const struct runtime *rt, const char *image, workers_digest_f *cb, void *arg)
+{
+	struct args a = { .n = 0 };
+	struct question *q;
+
+	if (!identity_command (rt, image, ws->o.node_containers->program, &a)) {
+		cb ("", arg);
+		return;
+	}
+	q = xcalloc (1, sizeof (*q));
+	*q = (struct question) { cb, arg };
+	capture (ws, &a, TOOL_MS, answered, q);
 }
 
 /* ---- the end ---- */
@@ -388,6 +450,8 @@ void container_forget (struct worker *w)
 	w->retire = false;
 	free (c->image);
 	free (c->name);
+	free (c->digest);
+	free (c->runs);
 	free (c);
 }
 

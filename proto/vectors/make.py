@@ -420,27 +420,26 @@ def result():
                 + (u64(123456789) + u64(50 * MIB) if v == 2 else b"") + result + error + out + err + node + runtime)
 
     def fields(status=1, fault=0, code=0, attempt=0, flags=0, result=b"[1,2]", error=b"", out=b"hi\n", err=b"", detail=0, node=b"node-17",
-               runtime=b"", cpu=123456789, rss=50 * MIB):
+               runtime=b"", cpu=123456789, rss=50 * MIB, image=NO_ID):
         return {"status": status, "fault": fault, "code": code, "attempt": attempt, "flags": flags, "task": TASK, "detail": detail,
-                "stamps": STAMPS, "cpu_ns": cpu, "max_rss_bytes": rss, "result": data(result), "error": data(error), "stdout": data(out),
+                "stamps": STAMPS, "cpu_ns": cpu, "max_rss_bytes": rss, "image": image, "result": data(result), "error": data(error), "stdout": data(out),
                 "stderr": data(err), "node": data(node), "runtime": data(runtime)}
-    f.good("success", k, rs(), fields())
+    f.good("success", k, rs(), fields(), canonical=False)
     bad = dict(status=2, fault=1, code=20, attempt=1, result=b"", error="Traceback: Fehler bei α".encode(), out=b"", err=b"warn\n",
                runtime=b'{"os":"linux"}')
-    f.good("exception", k, rs(**bad), fields(**bad))
+    f.good("exception", k, rs(**bad), fields(**bad), canonical=False)
     killed = dict(status=2, fault=2, code=22, result=b"", error=b"killed by signal 9", detail=9)
-    f.good("signal", k, rs(**killed), fields(**killed))
-    f.good("negative detail", k, rs(detail=-2**31), fields(detail=-2**31))
-    f.good("cancelled", k, rs(status=3, fault=1, code=12, result=b"", out=b"", node=b""), fields(status=3, fault=1, code=12, result=b"", out=b"", node=b""))
-    f.good("memoised, base64", k, rs(flags=3, result=b"/w=="), fields(flags=3, result=b"/w=="))
-    f.good("every part empty", k, rs(result=b"", out=b"", node=b""), fields(result=b"", out=b"", node=b""))
-    f.good("bytes that are not text", k, rs(result=bytes(range(256)), out=b"\xe2\x82"), fields(result=bytes(range(256)), out=b"\xe2\x82"))
+    f.good("signal", k, rs(**killed), fields(**killed), canonical=False)
+    f.good("negative detail", k, rs(detail=-2**31), fields(detail=-2**31), canonical=False)
+    f.good("cancelled", k, rs(status=3, fault=1, code=12, result=b"", out=b"", node=b""), fields(status=3, fault=1, code=12, result=b"", out=b"", node=b""), canonical=False)
+    f.good("memoised, base64", k, rs(flags=3, result=b"/w=="), fields(flags=3, result=b"/w=="), canonical=False)
+    f.good("every part empty", k, rs(result=b"", out=b"", node=b""), fields(result=b"", out=b"", node=b""), canonical=False)
+    f.good("bytes that are not text", k, rs(result=bytes(range(256)), out=b"\xe2\x82"), fields(result=bytes(range(256)), out=b"\xe2\x82"), canonical=False)
     f.good("version 1", k, rs(v=1), fields(cpu=0, rss=0), major=1)
-    f.good("longest node and runtime", k, rs(node=b"n" * 4096, runtime=b"r" * 4096), fields(node=b"n" * 4096, runtime=b"r" * 4096))
-    f.good("longest stdout", k, rs(out=b"o" * 65536), fields(out=b"o" * 65536))
+    f.good("longest node and runtime", k, rs(node=b"n" * 4096, runtime=b"r" * 4096), fields(node=b"n" * 4096, runtime=b"r" * 4096), canonical=False)
+    f.good("longest stdout", k, rs(out=b"o" * 65536), fields(out=b"o" * 65536), canonical=False)
     f.good("fixed part ends after the CPU time", k, u16(184) + rs()[2:184] + rs()[192:], fields(rss=0), canonical=False)
-    f.good("newer", k, newer(rs(), 192, u64(5) + u16(2), b"xy"), fields(), canonical=False)
-    f.good("code of the future", k, rs(status=2, fault=4, code=65535), fields(status=2, fault=4, code=65535))
+    f.good("code of the future", k, rs(status=2, fault=4, code=65535), fields(status=2, fault=4, code=65535), canonical=False)
     f.shapes(k, rs(), 192, 176)
     for s in (0, 4, 255):
         f.bad("status %d" % s, k, rs(status=s))
@@ -454,11 +453,25 @@ def result():
         f.bad(part + " says a byte more than came", k, rs(lens=lens))
     f.bad("lengths that would add up to the frame modulo 2^32", k, rs(lens=[0xffffffff, 1, 8, 0, 7, 0]), "TOO_LARGE")
     to_file = ref(MIB, end=RESULT_END)
-    f.good("bulk reference", k, rs(flags=4, result=to_file), dict(fields(flags=4, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()))
+    f.good("bulk reference", k, rs(flags=4, result=to_file), dict(fields(flags=4, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()), canonical=False)
     f.good("bulk reference to base64", k, rs(flags=6, result=to_file),
-           dict(fields(flags=6, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()))
+           dict(fields(flags=6, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()), canonical=False)
     for what, raw, error in bad_references(RESULT_END, ".p"):
         f.bad("bulk reference " + what, k, rs(flags=4, result=raw), error)
+    # Minor version 2: the image of the container.
+    def rs2(image=FUNC, **old):
+        return u16(208) + rs(**old)[2:192] + uid(image) + rs(**old)[192:]
+    f.good("2: from a container", k, rs2(), fields(image=FUNC))
+    f.good("2: from none", k, rs2(NO_ID), fields())
+    f.good("2: exception", k, rs2(**bad), fields(image=FUNC, **bad))
+    f.good("2: memoised, base64", k, rs2(flags=3, result=b"/w=="), fields(image=FUNC, flags=3, result=b"/w=="))
+    f.good("2: bulk reference", k, rs2(flags=4, result=to_file),
+           dict(fields(image=FUNC, flags=4, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()))
+    f.good("2: fixed part ends within the image", k, u16(200) + rs2()[2:200] + rs2()[208:], fields(), canonical=False)
+    f.good("newer", k, newer(rs2(), 208, u64(5) + u16(2), b"xy"), fields(image=FUNC), canonical=False)
+    f.bad("2: fixed part cut", k, rs2()[:207])
+    f.bad("2: a byte longer", k, rs2() + b"\0")
+    f.bad("2: a byte shorter", k, rs2()[:-1])
     f.write()
 
 
@@ -496,15 +509,43 @@ def capacity():
         lens = lens or [len(image), len(text)]
         return u16(26) + u8(state) + u8(reserved) + uid(PEER) + u16(code) + u16(lens[0]) + u16(lens[1]) + image + text
     for s in range(1, 7):
-        f.good("state %d" % s, k, con(s), {"state": s, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": ""})
-    f.good("failed with a reason", k, con(6, 10, text=b"pull: no route"), {"state": 6, "id": PEER, "code": 10, "image": "docker://alpine:3", "text": "pull: no route"})
-    f.good("reserved byte is ignored", k, con(reserved=9), {"state": 3, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": ""}, canonical=False)
-    f.good("newer", k, newer(con(), 26, b"\0", b"z"), {"state": 3, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": ""}, canonical=False)
+        f.good("state %d" % s, k, con(s), {"state": s, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": "", "digest": ""}, canonical=False)
+    f.good("failed with a reason", k, con(6, 10, text=b"pull: no route"), {"state": 6, "id": PEER, "code": 10, "image": "docker://alpine:3", "text": "pull: no route", "digest": ""}, canonical=False)
+    f.good("reserved byte is ignored", k, con(reserved=9), {"state": 3, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": "", "digest": ""}, canonical=False)
     f.shapes(k, con(), 26, 26)
     f.bad("state 0", k, con(0))
     f.bad("state 7", k, con(7))
     f.bad("image over the limit", k, con(lens=[4097, 0]), "TOO_LARGE")
     f.bad("text over the limit", k, con(lens=[17, 4097]), "TOO_LARGE")
+    # Minor version 2: the image's digest.
+    def con2(digest=b"sha256:00ff", n=None, **old):
+        raw = con(**old)
+        return u16(28) + raw[2:26] + u16(len(digest) if n is None else n) + raw[26:] + digest
+
+    def told2(digest="sha256:00ff", text=""):
+        return {"state": 3, "id": PEER, "code": 0, "image": "docker://alpine:3", "text": text, "digest": digest}
+    f.good("2: with its digest", k, con2(text=b"t"), told2(text="t"))
+    f.good("2: without", k, con2(b""), told2(""))
+    f.good("2: longest digest", k, con2(b"d" * 4096), told2("d" * 4096))
+    f.good("newer", k, newer(con2(), 28, b"\0", b"z"), told2(), canonical=False)
+    f.bad("2: fixed part cut", k, con2()[:27])
+    f.bad("2: a byte longer", k, con2() + b"\0")
+    f.bad("2: digest over the limit", k, con2(n=4097), "TOO_LARGE")
+    f.bad("2: digest says a byte more than came", k, con2(n=12))
+    k = "IMAGE"
+
+    def img(image=PEER, valid=2000, digest=b"sha256:00ff", n=None):
+        return u16(40) + uid(FUNC) + uid(image) + u32(valid) + u16(len(digest) if n is None else n) + digest
+
+    def which(image=PEER, valid=2000, digest="sha256:00ff"):
+        return {"function": FUNC, "image": image, "valid_ms": valid, "digest": digest}
+    f.good("which one it is", k, img(), which())
+    f.good("the question, or that it cannot be told", k, img(NO_ID, 0, b""), which(NO_ID, 0, ""))
+    f.good("longest digest", k, img(digest=b"d" * 4096), which(digest="d" * 4096))
+    f.good("newer", k, newer(img(), 40, b"\1\2", b"z"), which(), canonical=False)
+    f.shapes(k, img(), 40, 40)
+    f.bad("digest over the limit", k, img(n=4097), "TOO_LARGE")
+    f.bad("digest says a byte more than came", k, img(n=12))
     k = "METRICS"
 
     def met(j, n=None):

@@ -4,6 +4,7 @@
 between a scripted agent and an image: cold and warm, every wall of the sandbox tried from inside, a container killed, the manager killed,
 the daemon started again. An image with nothing but one program, too. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -197,6 +198,14 @@ class Docker(Runtime):
         bed("docker", "down", self.dir)
         bed("docker", "up", self.dir)
 
+    def move(self):
+        """The reference that is given back leads to another image than the last time."""
+        name = "weft-test-moving:1"
+        made = self.cli("create", self.image, "true").split()[-1]
+        self.cli("commit", "--change", "LABEL weft.test=%d" % time.monotonic_ns(), made, name)
+        self.cli("rm", made)
+        return name
+
 
 class Podman(Docker):
     name = bed = "podman"
@@ -224,6 +233,12 @@ class Apptainer(Runtime):
         self.image = self.dir + "/base.sif"
         self.env["PATH"] = self.dir + "/bin:" + PATH
 
+    def move(self):
+        moving = self.dir + "/moving.sif"
+        shutil.copy(self.image, moving + ".new")
+        os.rename(moving + ".new", moving)
+        return moving
+
 
 class Charliecloud(Runtime):
     """As an ordinary user: it is refused to root."""
@@ -242,6 +257,11 @@ class Charliecloud(Runtime):
 
     def down(self):
         pass
+
+    def move(self):
+        with open(self.image + "/usr/lib/weft-test-change", "w") as f:
+            f.write(str(time.time()))
+        return self.image
 
 
 class Rig:
@@ -396,6 +416,31 @@ def image_with_one_program(rt):
         assert r["status"] == peer.FAILED and "python3" in r["error"], r
 
 
+def image_id(digest):
+    return uuid.UUID(bytes=hashlib.sha256(digest.encode()).digest()[:16])
+
+
+def reference_that_leads_elsewhere(rt):
+    with Rig(rt, "--container-recheck", "50ms") as g:
+        fn = g.function(NAP, image=rt.move())
+        before = g.agent.ask_image(fn)
+        assert before["digest"] and uuid.UUID(before["image"]) == image_id(before["digest"].decode()) and before["valid_ms"] <= 50, before
+        first = g.run(fn, 0)
+        assert json.loads(first["runtime"])["container"]["digest"] == before["digest"].decode(), (before, first)
+        assert first["image"] == before["image"] == g.run(fn, 0)["image"], (before, first)
+        assert g.agent.ask_image(fn)["digest"] == before["digest"], "it has not changed"
+        rt.move()
+        until(lambda: g.agent.ask_image(fn)["digest"] != before["digest"], "the other image is seen")
+        after = g.agent.ask_image(fn)
+        assert after["digest"] and after["image"] != before["image"], (before, after)
+        second = g.run(fn, 0)
+        assert second["image"] == after["image"] and value(second) is not None, (after, second)
+        states = {c["digest"] for c in g.agent.container_log if c["state"] == 3}
+        assert states == {before["digest"], after["digest"]}, states
+        none = g.agent.ask_image(g.function(NAP, image="docker://registry.invalid/x:1" if rt.name in ("apptainer", "charliecloud") else "nosuch:1"))
+        assert not none["digest"] and uuid.UUID(none["image"]).int == 0, none
+
+
 def image_that_is_not_there(rt):
     name = "/nonexistent/image" if rt.name in ("apptainer", "charliecloud") else "localhost:1/nosuch:1"
     with Rig(rt) as g:
@@ -437,6 +482,7 @@ def daemon_restarted(rt):
 
 
 TESTS = (cold_and_warm, walls_of_the_sandbox, memory_has_an_end, processes_have_an_end, cpu_is_shared_out, network_only_where_allowed,
+         reference_that_leads_elsewhere,
          image_with_one_program, image_that_is_not_there, killed_container, killed_manager, daemon_restarted)
 
 

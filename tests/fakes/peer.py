@@ -115,6 +115,7 @@ class Agent:
         self.results, self.copies, self.returned, self.states, self.missing = {}, [], [], [], []
         self.capacity, self.capacities, self.byes, self.rejects, self.drains = None, [], [], [], []
         self.containers, self.container_log = {}, []     # id -> its last state; all of them
+        self.images = []                                # answers to ask_image, and news
 
     def close(self):
         self.sock.close()
@@ -132,6 +133,15 @@ class Agent:
         for at in range(0, len(ids), 1000):
             self.send(TASK, *[task(i, fn, p) for i, p in zip(ids[at:at + 1000], payloads[at:at + 1000])])
         return ids
+
+    def ask_image(self, fn, seconds=30):
+        """The answer to: which image would a call of it run from now?"""
+        self.send(FUNCTION, self.functions[fn])
+        had = len(self.images)
+        self.send(IMAGE, wire.encode("IMAGE", {"function": fn}))
+        mine = lambda: [i for i in self.images[had:] if wire.id_bytes(i["function"]) == fn]     # noqa: E731
+        self.until(mine, seconds, "which image it is")
+        return mine()[-1]
 
     def take(self, rid, h, records):
         kind, count, epoch = header_of(h)
@@ -167,6 +177,8 @@ class Agent:
                 c = wire.decode("CONTAINER_STATE", r)
                 self.containers[c["id"]] = c
                 self.container_log.append(c)
+        elif kind == IMAGE:
+            self.images += [wire.decode("IMAGE", r) for r in records]
         elif kind == DRAIN:
             self.drains.append(wire.decode("DRAIN", records[0]))
         elif kind == BYE:

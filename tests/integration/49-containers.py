@@ -4,6 +4,7 @@
 (tests/fakes/bin/docker) and starts the real worker."""
 import json
 import os
+import re
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -46,6 +47,19 @@ def from_end_to_end(r, f):
         fn = register(f, CODE, "where", container={"image": "a", "memory": "128MiB"})
         first = run(f, ep, fn)[0]
         r.check("a call in a container", first[0] == "a", first)
+        cold = f.weft("run", register(f, CODE, "where", container={"image": "b", "warm_seconds": 1}), '{"args": []}', "--endpoint", ep.id, "--trace", "--json")
+        (doc,) = json.loads(cold.stdout).values()
+        box = doc["trace"].get("container", {})
+        r.check("weft run --trace --json says what a cold start took", (box.get("image"), box.get("type"), box.get("digest")) == ("b", "docker", "sha256:b")
+                and box["cold_start_ms"] > 0 and box["pull_ms"] == 0, doc)
+        warm = f.weft("run", fn, '{"args": []}', "--endpoint", ep.id, "--trace")
+        r.check("a warm call has none", "cold start" not in warm.stdout and "execution" in warm.stdout, warm.stdout)
+        with open(os.path.join(f.state, "docker", "pull"), "w") as out:
+            out.write("reg/far\n")
+        pulled = f.weft("run", register(f, CODE, "where", container={"image": "reg/far", "warm_seconds": 1}), '{"args": []}', "--endpoint", ep.id, "--trace")
+        words = re.search(r"container reg/far \(docker, sha256:reg/far\): cold start (\d+) ms, of which the image took (\d+) ms", pulled.stdout)
+        r.check("nor does it hide what the pull took", words and int(words.group(1)) >= int(words.group(2)) >= 300, pulled.stdout)
+        wait_for(lambda: containers(f) == ["a"], 30, "the end of the idle ones")
         again = {tuple(run(f, ep, fn)[0]) for _ in range(6)}
         r.check("the next calls go to the node that has it warm", again == {tuple(first)}, (first, again))
         st = json.loads(ep.command("status", "--json"))
@@ -71,7 +85,57 @@ def from_end_to_end(r, f):
         f.http("PATCH", "/v3/functions/" + fn, {"container": {"image": "b"}})
         wait_for(lambda: containers(f) == ["b", "b"], 30, "their replacement")
         r.check("calls run in the new image", {x[0] for x in run(f, ep, fn, n=4)} == {"b"})
-    r.check("nothing is left when the endpoint has stopped", containers(f) == [], containers(f))
+    wait_for(lambda: not containers(f), 30, "nothing is left when the endpoint has stopped")     # the last `docker rm` is nobody's child
 
 
-main(__doc__, [from_end_to_end], lambda build: Fabric(build))
+def move(f, tag, content):
+    path = os.path.join(f.state, "docker", "moved")
+    with open(path + ".new", "w") as out:
+        out.write("%s=%s\n" % (tag, content))
+    os.rename(path + ".new", path)
+
+
+def ask(f, ep, fn, payload):
+    doc = list(submit(f, fn, [payload], endpoint=ep.id, wait=40)[1]["results"].values())[0]
+    if doc["status"] != "success":
+        raise RuntimeError(doc)
+    return result(doc)[0], doc["memoised"]
+
+
+def a_tag_that_is_moved(r, f):
+    """The result of an earlier call comes from the image that a call would run from now, and from no other."""
+    with endpoint(f, "tags", **{"containers.recheck": "1ms", "scaling.nodes_per_block": 1}) as ep:
+        cold = register(f, CODE.replace("def where()", "def where(n=0)"), "where", memoize=True, container={"image": "a", "warm_seconds": 1})
+        warm = register(f, CODE.replace("def where()", "def where(n=1)"), "where", memoize=True, container={"image": "a", "cpus": 0.5, "warm_seconds": 600})
+        one, two = {"args": [1]}, {"args": [2]}
+        r.check("a first call runs, the second is answered", (ask(f, ep, warm, one), ask(f, ep, warm, one)) == (("a", False), ("a", True)))
+        st = json.loads(ep.command("status", "--json"))
+        r.check("status names the image's digest", {c.get("digest") for m in st["managers"] for c in m["containers"]} == {"sha256:a"}, st["managers"])
+        move(f, "a", "other")
+        seen = [ask(f, ep, warm, one)]
+        r.check("the tag is moved while a container of the old image is warm: it runs in the new one", seen[0] == ("other", False), seen)
+        r.check("and is answered from there on", ask(f, ep, warm, one) == ("other", True))
+        wait_for(lambda: "a" not in containers(f), 30, "the end of the old image's container")
+        r.check("another payload runs in the new one too", ask(f, ep, warm, two) == ("other", False))
+        move(f, "a", "a")
+        r.check("moved back, the first result is right again", ask(f, ep, warm, one) == ("a", True))
+        r.check("but nobody has called the other payload there", ask(f, ep, warm, two) == ("a", False))
+
+        r.check("with no container warm", ask(f, ep, cold, one)[0] == "a" and ask(f, ep, cold, one) == ("a", True))
+        move(f, "a", "third")
+        r.check("a tag that was moved is seen at once", ask(f, ep, cold, one) == ("third", False))
+        ids, _ = submit(f, cold, [{"args": [3]}] * 20, endpoint=ep.id)
+        docs = list(gather(f, ids).values())
+        r.check("equal tasks in hand are one call", {result(d)[0] for d in docs} == {"third"} and sum(d["memoised"] for d in docs) == 19, docs[:2])
+        ep.kill()
+        ep.start()
+        r.check("after the agent was killed", ask(f, ep, cold, one) == ("third", True))
+        with open(os.path.join(f.state, "docker", "down"), "w"):
+            pass
+        ids, _ = submit(f, cold, [one], endpoint=ep.id)
+        wait_for(lambda: json.loads(ep.command("status", "--json"))["queue"] is not None, 10, "status")
+        os.unlink(os.path.join(f.state, "docker", "down"))
+        r.check("when docker cannot be asked the call runs", result(gather(f, ids)[ids[0]])[0] == "third")
+
+
+main(__doc__, [from_end_to_end, a_tag_that_is_moved], lambda build: Fabric(build))

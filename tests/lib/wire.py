@@ -26,7 +26,7 @@ NO_ID = "00000000-0000-0000-0000-000000000000"
 TYPES = {
     "HELLO": 1, "WELCOME": 2, "REJECT": 3, "HEARTBEAT": 4, "BYE": 5, "FUNCTION": 10, "FUNCTION_MISSING": 11, "TASK": 20,
     "TASK_RETURN": 21, "TASK_STATE": 22, "RESULT": 30, "RESULT_ACK": 31, "CANCEL": 40, "CAPACITY": 50, "DRAIN": 51,
-    "CONTAINER_STATE": 60, "METRICS": 70,
+    "CONTAINER_STATE": 60, "IMAGE": 61, "METRICS": 70,
 }
 NAMES = {v: k for k, v in TYPES.items()}
 ID_TYPES = ("FUNCTION_MISSING", "TASK_RETURN", "RESULT_ACK", "CANCEL")
@@ -85,7 +85,7 @@ RECORDS = {
     "TASK_STATE": Record("state:B _:-1 task:id time_ns:q", "", (), {"state": lambda d: d["state"] <= 7}),
     "RESULT": Record(
         "status:B fault:B code:H attempt:B flags:B task:id #result:I #error:I #stdout:I #stderr:I detail:i #node:H #runtime:H stamps:stamps16",
-        "cpu_ns:Q max_rss_bytes:Q",
+        "cpu_ns:Q max_rss_bytes:Q image:id",
         (("result", MAX_PAYLOAD, None), ("error", MAX_TAIL, "tail"), ("stdout", MAX_TAIL, "tail"), ("stderr", MAX_TAIL, "tail"),
          ("node", MAX_TEXT, "head"), ("runtime", MAX_TEXT, None)),
         {"status": lambda d: d["status"] in (1, 2, 3), "fault": lambda d: d["fault"] <= 4}),
@@ -94,8 +94,9 @@ RECORDS = {
         "#text:H", (("text", MAX_TEXT, "head"),)),
     "DRAIN": Record("flags:H grace_ms:I"),
     "CONTAINER_STATE": Record(
-        "state:B _:-1 id:id code:H #image:H #text:H", "", (("image", MAX_TEXT, None), ("text", MAX_TEXT, "head")),
+        "state:B _:-1 id:id code:H #image:H #text:H", "#digest:H", (("image", MAX_TEXT, None), ("text", MAX_TEXT, "head"), ("digest", MAX_TEXT, None)),
         {"state": lambda d: 1 <= d["state"] <= 6}),
+    "IMAGE": Record("function:id image:id valid_ms:I #digest:H", "", (("digest", MAX_TEXT, None),)),
     "METRICS": Record("#json:I", "", (("json", MAX_TAIL, None),)),
 }
 
@@ -182,8 +183,9 @@ def decode(kind, raw):
     out.pop("_", None)
     if out.get("files") == b"":
         del out["files"]            # absent and empty are the same
-    if kind == "HELLO" and not out["bulk"]:
-        out["bulk"] = NO_ID
+    for name, fmt in rec.v2:
+        if fmt == "id" and not out[name]:
+            out[name] = NO_ID
     for name, fine in rec.check.items():
         if not fine(out):
             raise Malformed("INVALID", "%s: %s" % (kind, name))

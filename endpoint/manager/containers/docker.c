@@ -29,5 +29,6 @@ static void list (struct args *a, const char *endpoint)
 
 const struct runtime runtime_docker = {
 	.name = "docker", .program = "docker", .help = "Docker Engine", .base = "/weft", .stays = true, .limits = true,
+	.runs_ids = true,
 	.run = run, .exists = exists, .pull = pull, .remove = remove_, .list = list,
 };

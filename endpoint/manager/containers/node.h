@@ -18,6 +18,7 @@ struct node_options {			/* as given; borrowed for life */
 	int64_t cpu_millis, pids, memory_bytes;	/* of a container whose function does not say; 0 = no limit */
 	int64_t max_memory_bytes;	/* most that a function may ask for; 0 = no bound */
 	int64_t warm_ms, start_ms, pull_ms;
+	int64_t recheck_ms;		/* which image a reference leads to is believed for so long */
 };
 
 struct node {
@@ -25,6 +26,7 @@ struct node {
 	const struct runtime *runtimes[NODE_RUNTIMES_MAX];
 	size_t n;			/* 0: no containers */
 	char owner[64];
+	const char *program;		/* of this very program; borrowed for life */
 	unsigned cores;
 	bool root, limits_user;		/* limits_user: control groups v2 for users */
 };

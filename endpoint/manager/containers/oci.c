@@ -18,6 +18,7 @@ void oci_run (struct args *a, const char *program, const struct container_spec *
 	args_add (a, p->name);
 	args_addf (a, "--label=weft.endpoint=%s", p->endpoint);
 	args_addf (a, "--label=weft.manager=%s", p->owner);
+	args_addf (a, "--label=weft.image=%s", p->reference);
 	args_add (a, "--pull=never");
 	args_add (a, "--log-driver=none");
 	args_add (a, "--no-healthcheck");

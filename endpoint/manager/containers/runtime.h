@@ -25,7 +25,7 @@ void args_fini (struct args *a);
 
 /* What a function asks for, within the bounds of the node. */
 struct container_spec {
-	const char *image;		/* checked with runtime_image_ok */
+	const char *image;		/* checked with runtime_image_ok; in `run` of one that runs_ids what `exists` printed of it */
 	bool network;
 	uint32_t cpu_millis, pids;	/* 0 = no limit */
 	uint64_t memory_bytes;		/* 0 = no limit */
@@ -34,6 +34,7 @@ struct container_spec {
 /* Where it runs; all paths are the host's, absolute. Borrowed during a call. */
 struct container_place {
 	const char *name;		/* "weft-<id>", unlike any other */
+	const char *reference;		/* the image as the function names it, for people */
 	const char *endpoint;		/* labels by which what a dead manager left is found */
 	const char *owner;		/* "<pid>.<start time>" of the manager */
 	const char *bundle;		/* packaging/bundle, mounted read-only at <base>/bin */
@@ -57,9 +58,10 @@ struct runtime {
 	bool host_network;		/* cannot take the network away */
 	bool limits;			/* can limit memory, processes, CPU (with place->limits) */
 	bool of_user;			/* limits are those that a user may set: control groups v2, unless we are root */
+	bool runs_ids;			/* `run` takes what `exists` printed: no tag can be moved in between */
 	bool maps_user;			/* whoever it is inside is us outside: the work directory stays ours */
 	void (*run) (struct args *a, const struct container_spec *s, const struct container_place *p);
-	void (*exists) (struct args *a, const char *image);	/* exit status 0: the image is here. NULL: `run` finds out */
+	void (*exists) (struct args *a, const char *image);	/* exit status 0: the image is here, and it is the one whose digest is printed. NULL: a path; `run` finds out */
 	void (*pull) (struct args *a, const char *image);	/* NULL: it cannot */
 	void (*remove) (struct args *a, const char *name);
 	void (*list) (struct args *a, const char *endpoint);	/* prints "name owner", a line each */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "endpoint/manager/containers/identity.h"
 #include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/pools.h"
 
@@ -247,6 +248,101 @@ static void test_pool_wants_more (void **state)
 			fail_msg ("row %zu", i);
 }
 
+static void identify (const char *path, char out[IDENTITY_MAX])
+{
+	struct err err;
+
+	if (identity_of_path (path, out, &err) < 0)
+		fail_msg ("%s", err.text);
+}
+
+static void put_file (const char *path, const char *text)
+{
+	FILE *f = fopen (path, "w");
+
+	assert_non_null (f);
+	fputs (text, f);
+	fclose (f);
+}
+
+static void test_identity_of_paths (void **state)
+{
+	char dir[] = "/tmp/weft-id-XXXXXX", file[64], sub[64], a[IDENTITY_MAX], b[IDENTITY_MAX];
+	struct err err;
+
+	(void) state;
+	assert_non_null (mkdtemp (dir));
+	snprintf (file, sizeof (file), "%s/x.sif", dir);
+	snprintf (sub, sizeof (sub), "%s/etc", dir);
+	put_file (file, "one");
+	identify (file, a);
+	identify (file, b);
+	assert_string_equal (a, b);
+	has (a, "file:");
+	assert_int_equal (unlink (file), 0);
+	put_file (file, "two");		/* as large, and maybe with the same inode */
+	identify (file, b);
+	assert_string_not_equal (a, b);
+
+	assert_int_equal (mkdir (sub, 0700), 0);
+	identify (dir, a);
+	has (a, "tree:");
+	snprintf (file, sizeof (file), "%s/etc/conf", dir);
+	put_file (file, "x");
+	identify (dir, b);
+	assert_string_not_equal (a, b);
+	identify (dir, a);
+	assert_string_equal (a, b);
+	assert_int_equal (chmod (file, 0400), 0);
+	identify (dir, b);
+	assert_string_not_equal (a, b);
+	assert_int_equal (identity_of_path ("/nonexistent/x.sif", a, &err), -1);
+	unlink (file);
+	rmdir (sub);
+	snprintf (file, sizeof (file), "%s/x.sif", dir);
+	unlink (file);
+	rmdir (dir);
+}
+
+static void test_what_tools_print_of_an_image (void **state)
+{
+	static const char hex[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	char text[200], out[IDENTITY_MAX];
+	struct id one, two, none;
+
+	(void) state;
+	snprintf (text, sizeof (text), "%s\n", hex);
+	identity_read (text, strlen (text), out);
+	assert_string_equal (out, "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+	one = identity_id (out);
+	snprintf (text, sizeof (text), "sha256:%s\nmore", hex);
+	identity_read (text, strlen (text), out);
+	two = identity_id (out);
+	assert_true (id_eq (&one, &two));
+	identity_read ("", 0, out);
+	assert_string_equal (out, "");
+	none = identity_id (out);
+	assert_true (id_is_zero (&none));
+	memset (text, 'x', sizeof (text));
+	identity_read (text, sizeof (text), out);
+	assert_string_equal (out, "");	/* no name of an image is so long */
+}
+
+static void test_commands_that_identify (void **state)
+{
+	struct args a = { .n = 0 };
+
+	(void) state;
+	assert_true (identity_command (runtime_find ("docker"), "img:1", "/bin/weft-manager", &a));
+	assert_string_equal (a.v[0], "docker");
+	args_fini (&a);
+	assert_true (identity_command (runtime_find ("apptainer"), "/img.sif", "/bin/weft-manager", &a));
+	assert_string_equal (a.v[0], "/bin/weft-manager");
+	assert_string_equal (a.v[2], "/img.sif");
+	args_fini (&a);
+	assert_false (identity_command (runtime_find ("apptainer"), "docker://img:1", "/bin/weft-manager", &a));
+}
+
 static void test_pools (void **state)
 {
 	struct pools *ps = pools_create ();
@@ -275,7 +371,8 @@ int main (void)
 		cmocka_unit_test (test_every_runtime_is_sandboxed), cmocka_unit_test (test_network_only_when_asked_for), cmocka_unit_test (test_rootless),
 		cmocka_unit_test (test_images),		    cmocka_unit_test (test_words_of_tools),		 cmocka_unit_test (test_owners),
 		cmocka_unit_test (test_node_chooses),	    cmocka_unit_test (test_node_refuses_options),	 cmocka_unit_test (test_pool_wants_more),
-		cmocka_unit_test (test_pools),
+		cmocka_unit_test (test_pools),		    cmocka_unit_test (test_identity_of_paths),		 cmocka_unit_test (test_what_tools_print_of_an_image),
+		cmocka_unit_test (test_commands_that_identify),
 	};
 
 	return cmocka_run_group_tests (tests, make_bundle, drop_bundle);

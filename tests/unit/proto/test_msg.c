@@ -27,6 +27,7 @@ union any {
 	struct msg_capacity capacity;
 	struct msg_drain drain;
 	struct msg_container_state container;
+	struct msg_image image;
 	struct msg_metrics metrics;
 	struct msg_runner_call call;
 	struct msg_runner_batch batch;
@@ -224,7 +225,7 @@ static void result_e (struct buf *b, const union any *u, int major) { msg_result
 static void result_f (json_t *j, const union any *u)
 {
 	const struct msg_result *m = &u->result;
-	INT (status), INT (fault), INT (code), INT (attempt), INT (flags), ID (task), INT (cpu_ns), INT (max_rss_bytes);
+	INT (status), INT (fault), INT (code), INT (attempt), INT (flags), ID (task), INT (cpu_ns), INT (max_rss_bytes), ID (image);
 	json_object_set_new (j, "detail", json_integer (m->detail));
 	BYTES (result), BYTES (error), BYTES_AS ("stdout", out), BYTES_AS ("stderr", errout), BYTES (node), BYTES (runtime);
 	if (m->flags & RESULT_BULK)
@@ -254,7 +255,15 @@ static void container_e (struct buf *b, const union any *u, int major) { (void) 
 static void container_f (json_t *j, const union any *u)
 {
 	const struct msg_container_state *m = &u->container;
-	INT (state), ID (id), INT (code), BYTES (image), BYTES (text);
+	INT (state), ID (id), INT (code), BYTES (image), BYTES (text), BYTES (digest);
+}
+
+static int image_d (union any *u, const void *p, size_t n, struct err *e) { return msg_image_decode (&u->image, p, n, e); }
+static void image_e (struct buf *b, const union any *u, int major) { (void) major; msg_image_encode (b, &u->image); }
+static void image_f (json_t *j, const union any *u)
+{
+	const struct msg_image *m = &u->image;
+	ID (function), ID (image), INT (valid_ms), BYTES (digest);
 }
 
 static int metrics_d (union any *u, const void *p, size_t n, struct err *e) { return msg_metrics_decode (&u->metrics, p, n, e); }
@@ -443,6 +452,7 @@ static const struct type {
 	{ "CAPACITY", capacity_d, capacity_e, capacity_f },
 	{ "DRAIN", drain_d, drain_e, drain_f },
 	{ "CONTAINER_STATE", container_d, container_e, container_f },
+	{ "IMAGE", image_d, image_e, image_f },
 	{ "METRICS", metrics_d, metrics_e, metrics_f },
 	{ "RUNNER_CALL", call_d, call_e, call_f },
 	{ "RUNNER_BATCH", batch_d, batch_e, batch_f },
@@ -661,6 +671,7 @@ static void test_round_trips (void **state)
 			*parts[k] = rnd_str (pool, 4096);
 		same_after_trip ("RESULT", &u, 2);
 		u.result.cpu_ns = u.result.max_rss_bytes = 0;
+		memset (&u.result.image, 0, sizeof (u.result.image));
 		same_after_trip ("RESULT", &u, 1);
 		rnd_fill (&u, sizeof (u));
 		u.hello.role = (uint8_t) (1 + rnd () % 3);
@@ -686,6 +697,9 @@ static void test_round_trips (void **state)
 		rnd_fill (&u, sizeof (u));
 		u.capacity.text = rnd_str (pool, 4096);
 		same_after_trip ("CAPACITY", &u, 2);
+		rnd_fill (&u, sizeof (u));
+		u.image.digest = rnd_str (pool, 4096);
+		same_after_trip ("IMAGE", &u, 2);
 		rnd_fill (&u, sizeof (u));
 		u.queued.payload_apart = rnd () & 1;
 		u.queued.payload_is_json = rnd () & 1;
