@@ -16,6 +16,7 @@ struct body {
 	struct id id;
 	bool here, failed_fetch;	/* neither: a GET is in flight */
 	bool changed;			/* the endpoint has an older one */
+	bool stale;			/* it was changed while it was being fetched */
 	bool missed;			/* the endpoint asked for it while it was being fetched */
 	uint64_t epoch;			/* of the session it was sent in last */
 	zmq_msg_t record;
@@ -79,6 +80,16 @@ static int drop_here (const struct id *k, void *v, void *arg)
 	return 0;
 }
 
+static void on_body (struct rds *r, struct redisReply *reply, const struct err *err, void *arg);
+
+static void fetch (struct body *f)
+{
+	char key[LAYOUT_KEY_MAX];
+	layout_key (key, "fn", &f->id, NULL);
+	f->failed_fetch = f->stale = false;
+	rds_commandf (f->owner->r, on_body, f, "GET %s", key);
+}
+
 static void on_body (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct body *f = arg;
@@ -87,6 +98,10 @@ static void on_body (struct rds *r, struct redisReply *reply, const struct err *
 	struct msg_function m;
 	struct err e = { 0 };
 	(void)r;
+	if (!err && f->stale) {
+		fetch (f);
+		return;
+	}
 	if (!err && rds_reply_error (reply, &e) < 0)
 		err = &e;
 	if (err) {
@@ -114,14 +129,6 @@ static void on_body (struct rds *r, struct redisReply *reply, const struct err *
 	if (b->bytes > b->max_bytes) /* rare: start over rather than keep an order of use on the hot path */
 		map_each (b->all, drop_here, f);
 	b->cb (&id, true, NULL, b->arg);
-}
-
-static void fetch (struct body *f)
-{
-	char key[LAYOUT_KEY_MAX];
-	layout_key (key, "fn", &f->id, NULL);
-	f->failed_fetch = false;
-	rds_commandf (f->owner->r, on_body, f, "GET %s", key);
 }
 
 static struct body *look_up (struct bodies *b, const struct id *function)
@@ -183,6 +190,8 @@ void bodies_changed (struct bodies *b, struct link_peer *peer, const struct id *
 		zmq_msg_close (&f->record);
 		f->here = false;
 		fetch (f);
+	} else if (!f->failed_fetch) {
+		f->stale = true; /* what is on its way may be the record before */
 	}
 	f->epoch = 0;
 }

@@ -289,6 +289,12 @@ static void on_caught_up (void *arg)
 	log_info (MOD, "caught up", "ep=%s taken_over=%zu", f->ep, hand_count (f->hand));
 }
 
+static void on_settled (void *arg)
+{
+	struct forward *f = arg;
+	loop_defer_schedule (f->pump);
+}
+
 static void on_empty (void *arg)
 {
 	struct forward *f = arg;
@@ -297,7 +303,7 @@ static void on_empty (void *arg)
 }
 
 const struct intake_ops forward_intake_ops = {
-	.room = room, .on_task = on_task, .on_unreadable = on_unreadable, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty,
+	.room = room, .on_task = on_task, .on_unreadable = on_unreadable, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty, .on_settled = on_settled,
 	.on_caught_up = on_caught_up,
 };
 

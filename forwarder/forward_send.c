@@ -133,7 +133,7 @@ void forward_pump (void *arg)
 {
 	struct forward *f = arg;
 	struct hand_task *t;
-	while ((t = hand_first (f->hand, HAND_READY)) && window_open (f, t->bytes)) {
+	while (intake_settled (f->intake) && (t = hand_first (f->hand, HAND_READY)) && window_open (f, t->bytes)) {
 		if (t->origin) {
 			fetch_payloads (f); /* on_payload goes on */
 			break;

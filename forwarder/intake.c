@@ -13,6 +13,7 @@
 #define CLAIM_EVERY_MS 5000
 #define CLAIM_COUNT "500"
 #define AGAIN_MS 500		/* pause after Redis refused: no group (flushed), read-only, no disk */
+#define CHANGES_COUNT 1000
 #define FINISH_BATCH 256
 #define FINISH_ENTRY 44
 
@@ -22,6 +23,9 @@ struct intake {
 	char *consumer;
 	char tasks_key[LAYOUT_KEY_MAX], control_key[LAYOUT_KEY_MAX];
 	bool started, reading, listening, claiming, caught_up;
+	char changes_from[FINISH_ENTRY];	/* of the control stream: what has not been looked through for changes */
+	bool taken;			/* by the last read of tasks: the look at the control stream behind it settles that */
+	unsigned unsettled, unlooked;	/* reads that wait for such a look; of these, whose look failed */
 	struct loop_timer *claim_timer;
 	struct loop_defer *finish;
 	char (*finished)[FINISH_ENTRY];
@@ -91,6 +95,105 @@ static void make_groups (struct intake *i)
 	rds_commandf (i->cmd, on_group, NULL, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", i->control_key);
 }
 
+/* ---- changes that come before tasks ------------------------------------------------------------------------------- */
+
+struct look { struct intake *i; unsigned settles; };
+
+static void look_for_changes (struct intake *i, struct rds *on, rds_f *cb, void *arg)
+{
+	char count[24];
+	const char *argv[] = { "XRANGE", i->control_key, i->changes_from, "+", "COUNT", count };
+	size_t len[6];
+	snprintf (count, sizeof (count), "%d", CHANGES_COUNT);
+	for (size_t k = 0; k < 6; k++)
+		len[k] = strlen (argv[k]);
+	if (on == i->tasks)
+		rds_blocking (on, cb, arg, 6, argv, len); /* it stands behind a read that may wait */
+	else
+		rds_command (on, cb, arg, 6, argv, len);
+}
+
+/* The reader of the control stream does these as well, and all others; twice is no harm. 1: there may be more. -1: the look failed. */
+static int take_changes (struct intake *i, const struct redisReply *reply, const struct err *err)
+{
+	struct err e = { 0 };
+	if (err || rds_reply_error (reply, &e) < 0 || reply->type != REDIS_REPLY_ARRAY)
+		return -1;
+	for (size_t k = 0; k < reply->elements; k++) {
+		const struct redisReply *ent = reply->element[k], *c, *t;
+		struct id function;
+		if (!is_entry (ent))
+			continue;
+		snprintf (i->changes_from, sizeof (i->changes_from), "(%s", ent->element[0]->str);
+		c = field (ent->element[1], "c");
+		t = field (ent->element[1], "t");
+		if (!c || strcmp (c->str, "function") || !t || t->len != ID_BYTES)
+			continue;
+		memcpy (function.b, t->str, ID_BYTES);
+		i->o.ops->on_control (c->str, &function, i->o.arg);
+	}
+	return reply->elements >= CHANGES_COUNT;
+}
+
+static void settle (struct intake *i, unsigned n);
+
+static void on_look (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct look l = *(struct look *)arg;
+	int rc = take_changes (l.i, reply, err);
+	(void)r;
+	free (arg);
+	if (!l.i->started)
+		return;
+	if (rc < 0)
+		l.i->unlooked += l.settles;
+	else if (rc > 0)
+		settle (l.i, l.settles);
+	else if (!(l.i->unsettled -= l.settles))
+		l.i->o.ops->on_settled (l.i->o.arg);
+}
+
+/* With a look of its own, on the connection for commands. */
+static void settle (struct intake *i, unsigned n)
+{
+	struct look *l = xcalloc (1, sizeof (*l));
+	*l = (struct look) { i, n };
+	look_for_changes (i, i->cmd, on_look, l);
+}
+
+static void settle_again (struct intake *i)
+{
+	unsigned n = i->unlooked;
+	if (!n || !rds_up (i->cmd))
+		return;
+	i->unlooked = 0;
+	settle (i, n);
+}
+
+/* Behind a read of tasks. */
+static void on_changes (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	int rc = take_changes (i, reply, err);
+	(void)r;
+	if (!i->taken || !i->started)
+		return;
+	i->taken = false;
+	if (rc < 0) {
+		i->unlooked++;
+		settle_again (i); /* or on_claim_timer does it */
+	} else if (rc > 0) {
+		settle (i, 1);
+	} else if (!--i->unsettled) {
+		i->o.ops->on_settled (i->o.arg);
+	}
+}
+
+bool intake_settled (const struct intake *i)
+{
+	return !i->unsettled;
+}
+
 /* ---- new entries -------------------------------------------------------------------------------------------------- */
 
 /* Redis may be away, may refuse for a while (READONLY, MISCONF, BUSY) or may have lost the group (flushed). The timer tries again, with
@@ -128,6 +231,10 @@ static void on_tasks (struct rds *r, struct redisReply *reply, const struct err 
 	i->reading = false;
 	if (read_done (i, reply, err, &es) < 0)
 		return;
+	if (es && es->elements) {
+		i->taken = true;
+		i->unsettled++;
+	}
 	for (size_t k = 0; es && k < es->elements; k++)
 		take_task (i, es->element[k], false);
 	if (!es)
@@ -156,6 +263,7 @@ static void read_tasks (struct intake *i)
 		return; /* intake_wake comes */
 	i->reading = true;
 	read_stream (i->tasks, on_tasks, i, i->tasks_key, room < i->o.read_count ? room : i->o.read_count);
+	look_for_changes (i, i->tasks, on_changes, i);
 }
 
 static void on_controls (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -223,6 +331,8 @@ static void on_claimed_entry (struct rds *r, struct redisReply *reply, const str
 	(void)r;
 	if (err || !i->started || reply->type != REDIS_REPLY_ARRAY)
 		return; /* the next round takes it */
+	i->unsettled++;
+	settle (i, 1);
 	for (size_t k = 0; k < reply->elements; k++)
 		take_task (i, reply->element[k], true);
 }
@@ -273,6 +383,7 @@ static void on_claim_timer (void *arg)
 	struct intake *i = arg;
 	if (i->started && !i->claiming && rds_up (i->cmd))
 		claim_from (i, "0-0"); /* else intake_redis_up does it */
+	settle_again (i);
 	read_tasks (i);
 	read_control (i);
 }
@@ -329,6 +440,7 @@ struct intake *intake_create (struct loop *l, struct rds *commands, const struct
 	i->consumer = xstrdup (o->consumer);
 	layout_key (i->tasks_key, "ep", &o->endpoint, "tasks");
 	layout_key (i->control_key, "ep", &o->endpoint, "control");
+	snprintf (i->changes_from, sizeof (i->changes_from), "-");
 	i->claim_timer = loop_timer_create (l, on_claim_timer, i);
 	i->finish = loop_defer_create (l, flush_finished, i);
 	if (!(i->tasks = rds_create (l, &ro, err)) || !(i->control = rds_create (l, &ro, err)))

@@ -2,7 +2,11 @@
 /* The way in: reads the endpoint's streams (SPEC.md, section 8) through the consumer group.
  *
  * New entries are read while the owner wants more. Entries that are pending for a dead consumer, or that were read and lost with
- * a connection, are claimed: at start, after each reconnect, and each few seconds. Three connections: a blocking read holds one. */
+ * a connection, are claimed: at start, after each reconnect, and each few seconds. Three connections: a blocking read holds one.
+ *
+ * Who changes a function adds that to the control stream before he says so; tasks submitted after that must not overtake it. So behind each
+ * read of tasks follows, on the same connection and without waiting, one of what has come to the control stream; what was taken is
+ * not settled, and not to be sent, before its reply. */
 #ifndef FORWARDER_INTAKE_H
 #define FORWARDER_INTAKE_H
 #include <stdbool.h>
@@ -22,6 +26,8 @@ struct intake_ops {
 	void (*on_control) (const char *op, const struct id *task, void *arg);	/* task: zero unless op is "cancel" */
 	/* A read waited and brought nothing: every entry that was there when it began has been read. */
 	void (*on_empty) (void *arg);
+	/* What was taken is settled (again): changes of functions that came before it are known. */
+	void (*on_settled) (void *arg);
 	/* All that was pending has been claimed (once, after the first start). */
 	void (*on_caught_up) (void *arg);
 };
@@ -39,6 +45,7 @@ void intake_start (struct intake *i);		/* the lease is ours: claim, then read */
 void intake_redis_up (struct intake *i);	/* the command connection is back */
 void intake_stop (struct intake *i);		/* reads nothing more; may be NULL */
 void intake_wake (struct intake *i);		/* room may have grown */
+bool intake_settled (const struct intake *i);
 /* The entry's task has its result stored: acknowledge and delete, in batches. */
 void intake_finish (struct intake *i, const char *entry);
 

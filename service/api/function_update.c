@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PATCH of a function: its container may change (image, replicas, limits), nothing else. The members given are put over those that
- * stand; forwarders that hold the function hear of it and hand the new record to their endpoints. */
+ * stand; forwarders that hold the function hear of it and hand the new record to their endpoints. The answer comes when that stands in the
+ * control streams of all endpoints: a task submitted after it is called with the new container (SPEC.md, section 8). */
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 
 #define CONTROL_MAX "100000"
 
-struct update { struct call *c; struct id id; struct options o; int rc; struct err err; };
+struct update { struct call *c; struct id id; struct options o; int rc; struct err err; size_t untold; bool failed; };
 
 static void update_free (struct update *u)
 {
@@ -22,40 +23,60 @@ static void update_free (struct update *u)
 	free (u);
 }
 
+static void finish (struct update *u)
+{
+	char t[ID_TEXT];
+
+	if (u->failed)
+		call_fail (u->c, FAIL_UNAVAILABLE, "function %s was changed, but not all endpoints could be told (Redis): send the same change again",
+			   id_text (&u->id, t));
+	else
+		call_json (u->c, json_pack ("{s:s}", "function_uuid", id_text (&u->id, t)));
+	update_free (u);
+}
+
+static void on_told (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct update *u = arg;
+
+	(void) r;
+	u->failed |= err || rds_reply_error (reply, NULL) < 0;
+	if (!--u->untold)
+		finish (u);
+}
+
 /* To all: who does not hold the function ignores it. */
 static void on_endpoints (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
-	const struct id *function = arg;
+	struct update *u = arg;
 	struct id endpoint;
 	char key[LAYOUT_KEY_MAX];
 
-	if (!err && reply->type == REDIS_REPLY_ARRAY)
-		for (size_t i = 0; i < reply->elements; i++) {
-			const struct redisReply *m = reply->element[i];
-			if (m->type != REDIS_REPLY_STRING || id_parse (&endpoint, m->str, m->len) < 0)
-				continue;
-			layout_key (key, "ep", &endpoint, "control");
-			rds_commandf (r, NULL, NULL, "XADD %s MAXLEN ~ " CONTROL_MAX " * c function t %b", key, function->b, (size_t) ID_BYTES);
-		}
-	free (arg);
+	u->failed = err || reply->type != REDIS_REPLY_ARRAY;
+	u->untold = 1;		/* our own, to the end of the loop */
+	for (size_t i = 0; !u->failed && i < reply->elements; i++) {
+		const struct redisReply *m = reply->element[i];
+		if (m->type != REDIS_REPLY_STRING || id_parse (&endpoint, m->str, m->len) < 0)
+			continue;
+		layout_key (key, "ep", &endpoint, "control");
+		u->untold++;
+		rds_commandf (r, on_told, u, "XADD %s MAXLEN ~ " CONTROL_MAX " * c function t %b", key, u->id.b, (size_t) ID_BYTES);
+	}
+	if (!--u->untold)
+		finish (u);
 }
 
 static void on_published (const struct err *err, void *arg)
 {
 	struct update *u = arg;
-	struct id *copy;
-	char t[ID_TEXT];
 
 	if (err) {
-		/* the next submission puts the new record there */
 		log_warn ("functions", "a changed function could not be published", "err=%s", err->text);
+		u->failed = true;
+		finish (u);
 	} else {
-		copy = xcalloc (1, sizeof (*copy));
-		*copy = u->id;
-		rds_commandf (u->c->app->redis, on_endpoints, copy, "SMEMBERS weft:eps");
+		rds_commandf (u->c->app->redis, on_endpoints, u, "SMEMBERS weft:eps");
 	}
-	call_json (u->c, json_pack ("{s:s}", "function_uuid", id_text (&u->id, t)));
-	update_free (u);
 }
 
 static void work (struct registry *r, void *arg)

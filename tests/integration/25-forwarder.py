@@ -197,6 +197,7 @@ class Endpoint:
             if kind == "TASK":
                 self.log.append(("task", r["task"]))
                 r["fixed"] = int.from_bytes(frames[1 + i][:2], "little")
+                r["code"] = self.functions.get(r["function"], {}).get("code")       # as it was when the task came
                 self.tasks.append(r)
             elif kind == "FUNCTION":
                 self.log.append(("function", r["id"]))
@@ -413,6 +414,29 @@ def order_and_function_first():
         e.got(306)
         assert e.ids()[300:] == more
         assert e.log.index(("function", other)) < e.log.index(("task", more[0]))
+
+
+@test
+def changed_function_is_not_overtaken():
+    """A task that is submitted after a function was changed comes behind the changed record, whoever reads what first."""
+    with Rig() as g:
+        e = g.endpoint()
+        g.submit(1)
+        e.got(1)
+        for i in range(150):
+            code = "def f(): return %d" % i
+            record = wire.encode("FUNCTION", {"kind": 2, "id": g.fn, "code": code, "entry": "f"})
+            task = str(uuid.uuid4())
+            meta = wire.encode_meta({"owner": g.id, "function": g.fn, "endpoint": g.id, "group": task, "payload_bytes": 2, "payload_apart": False})
+            queued = wire.encode_queued({"task": task, "function": g.fn, "payload": b"{}", "payload_apart": False, "payload_bytes": 2,
+                                         "received_ns": time.time_ns(), "queued_ns": time.time_ns()})
+            # at once, so that both readers of the forwarder find theirs in the same moment
+            g.redis("EVAL", """redis.call('SET', KEYS[1], ARGV[1]); redis.call('XADD', KEYS[2], '*', 'c', 'function', 't', ARGV[2]);
+                               redis.call('HSET', KEYS[3], 'm', ARGV[3], 's', '1'); redis.call('XADD', KEYS[4], '*', 't', ARGV[4])""",
+                    "4", "weft:fn:{%s}" % g.fn, g.ekey("control"), g.tkey(task), g.ekey("tasks"), record, wire.id_bytes(g.fn), meta, queued)
+            e.got(i + 2)
+            assert e.tasks[-1]["code"] == code.encode(), (i, e.tasks[-1]["code"])
+            e.results([task])
 
 
 @test

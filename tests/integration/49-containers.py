@@ -138,4 +138,18 @@ def a_tag_that_is_moved(r, f):
         r.check("when docker cannot be asked the call runs", result(gather(f, ids)[ids[0]])[0] == "third")
 
 
-main(__doc__, [from_end_to_end, a_tag_that_is_moved], lambda build: Fabric(build))
+def changed_and_called_at_once(r, f):
+    with endpoint(f, "changes", **{"scaling.nodes_per_block": 1}) as ep:
+        for kept in (False, True):
+            fn = register(f, CODE.replace("def where()", "def where(n=%d)" % kept), "where", memoize=kept, container="a")
+            wrong = []
+            for i in range(12):
+                image = "ab"[i % 2]
+                a = f.http("PATCH", "/v3/functions/" + fn, {"container": {"image": image}})
+                ran, _ = ask(f, ep, fn, {"args": [i // 4]})
+                if a[0] != 200 or ran != image:
+                    wrong.append((i, a, ran))
+            r.check("a call runs in the image that was answered before, memoised: %s" % kept, not wrong, wrong)
+
+
+main(__doc__, [from_end_to_end, a_tag_that_is_moved, changed_and_called_at_once], lambda build: Fabric(build))
