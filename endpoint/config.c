@@ -20,8 +20,9 @@ static const struct conf_key own[] = {
 	  "Name that the service shows; the endpoint's name when not set." },
 	{ "workers_per_node", CONF_INT, AT (workers_per_node), "0", 0, 4096, NULL, false,
 	  "Tasks that one node runs at once; 0 = the number of its cores." },
-	{ "routing", CONF_ENUM, AT (routing), "pack", 0, 0, "pack spread", false,
-	  "pack fills one node before the next, so that idle blocks can be released; spread uses all evenly." },
+	{ "routing", CONF_ENUM, AT (routing), "pack", 0, 0, "pack spread random", false,
+	  "pack fills one node before the next, so that idle blocks can be released; spread uses all evenly. Either prefers a node that has the "
+	  "function's container warm; random draws lots, whatever is warm: to compare with." },
 	{ "retries_on_loss", CONF_INT, AT (retries_on_loss), "5", 0, 100, NULL, false,
 	  "How often a task is queued again when the manager that had it was lost." },
 	{ "retries_on_kill", CONF_INT, AT (retries_on_kill), "0", 0, 100, NULL, false,

@@ -4,14 +4,14 @@
 #include "proto/functions.h"
 #include "proto/link.h"
 
-/* A manager with the image up and a slot free, the one with fewest tasks for each such container. NULL: any will do. */
+/* A manager with the image up and a slot free, the one with fewest tasks for each such container. NULL: any will do, or lots decide. */
 struct manager *dispatch_warm_manager (struct dispatch *d, const struct queue_task *t, int64_t now_ms)
 {
 	struct function *f = d->containers_seen ? functions_get (d->functions, &t->function) : NULL;
 	struct manager *best = NULL;
 	unsigned best_up = 1;
 
-	if (!f || !f->fn.container.n)
+	if (!f || !f->fn.container.n || d->o.routing == ROUTE_RANDOM)
 		return NULL;
 	for (struct manager *m = managers_first (d->managers); m; m = m->next) {
 		unsigned up = m->node.closed || m->node.out >= m->node.slots || m->node.out >= m->node.window ? 0 : warm_count (m->warm, f->fn.container);

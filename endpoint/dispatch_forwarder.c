@@ -124,6 +124,7 @@ static void on_cancel (const struct id *task, void *arg)
 	if (!t)
 		return;		/* it has ended; its result is on its way */
 	if ((m = t->owner)) {
+		dispatch_memo_left (d, t);	/* whatever it ends as, it is not remembered, and nobody waits for it */
 		link_send_id (m->peer, WIRE_CANCEL, task);
 		return;
 	}

@@ -6,7 +6,7 @@
 #include "endpoint/images.h"
 #include "proto/link.h"
 
-enum { ANSWER_MS = 2000 };
+enum { ANSWER_MS = 5000 };
 
 static void ask (struct dispatch *d, struct manager *m, const struct id *function, int64_t now)
 {

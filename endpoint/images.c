@@ -9,7 +9,7 @@ enum {
 	MOST = 65536,		/* functions; over it the memory starts over */
 	VALID_MAX_MS = 60000,
 	NONE_MS = 1000,		/* a function whose image cannot be told is not asked for again so soon */
-	ANSWER_MS = 2000,	/* an answer that takes longer does not come */
+	ANSWER_MS = 5000,	/* an answer that takes longer does not come */
 };
 
 struct entry { struct id image; int64_t until_ms, asked_ms; };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See route.h. */
 #include "endpoint/route.h"
+#include "common/ids.h"
 #include "common/xmem.h"
 
 #include <stdlib.h>
@@ -18,6 +19,7 @@ struct row {
 
 struct route {
 	enum route_mode mode;
+	uint64_t lot;			/* state of the random numbers, not 0 */
 	struct row free, ahead;
 	uint32_t slots, free_slots;
 	uint64_t window;
@@ -28,6 +30,8 @@ struct route *route_create (enum route_mode mode)
 	struct route *r = xcalloc (1, sizeof (*r));
 
 	r->mode = mode;
+	ids_random (&r->lot, sizeof (r->lot));
+	r->lot |= 1;
 	return r;
 }
 
@@ -176,11 +180,48 @@ static struct route_node *row_pick (const struct row *w, bool up, uint32_t expec
 	return NULL;
 }
 
+static uint64_t draw (struct route *r, uint64_t of)
+{
+	r->lot ^= r->lot << 13;		/* xorshift64 */
+	r->lot ^= r->lot >> 7;
+	r->lot ^= r->lot << 17;
+	return r->lot % of;
+}
+
+static struct route_node *row_random (struct route *r, const struct row *w, uint32_t expected_ms, int64_t now_ms, bool *time_short)
+{
+	struct route_node *picked = NULL;
+	uint64_t seen = 0;
+
+	for (int room = row_up (w, 1); room; room = row_up (w, room + 1))
+		for (struct route_node *n = w->head[room]; n; n = n->next) {
+			if (!in_time (n, expected_ms, now_ms))
+				*time_short = true;
+			else if (draw (r, ++seen) == 0)
+				picked = n;
+		}
+	return picked;
+}
+
+static struct route_node *pick_random (struct route *r, uint32_t expected_ms, int64_t now_ms, bool *time_short)
+{
+	struct route_node *n;
+
+	*time_short = false;
+	if (!(n = row_random (r, &r->free, expected_ms, now_ms, time_short)))
+		n = row_random (r, &r->ahead, expected_ms, now_ms, time_short);
+	*time_short = *time_short && !n;
+	return n;
+}
+
 struct route_node *route_pick (struct route *r, uint32_t expected_ms, int64_t now_ms, bool *time_short)
 {
 	int looks = TIME_LOOK;
-	struct route_node *n = row_pick (&r->free, r->mode == ROUTE_PACK, expected_ms, now_ms, &looks);
+	struct route_node *n;
 
+	if (r->mode == ROUTE_RANDOM)
+		return pick_random (r, expected_ms, now_ms, time_short);
+	n = row_pick (&r->free, r->mode == ROUTE_PACK, expected_ms, now_ms, &looks);
 	if (!n)
 		n = row_pick (&r->ahead, false, expected_ms, now_ms, &looks);
 	*time_short = !n && looks < TIME_LOOK;

@@ -5,14 +5,15 @@
  * many tasks they still take ahead of time (prefetch). A bitmap over each row finds the first or last occupied bucket.
  *
  * pack: a free slot on the fullest manager that has one, so that the others can go idle and be released; spread: on the
- * emptiest. Prefetch always goes to the manager with the most room. */
+ * emptiest. Prefetch always goes to the manager with the most room. random: by lot, first among those with a free slot; it looks at all of
+ * them and is there to compare with. */
 #ifndef ENDPOINT_ROUTE_H
 #define ENDPOINT_ROUTE_H
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum route_mode { ROUTE_PACK, ROUTE_SPREAD };
+enum route_mode { ROUTE_PACK, ROUTE_SPREAD, ROUTE_RANDOM };
 enum { ROUTE_BUCKETS = 1024 };	/* managers with more room than this share the last one */
 
 /* Embedded in the manager. The caller changes the first part and then calls route_update. */

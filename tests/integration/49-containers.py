@@ -139,6 +139,8 @@ def a_tag_that_is_moved(r, f):
 
 
 def changed_and_called_at_once(r, f):
+    os.makedirs(os.path.join(f.state, "docker"), exist_ok=True)
+    move(f, "a", "a")
     with endpoint(f, "changes", **{"scaling.nodes_per_block": 1}) as ep:
         for kept in (False, True):
             fn = register(f, CODE.replace("def where()", "def where(n=%d)" % kept), "where", memoize=kept, container="a")

@@ -2,6 +2,7 @@
 """An endpoint on a cluster, beside the fabric's own: configured by a file as its users do it, its agent a child of the test."""
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,7 +44,7 @@ class Endpoint:
         return dict(self.f.env(), WEFT_HOME=self.home, **self.extra)
 
     def command(self, *args, check=False):
-        r = subprocess.run([os.path.join(self.f.bin, "weft-endpoint")] + list(args) + [self.name], env=self.env(), stdin=subprocess.DEVNULL,
+        r = subprocess.run(self.f.prefix + [os.path.join(self.f.bin, "weft-endpoint")] + list(args) + [self.name], env=self.env(), stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
         if check and r.returncode:
             raise RuntimeError("weft-endpoint %s: exit %d: %s" % (" ".join(args), r.returncode, r.stdout))
@@ -52,7 +53,11 @@ class Endpoint:
     def configure(self):
         if os.path.exists(self.dir):
             return
-        os.makedirs(self.home, exist_ok=True)
+        if not os.path.exists(self.home):
+            os.makedirs(self.home)
+            shutil.copystat(self.f.state, self.home)
+            st = os.stat(self.f.state)
+            os.chown(self.home, st.st_uid, st.st_gid)
         self.command("configure", check=True)
         path = os.path.join(self.dir, "config.yaml")
         tree = {}
@@ -68,7 +73,7 @@ class Endpoint:
     def start(self):
         self.configure()
         with open(os.path.join(self.f.state, self.name + ".agent.log"), "ab") as log:
-            self.proc = subprocess.Popen([os.path.join(self.f.bin, "weft-endpoint"), "start", "--foreground", self.name], env=self.env(),
+            self.proc = subprocess.Popen(self.f.prefix + [os.path.join(self.f.bin, "weft-endpoint"), "start", "--foreground", self.name], env=self.env(),
                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         e2e.wait_for(self.connected, 30, "the endpoint %s connected" % self.name)
         self.id = self.status()["endpoint_id"]

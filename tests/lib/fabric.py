@@ -79,7 +79,7 @@ def role(argv):
 
 
 class Fabric:
-    def __init__(self, build, workers=2, processes=1, keep=False, env=None, python="/usr/bin/python3", port=0):
+    def __init__(self, build, workers=2, processes=1, keep=False, env=None, python="/usr/bin/python3", port=0, user=None):
         self.build = os.path.abspath(build)
         self.bin = os.path.join(self.build, "bin")
         self.state = tempfile.mkdtemp(prefix="weft-t-")
@@ -87,6 +87,10 @@ class Fabric:
         self.port = port
         self.args = ["--workers", str(workers), "--processes", str(processes), "--endpoint-set", "python=" + python]
         self.url = self.token = self.endpoint = None
+        self.prefix = []                # of commands: as another user, when we are root
+        if user is not None:
+            self.prefix = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
+            os.chown(self.state, user, user)
         self._conn = None
         atexit.register(self.stop)
         for s in (signal.SIGTERM, signal.SIGHUP):
@@ -97,7 +101,7 @@ class Fabric:
         env = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
         env.update(self.extra)
         self.log = open(os.path.join(self.state, "up.log"), "ab")
-        self.proc = subprocess.Popen([os.path.join(self.bin, "weft"), "up", "--state", self.state, "--port", str(self.port),
+        self.proc = subprocess.Popen(self.prefix + [os.path.join(self.bin, "weft"), "up", "--state", self.state, "--port", str(self.port),
                                       "--parent-pid", str(os.getpid())] + self.args, stdout=self.log, stderr=self.log,
                                      stdin=subprocess.DEVNULL, env=env)
         path = os.path.join(self.state, "env")

@@ -186,6 +186,29 @@ static void test_cost_is_flat (void **state)
 	}
 }
 
+static void test_random_uses_all_that_can (void **state)
+{
+	struct route *r = route_create (ROUTE_RANDOM);
+	struct route_node n[4] = { { .slots = 8, .window = 8 }, { .slots = 8, .window = 8 }, { .slots = 8, .window = 8, .closed = true },
+				   { .slots = 8, .window = 8, .ends_ms = 1000 } };
+	unsigned seen[4] = { 0 };
+	bool time_short;
+
+	(void) state;
+	for (size_t i = 0; i < 4; i++)
+		route_add (r, &n[i]);
+	for (int i = 0; i < 4000; i++)
+		seen[route_pick (r, 5000, 0, &time_short) - n]++;
+	assert_int_equal (seen[2] + seen[3], 0);
+	assert_in_range (seen[0], 1600, 2400);
+	assert_in_range (seen[1], 1600, 2400);
+	for (int i = 0; i < 24; i++)
+		assert_non_null (pick (r));
+	assert_null (pick (r));
+	assert_int_equal (n[0].out + n[1].out + n[3].out, 24);
+	route_destroy (&r);
+}
+
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +218,7 @@ int main (void)
 		cmocka_unit_test (test_closed_and_removed_get_nothing),
 		cmocka_unit_test (test_bytes_bound_but_one_task_always_fits),
 		cmocka_unit_test (test_time_left),
+		cmocka_unit_test (test_random_uses_all_that_can),
 		cmocka_unit_test (test_cost_is_flat),
 	};
 
