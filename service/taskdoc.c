@@ -126,7 +126,10 @@ static void add_failure (struct buf *b, enum doc_kind kind, const struct doc_tas
 
 	if (t->state == STATE_CANCELLED) {
 		const char *text = m->error.n ? m->error.p : "the task was cancelled";
-		member_text (b, "reason", text, m->error.n ? m->error.n : strlen (text));
+		size_t n = m->error.n ? m->error.n : strlen (text);
+		member_text (b, "reason", text, n);
+		if (kind == DOC_V2) /* SDKs know no such end: they want the text of an exception, or raise a KeyError */
+			member_text (b, "exception", text, n);
 		return;
 	}
 	if (m->error.n)

@@ -6,15 +6,8 @@ service_s is from the first byte of the request at the service to the last resul
 import json
 import sys
 import time
-import urllib.request
 
-from sdk import ENDPOINT, TOKEN, URL, make_client
-
-
-def received(task):
-    request = urllib.request.Request("%s/v3/tasks/%s/trace" % (URL, task), headers={"Authorization": "Bearer " + TOKEN})
-    with urllib.request.urlopen(request, timeout=60) as r:
-        return json.load(r)["stamps"]["received"] / 1e9
+from sdk import ENDPOINT, make_client, rest
 
 
 def main():
@@ -37,7 +30,7 @@ def main():
     t3 = time.time()
     if [docs[t].get("result") for t in ids] != list(range(n)):
         raise SystemExit("a result is not what it should be")
-    service = max(float(d["completion_t"]) for d in docs.values()) - received(ids[0])
+    service = max(float(d["completion_t"]) for d in docs.values()) - rest("GET", "/v3/tasks/%s/trace" % ids[0])["stamps"]["received"] / 1e9
     print(json.dumps({"service_s": service, "serialise_s": t1 - t0, "submit_s": t2 - t1, "gather_s": t3 - t2, "whole_s": t3 - t0}))
 
 

@@ -4,7 +4,7 @@ import time
 import uuid
 
 import globus_compute_sdk
-from sdk import ENDPOINT, VERSION, await_result, call, check, detail, end, make_client, raised
+from sdk import ENDPOINT, VERSION, await_result, call, check, detail, end, make_client, raised, rest
 
 BATCH = 1000
 
@@ -116,6 +116,25 @@ def endpoints(c):
     check("get_allowed_functions: any", got["restricted"] is False and got["functions"] == [], got)
 
 
+def stopped_tasks(c):
+    """Time limits and cancelling are not in the SDK: they come from elsewhere, and the SDK shows how the task ended."""
+    def sleep(s):
+        import time
+        time.sleep(s)
+        return s
+
+    doc = c.get_function(c.register_function(sleep))
+    limited = rest("POST", "/v3/functions", {"function_name": "sleep", "function_code": doc["function_code"], "meta": doc["metadata"] or {},
+                                             "limits": {"time_limit_s": 1}})["function_uuid"]
+    e = raised(await_result, c, c.run(60, endpoint_id=ENDPOINT, function_id=limited))
+    check("a task over its time limit", type(e).__name__ == "TaskExecutionFailed" and "time limit" in str(e), repr(e))
+    task = c.run(60, endpoint_id=ENDPOINT, function_id=doc["function_uuid"])
+    rest("DELETE", "/v3/tasks/" + task)
+    e = raised(await_result, c, task)
+    check("a task that is cancelled", type(e).__name__ == "TaskExecutionFailed" and "cancelled" in str(e), repr(e))
+    check("and what comes after", await_result(c, c.run(0, endpoint_id=ENDPOINT, function_id=limited)) == 0)
+
+
 def own_endpoint(c, fid):
     """One that this client registers itself: nobody serves it."""
     answer = c.register_endpoint("by-the-sdk", None, metadata={"description": "of a test", "hostname": "here"}, allowed_functions=[fid])
@@ -161,6 +180,7 @@ def main():
     tasks(c, fid)
     batches(c, fid)
     endpoints(c)
+    stopped_tasks(c)
     own_endpoint(c, fid)
     containers(c)
     report = call(c, lambda: __import__("os").environ["GC_TASK_UUID"])

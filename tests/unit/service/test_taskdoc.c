@@ -182,6 +182,7 @@ static void test_cancelled (void **state)
 	v = doc (DOC_V2, &task, false);
 	assert_string_equal (text (v, "status"), "failed");
 	assert_non_null (text (v, "reason"));
+	assert_string_equal (text (v, "exception"), text (v, "reason"));
 	assert_non_null (text (v, "completion_t"));
 	json_decref (v);
 	v = doc (DOC_V3, &task, false);
