@@ -13,13 +13,14 @@
 #include "common/xmem.h"
 
 #define TRIES 5
+#define UNDECIDED_TRIES 40	/* of a POST that was cut off: what became of it is decided within a minute */
 
 /* The sentence in an error body, or the body's beginning. */
 static int service_error (int status, const char *body, struct err *err)
 {
 	json_t *j = json_loads (body, 0, NULL), *d = json_object_get (j, "detail");
 	const char *code = json_string_value (json_object_get (j, "code"));
-	enum err_code c = status == 401 ? ERR_UNAUTHENTICATED : status == 403 ? ERR_FORBIDDEN : status == 404 ? ERR_NOT_FOUND :
+	enum err_code c = status == 401 ? ERR_UNAUTHENTICATED : status == 403 ? ERR_FORBIDDEN : status == 404 ? ERR_NOT_FOUND : status == 409 ? ERR_CONFLICT :
 			  status == 413 ? ERR_TOO_LARGE : status == 429 ? ERR_LIMIT : status >= 500 ? ERR_UNAVAILABLE : ERR_INVALID;
 	if (json_is_string (d))
 		err_set (err, c, FAULT_USER, "%s (HTTP %d%s%s)", json_string_value (d), status, code ? ", " : "", code ? code : "");
@@ -54,7 +55,7 @@ json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err 
 	/* a repeated POST makes no second task */
 	idem = xasprintf ("Idempotency-Key: %s", r->key ? r->key : id_text (&id, key));
 	url = xasprintf ("%s%s", t->p.url, r->path);
-	for (int attempt = 0; attempt < (r->tries ? r->tries : TRIES); attempt++) {
+	for (int attempt = 0, tries = r->tries ? r->tries : TRIES; attempt < tries; attempt++) {
 		const char *headers[] = { strcmp (r->method, "POST") ? NULL : idem, NULL };
 		struct fetch_args a = { .method = r->method, .url = url, .bearer = t->p.token, .headers = headers, .body = r->body,
 					.body_bytes = r->body ? strlen (r->body) : 0, .timeout_ms = 60000 + (int64_t)(r->wait_s * 1000),
@@ -81,7 +82,9 @@ json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err 
 		}
 		if (status == 401)
 			err_prefix (err, "the token of %s", t->from);
-		if (status && status != 503 && status != 429 && status != 502)
+		if (status == 409 && !r->tries)
+			tries = UNDECIDED_TRIES;
+		if (status && status != 503 && status != 429 && status != 502 && status != 409)
 			break;
 	}
 	free (idem);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "client/logs.h"
 #include "client/results.h"
 #include "client/source.h"
 #include "client/trace.h"
@@ -12,7 +13,7 @@
 #include "common/clock.h"
 #include "common/xmem.h"
 
-#define WAIT_S 1.0	/* so that Ctrl-C is seen; an answer comes as soon as the task has ended */
+#define WAIT_S 0.4	/* then what it printed is shown, and Ctrl-C seen; an answer comes as soon as the task has ended */
 
 static volatile sig_atomic_t interrupted;
 
@@ -52,27 +53,10 @@ json_t *command_payload (const struct submit_opts *o, char fn[37], struct err *e
 	return one ? json_pack ("[o]", one) : NULL;
 }
 
-static void put_text (FILE *to, const json_t *doc, const char *key)
-{
-	json_t *v = json_object_get (doc, key);
-	fwrite (api_str (doc, key), 1, json_string_length (v), to);
-}
-
-static void put_result (const json_t *doc)
-{
-	struct buf b;
-	if (strcmp (api_str (doc, "result_encoding"), "base64")) {
-		put_text (stdout, doc, "result");
-		return;
-	}
-	buf_init (&b, 0);
-	if (base64_decode (&b, api_str (doc, "result"), json_string_length (json_object_get (doc, "result"))) == 0)
-		fwrite (b.data, 1, b.len, stdout);
-	buf_fini (&b);
-}
+struct shown { struct stream out, errout; };
 
 /* What the command did, or why it could not. */
-static int show (const struct submit_opts *o, const char *id, const json_t *doc)
+static int show (const struct submit_opts *o, const char *id, const json_t *doc, struct shown *v)
 {
 	const char *code = api_str (doc, "code");
 	int detail = (int)json_integer_value (json_object_get (doc, "exit_detail"));
@@ -81,15 +65,9 @@ static int show (const struct submit_opts *o, const char *id, const json_t *doc)
 	int n;
 	if (o->api.json)
 		api_print_json (doc);
-	else {
-		if (results_good (doc))
-			put_result (doc);
-		else
-			put_text (stdout, doc, "stdout");
-		fflush (stdout);
-		if (!missing) /* it says the same */
-			put_text (stderr, doc, "stderr");
-	}
+	else if (!missing) /* what it says is said below */
+		logs_end (doc, true, &v->out, &v->errout);
+	fflush (stdout);
 	if (ferror (stdout)) {
 		fprintf (stderr, "weft: run: standard output cannot be written\n");
 		return COMMAND_NOT_RUN;
@@ -120,7 +98,7 @@ static int cancel (const struct submit_opts *o, const char *id)
 	return 130;
 }
 
-static int wait_for_end (const struct submit_opts *o, const char *id, json_t *doc)
+static int wait_for_end (const struct submit_opts *o, const char *id, json_t *doc, struct shown *v)
 {
 	int64_t began = clock_now_ms ();
 	int rc;
@@ -130,12 +108,14 @@ static int wait_for_end (const struct submit_opts *o, const char *id, json_t *do
 		json_decref (doc);
 		if (!(doc = api_call (&o->api, "GET", path, NULL, WAIT_S, &err)))
 			api_fail ("run", &err);
+		else if (!o->api.json && !results_ended (doc))
+			logs_look (&o->api, id, &v->out, &v->errout, NULL);
 		free (path);
 	}
 	if (!doc)
 		rc = COMMAND_NOT_RUN;
 	else if (results_ended (doc))
-		rc = show (o, id, doc);
+		rc = show (o, id, doc, v);
 	else if (interrupted)
 		rc = cancel (o, id);
 	else {
@@ -152,6 +132,7 @@ int command_run (const struct submit_opts *o, char fn[37], const char *ep)
 	struct err err = { 0 };
 	json_t *list = command_payload (o, fn, &err), *body, *tasks, *answer, *doc;
 	char *path = xasprintf ("/v3/endpoints/%s/submit?wait=%g", ep, WAIT_S), *id;
+	struct shown v;
 	int rc;
 	if (!list) {
 		free (path);
@@ -180,7 +161,13 @@ int command_run (const struct submit_opts *o, char fn[37], const char *ep)
 	}
 	if (!doc)
 		doc = json_pack ("{s:s}", "status", "received");
-	rc = wait_for_end (o, id, doc);
+	stream_init (&v.out, stdout);
+	v.out.exact = true;
+	v.out.stalled = !isatty (1);	/* a file or a pipe gets it whole, at the end */
+	stream_init (&v.errout, stderr);
+	rc = wait_for_end (o, id, doc, &v);
+	stream_fini (&v.out);
+	stream_fini (&v.errout);
 	if (o->trace && rc != 130)
 		trace_show (&o->api, id);
 	free (id);

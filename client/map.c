@@ -166,7 +166,7 @@ static int settle (struct map *m, uint64_t first, size_t n, const json_t *answer
 
 static bool may_pass (const struct err *err)
 {
-	return err->code == ERR_LIMIT || err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT || err->code == ERR_IO;
+	return err->code == ERR_LIMIT || err->code == ERR_CONFLICT || err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT || err->code == ERR_IO;
 }
 
 /* Send until it is answered, or PATIENCE_MS is over. */

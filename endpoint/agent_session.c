@@ -90,6 +90,11 @@ static void up_cancel (const struct id *task, void *arg)
 	dispatch_upstream.cancel (task, ((struct agent *) arg)->dispatch);
 }
 
+static void up_follow (const struct id *task, void *arg)
+{
+	dispatch_upstream.follow (task, ((struct agent *) arg)->dispatch);
+}
+
 static void up_drain (const struct msg_drain *m, void *arg)
 {
 	dispatch_upstream.drain (m, ((struct agent *) arg)->dispatch);
@@ -107,7 +112,7 @@ static void up_capacity (struct msg_capacity *out, void *arg)
 
 static const struct upstream_ops upstream_calls = {
 	.up = up_up, .down = up_down, .refused = up_refused, .function = up_function, .coming = up_coming, .task = up_task, .acked = up_acked,
-	.cancel = up_cancel, .drain = up_drain, .burst_end = up_burst_end, .relief = up_burst_end, .capacity = up_capacity,
+	.cancel = up_cancel, .follow = up_follow, .drain = up_drain, .burst_end = up_burst_end, .relief = up_burst_end, .capacity = up_capacity,
 };
 
 static int agent_make_upstream (struct agent *a, const struct id *id, struct err *err)

@@ -132,6 +132,15 @@ static void on_cancel (const struct id *task, void *arg)
 	dispatch_end_task (d, t, STATUS_CANCELLED, ERR_CANCELLED, FAULT_NONE, "cancelled before it was started");
 }
 
+static void on_follow (const struct id *task, void *arg)
+{
+	struct dispatch *d = arg;
+	struct queue_task *t = queue_find (d->queue, task);
+
+	if (t && t->owner)
+		link_send_id (((struct manager *) t->owner)->peer, WIRE_FOLLOW, task);
+}
+
 static void on_drain (const struct msg_drain *m, void *arg)
 {
 	struct dispatch *d = arg;
@@ -184,7 +193,8 @@ static void no_refused (int code, const char *text, void *arg)
 
 const struct upstream_ops dispatch_upstream = {
 	.up = no_up, .down = no_down, .refused = no_refused, .function = on_function, .coming = dispatch_coming, .task = on_task, .acked = on_acked,
-	.cancel = on_cancel, .drain = on_drain, .burst_end = dispatch_work_later, .relief = dispatch_work_later, .capacity = on_capacity_due,
+	.cancel = on_cancel, .follow = on_follow,
+	.drain = on_drain, .burst_end = dispatch_work_later, .relief = dispatch_work_later, .capacity = on_capacity_due,
 };
 
 void dispatch_session_up (struct dispatch *d)

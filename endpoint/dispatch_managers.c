@@ -109,6 +109,15 @@ static void on_state (struct manager *m, const struct msg_task_state *s, const v
 		upstream_bytes (d->up, WIRE_TASK_STATE, p, n);
 }
 
+static void on_output (struct manager *m, const struct msg_output *o, const void *p, size_t n, void *arg)
+{
+	struct dispatch *d = arg;
+	struct queue_task *t = queue_find (d->queue, &o->task);
+
+	if (t && t->owner == m && d->up)
+		upstream_bytes (d->up, WIRE_OUTPUT, p, n);
+}
+
 static void on_returned (struct manager *m, const struct id *task, void *arg)
 {
 	struct dispatch *d = arg;
@@ -177,6 +186,7 @@ static void on_manager_relief (struct manager *m, void *arg)
 
 const struct managers_ops dispatch_managers = {
 	.up = on_manager_up, .down = on_manager_down, .coming = dispatch_coming, .result = on_result, .state = on_state,
-	.returned = on_returned, .missing = on_missing, .capacity = on_capacity,
-	.container = dispatch_on_container, .image = dispatch_on_image, .drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
+	.output = on_output, .returned = on_returned, .missing = on_missing, .capacity = on_capacity,
+	.container = dispatch_on_container, .image = dispatch_on_image,
+	.drain = on_manager_drain, .relief = on_manager_relief, .burst_end = dispatch_work_later,
 };

@@ -132,6 +132,20 @@ static int take_states (struct managers *ms, struct manager *m, zmq_msg_t *r, si
 	return 0;
 }
 
+static int take_outputs (struct managers *ms, struct manager *m, zmq_msg_t *r, size_t n, struct err *err)
+{
+	struct msg_output o;
+
+	for (size_t i = 0; i < n; i++)
+		if (msg_output_decode (&o, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), err) < 0)
+			return -1;
+	for (size_t i = 0; i < n; i++) {
+		msg_output_decode (&o, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), NULL);
+		ms->ops->output (m, &o, zmq_msg_data (&r[i]), zmq_msg_size (&r[i]), ms->arg);
+	}
+	return 0;
+}
+
 static void take_returned (const struct id *task, void *arg)
 {
 	struct manager *m = arg;
@@ -205,6 +219,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 		return take_results (ms, m, r, n, err);
 	case WIRE_TASK_STATE:
 		return take_states (ms, m, r, n, err);
+	case WIRE_OUTPUT:
+		return take_outputs (ms, m, r, n, err);
 	case WIRE_TASK_RETURN:
 		return msg_ids_each (r, n, take_returned, m, err);
 	case WIRE_FUNCTION_MISSING:

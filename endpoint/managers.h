@@ -38,6 +38,7 @@ struct managers_ops {
 	void (*coming) (const struct id *task, void *arg);	/* it will be named in another call soon */
 	void (*result) (struct manager *m, zmq_msg_t *record, const struct id *task, void *arg);	/* record may be moved */
 	void (*state) (struct manager *m, const struct msg_task_state *s, const void *p, size_t n, void *arg);
+	void (*output) (struct manager *m, const struct msg_output *o, const void *p, size_t n, void *arg);
 	void (*returned) (struct manager *m, const struct id *task, void *arg);
 	void (*missing) (struct manager *m, const struct id *function, void *arg);
 	void (*capacity) (struct manager *m, const struct msg_capacity *c, void *arg);

@@ -141,6 +141,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 		return msg_ids_each_ahead (r, n, u->ops->acked, u->ops->coming, u->arg, err);
 	case WIRE_CANCEL:
 		return msg_ids_each (r, n, u->ops->cancel, u->arg, err);
+	case WIRE_FOLLOW:
+		return msg_ids_each (r, n, u->ops->follow, u->arg, err);
 	case WIRE_DRAIN:
 		return take_drain (u, r, n, err);
 	default:

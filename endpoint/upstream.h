@@ -21,6 +21,7 @@ struct upstream_ops {
 	void (*task) (zmq_msg_t *record, const struct msg_task *m, void *arg);		/* record may be moved */
 	void (*acked) (const struct id *task, void *arg);
 	void (*cancel) (const struct id *task, void *arg);
+	void (*follow) (const struct id *task, void *arg);	/* somebody looks at what it prints */
 	void (*drain) (const struct msg_drain *m, void *arg);
 	void (*burst_end) (void *arg);
 	void (*relief) (void *arg);

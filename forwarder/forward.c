@@ -142,6 +142,22 @@ static int take_states (struct forward *f, zmq_msg_t *rec, size_t n, struct err 
 	return 0;
 }
 
+/* For whoever follows them; a result makes it void, so nobody waits for this to be stored. */
+static int take_outputs (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)
+{
+	struct msg_output o;
+	for (size_t i = 0; i < n; i++)
+		if (msg_output_decode (&o, zmq_msg_data (&rec[i]), zmq_msg_size (&rec[i]), err) < 0)
+			return -1;
+	for (size_t i = 0; i < n && rds_up (f->r); i++) {
+		struct hand_task *t;
+		msg_output_decode (&o, zmq_msg_data (&rec[i]), zmq_msg_size (&rec[i]), err);
+		if ((t = hand_get (f->hand, &o.task)) && t->state == HAND_SENT)
+			layout_output_send (f->r, &o.task, wire_str (zmq_msg_data (&rec[i]), zmq_msg_size (&rec[i])));
+	}
+	return 0;
+}
+
 /* Not at once: an endpoint that gives back all it gets would keep both sides busy with it. */
 static void on_returned (const struct id *id, void *arg)
 {
@@ -192,6 +208,7 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	switch (h->type) {
 	case WIRE_RESULT: rc = take_results (f, rec, n, err); break;
 	case WIRE_TASK_STATE: rc = take_states (f, rec, n, err); break;
+	case WIRE_OUTPUT: rc = take_outputs (f, rec, n, err); break;
 	case WIRE_TASK_RETURN: rc = msg_ids_each (rec, n, on_returned, f, err); break;
 	case WIRE_FUNCTION_MISSING: rc = msg_ids_each (rec, n, on_function_missing, f, err); break;
 	case WIRE_CAPACITY: rc = take_capacity (f, rec, n, err); break;

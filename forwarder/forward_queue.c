@@ -266,11 +266,20 @@ static void endpoint_deleted (void *arg)
 	loop_defer_schedule (f->pump);
 }
 
+static void follow_task (const struct id *task, struct forward *f)
+{
+	struct hand_task *t = hand_get (f->hand, task);
+	if (t && t->state == HAND_SENT && f->peer)
+		link_send_id (f->peer, WIRE_FOLLOW, task);
+}
+
 static void on_control (const char *op, const struct id *task, void *arg)
 {
 	struct forward *f = arg;
 	if (!strcmp (op, "cancel"))
 		cancel_task (task, f);
+	else if (!strcmp (op, "follow"))
+		follow_task (task, f);
 	else if (!strcmp (op, "function"))
 		bodies_changed (f->bodies, f->peer, task);
 	else if (!strcmp (op, "key"))

@@ -376,6 +376,14 @@ void layout_progress_send (struct rds *r, const struct id *task, int state, rds_
 	rds_script (r, &layout_progress, cb, arg, 1, a.n, argv, len);
 }
 
+void layout_output_send (struct rds *r, const struct id *task, struct wire_str record)
+{
+	char key[LAYOUT_KEY_MAX];
+
+	layout_key (key, "task", task, "output");
+	rds_commandf (r, NULL, NULL, "SET %s %b PX " LAYOUT_OUTPUT_MS, key, record.p, record.n);
+}
+
 void layout_watch_send (struct rds *r, const struct id *group, const struct id *tasks, size_t ntasks, int64_t retention_ms, rds_f *cb, void *arg)
 {
 	const char *argv[2 + 2 * LAYOUT_WATCH_CHUNK];

@@ -83,6 +83,9 @@ void layout_store_send (struct rds *r, const struct id *task, int state, struct 
 			rds_f *cb, void *arg);
 void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg);
 void layout_progress_send (struct rds *r, const struct id *task, int state, rds_f *cb, void *arg);
+/* record: an encoded OUTPUT, for those who follow the task. */
+#define LAYOUT_OUTPUT_MS "15000"
+void layout_output_send (struct rds *r, const struct id *task, struct wire_str record);
 /* Put the ends of a group's tasks into its stream, also those that are over. ntasks <= LAYOUT_WATCH_CHUNK. */
 #define LAYOUT_WATCH_CHUNK 256
 void layout_watch_send (struct rds *r, const struct id *group, const struct id *tasks, size_t ntasks, int64_t retention_ms, rds_f *cb, void *arg);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TASK, TASK_STATE, bare ids, and the names of stamps and states: SPEC.md, sections 3.2, 4 and 5. */
+/* TASK, TASK_STATE, OUTPUT, bare ids, and the names of stamps and states: SPEC.md, sections 3.2, 4 and 5. */
 #include "proto/msg_task.h"
 #include "proto/wire_record.h"
 
@@ -9,6 +9,7 @@
 #define TASK_ATTEMPT_AT 3
 #define TASK_STAMPS_AT 44
 #define TASK_STATE_FIXED 28
+#define OUTPUT_FIXED 44
 #define AHEAD 16
 
 static const char *const stamp_names[STAMP_SLOTS] = {
@@ -130,6 +131,39 @@ int msg_task_state_decode (struct msg_task_state *m, const void *p, size_t n, st
 		return -1;
 	if (m->state > STATE_CANCELLED)
 		return wire_bad_value ("TASK_STATE", "state", m->state, err);
+	return 0;
+}
+
+void msg_output_encode (struct buf *b, const struct msg_output *m)
+{
+	uint8_t fixed[OUTPUT_FIXED];
+	struct wire_writer w = { fixed };
+	struct wire_str parts[] = { wire_clip_tail (m->text[0], WIRE_MAX_TAIL), wire_clip_tail (m->text[1], WIRE_MAX_TAIL) };
+	wire_w16 (&w, OUTPUT_FIXED);
+	wire_w16 (&w, 0);
+	wire_wid (&w, &m->task);
+	wire_w64 (&w, m->total[0]);
+	wire_w64 (&w, m->total[1]);
+	wire_w32 (&w, (uint32_t) parts[0].n);
+	wire_w32 (&w, (uint32_t) parts[1].n);
+	wire_record_add (b, fixed, sizeof (fixed), parts, 2);
+}
+
+int msg_output_decode (struct msg_output *m, const void *p, size_t n, struct err *err)
+{
+	struct wire_record r;
+	if (wire_record_open (&r, p, n, OUTPUT_FIXED, OUTPUT_FIXED, "OUTPUT", err) < 0)
+		return -1;
+	wire_get_u16 (&r.fixed);
+	wire_get_id (&r.fixed, &m->task);
+	m->total[0] = wire_get_u64 (&r.fixed);
+	m->total[1] = wire_get_u64 (&r.fixed);
+	size_t out = wire_get_u32 (&r.fixed), errout = wire_get_u32 (&r.fixed);
+	if (wire_record_take (&r, &m->text[0], out, WIRE_MAX_TAIL, "stdout", err) < 0 ||
+	    wire_record_take (&r, &m->text[1], errout, WIRE_MAX_TAIL, "stderr", err) < 0 || wire_record_close (&r, err) < 0)
+		return -1;
+	if (out > m->total[0] || errout > m->total[1])
+		return err_set (err, ERR_INVALID, FAULT_PEER, "OUTPUT: more text than was printed");
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TASK, TASK_STATE and records of bare ids (TASK_RETURN, CANCEL, RESULT_ACK, FUNCTION_MISSING): SPEC.md, 3 and 3.2. */
+/* TASK, TASK_STATE, OUTPUT and records of bare ids (TASK_RETURN, CANCEL, FOLLOW, RESULT_ACK, FUNCTION_MISSING): SPEC.md, 3 and 3.2. */
 #ifndef PROTO_MSG_TASK_H
 #define PROTO_MSG_TASK_H
 #include <zmq.h>
@@ -54,6 +54,11 @@ int msg_task_ids (const void *p, size_t n, struct id *task, struct id *function)
 struct msg_task_state { uint8_t state; struct id task; int64_t time_ns; };
 void msg_task_state_encode (struct buf *b, const struct msg_task_state *m);
 int msg_task_state_decode (struct msg_task_state *m, const void *p, size_t n, struct err *err);
+
+/* What a call has printed so far, [0] stdout, [1] stderr: all bytes, and the last of them. */
+struct msg_output { struct id task; uint64_t total[2]; struct wire_str text[2]; };
+void msg_output_encode (struct buf *b, const struct msg_output *m);
+int msg_output_decode (struct msg_output *m, const void *p, size_t n, struct err *err);
 
 /* Bare ids: count of ids in the frame, or -1. They are read with msg_ids_get. */
 long msg_ids_count (size_t frame_bytes);

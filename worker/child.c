@@ -286,6 +286,18 @@ void child_shared_tails (struct child *c, struct buf *out, struct buf *errout)
 	tail_copy_shared ((const uint8_t *) c->shared + TAIL_SHARED_BYTES, errout);
 }
 
+void child_news (struct child *c, const struct id *task, struct child_news *n)
+{
+	struct id current;
+
+	child_printed (c);
+	for (int i = 0; i < 2; i++) {
+		if (child_shared_current (c, &current) && id_eq (&current, task))
+			tail_add_new_shared (&n->text[i], (const uint8_t *) c->shared + i * TAIL_SHARED_BYTES, &n->seen[i]);
+		tail_add_new (&n->text[i], &c->tails[i], &n->seen[2 + i]);
+	}
+}
+
 bool child_shared_current (const struct child *c, struct id *task)
 {
 	if (!c->shared)

@@ -50,6 +50,9 @@ bool child_killed (const struct child *c);
 void child_tails (struct child *c, struct buf *out, struct buf *errout);
 bool child_printed (struct child *c);		/* reads the pipes; is there anything in the tails (not the shared ones)? */
 void child_clear_tails (struct child *c);
+/* What was printed since the last look; seen: of each of the four sources. Zero it for a new call. */
+struct child_news { uint64_t seen[4]; struct tail text[2]; };
+void child_news (struct child *c, const struct id *task, struct child_news *n);	/* shared memory counts when it is of that task */
 void child_shared_tails (struct child *c, struct buf *out, struct buf *errout);	/* of descriptor 5; appended */
 bool child_shared_current (const struct child *c, struct id *task);	/* false: not known */
 

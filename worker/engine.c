@@ -249,6 +249,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 		return msg_ids_each (records, n, take_ack, e, err);
 	case WIRE_CANCEL:
 		return msg_ids_each (records, n, cancel, e, err);
+	case WIRE_FOLLOW:
+		return msg_ids_each (records, n, follow_asked, e, err);
 	case WIRE_DRAIN:
 		if (n != 1)
 			return err_set (err, ERR_INVALID, FAULT_PEER, "DRAIN with %zu records", n);
@@ -408,6 +410,7 @@ struct engine *engine_create (struct loop *l, void *zctx, const struct engine_op
 	if (o->orphan_ms)
 		loop_timer_start (e->orphan, o->orphan_ms, false);
 	limits_create (e);
+	follow_create (e);
 	if (slots_create (e, err) < 0) {
 		engine_destroy (&e);
 		return NULL;
@@ -431,6 +434,7 @@ void engine_destroy (struct engine **ep)
 	batch_requeue (e, &e->group);
 	give_back_all (e);
 	limits_destroy (e);
+	follow_destroy (e);
 	loop_timer_destroy (&e->park);
 	loop_timer_destroy (&e->ready_wait);
 	loop_timer_destroy (&e->orphan);

@@ -4,6 +4,7 @@
  *   engine.c          life of the engine, messages of the manager, sessions
  *   engine_batch.c    calls of functions with a batch entry, several in one
  *   engine_feed.c     which call goes to which runner, and what runners tell
+ *   engine_follow.c   what a call prints, for somebody who looks while it runs
  *   engine_limits.c   time and memory limits, tasks that run long
  *   engine_settle.c   results
  *
@@ -25,6 +26,7 @@
 #include "proto/functions.h"
 #include "proto/link.h"
 #include "proto/msg_task.h"
+#include "worker/child.h"
 #include "worker/engine.h"
 #include "worker/results.h"
 #include "worker/runner.h"
@@ -50,7 +52,7 @@ struct call {
 	struct function *fn;		/* borrowed, counted in its users; NULL while parked */
 	int64_t received_ns, started_ns;	/* real time; started 0 = has not begun */
 	int64_t begun_ms;		/* monotonic */
-	int64_t parked_until_ms;
+	int64_t parked_until_ms, followed_until_ms;
 	uint64_t oom_before;
 	uint32_t time_limit_ms, max_result_bytes;
 	uint64_t memory_limit;
@@ -101,8 +103,9 @@ struct engine {
 	struct slot *active;		/* of inflight; NULL when there is none */
 	uint64_t tasks_done;
 	uint64_t oom_seen;		/* OOM kills counted at the last look */
+	struct { struct id task; int64_t started_ns, until_ms, next_ms; uint64_t told[2]; struct child_news news; } follow;
 
-	struct loop_timer *limit, *report, *memory, *park, *sweep, *ready_wait, *orphan;
+	struct loop_timer *look, *limit, *report, *memory, *park, *sweep, *ready_wait, *orphan;
 	struct loop_defer *feed_soon;
 	unsigned sweeps, quiet;
 };
@@ -136,6 +139,11 @@ void slots_destroy (struct engine *e);
 void engine_feed (void *e);
 uint32_t call_flags (const struct call *c);			/* for its runner */
 void engine_sweep (struct engine *e);				/* processes that outlived their runner */
+
+/* engine_follow.c */
+void follow_create (struct engine *e);
+void follow_destroy (struct engine *e);
+void follow_asked (const struct id *task, void *e);		/* somebody looks at what it prints */
 
 /* engine_limits.c */
 void limits_create (struct engine *e);

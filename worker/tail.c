@@ -72,6 +72,45 @@ void tail_copy_shared (const void *shared, struct buf *out)
 		ring_copy ((const uint8_t *) shared + 8, total, out);
 }
 
+/* A total above it is a lie. */
+#define TOTAL_MAX ((uint64_t) 1 << 62)
+
+static void add_new (struct tail *to, const uint8_t *ring, uint64_t total, uint64_t *seen)
+{
+	uint64_t n, lost;
+	size_t at, first;
+
+	if (total > TOTAL_MAX)
+		return;
+	if (total < *seen)
+		*seen = 0;	/* it was cleared */
+	n = total - *seen;
+	lost = n > TAIL_BYTES ? n - TAIL_BYTES : 0;
+	n -= lost;
+	*seen = total;
+	if (to->total + lost + n > TOTAL_MAX)
+		return;
+	to->total += lost;	/* what follows fills all of the ring then */
+	at = (total - n) % TAIL_BYTES;
+	first = n < TAIL_BYTES - at ? n : TAIL_BYTES - at;
+	tail_add (to, ring + at, first);
+	tail_add (to, ring, n - first);
+}
+
+void tail_add_new (struct tail *to, const struct tail *from, uint64_t *seen)
+{
+	if (from->ring)
+		add_new (to, from->ring, from->total, seen);
+}
+
+void tail_add_new_shared (struct tail *to, const void *shared, uint64_t *seen)
+{
+	uint64_t total;
+
+	memcpy (&total, shared, sizeof (total));
+	add_new (to, (const uint8_t *) shared + 8, le64toh (total), seen);
+}
+
 void tail_make_text (struct buf *b)
 {
 	size_t drop = 0;

@@ -24,6 +24,10 @@ void tail_copy (const struct tail *t, struct buf *out);	/* appended in order */
 #define TAIL_SHARED_BYTES (8 + TAIL_BYTES)
 void tail_copy_shared (const void *shared, struct buf *out);
 
+/* Add to `to` what a source has got beyond *seen, and move that. What the source has lost since is counted, as lost. */
+void tail_add_new (struct tail *to, const struct tail *from, uint64_t *seen);
+void tail_add_new_shared (struct tail *to, const void *shared, uint64_t *seen);
+
 /* Make b text for the wire: at most TAIL_BYTES, the last ones, valid UTF-8 (what is not becomes '?'; a cut character at the
  * start is dropped). */
 void tail_make_text (struct buf *b);

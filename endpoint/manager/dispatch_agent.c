@@ -67,6 +67,15 @@ static void agent_cancel (const struct id *task, void *arg)
 	workers_send_id (t->worker, WIRE_CANCEL, task);
 }
 
+static void agent_follow (const struct id *task, void *arg)
+{
+	struct dispatch *d = arg;
+	struct task *t = tasks_find (d->tasks, task);
+
+	if (t && t->place == TASK_ASSIGNED)
+		workers_send_id (t->worker, WIRE_FOLLOW, task);
+}
+
 static void agent_acked (const struct id *task, void *arg)
 {
 	struct dispatch *d = arg;
@@ -128,5 +137,5 @@ static void agent_down (const char *why, void *arg)
 
 const struct upstream_ops dispatch_upstream_ops = {
 	.up = agent_up, .down = agent_down, .function = agent_function, .task = agent_task, .cancel = agent_cancel,
-	.acked = agent_acked, .image = dispatch_image_asked, .drain = agent_drain, .capacity_due = dispatch_capacity_due,
+	.follow = agent_follow, .acked = agent_acked, .image = dispatch_image_asked, .drain = agent_drain, .capacity_due = dispatch_capacity_due,
 };

@@ -103,7 +103,16 @@ static void worker_state (struct worker *w, zmq_msg_t *record, const struct msg_
 		return;
 	if (m->state >= STATE_RUNNING)
 		t->started = true;
-	upstream_state (d->up, record);
+	upstream_record (d->up, WIRE_TASK_STATE, record);
+}
+
+static void worker_output (struct worker *w, zmq_msg_t *record, const struct msg_output *m, void *arg)
+{
+	struct dispatch *d = arg;
+	struct task *t = tasks_find (d->tasks, &m->task);
+
+	if (t && t->worker == w)
+		upstream_record (d->up, WIRE_OUTPUT, record);
 }
 
 static void worker_missing (struct worker *w, const struct id *function, void *arg)
@@ -173,5 +182,6 @@ static void workers_stopped (void *arg)
 
 const struct workers_ops dispatch_workers_ops = {
 	.up = worker_up, .lost = worker_lost, .result = worker_result, .returned = worker_returned, .state = worker_state,
+	.output = worker_output,
 	.missing = worker_missing, .container = dispatch_container_state, .stopped = workers_stopped,
 };

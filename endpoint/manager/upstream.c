@@ -92,6 +92,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 		return msg_ids_each (records, n, u->ops->cancel, u->arg, err);
 	case WIRE_IMAGE:
 		return take_images (u, records, n, err);
+	case WIRE_FOLLOW:
+		return msg_ids_each (records, n, u->ops->follow, u->arg, err);
 	case WIRE_DRAIN:
 		return take_drain (u, records, n, err);
 	default:
@@ -221,12 +223,12 @@ void upstream_result (struct upstream *u, zmq_msg_t *frame)
 	zmq_msg_close (&copy);
 }
 
-void upstream_state (struct upstream *u, zmq_msg_t *record)
+void upstream_record (struct upstream *u, enum wire_type type, zmq_msg_t *record)
 {
 	struct link_peer *p = link_peer (u->link);
 
 	if (p)
-		link_send (p, WIRE_TASK_STATE, record);
+		link_send (p, type, record);
 }
 
 void upstream_id (struct upstream *u, enum wire_type type, const struct id *id)

@@ -16,6 +16,7 @@ struct upstream_ops {
 	void (*function) (zmq_msg_t *record, const struct msg_function *m, void *arg);	/* record may be moved */
 	void (*task) (zmq_msg_t *record, const struct msg_task *m, void *arg);		/* record may be moved */
 	void (*cancel) (const struct id *task, void *arg);
+	void (*follow) (const struct id *task, void *arg);
 	void (*acked) (const struct id *task, void *arg);
 	void (*image) (const struct id *function, void *arg);	/* which one would a call of it run from now? */
 	void (*drain) (const struct msg_drain *m, void *arg);
@@ -38,7 +39,7 @@ int upstream_major (const struct upstream *u);		/* of the session; without one t
 bool upstream_bulk (const struct upstream *u);		/* may it be sent references? */
 /* Without a session these do nothing: results are kept by the caller, the rest is stale by the next session. */
 void upstream_result (struct upstream *u, zmq_msg_t *frame);		/* a second reference is sent */
-void upstream_state (struct upstream *u, zmq_msg_t *record);		/* transferred */
+void upstream_record (struct upstream *u, enum wire_type type, zmq_msg_t *record);	/* transferred */
 void upstream_id (struct upstream *u, enum wire_type type, const struct id *id);
 void upstream_capacity (struct upstream *u, const struct msg_capacity *m);
 void upstream_container (struct upstream *u, const struct msg_container_state *m);

@@ -311,6 +311,22 @@ static int take_states (struct worker *w, zmq_msg_t *records, size_t n, struct e
 	return 0;
 }
 
+static int take_outputs (struct worker *w, zmq_msg_t *records, size_t n, struct err *err)
+{
+	const struct workers *ws = w->all;
+	struct msg_output m;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (msg_output_decode (&m, zmq_msg_data (&records[i]), zmq_msg_size (&records[i]), err) < 0)
+			return -1;
+	for (i = 0; i < n; i++) {
+		msg_output_decode (&m, zmq_msg_data (&records[i]), zmq_msg_size (&records[i]), NULL);
+		ws->o.ops->output (w, &records[i], &m, ws->o.arg);
+	}
+	return 0;
+}
+
 static void take_returned (const struct id *task, void *arg)
 {
 	struct worker *w = arg;
@@ -337,6 +353,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 		return take_results (w, records, n, err);
 	case WIRE_TASK_STATE:
 		return take_states (w, records, n, err);
+	case WIRE_OUTPUT:
+		return take_outputs (w, records, n, err);
 	case WIRE_TASK_RETURN:
 		return msg_ids_each (records, n, take_returned, w, err);
 	case WIRE_FUNCTION_MISSING:

@@ -86,6 +86,7 @@ struct workers_ops {
 	void (*result) (struct worker *w, zmq_msg_t *record, const struct msg_result *m, void *arg);	/* record may be moved */
 	void (*returned) (struct worker *w, const struct id *task, void *arg);
 	void (*state) (struct worker *w, zmq_msg_t *record, const struct msg_task_state *m, void *arg);	/* record may be moved */
+	void (*output) (struct worker *w, zmq_msg_t *record, const struct msg_output *m, void *arg);	/* record may be moved */
 	void (*missing) (struct worker *w, const struct id *function, void *arg);
 	void (*container) (struct worker *w, enum container_state s, const char *text, void *arg);
 	void (*stopped) (void *arg);	/* after workers_stop: no process is left */

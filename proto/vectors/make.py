@@ -399,6 +399,26 @@ def task():
     f.good("newer", k, newer(st(), 28, b"\0" * 8, b"x"), {"state": 4, "task": TASK, "time_ns": STAMPS[9]}, canonical=False)
     f.shapes(k, st(), 28, 28)
     f.bad("state 8", k, st(8))
+    k = "OUTPUT"
+
+    def op(out=b"tick\n", err=b"", totals=None, lens=None, reserved=0):
+        totals, lens = totals or [len(out), len(err)], lens or [len(out), len(err)]
+        return u16(44) + u16(reserved) + uid(TASK) + u64(totals[0]) + u64(totals[1]) + u32(lens[0]) + u32(lens[1]) + out + err
+
+    def of(out="tick\n", err="", totals=None):
+        totals = totals or [len(out), len(err)]
+        return {"task": TASK, "stdout_total": totals[0], "stderr_total": totals[1], "stdout": out, "stderr": err}
+    f.good("all of it", k, op(), of())
+    f.good("nothing", k, op(b""), of(""))
+    f.good("both, the ends", k, op(b"out", b"err\n", [1 << 40, 70000]), of("out", "err\n", [1 << 40, 70000]))
+    f.good("reserved bytes are ignored", k, op(reserved=7), of(), canonical=False)
+    f.good("newer", k, newer(op(), 44, b"\0" * 8, b"x"), of(), canonical=False)
+    f.good("the longest", k, op(b"o" * 65536, b"e" * 65536), of("o" * 65536, "e" * 65536))
+    f.shapes(k, op(b"out", b"err"), 44, 44)
+    f.bad("more text than was printed", k, op(b"out", b"", [2, 0]))
+    f.bad("more of stderr", k, op(b"", b"err", [0, 2]))
+    f.bad("stdout over the limit", k, op(b"", b"", [1 << 20, 0], [65537, 0]), "TOO_LARGE")
+    f.bad("stderr over the limit", k, op(b"", b"", [0, 1 << 20], [0, 65537]), "TOO_LARGE")
     k = "IDS"
     f.good("one", k, uid(TASK), {"ids": [TASK]})
     f.good("three", k, uid(TASK) + uid(FUNC) + uid(TASK), {"ids": [TASK, FUNC, TASK]})

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TASK as both majors, changes in place, TASK_STATE, bare ids: SPEC.md, sections 3 and 3.2. */
+/* TASK as both majors, changes in place, TASK_STATE, OUTPUT, bare ids: SPEC.md, sections 3 and 3.2. */
 #include "proto/msg_task.h"
 #include "tests/fuzz/fuzz_msg.h"
 
 #define TASK(m, p, n) msg_task_decode (m, p, n, &err)
 #define TASK_1(b, m) msg_task_encode (b, m, 1)
 #define TASK_2(b, m) msg_task_encode (b, m, 2)
+#define OUTPUT(m, p, n) msg_output_decode (m, p, n, &err)
 #define STATE(m, p, n) msg_task_state_decode (m, p, n, &err)
 
 static void in_place (const uint8_t *data, size_t n)
@@ -33,6 +34,7 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t n)
 	FUZZ_ROUND_TRIP (struct msg_task, TASK, TASK_1, data, n);
 	FUZZ_ROUND_TRIP (struct msg_task, TASK, TASK_2, data, n);
 	FUZZ_ROUND_TRIP (struct msg_task_state, STATE, msg_task_state_encode, data, n);
+	FUZZ_ROUND_TRIP (struct msg_output, OUTPUT, msg_output_encode, data, n);
 	in_place (data, n);
 	return 0;
 }

@@ -100,6 +100,7 @@ class Manager:
         self.major, self.ack, self.max_result = major, ack, max_result
         self.epoch, self.rid, self.hello, self.functions = 0, None, None, {}
         self.results, self.returned, self.missing, self.states, self.byes = {}, [], [], {}, []
+        self.outputs = {}
         self.order = []
         self.log = open(self.dir + "/log", "w")
         self.p = subprocess.Popen([BUILD + "/bin/weft-worker", "--connect", self.uri, "--worker-id", self.id, "--node", "node7", "--dir",
@@ -168,6 +169,9 @@ class Manager:
         elif kind == "TASK_STATE":
             for s in records:
                 self.states[s["task"]] = s
+        elif kind == "OUTPUT":
+            for o in records:
+                self.outputs.setdefault(o["task"], []).append(o)
         elif kind == "HEARTBEAT":
             self.send("HEARTBEAT")
         elif kind == "BYE":
@@ -311,6 +315,61 @@ def running_is_told(m):
     short = m.submit(m.task(m.function(PYTHON, "def f(): pass")))[0]
     m.result(short)
     assert short not in m.states
+
+
+FOLLOWED = '''
+def f(n):
+    import os, sys, time
+    for i in range(n):
+        print("line %d" % i)
+        os.write(2, b"native %d\\n" % i)
+        time.sleep(0.3)
+'''
+
+
+@test
+def output_is_told_to_whom_follows(m):
+    t = m.submit(m.task(m.function(PYTHON, FOLLOWED), b"4"))[0]
+    m.wait("state", lambda: t in m.states)
+    assert t not in m.outputs, "nobody has asked"
+    m.send("FOLLOW", [wire.encode_ids([t, str(uuid.uuid4())])])
+    m.wait("output", lambda: t in m.outputs)
+    m.result(t)
+    last = m.outputs[t][-1]
+    assert len(m.outputs[t]) >= 2 and last["stdout"].startswith(b"line 0\nline 1\n") and last["stderr"].startswith(b"native 0\nnative 1\n"), m.outputs[t]
+    assert all(o["stdout_total"] == len(o["stdout"]) and last["stdout"].startswith(o["stdout"]) for o in m.outputs[t]), m.outputs[t]
+    n = len(m.outputs[t])
+    again = m.submit(m.task(m.function(PYTHON, FOLLOWED), b"2"))[0]
+    m.result(again)
+    assert again not in m.outputs and len(m.outputs[t]) == n, "one that nobody follows"
+    code = json.dumps({"argv": ["sh", "-c", "echo one; echo two >&2; sleep 0.5; printf '\\303'; sleep 0.5; printf '\\244\\377\\n'; sleep 0.5"]})
+    c = m.submit(m.task(m.function(COMMAND, code)))[0]
+    m.send("FOLLOW", [wire.encode_ids([c])])
+    m.result(c)
+    texts = [o["stdout"].decode() for o in m.outputs[c]]
+    assert texts[0] == "one\n" and texts[-1] == "one\n\u00e4?\n" and m.outputs[c][-1]["stderr"] == b"two\n", m.outputs[c]
+    m.alive()
+
+
+@test
+def output_that_floods_or_lies_is_harmless(m):
+    flood = m.submit(m.task(m.function(PYTHON, "def f():\n for i in range(40): print('x' * 99999)\n import time\n time.sleep(1)")))[0]
+    m.send("FOLLOW", [wire.encode_ids([flood])])
+    m.result(flood)
+    o = m.outputs[flood][-1]
+    assert o["stdout_total"] == 40 * 100000 and len(o["stdout"]) == 65536, (o["stdout_total"], len(o["stdout"]))
+    lie = """def f():
+    import mmap, struct, time
+    m = mmap.mmap(5, 0)
+    for v in (2**64 - 1, 2**62, 2**62, 0, 2**61):
+        m[0:8] = struct.pack("<Q", v)
+        time.sleep(0.3)
+    m[0:8] = struct.pack("<Q", 0)"""
+    t = m.submit(m.task(m.function(PYTHON, lie)))[0]
+    m.send("FOLLOW", [wire.encode_ids([t])])
+    m.result(t)
+    assert m.epoch and not m.byes, "the session goes on"
+    m.alive()
 
 
 @test

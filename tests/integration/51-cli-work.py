@@ -535,7 +535,7 @@ def logs(report, f):
     r = f.weft("logs", tid)
     report.check("logs of an ended task", r.stdout.count("tick") == 3, r)
     j = json.loads(f.weft("logs", tid, "--json").stdout)
-    report.check("logs --json", j["stdout"].count("tick") == 3 and j["stderr"].count("tock") == 3 and j["status"] == "success", j)
+    report.check("logs --json", j["stdout"].count("tick") == 3 and j["stderr"].count("tock") == 3 and j["status"] == "success" and j["ended"], j)
     cid = f.weft("submit", "--", "sh", "-c", "echo o; echo e >&2").stdout.strip()
     r = f.weft("logs", "-f", cid)
     report.check("logs of a command", (r.stdout, r.stderr) == ("o\n", "e\n"), r)
@@ -543,4 +543,48 @@ def logs(report, f):
     report.check("logs of an unknown task", r.returncode == 1 and "404" in r.stderr, r)
 
 
-main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, watching, topping, logs], make)
+def live_logs(report, f):
+    """What a task prints while it runs."""
+    for what, submit, kill in (("a function", ["submit", fn(f, "talk"), "1000"], "cancel"),
+                               ("a command", ["submit", "--", "sh", "-c", "i=0; while :; do echo tick $i; echo tock $i >&2; i=$((i+1)); sleep 0.2; done"], "cancel")):
+        tid = f.weft(*submit).stdout.strip()
+        p = popen(f, "logs", "--follow", tid)
+        first = [p.stdout.readline().decode() for _ in range(5)]
+        report.check("%s is followed while it runs" % what, first == ["tick %d\n" % i for i in range(5)], first)
+        report.check("stderr too", p.stderr.readline() == b"tock 0\n")
+        r = f.weft("logs", tid)
+        report.check("and looked at once", r.stdout.startswith("tick 0\ntick 1\n") and "has not ended" in r.stderr, r)
+        j = json.loads(f.weft("logs", "--json", tid).stdout)
+        report.check("as JSON", j["status"] == "running" and not j["ended"] and j["stdout"].startswith("tick 0\n") and j["stdout_bytes"] == len(j["stdout"]), j)
+        status, doc = f.http("GET", "/v3/tasks/%s/output" % tid, token=second_user(f, "o" + what[-1:]))
+        report.check("by its owner only", status == 404, (status, doc))
+        f.weft(kill, tid)
+        out, err = p.stdout.read().decode(), p.stderr.read().decode()
+        rc = p.wait(40)
+        lines = ("".join(first) + out).splitlines()
+        report.check("it ends with the task, and nothing is missing or doubled", rc == 0 and lines == ["tick %d" % i for i in range(len(lines))] and len(lines) >= 5, (rc, out[-300:], err[-300:]))
+    big = "import sys\ndef big(n):\n    import time\n    for i in range(n):\n        print('%07d' % i)\n    sys.stdout.flush()\n    time.sleep(2)\n    print('end \u00e4')\n"
+    with open(path(f, "big.py"), "w") as s:
+        s.write(big)
+    tid = f.weft("submit", path(f, "big.py") + "::big", "100000").stdout.strip()
+    r = f.weft("logs", "--follow", tid)
+    lines = r.stdout.splitlines()
+    report.check("too much at once: told, and the end is there", lines[-2:] == ["0099999", "end \u00e4"] and len(lines) < 100001 and "went by too fast" in r.stderr,
+                 (len(lines), lines[-3:], r.stderr))
+    tid = f.weft("submit", fn(f, "talk"), "1000").stdout.strip()
+    r = f.weft("logs", "--follow", "--timeout", "3s", tid)
+    report.check("--timeout", "tick 2" in r.stdout and "has not ended" in r.stderr, r)
+    f.weft("cancel", tid)
+    t = Terminal([os.path.join(f.bin, "weft"), "run", "--", "sh", "-c", "echo one; sleep 3; seq 1 30000; echo last"], f.env())
+    t.until(lambda x: b"one\r\n" in t.text)
+    report.check("run -- COMMAND shows its output as it comes", b"last" not in t.text, t.text[-200:])
+    rc = t.end(60)
+    want = ["one"] + [str(i) for i in range(1, 30001)] + ["last"]
+    report.check("all of it in the end", rc == 0 and t.text.decode().split() == want, (rc, len(t.text)))
+    keys = subprocess.run(["redis-cli", "-s", os.path.join(f.state, "redis.sock"), "--scan", "--pattern", "weft:task:*:followed"], stdout=subprocess.PIPE)
+    wait_for(lambda: not subprocess.run(["redis-cli", "-s", os.path.join(f.state, "redis.sock"), "--scan", "--pattern", "weft:task:*:output"],
+                                        stdout=subprocess.PIPE).stdout.strip(), 40, "output to be forgotten")
+    report.check("nothing of it is kept for long", keys.returncode == 0)
+
+
+main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, watching, topping, logs, live_logs], make)

@@ -25,11 +25,11 @@ NO_ID = "00000000-0000-0000-0000-000000000000"
 
 TYPES = {
     "HELLO": 1, "WELCOME": 2, "REJECT": 3, "HEARTBEAT": 4, "BYE": 5, "FUNCTION": 10, "FUNCTION_MISSING": 11, "TASK": 20,
-    "TASK_RETURN": 21, "TASK_STATE": 22, "RESULT": 30, "RESULT_ACK": 31, "CANCEL": 40, "CAPACITY": 50, "DRAIN": 51,
+    "TASK_RETURN": 21, "TASK_STATE": 22, "OUTPUT": 23, "RESULT": 30, "RESULT_ACK": 31, "CANCEL": 40, "FOLLOW": 41, "CAPACITY": 50, "DRAIN": 51,
     "CONTAINER_STATE": 60, "IMAGE": 61, "METRICS": 70,
 }
 NAMES = {v: k for k, v in TYPES.items()}
-ID_TYPES = ("FUNCTION_MISSING", "TASK_RETURN", "RESULT_ACK", "CANCEL")
+ID_TYPES = ("FUNCTION_MISSING", "TASK_RETURN", "RESULT_ACK", "CANCEL", "FOLLOW")
 STAMPS = ("received", "queued", "forwarder_read", "forwarder_sent", "endpoint_received", "endpoint_sent", "manager_received",
           "manager_sent", "worker_received", "execution_start", "execution_end", "worker_sent", "manager_result",
           "endpoint_result", "forwarder_result", "service_result")
@@ -83,6 +83,9 @@ RECORDS = {
         "flags:B attempt:B task:id function:id #payload:I time_limit_ms:I stamps:stamps8",
         "memory_limit_bytes:Q max_result_bytes:I expected_ms:I #files:H", (("payload", MAX_PAYLOAD, None), ("files", MAX_FILES_BYTES, None))),
     "TASK_STATE": Record("state:B _:-1 task:id time_ns:q", "", (), {"state": lambda d: d["state"] <= 7}),
+    "OUTPUT": Record(
+        "_:-2 task:id stdout_total:Q stderr_total:Q #stdout:I #stderr:I", "", (("stdout", MAX_TAIL, "tail"), ("stderr", MAX_TAIL, "tail")),
+        {"stdout": lambda d: len(d["stdout"]) <= d["stdout_total"], "stderr": lambda d: len(d["stderr"]) <= d["stderr_total"]}),
     "RESULT": Record(
         "status:B fault:B code:H attempt:B flags:B task:id #result:I #error:I #stdout:I #stderr:I detail:i #node:H #runtime:H stamps:stamps16",
         "cpu_ns:Q max_rss_bytes:Q image:id",

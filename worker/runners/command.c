@@ -347,6 +347,22 @@ static void tails (void *self, struct buf *out, struct buf *errout)
 	buf_add (errout, m->errout.data, m->errout.len);
 }
 
+static void news (void *self, const struct id *task, struct child_news *n)
+{
+	struct command *m = self;
+	uint64_t *seen = &n->seen[0];	/* the shared memory's, which commands do not have */
+
+	if (!m->child)
+		return;
+	child_news (m->child, task, n);
+	if (m->too_large)
+		tail_add_new (&n->text[0], &m->output_tail, seen);
+	else if (m->output.len > *seen) {
+		tail_add (&n->text[0], m->output.data + *seen, m->output.len - *seen);
+		*seen = m->output.len;
+	}
+}
+
 static int create (void **self, const struct runner_host *h, struct err *err)
 {
 	struct command *m = xcalloc (1, sizeof (*m));
@@ -392,4 +408,5 @@ const struct runner_ops runner_command = {
 	.kill = command_kill,
 	.pid = pid,
 	.tails = tails,
+	.news = news,
 };

@@ -341,6 +341,14 @@ void framed_tails (void *self, struct buf *out, struct buf *errout)
 	}
 }
 
+void framed_news (void *self, const struct id *task, struct child_news *n)
+{
+	struct framed *f = self;
+
+	if (f->child)
+		child_news (f->child, task, n);
+}
+
 int framed_create (void **self, const struct runner_host *h, const char *const *argv, const char *const *env, struct err *err)
 {
 	struct framed *f = xcalloc (1, sizeof (*f));

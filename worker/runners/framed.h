@@ -17,5 +17,6 @@ void framed_flush (void *self);
 void framed_kill (void *self);
 pid_t framed_pid (void *self);
 void framed_tails (void *self, struct buf *out, struct buf *errout);
+void framed_news (void *self, const struct id *task, struct child_news *n);
 
 #endif

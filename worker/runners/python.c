@@ -45,4 +45,5 @@ const struct runner_ops runner_python = {
 	.kill = framed_kill,
 	.pid = framed_pid,
 	.tails = framed_tails,
+	.news = framed_news,
 };

@@ -19,6 +19,7 @@
 #include "proto/msg_function.h"
 #include "proto/msg_runner.h"
 
+struct child_news;
 struct runner_call {
 	struct id task;
 	const struct msg_function *fn;	/* borrowed until the call's result or death, as what follows */
@@ -73,6 +74,8 @@ struct runner_ops {
 	pid_t (*pid) (void *self);			/* 0 = no process */
 	/* What was printed since the last result: for calls that end without one. Appended. */
 	void (*tails) (void *self, struct buf *out, struct buf *errout);
+	/* What the call of that task, which runs, has printed since the last look. */
+	void (*news) (void *self, const struct id *task, struct child_news *n);
 };
 #define RUNNER_KIND(k) (1u << (k))
 

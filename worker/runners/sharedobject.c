@@ -61,4 +61,5 @@ const struct runner_ops runner_sharedobject = {
 	.kill = framed_kill,
 	.pid = framed_pid,
 	.tails = framed_tails,
+	.news = framed_news,
 };

@@ -23,6 +23,7 @@ union any {
 	struct msg_function function;
 	struct msg_task task;
 	struct msg_task_state task_state;
+	struct msg_output output;
 	struct msg_result result;
 	struct msg_capacity capacity;
 	struct msg_drain drain;
@@ -191,6 +192,18 @@ static void state_f (json_t *j, const union any *u)
 {
 	const struct msg_task_state *m = &u->task_state;
 	INT (state), ID (task), INT (time_ns);
+}
+
+static int output_d (union any *u, const void *p, size_t n, struct err *e) { return msg_output_decode (&u->output, p, n, e); }
+static void output_e (struct buf *b, const union any *u, int major) { (void) major; msg_output_encode (b, &u->output); }
+static void output_f (json_t *j, const union any *u)
+{
+	const struct msg_output *m = &u->output;
+	ID (task);
+	json_object_set_new (j, "stdout_total", j_int (m->total[0]));
+	json_object_set_new (j, "stderr_total", j_int (m->total[1]));
+	json_object_set_new (j, "stdout", j_bytes (m->text[0]));
+	json_object_set_new (j, "stderr", j_bytes (m->text[1]));
 }
 
 static int ids_d (union any *u, const void *p, size_t n, struct err *e)
@@ -447,6 +460,7 @@ static const struct type {
 	{ "FUNCTION", function_d, function_e, function_f },
 	{ "TASK", task_d, task_e, task_f },
 	{ "TASK_STATE", state_d, state_e, state_f },
+	{ "OUTPUT", output_d, output_e, output_f },
 	{ "IDS", ids_d, ids_e, ids_f },
 	{ "RESULT", result_d, result_e, result_f },
 	{ "CAPACITY", capacity_d, capacity_e, capacity_f },

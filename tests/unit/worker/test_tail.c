@@ -38,6 +38,57 @@ static void test_tail_keeps_what_fits (void **state)
 	tail_fini (&t);
 }
 
+static void test_tail_takes_what_is_new (void **state)
+{
+	static uint8_t shared[TAIL_SHARED_BYTES];
+	struct tail from, to;
+	uint64_t seen = 0, total;
+	char *much = malloc (3 * TAIL_BYTES);
+
+	(void) state;
+	memset (much, 'm', 3 * TAIL_BYTES);
+	much[3 * TAIL_BYTES - 1] = 'E';
+	tail_init (&from);
+	tail_init (&to);
+	tail_add_new (&to, &from, &seen);
+	expect (&to, "", 0);
+	tail_add (&from, "abc", 3);
+	tail_add_new (&to, &from, &seen);
+	tail_add_new (&to, &from, &seen);
+	expect (&to, "abc", 3);
+	tail_add (&from, "de", 2);
+	tail_add_new (&to, &from, &seen);
+	expect (&to, "abcde", 5);
+	tail_clear (&from);		/* another call */
+	tail_add (&from, "f", 1);
+	tail_add_new (&to, &from, &seen);
+	expect (&to, "abcdef", 6);
+	tail_add (&from, much, 3 * TAIL_BYTES);		/* some of it is gone before it is seen */
+	tail_add_new (&to, &from, &seen);
+	assert_int_equal (to.total, 6 + 3 * TAIL_BYTES);
+	expect (&to, much + 2 * TAIL_BYTES, TAIL_BYTES);
+	tail_clear (&to);
+	seen = 0;
+	memcpy (shared + 8, "xyz", 3);
+	total = 3;
+	memcpy (shared, &total, 8);	/* this machine's order is the wire's on all that we test on */
+	tail_add_new_shared (&to, shared, &seen);
+	expect (&to, "xyz", 3);
+	total = UINT64_MAX;		/* a lie */
+	memcpy (shared, &total, 8);
+	tail_add_new_shared (&to, shared, &seen);
+	expect (&to, "xyz", 3);
+	total = (uint64_t) 1 << 62;	/* as much as is believed: twice that is not */
+	memcpy (shared, &total, 8);
+	tail_add_new_shared (&to, shared, &seen);
+	seen = 0;
+	tail_add_new_shared (&to, shared, &seen);
+	assert_true (to.total <= (uint64_t) 1 << 62);
+	tail_fini (&from);
+	tail_fini (&to);
+	free (much);
+}
+
 static void test_tail_keeps_the_last_bytes (void **state)
 {
 	enum { N = 5 * TAIL_BYTES };
@@ -111,7 +162,7 @@ static void test_make_text (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test (test_tail_keeps_what_fits),
+		cmocka_unit_test (test_tail_keeps_what_fits), cmocka_unit_test (test_tail_takes_what_is_new),
 		cmocka_unit_test (test_tail_keeps_the_last_bytes),
 		cmocka_unit_test (test_shared_rings_stay_inside),
 		cmocka_unit_test (test_make_text),
