@@ -16,6 +16,7 @@
 #include "endpoint/files.h"
 #include "endpoint/memo.h"
 #include "endpoint/status.h"
+#include "endpoint/upstream.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -201,12 +202,21 @@ static void open_bulk (struct agent *a)
 		log_err (LOG_WARN, "agent", "large data travels in messages, because the bulk store cannot be used", &err);
 }
 
+/* The forwarder takes the task for being with us: it hears that it has to send it again. */
+static void result_lost (const struct id *task, void *arg)
+{
+	struct agent *a = arg;
+
+	if (a->upstream)
+		upstream_id (a->upstream, WIRE_TASK_RETURN, task);
+}
+
 static int make_storage (struct agent *a, struct err *err)
 {
 	const struct config *c = a->config;
 	struct spool_opts so = {
 		.dir = a->paths->spool, .segment_bytes = (size_t) c->spool_segment_bytes, .memory_bytes = (size_t) c->spool_memory_bytes,
-		.max_bytes = (uint64_t) c->spool_max_bytes, .fsync = (enum spool_fsync) c->spool_fsync,
+		.max_bytes = (uint64_t) c->spool_max_bytes, .fsync = (enum spool_fsync) c->spool_fsync, .lost = result_lost, .arg = a,
 	};
 	struct dispatch_opts d = {
 		.routing = (enum route_mode) c->routing, .function_cache_bytes = (size_t) c->function_cache_bytes,

@@ -32,6 +32,8 @@ struct spool {
 	char *dir;
 	size_t segment_bytes, memory_max;
 	uint64_t max_bytes;
+	void (*lost) (const struct id *task, void *arg);
+	void *lost_arg;
 	struct map *by_task;
 	struct entry *head, *tail;
 	struct entry *unwritten;	/* first one without a segment; all after it have none either */
@@ -236,6 +238,8 @@ struct spool *spool_open (const struct spool_opts *o, struct err *err)
 	s->segment_bytes = o->segment_bytes ? o->segment_bytes : 16u << 20;
 	s->memory_max = o->memory_bytes ? o->memory_bytes : 64u << 20;
 	s->max_bytes = o->max_bytes;
+	s->lost = o->lost;
+	s->lost_arg = o->arg;
 	s->by_task = map_create ();
 	s->next_number = 1;
 	if (mkdir (s->dir, 0700) < 0 && errno != EEXIST) {
@@ -409,6 +413,7 @@ bool spool_has (const struct spool *s, const struct id *task)
 
 static bool body_of (struct spool *s, struct entry *e, zmq_msg_t *out)
 {
+	struct id task = e->task;
 	struct err err;
 
 	if (e->in_memory) {
@@ -420,6 +425,8 @@ static bool body_of (struct spool *s, struct entry *e, zmq_msg_t *out)
 	log_err (LOG_ERROR, "spool", "a result cannot be read back, dropped", &err);
 	s->st.corrupt++;
 	entry_drop (s, e);
+	if (s->lost)
+		s->lost (&task, s->lost_arg);
 	return false;
 }
 

@@ -22,6 +22,10 @@ struct spool_opts {
 	size_t memory_bytes;		/* bodies kept; 0 = 64 MiB */
 	uint64_t max_bytes;		/* of the files; 0 = no bound of ours. At it the disk counts as full */
 	enum spool_fsync fsync;
+	/* A result could not be read back and is dropped: its task must run again. May be NULL; not for what is found so at the start, which
+	 * nobody waits for in this session yet. */
+	void (*lost) (const struct id *task, void *arg);
+	void *arg;
 };
 
 struct spool;

@@ -276,6 +276,46 @@ static void test_bodies_are_read_back (void **state)
 	spool_close (&s);
 }
 
+static unsigned nlost;
+static struct id last_lost;
+
+static void note_lost (const struct id *task, void *arg)
+{
+	assert_ptr_equal (arg, &nlost);
+	last_lost = *task;
+	nlost++;
+}
+
+/* The disk gives back something else: the task has to run again, and somebody must hear of it. */
+static void test_a_result_that_cannot_be_read_back_is_told (void **state)
+{
+	struct spool *s = reopen (NULL, (struct spool_opts){ .memory_bytes = 1, .lost = note_lost, .arg = &nlost });
+	char *path = xasprintf ("%s/%016x.seg", dir, 1);
+	struct id id, second = id_of (2);
+	zmq_msg_t m;
+	int fd;
+
+	(void) state;
+	for (uint32_t i = 1; i <= 3; i++) {
+		add (s, i, 1000);
+		spool_commit (s);
+	}
+	assert_true ((fd = open (path, O_WRONLY)) >= 0);
+	assert_int_equal (pwrite (fd, "damaged", 7, 1500), 7);	/* within the second */
+	close (fd);
+	free (path);
+	nlost = 0;
+	expect_next (s, 1, 1000);
+	expect_next (s, 3, 1000);
+	assert_int_equal (nlost, 1);
+	assert_true (id_eq (&last_lost, &second));
+	assert_false (spool_has (s, &second));
+	zmq_msg_init (&m);
+	assert_false (spool_next (s, &id, &m));
+	zmq_msg_close (&m);
+	spool_close (&s);
+}
+
 static void test_many_in_one_burst (void **state)
 {
 	struct spool *s = reopen (NULL, (struct spool_opts){ .segment_bytes = 65536 });
@@ -383,6 +423,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_torn_tail_is_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_bad_checksum_loses_one_record, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_bodies_are_read_back, setup, teardown),
+		cmocka_unit_test_setup_teardown (test_a_result_that_cannot_be_read_back_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_many_in_one_burst, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_own_limit_and_recovery, setup, teardown),
