@@ -4,7 +4,7 @@
  *     phase    | entered by                    | left when
  *     RUN      | start                         | SIGTERM, SIGINT, control "stop"
  *     DRAIN    | stop: nothing new is started  | nothing in hand, or drain_ms passed
- *     STOP     | managers get SIGTERM          | all blocks ended
+ *     STOP     | managers get SIGTERM          | all blocks ended; at once when they are left to the next run (control "stop", leave)
  *     GIVE_UP  | blocks ended                  | results acknowledged, or LAST_MS passed -> BYE, exit */
 #include "endpoint/agent_internal.h"
 #include "common/clock.h"
@@ -82,6 +82,7 @@ static void on_status (void *arg)
 	struct agent *a = arg;
 	int64_t began = clock_now_ms (), pause;
 
+	agent_takeover_save (a);
 	write_status (a);
 	pause = (clock_now_ms () - began) * STATUS_SHARE;
 	loop_timer_start (a->status, pause > STATUS_MS ? pause : STATUS_MS, false);
@@ -103,7 +104,7 @@ static void enter (struct agent *a, enum agent_phase p)
 	a->phase = p;
 	a->phase_ms = clock_now_ms ();
 	log_info ("agent", "ending", "phase=%s", name[p]);
-	if (p == AGENT_STOP && a->blocks)
+	if (p == AGENT_STOP && a->blocks && !a->leaving)
 		blocks_stop_all (a->blocks, a->config->stop_grace_ms);
 }
 
@@ -123,7 +124,7 @@ static void on_ending (void *arg)
 
 	if (a->phase == AGENT_DRAIN && (nothing_in_hand (a) || age >= a->drain_ms))
 		enter (a, AGENT_STOP);
-	if (a->phase == AGENT_STOP && (!a->blocks || !blocks_count (a->blocks) || age >= a->config->stop_grace_ms + 3000)) {
+	if (a->phase == AGENT_STOP && (a->leaving || !a->blocks || !blocks_count (a->blocks) || age >= a->config->stop_grace_ms + 3000)) {
 		enter (a, AGENT_GIVE_UP);
 		dispatch_give_back (a->dispatch);
 		dispatch_flush (a->dispatch);
@@ -144,6 +145,20 @@ static void begin_end (struct agent *a, int64_t drain_ms)
 		blocks_run (a->blocks, false);
 	dispatch_drain (a->dispatch, true);
 	/* not at once: the control socket has to answer first */
+	loop_timer_start (a->ending, END_TICK_MS, true);
+}
+
+/* For the next run: jobs and what they do stay. What nobody has begun is given back at the end. */
+static void begin_leaving (struct agent *a)
+{
+	if (a->phase != AGENT_RUN)
+		return;
+	a->leaving = true;
+	blocks_run (a->blocks, false);
+	a->left_stale = true;
+	agent_takeover_save (a);
+	blocks_leave (a->blocks);
+	enter (a, AGENT_STOP);
 	loop_timer_start (a->ending, END_TICK_MS, true);
 }
 
@@ -172,6 +187,8 @@ static json_t *on_control (const char *cmd, json_t *request, void *arg)
 		dispatch_drain (a->dispatch, true);
 	else if (strcmp (cmd, "undrain") == 0 && a->phase == AGENT_RUN)
 		dispatch_drain (a->dispatch, false);
+	else if (strcmp (cmd, "stop") == 0 && json_is_true (json_object_get (request, "leave")) && a->leaves && a->blocks)
+		begin_leaving (a);
 	else if (strcmp (cmd, "stop") == 0)
 		begin_end (a, json_integer_value (json_object_get (request, "drain_ms")));
 	else
@@ -255,6 +272,29 @@ static void offer (struct agent *a, bool tcp)
 	log_info ("agent", "managers connect to", "address=%s", a->connect);
 }
 
+static int new_keys (struct agent *a, struct err *err)
+{
+	if (keys_new (&a->listen_keys, err) < 0 || keys_new (&a->manager_keys, err) < 0
+	    || keys_write (&a->listen_keys, a->listen_key_file, err) < 0)
+		return -1;
+	return keys_write (&a->manager_keys, a->manager_key_file, err);
+}
+
+/* Where the managers of the run before look for us. */
+static int listen_as_before (struct agent *a, struct managers_opts *o)
+{
+	struct managers_opts before = *o;
+	char *address = xasprintf ("%.*s:%d", (int) (strrchr (o->address, ':') - o->address), o->address, a->takeover.port);
+	struct err err;
+
+	before.address = address;
+	before.manager_key = a->manager_keys.public_key;
+	if (!(a->managers = managers_create (a->loop, a->zctx, &before, &err)))
+		log_err (LOG_WARN, "agent", "jobs of an earlier run cannot be taken over", &err);
+	free (address);
+	return a->managers ? 0 : -1;
+}
+
 static int make_managers (struct agent *a, struct err *err)
 {
 	const struct config *c = a->config;
@@ -269,17 +309,21 @@ static int make_managers (struct agent *a, struct err *err)
 
 	if (tcp) {
 		a->manager_key_file = xasprintf ("%s/manager.key", a->paths->run);
-		if (keys_new (&a->listen_keys, err) < 0 || keys_new (&a->manager_keys, err) < 0
-		    || keys_write (&a->manager_keys, a->manager_key_file, err) < 0)
-			rc = -1;
+		a->listen_key_file = xasprintf ("%s/listen.key", a->paths->run);
+		a->takeover_file = xasprintf ("%s/takeover.json", a->paths->run);
 		o.keys = &a->listen_keys;
+		if (agent_takeover_begin (a) && listen_as_before (a, &o) < 0)
+			takeover_fini (&a->takeover);
+		if (!a->managers && new_keys (a, err) < 0)
+			rc = -1;
 		o.manager_key = a->manager_keys.public_key;
 	}
-	if (rc == 0 && !(a->managers = managers_create (a->loop, a->zctx, &o, err)))
+	if (rc == 0 && !a->managers && !(a->managers = managers_create (a->loop, a->zctx, &o, err)))
 		rc = -1;
 	free (address);
 	if (rc == 0) {
 		offer (a, tcp);
+		agent_takeover_ready (a);
 		dispatch_connect (a->dispatch, NULL, a->managers);
 	}
 	return rc;
@@ -295,7 +339,8 @@ static int make_blocks (struct agent *a, struct err *err)
 			    .slots_per_block = c->nodes_per_block * (int64_t) config_workers (c), .parallelism = c->parallelism,
 			    .idle_timeout_ms = c->idle_timeout_ms },
 		.nodes = (unsigned) c->nodes_per_block, .period_ms = c->period_ms, .max_failures_per_hour = c->max_failures_per_hour,
-		.connect_timeout_ms = c->connect_timeout_ms, .stop_grace_ms = c->stop_grace_ms, .ops = &agent_block_ops, .arg = a,
+		.connect_timeout_ms = c->connect_timeout_ms, .stop_grace_ms = c->stop_grace_ms, .takeover = &a->takeover,
+		.ops = &agent_block_ops, .arg = a,
 	};
 
 	return (a->blocks = blocks_create (a->loop, &o, err)) ? 0 : -1;
@@ -390,9 +435,7 @@ static void unmake (struct agent *a)
 	syncer_destroy (&a->bulk_sync);
 	bulk_close (&a->bulk);
 	rundir_fini (&a->rundir);
-	if (a->manager_key_file)
-		unlink (a->manager_key_file);
-	free (a->manager_key_file);
+	agent_takeover_end (a);
 	free (a->connect);
 	if (a->loop) {
 		loop_timer_destroy (&a->lost);

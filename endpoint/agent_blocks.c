@@ -79,6 +79,7 @@ static void blocks_changed (void *arg)
 
 	if (!a->blocks)
 		return;
+	a->left_stale = true;
 	blocks_stats (a->blocks, &st);
 	buf_init (&why, 65536);
 	blocks_why_waiting (a->blocks, &why);

@@ -11,6 +11,7 @@
 #include "endpoint/keys.h"
 #include "endpoint/rundir.h"
 #include "endpoint/service.h"
+#include "endpoint/takeover.h"
 #include "proto/bulk.h"
 
 enum agent_phase { AGENT_RUN, AGENT_DRAIN, AGENT_STOP, AGENT_GIVE_UP };
@@ -22,7 +23,10 @@ struct agent {
 	void *zctx;
 	struct rundir rundir;
 	struct keys keys, listen_keys, manager_keys;
-	char *manager_key_file, *connect;
+	char *manager_key_file, *listen_key_file, *takeover_file, *connect;
+	struct takeover takeover, left;	/* of the run before; for the next one */
+	bool leaves, left_stale;	/* the next one may take jobs over; what is on disk of them is old */
+	bool leaving;			/* we end, and leave them */
 	struct bulk *bulk;		/* NULL: none */
 	struct syncer *bulk_sync;	/* NULL: none, or not wanted */
 	struct spool *spool;
@@ -50,6 +54,13 @@ struct agent {
 
 /* agent.c */
 void agent_set_error (struct agent *a, bool refused, const char *text);
+
+/* agent_takeover.c */
+bool agent_can_leave (const struct agent *a);
+bool agent_takeover_begin (struct agent *a);	/* the run before left something: a->takeover, and the keys */
+void agent_takeover_ready (struct agent *a);	/* it is known where managers connect to */
+void agent_takeover_save (struct agent *a);
+void agent_takeover_end (struct agent *a);
 
 /* agent_session.c: what service and timers call */
 void agent_registered (const struct id *id, void *agent);

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/xmem.h"
 #include "endpoint/logtail.h"
+#include "endpoint/takeover.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -356,6 +357,23 @@ static bool is_connected (const char *id, void *arg)
 	return b->o.ops->connected && b->o.ops->connected (id, b->o.arg);
 }
 
+static void adopt (struct blocks *b, const struct takeover *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		struct block *k = xcalloc (1, sizeof (*k));
+
+		snprintf (k->id, sizeof (k->id), "%s", t->v[i].id);
+		k->state = BLOCK_PENDING;
+		k->since_ms = k->created_ms = k->up_ms = clock_now_ms ();
+		k->next = b->list;
+		b->list = k;
+		b->o.provider->adopt (b->provider, &t->v[i]);
+		log_info ("blocks", "block taken over", "block=%s job=%s", k->id, t->v[i].job);
+	}
+	b->number = t->number;
+	b->started = t->n > 0;		/* what the run before had started; losses are replaced as tasks need it */
+}
+
 struct blocks *blocks_create (struct loop *l, const struct blocks_opts *o, struct err *err)
 {
 	struct blocks *b = xcalloc (1, sizeof (*b));
@@ -371,6 +389,8 @@ struct blocks *blocks_create (struct loop *l, const struct blocks_opts *o, struc
 	b->poke = loop_defer_create (l, on_poke, b);
 	if (!(b->provider = o->provider->create (&env, err)))
 		blocks_destroy (&b);
+	else if (o->takeover && o->provider->adopt)
+		adopt (b, o->takeover);
 	return b;
 }
 
@@ -421,6 +441,30 @@ void blocks_manager_up (struct blocks *b, const char *block)
 	k->up_ms = clock_now_ms ();
 	b->error[0] = 0;
 	set_state (b, k, BLOCK_UP);
+}
+
+void blocks_leave (struct blocks *b)
+{
+	b->on = false;
+	b->o.provider->leave (b->provider);
+}
+
+uint64_t blocks_number (const struct blocks *b)
+{
+	return b->number;
+}
+
+void blocks_records (struct blocks *b, void (*cb) (const struct takeover_block *k, void *arg), void *arg)
+{
+	struct takeover_block r;
+
+	for (const struct block *k = b->list; k; k = k->next) {
+		memset (&r, 0, sizeof (r));
+		snprintf (r.id, sizeof (r.id), "%s", k->id);
+		r.nodes = b->o.nodes;
+		if (k->state != BLOCK_STOPPING && b->o.provider->record (b->provider, &r))
+			cb (&r, arg);
+	}
 }
 
 void blocks_stop_all (struct blocks *b, int64_t grace_ms)

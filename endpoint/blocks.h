@@ -41,15 +41,22 @@ struct blocks_opts {
 	struct scale_limits limits;
 	unsigned nodes;
 	int64_t period_ms, max_failures_per_hour, connect_timeout_ms, stop_grace_ms;
+	const struct takeover *takeover;	/* blocks of the run before; may be NULL, or empty */
 	const struct blocks_ops *ops;
 	void *arg;
 };
+struct takeover;
+struct takeover_block;
 struct blocks;
 struct blocks *blocks_create (struct loop *l, const struct blocks_opts *o, struct err *err);
 void blocks_destroy (struct blocks **b);		/* kills what is left */
 void blocks_run (struct blocks *b, bool on);		/* strategy on or off; nothing is stopped by it */
 void blocks_poke (struct blocks *b);			/* tasks came: if no block is there, do not wait for the period */
 void blocks_manager_up (struct blocks *b, const char *block);
+void blocks_leave (struct blocks *b);			/* their jobs outlive us: nothing is cancelled any more */
+uint64_t blocks_number (const struct blocks *b);	/* of the last one */
+/* Those that a next run can take over. */
+void blocks_records (struct blocks *b, void (*cb) (const struct takeover_block *k, void *arg), void *arg);
 void blocks_stop_all (struct blocks *b, int64_t grace_ms);
 void blocks_slots (struct blocks *b, unsigned per_node);	/* as managers said, where the configuration does not */
 size_t blocks_count (const struct blocks *b);		/* with those that are stopping */

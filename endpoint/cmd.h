@@ -39,7 +39,8 @@ int cmd_open (struct paths *p, int argc, char **argv);		/* name from argv[0]; mu
 struct config *cmd_config (const struct paths *p, const char *const *overrides);	/* problems are printed; NULL */
 typedef void cmd_block_f (const struct provider_block *b, void *arg);
 void cmd_block (const struct paths *p, const struct config *c, cmd_block_f *use, void *arg);	/* a block as the agent would make it */
-int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms, bool quiet);
+/* leave: its jobs are for the next run, where the provider can do that. */
+int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms, bool quiet, bool leave);
 int cmd_start_agent (const struct paths *p, const struct cmd_start *o);
 const char *cmd_text (const json_t *j, const char *key);	/* "" when absent */
 int64_t cmd_int (const json_t *j, const char *key, const char *sub);

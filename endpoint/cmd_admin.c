@@ -166,7 +166,7 @@ int cmd_delete (void *opts, int argc, char **argv)
 		rc = 1;
 	} else if (!o->yes && !sure (&p)) {
 		rc = 1;
-	} else if ((rc = cmd_stop_agent (&p, 0, 15000, true)) == 0) {
+	} else if ((rc = cmd_stop_agent (&p, 0, 15000, true, false)) == 0) {
 		if (c && deregister (&p, c, &err) < 0) {
 			cmd_fail (&err);
 			if (!o->force) {

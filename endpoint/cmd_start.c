@@ -113,7 +113,7 @@ static int wait_connected (const struct paths *p, pid_t pid, int64_t timeout_ms)
 		}
 		if (json_is_true (json_object_get (st, "refused")) || waited >= timeout_ms) {
 			say_why (p, st, waited);
-			cmd_stop_agent (p, 0, STOP_TIMEOUT_MS, true);
+			cmd_stop_agent (p, 0, STOP_TIMEOUT_MS, true, false);
 			waitpid (pid, &status, 0);
 			break;
 		}
@@ -186,7 +186,7 @@ int cmd_stop (void *opts, int argc, char **argv)
 
 	if (rc)
 		return rc;
-	rc = cmd_stop_agent (&p, o->grace_ms, o->timeout_ms ? o->timeout_ms : STOP_TIMEOUT_MS, false);
+	rc = cmd_stop_agent (&p, o->grace_ms, o->timeout_ms ? o->timeout_ms : STOP_TIMEOUT_MS, false, false);
 	paths_fini (&p);
 	return rc;
 }
@@ -205,7 +205,8 @@ int cmd_restart (void *opts, int argc, char **argv)
 	rc = c ? 0 : 1;
 	config_free (&c);
 	if (rc == 0)
-		rc = cmd_stop_agent (&p, o->stop.grace_ms, o->stop.timeout_ms ? o->stop.timeout_ms : STOP_TIMEOUT_MS, true);
+		rc = cmd_stop_agent (&p, o->stop.grace_ms, o->stop.timeout_ms ? o->stop.timeout_ms : STOP_TIMEOUT_MS, true,
+				     !o->stop.grace_ms);
 	if (rc == 0)
 		rc = cmd_start_agent (&p, &o->start);
 	paths_fini (&p);

@@ -84,7 +84,7 @@ static bool wait_gone (const struct paths *p, int64_t timeout_ms)
 	return true;
 }
 
-int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms, bool quiet)
+int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms, bool quiet, bool leave)
 {
 	pid_t pid = paths_running (p);
 	struct err err;
@@ -95,7 +95,7 @@ int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms,
 			printf ("Endpoint %s is not running.\n", p->name);
 		return 0;
 	}
-	reply = control_call (p->control, "stop", json_pack ("{s:I}", "drain_ms", (json_int_t) grace_ms), 5000, &err);
+	reply = control_call (p->control, "stop", json_pack ("{s:I, s:b}", "drain_ms", (json_int_t) grace_ms, "leave", leave), 5000, &err);
 	json_decref (reply);
 	if (!reply && err.code == ERR_UNAVAILABLE && pid > 1)
 		kill (pid, SIGTERM);

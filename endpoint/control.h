@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The agent's control socket: one line of JSON each way, on a unix socket that only the owner can reach.
  *
- *     {"cmd": "status"} {"cmd": "drain"} {"cmd": "undrain"} {"cmd": "stop", "drain_ms": 5000} */
+ *     {"cmd": "status"} {"cmd": "drain"} {"cmd": "undrain"} {"cmd": "stop", "drain_ms": 5000, "leave": false} */
 #ifndef ENDPOINT_CONTROL_H
 #define ENDPOINT_CONTROL_H
 #include <jansson.h>

@@ -23,7 +23,7 @@ static void clean (const char *dir)
 
 	while (d && (e = readdir (d))) {
 		char *path = xasprintf ("%s/%s", dir, e->d_name);
-		if (strcmp (e->d_name, "managers.sock") == 0 || strcmp (e->d_name, "manager.key") == 0)
+		if (strcmp (e->d_name, "managers.sock") == 0)
 			unlink (path);
 		else if (e->d_name[0] == 'b' && strchr (e->d_name, '-'))
 			tree_remove (path);

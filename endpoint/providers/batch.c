@@ -21,6 +21,8 @@ void batch_look (struct batch *b)
 {
 	int64_t now = clock_now_ms (), next = -1;
 
+	if (b->left)
+		return;
 	while (batch_forget_ended (b))
 		;
 	next = sooner (next, batch_submit_next (b, now));
@@ -38,17 +40,14 @@ void batch_look (struct batch *b)
 		loop_timer_start (b->timer, next < HOUR_MS ? next + 1 : HOUR_MS, false);
 }
 
-static void on_timer (void *arg)
-{
-	batch_look (arg);
-}
-
 /* A manager that went away is a reason to ask soon what has become of its job. */
 void batch_poll (void *self)
 {
 	struct batch *b = self;
 	bool gone = false;
 
+	if (b->left)
+		return;
 	for (struct job *j = b->jobs; j; j = j->next) {
 		bool up = batch_connected (b, j);
 		gone = gone || (j->up && !up);
@@ -63,9 +62,18 @@ void batch_poll (void *self)
 
 /* ---- life --------------------------------------------------------------------------------------------------- */
 
-/* Scripts of earlier runs. */
-static void remove_scripts (const char *dir)
+static bool wanted (const struct batch *b, const char *script)
 {
+	for (const struct job *j = b->jobs; j; j = j->next)
+		if (strcmp (j->script, script) == 0)
+			return true;
+	return false;
+}
+
+/* Scripts of earlier runs, but for those of jobs that were taken over. */
+static void remove_scripts (const struct batch *b)
+{
+	const char *dir = b->env.log_dir;
 	DIR *d = opendir (dir);
 	struct dirent *e;
 
@@ -73,12 +81,23 @@ static void remove_scripts (const char *dir)
 		size_t n = strlen (e->d_name);
 		if (strncmp (e->d_name, "block-", 6) == 0 && n > 3 && strcmp (e->d_name + n - 3, ".sh") == 0) {
 			char *path = xasprintf ("%s/%s", dir, e->d_name);
-			unlink (path);
+			if (!wanted (b, path))
+				unlink (path);
 			free (path);
 		}
 	}
 	if (d)
 		closedir (d);
+}
+
+static void on_timer (void *arg)
+{
+	struct batch *b = arg;
+
+	if (!b->swept)
+		remove_scripts (b);
+	b->swept = true;
+	batch_look (b);
 }
 
 static void make_prefix (struct batch *b)
@@ -104,7 +123,6 @@ void *batch_create (const struct batch_system *s, const struct provider_env *env
 	make_prefix (b);
 	ids_random (&run_number, sizeof (run_number));
 	snprintf (b->run, sizeof (b->run), "%04x", (unsigned) run_number);
-	remove_scripts (env->log_dir);
 	b->timer = loop_timer_create (env->loop, on_timer, b);
 	loop_timer_start (b->timer, 0, false);	/* the first listing finds what an earlier run left */
 	return b;
@@ -118,11 +136,13 @@ void batch_destroy (void *self)
 	for (size_t i = 0; i < sizeof (calls) / sizeof (calls[0]); i++)
 		if (calls[i])
 			calls[i]->b = NULL;
-	batch_cancel_rest (b);
+	if (!b->left)
+		batch_cancel_rest (b);
 	while (b->jobs) {
 		struct job *j = b->jobs;
 		b->jobs = j->next;
-		unlink (j->script);
+		if (!b->left)
+			unlink (j->script);
 		batch_job_free (j);
 	}
 	loop_timer_destroy (&b->timer);

@@ -10,7 +10,7 @@
  *     THERE      | it has an id                                  | ended, or no longer known (see below) -> ended
  *
  * Jobs carry names that no other endpoint, and no other run of this one, uses. What a listing shows of ours beyond what we have in hand
- * (an earlier run's, one taken twice) is cancelled: no job is ever left behind.
+ * (one that this run did not take over, one taken twice) is cancelled: no job is ever left behind.
  * A job that is missing from a good listing is looked up in the scheduler's history, else it counts as ended once three listings lack it and none of its
  * managers is connected. A scheduler that does not answer changes nothing: what runs is used. */
 #ifndef ENDPOINT_PROVIDERS_BATCH_H
@@ -109,6 +109,9 @@ void batch_destroy (void *self);
 int batch_submit (void *self, const struct provider_block *b, struct err *err);
 void batch_poll (void *self);
 void batch_cancel (void *self, const char *block_id, int64_t grace_ms);
+bool batch_record (void *self, struct takeover_block *b);
+void batch_adopt (void *self, const struct takeover_block *b);
+void batch_leave (void *self);
 void batch_job_text (void *self, const char *block_id, struct buf *out);
 const char *batch_trouble (void *self);
 int64_t batch_walltime_s (const void *conf);

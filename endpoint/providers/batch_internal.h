@@ -31,6 +31,8 @@ struct batch {
 	const struct batch_system *s;
 	struct provider_env env;
 	const struct batch_conf *conf;
+	bool swept;			/* scripts of earlier runs are gone */
+	bool left;			/* the next run has the jobs */
 	char prefix[100], run[8];	/* of job names: "weft-NAME-hhhh", and of this run */
 	struct job *jobs;
 	struct loop_timer *timer;

@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/xmem.h"
+#include "endpoint/takeover.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +65,44 @@ bool batch_forget_ended (struct batch *b)
 		return true;
 	}
 	return false;
+}
+
+bool batch_record (void *self, struct takeover_block *r)
+{
+	const struct job *j = batch_find_block (self, r->id);
+
+	if (!j || j->phase != JOB_THERE || j->cancelled || strlen (j->id) >= sizeof (r->job))
+		return false;
+	snprintf (r->job, sizeof (r->job), "%s", j->id);
+	snprintf (r->name, sizeof (r->name), "%s", j->name);
+	r->nodes = j->nnodes;
+	return true;
+}
+
+void batch_adopt (void *self, const struct takeover_block *r)
+{
+	struct batch *b = self;
+	struct job *j = xcalloc (1, sizeof (*j));
+	const char *run = r->name + strnlen (b->prefix, strlen (r->name));
+
+	snprintf (j->block, sizeof (j->block), "%s", r->id);
+	snprintf (j->id, sizeof (j->id), "%s", r->job);
+	snprintf (j->name, sizeof (j->name), "%s", r->name);
+	snprintf (j->words, sizeof (j->words), "taken over from an earlier run");
+	j->nnodes = r->nodes;
+	j->phase = JOB_THERE;
+	j->was_up = true;	/* if it is over by now it did not fail for want of a manager */
+	j->script = xasprintf ("%s/block-%s-%.*s.sh", b->env.log_dir, r->id, (int) strcspn (run, "-/"), run);
+	j->next = b->jobs;
+	b->jobs = j;
+}
+
+void batch_leave (void *self)
+{
+	struct batch *b = self;
+
+	b->left = true;
+	loop_timer_stop (b->timer);
 }
 
 void batch_job_text (void *self, const char *block_id, struct buf *out)

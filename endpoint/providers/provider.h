@@ -26,6 +26,7 @@ struct provider_block {
  * ordinary end (a job's wall time is). May be called from inside submit and cancel. */
 typedef void provider_f (const char *block_id, enum provider_state state, bool failed, const char *text, void *arg);
 
+struct takeover_block;
 struct provider_env {
 	struct loop *loop;
 	const void *conf;		/* the provider's own config struct; borrowed for life */
@@ -47,6 +48,11 @@ struct provider {
 	int (*submit) (void *self, const struct provider_block *b, struct err *err);
 	void (*poll) (void *self);	/* called each strategy period; may be NULL */
 	void (*cancel) (void *self, const char *block_id, int64_t grace_ms);
+	/* Optional, all three or none: jobs that outlive the agent. record: fills in the job and its name, false while it has none. adopt: right
+	 * after create; a job of an earlier run is a block of this one. leave: nothing is cancelled from here on, not by destroy either. */
+	bool (*record) (void *self, struct takeover_block *b);
+	void (*adopt) (void *self, const struct takeover_block *b);
+	void (*leave) (void *self);
 	/* Optional. The scheduler's job of a block, for people ("Slurm job 123 on node1"); what is wrong with the scheduler, "" when nothing. */
 	void (*job) (void *self, const char *block_id, struct buf *out);
 	const char *(*trouble) (void *self);

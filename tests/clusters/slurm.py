@@ -159,11 +159,18 @@ def agent_is_killed(report, f):
         ids = ep.tasks(40, 0.5)
         ep.up(2)
         old = set(CLUSTER.running())
+        notes = os.path.join(ep.dir, "run", "takeover.json")
+        wait_for(lambda: all('"%s"' % j in open(notes).read() for j in old), 20, "the jobs are noted for the next run")
         ep.kill()
         ep.start()
-        wait_for(lambda: not old & set(CLUSTER.jobs("PD,CF,R,S")), 20, "the jobs of the killed agent gone")
-        ep.check("the next one cancels its jobs", True)
         ep.all_well(ids)
+        ep.check("the next one takes its jobs over", old == set(CLUSTER.running()), (old, CLUSTER.jobs()))
+        ids = ep.tasks(20, 0.5)
+        ep.command("restart")
+        ep.all_well(ids)
+        ep.check("and a restart", old == set(CLUSTER.running()), (old, CLUSTER.jobs()))
+        ep.command("stop")
+        wait_for(lambda: not CLUSTER.jobs(), 30, "stop cancels them")
 
 
 TESTS = [scaling_up_and_down, node_goes_down, operator_cancels, controller_away, wrong_partition, wrong_account, two_nodes_through_srun,

@@ -322,5 +322,64 @@ def killed_managers_leave_nothing(report, f):
         ep.check("its own goes with it", True)
 
 
-main(__doc__, [sites, stated_durations, killed_managers_leave_nothing, in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
+def file(ep, name):
+    try:
+        with open(os.path.join(ep.dir, "run", name)) as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
+def taken_over(report, f):
+    """Jobs outlive their agent, killed or restarted; its managers find the next one."""
+    nap = register(f, "import os, time\ndef nap(s):\n    time.sleep(s)\n    return os.environ.get('SLURM_JOB_ID'), os.getpid()\n", "nap")
+    with Slurm(f, report, "taken over", scaling__max_blocks=1) as ep:
+        first = ep.well(ep.submit(nap, [{"args": [0]}]))[0]
+        job = ep.job()["id"]
+        wait_for(lambda: '"%s"' % job in file(ep, "takeover.json"), 20, "the job is noted for the next run")
+        for how in ("killed", "restarted"):
+            ids = ep.submit(nap, [{"args": [3]}] * 2)
+            wait_for(lambda: "running" in [task(f, i)["status"] for i in ids], 30, "one runs")
+            old = ep.status()["pid"]
+            if how == "killed":
+                ep.kill()
+                ep.start()
+            else:
+                out = ep.command("restart")
+                ep.check("restart", "running" in out or "connected" in out, out)
+            docs = gather(f, ids, 60)
+            ep.check("%s: what ran and what waited ends well, in the same job" % how, all(d["status"] == "success" and result(d)[0] == job for d in docs.values()), docs)
+            ep.check("%s: the same worker, so it was never ended" % how, {result(d)[1] for d in docs.values() if d["status"] == "success"} == {first[1]}, (first, docs))
+            ep.check("%s: no other job, none cancelled" % how, (len(ep.calls("sbatch")), len(ep.calls("scancel"))) == (1, 0) and ep.status()["pid"] != old, ep.calls(""))
+            ep.text("Slurm job %s on node1" % job)
+        ep.command("stop")
+        ep.check("stop cancels it, whoever submitted it", ep.job()["state"] in ("CANCELLED", "COMPLETED"), ep.job())
+        ep.check("and leaves neither keys nor notes", not file(ep, "takeover.json") and not file(ep, "manager.key") and not file(ep, "listen.key"))
+
+
+def not_taken_over(report, f):
+    """A job of another configuration, and one whose notes are damaged, is cancelled and replaced."""
+    for what in ("configuration", "notes"):
+        with Slurm(f, report, "not taken over other " + what, scaling__max_blocks=1) as ep:
+            ep.well(ep.tasks())
+            job = ep.job()["id"]
+            wait_for(lambda: '"%s"' % job in file(ep, "takeover.json"), 20, "the job is noted for the next run")
+            ep.kill()
+            if what == "notes":
+                with open(os.path.join(ep.dir, "run", "takeover.json"), "r+") as n:
+                    n.write("x")
+            else:
+                path = os.path.join(ep.dir, "config.yaml")
+                with open(path) as c:
+                    conf = json.load(c)
+                conf["provider"]["slurm"]["worker_init"] = "export OTHER=1"
+                with open(path, "w") as c:
+                    json.dump(conf, c)
+            ep.start()
+            wait_for(lambda: ep.job(job)["state"] in ("CANCELLED", "COMPLETED"), 30, "the end of the old job")
+            ran = ep.well(ep.tasks(), 60)
+            ep.check("tasks go to a new job", ran and ran[0][0] != job, ran)
+
+
+main(__doc__, [taken_over, not_taken_over, sites, stated_durations, killed_managers_leave_nothing, in_order, refused, accepted_late, not_accepted, no_answers, unknown_state, pending_reason, forgotten, accounting, heartbeats_win, strangers,
                budget, cancel_again, failing_script, doctor], lambda build: Fabric(build, workers=1))

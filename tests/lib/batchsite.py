@@ -91,6 +91,14 @@ class Site:
                 out += "==> %s\n%s" % (n, f.read()[-4000:])
         return out[-12000:]
 
+    def noted(self):
+        """How many jobs the next agent could take over."""
+        try:
+            with open(os.path.join(self.ep, "run", "takeover.json")) as f:
+                return len(json.load(f)["blocks"])
+        except (OSError, ValueError):
+            return 0
+
     def ours(self):
         """Live jobs of the endpoint."""
         return {i: j for i, j in self.scheduler.live().items() if j["Job_Name"].startswith("weft-")}
