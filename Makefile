@@ -5,7 +5,7 @@
 #   make bundle     the worker for containers
 #   make check      unit and integration tests    make bench     speed, as JSON and a table
 #   make check-clusters           against real Slurm, containers, ...: started on this host by tests/testbed
-#   make check-asan check-tsan fuzz format lint install dist clean
+#   make check-asan check-tsan fuzz format lint install dist wheel clean
 #
 # Variables: BUILD=dir  WERROR=1  SAN=address|thread  DESTDIR= PREFIX=/usr/local  FUZZ_SECONDS=20
 
@@ -49,7 +49,7 @@ TESTS    := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 BENCHES  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCHC))
 
-.PHONY: all bundle programs tests fuzzers benches deps check check-clusters check-asan check-tsan fuzz bench demo format lint install dist clean
+.PHONY: all bundle programs tests fuzzers benches deps check check-clusters check-asan check-tsan fuzz bench demo format lint install dist wheel clean
 all: programs examples bundle
 programs: $(PROGS)
 tests: $(TESTS)
@@ -181,5 +181,8 @@ dist:
 	@mkdir -p $(BUILD)
 	@git archive --format=tar --prefix=weft-$(VERSION)/ HEAD | gzip -n -9 > $(BUILD)/weft-$(VERSION).tar.gz
 	@echo $(BUILD)/weft-$(VERSION).tar.gz
+# The Python SDK, without a network: setuptools and wheel of the system
+wheel:
+	@packaging/wheel --build $(BUILD)
 clean:
 	rm -rf $(BUILD)

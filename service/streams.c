@@ -29,7 +29,7 @@ struct stream {
 	struct feed_member *member;
 	struct ends *reading;
 	struct ends_at last;		/* told up to here */
-	bool stamps, standing, live, more;
+	bool stamps, brief, standing, live, more;
 	int64_t opened_ms, said_ms;
 	TAILQ_ENTRY (stream) by_age, by_silence;
 };
@@ -91,6 +91,7 @@ static void say_end (struct stream *s, const struct ends_at *at, const struct do
 	struct buf b;
 
 	shown.stamps = s->stamps;
+	shown.brief = s->brief;
 	buf_init (&b, 0);
 	buf_str (&b, "id: ");
 	buf_str (&b, ends_at_text (at, id));
@@ -260,7 +261,7 @@ bool streams_room (const struct streams *s)
 	return s->count < (size_t) s->app->config->streams;
 }
 
-void streams_open (struct call *c, const struct id *group, const struct ends_at *after, uint64_t missed, bool stamps)
+void streams_open (struct call *c, const struct id *group, const struct ends_at *after, uint64_t missed, bool stamps, bool brief)
 {
 	struct app *a = c->app;
 	struct streams *all = a->streams;
@@ -268,7 +269,7 @@ void streams_open (struct call *c, const struct id *group, const struct ends_at 
 	char head[128];
 	int n;
 
-	*s = (struct stream) { .all = all, .group = *group, .last = *after, .stamps = stamps, .opened_ms = clock_now_ms () };
+	*s = (struct stream) { .all = all, .group = *group, .last = *after, .stamps = stamps, .brief = brief, .opened_ms = clock_now_ms () };
 	s->said_ms = s->opened_ms;
 	TAILQ_INSERT_TAIL (&all->oldest, s, by_age);
 	TAILQ_INSERT_TAIL (&all->quietest, s, by_silence);

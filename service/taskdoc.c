@@ -202,18 +202,23 @@ static void add_v3 (struct buf *b, const struct doc_task *t)
 		add_waits (b, m->runtime);
 }
 
+static void add_result (struct buf *b, const struct doc_task *t)
+{
+	if (t->by_reference)
+		return;
+	member_text (b, "result", t->result->result.p, t->result->result.n);
+	if (t->result->flags & RESULT_BASE64)
+		buf_str (b, ",\"result_encoding\":\"base64\"");
+}
+
 static void add_ended (struct buf *b, enum doc_kind kind, const struct doc_task *t)
 {
 	const struct msg_result *m = t->result;
 	int64_t at = completed_ns (m);
 
-	if (t->by_reference)
-		;
-	else if (m->status == STATUS_SUCCESS) {
-		member_text (b, "result", m->result.p, m->result.n);
-		if (m->flags & RESULT_BASE64)
-			buf_str (b, ",\"result_encoding\":\"base64\"");
-	} else
+	if (m->status == STATUS_SUCCESS)
+		add_result (b, t);
+	else if (!t->by_reference)
 		add_failure (b, kind, t);
 	buf_printf (b, ",\"completion_t\":\"%" PRId64 ".%06d\"", at / 1000000000, (int) (at % 1000000000 / 1000));
 	add_details (b, kind, t);
@@ -300,11 +305,14 @@ void doc_add (struct buf *b, enum doc_kind kind, const struct doc_task *task)
 	if (t->result && (t->result->flags & RESULT_BULK) && !t->by_reference)
 		load_bulk (t, &m, &err);
 	add_head (b, kind, t);
-	if (kind == DOC_V3 && t->meta)
+	t->brief = t->brief && t->state == STATE_SUCCESS;
+	if (kind == DOC_V3 && t->meta && !t->brief)
 		add_where (b, t->meta);
 	if (t->by_reference)
 		buf_printf (b, ",\"result_ref\":\"/v3/tasks/%s\",\"result_bytes\":%" PRIu64, id_text (&t->task, id), t->by_reference);
-	if (t->result)
+	if (t->result && t->brief)
+		add_result (b, t);
+	else if (t->result)
 		add_ended (b, kind, t);
 	if (t->stamps && t->result) {
 		buf_char (b, ',');

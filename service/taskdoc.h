@@ -19,6 +19,7 @@ struct doc_task {
 	bool endpoint_offline;			/* `received` is shown as waiting-for-ep */
 	const char *waiting_reason;		/* why tasks wait at its endpoint; NULL: not known */
 	bool stamps;				/* add "stamps": {name: ns} */
+	bool brief;				/* of a success only the result, not where and how it ran */
 	const struct bulk *bulk;		/* where large results stand, or NULL */
 	uint64_t by_reference;			/* the result of about so many bytes is left out, and where it can be had is told; 0: it is there */
 };

@@ -21,7 +21,7 @@ struct opening {
 	struct id group;
 	struct ends_at after;
 	void (*opened) (struct opening *o);	/* takes it */
-	bool stamps;
+	bool stamps, brief;
 	/* of a page */
 	size_t limit, n;
 	int64_t wait_ms;
@@ -105,7 +105,7 @@ static void on_gap (uint64_t missed, const struct err *err, void *arg)
 	if (err)
 		call_fail_err (o->c, err, FAIL_GROUP_NOT_FOUND);
 	else
-		streams_open (o->c, &o->group, &o->after, missed, o->stamps);
+		streams_open (o->c, &o->group, &o->after, missed, o->stamps, o->brief);
 	give_up (o);
 }
 
@@ -116,7 +116,7 @@ static void look_for_gap (struct opening *o)
 
 void api_group_events (struct call *c)
 {
-	struct opening o = { .opened = look_for_gap, .stamps = call_flag (c, "trace") };
+	struct opening o = { .opened = look_for_gap, .stamps = call_flag (c, "trace"), .brief = call_flag (c, "brief") };
 
 	if (call_id (c, 0, &o.group) < 0 || place (c, "after", &o.after) < 0 || call_need_redis (c) < 0)
 		return;

@@ -116,6 +116,11 @@ def live():
     check("stamps on request", "service_result" in stream(group, query="?trace=1").read(1)[0].data["stamps"] or
           "forwarder_result" in stream(group, query="?trace=1").read(1)[0].data["stamps"])
     s.close()
+    s = stream(group, query="?brief=1")
+    docs = [x.data for x in s.read(32)]
+    check("brief: successes with their result only, all else whole", all(set(d) == {"task_id", "status", "result"} if d["status"] == "success" else "fault" in d
+                                                                      for d in docs) and len(docs) == 32, docs[:2] + docs[-2:])
+    s.close()
     wait_for(lambda: metric("weft_service_streams") == 0, 10, "streams are forgotten when their clients go")
     check("metrics", metric("weft_service_stream_events_total") >= 32 and metric("weft_service_streams_opened_total") >= 2)
 

@@ -6,13 +6,18 @@
     with weft.Executor() as ex:              # WEFT_URL, WEFT_TOKEN and WEFT_ENDPOINT from the environment
         print(ex.submit(pow, 2, 10).result())
 
-``Client`` is one method per route of the service; ``Executor`` is a ``concurrent.futures.Executor``.
+``Client`` is one method per route of the service; ``Executor`` is a ``concurrent.futures.Executor``, ``AsyncExecutor`` the same for asyncio.
 """
+from .aio import AsyncExecutor
 from .client import VERSION as __version__
 from .client import Client
 from .errors import (AuthError, LimitError, NotFoundError, ServiceError, ServiceUnavailable, TaskCancelled, TaskFailed,
                      TaskPending, WeftError)
-from .executor import Executor, Future
+from .executor import Executor
+from .future import Future
+from .serialize import decode_result, encode_arguments
+from .stream import Event, EventStream
 
-__all__ = ["Client", "Executor", "Future", "WeftError", "ServiceError", "ServiceUnavailable", "AuthError", "NotFoundError",
-           "LimitError", "TaskFailed", "TaskPending", "TaskCancelled", "__version__"]
+__all__ = ["AsyncExecutor", "Client", "Event", "EventStream", "Executor", "Future", "decode_result", "encode_arguments", "WeftError",
+           "ServiceError", "ServiceUnavailable", "AuthError", "NotFoundError", "LimitError", "TaskFailed", "TaskPending", "TaskCancelled",
+           "__version__"]

@@ -1,82 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """One method per route. Thread-safe: each thread has its own keep-alive connection."""
+from __future__ import annotations
+
 import http.client
 import json
 import os
 import random
-import socket
 import ssl
 import sys
 import threading
 import time
 import urllib.parse
 import uuid
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import serialize
-from .errors import (AuthError, LimitError, NotFoundError, ServiceError, ServiceUnavailable, TaskCancelled, TaskFailed,
-                     TaskPending, WeftError)
+from .errors import LimitError, ServiceUnavailable, TaskCancelled, TaskFailed, TaskPending, WeftError
+from .stream import EventStream
+from .transport import BACKOFF_S, Interrupt, error_of
 
 VERSION = "0.1.0"
 RETRIES = 6           # of requests that did not reach the service, or that it could not serve now
-BACKOFF_S = 0.1       # doubles, with jitter, up to 5 s
 MAX_WAIT_S = 300.0    # what the service allows for ?wait
+ENDED = ("success", "failed", "cancelled")
+Document = Dict[str, Any]
+Files = Union[None, Mapping[str, str], Sequence[Mapping[str, Any]]]
 
 
-class Interrupt:
-    """Ends a request that another thread waits in: ``request(..., interrupt=i)`` there, ``i.fire()`` here."""
-
-    class Fired(WeftError):
-        """The request was given up on purpose."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._socket = None
-        self._fired = False
-
-    def fire(self):
-        with self._lock:
-            self._fired = True
-            if self._socket is not None:
-                try:
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)     # not SSLSocket's, which the reader would trip over
-                except OSError:
-                    pass
-
-    def attach(self, sock):
-        with self._lock:
-            if self._fired:
-                raise self.Fired("interrupted")
-            self._socket = sock
-
-    def detach(self):
-        """Returns whether it was fired."""
-        with self._lock:
-            self._socket = None
-            return self._fired
-
-    def reset(self):
-        with self._lock:
-            self._fired = False
-
-
-def _error(status, body):
-    try:
-        doc = json.loads(body)
-        code, detail = doc.get("code", "HTTP_%d" % status), doc.get("detail") or doc.get("reason")
-    except (ValueError, AttributeError):
-        code, detail = "HTTP_%d" % status, body[:200].decode("utf-8", "replace")
-    kind = {401: AuthError, 403: AuthError, 404: NotFoundError, 413: LimitError, 429: LimitError}.get(status, ServiceError)
-    return kind(status, code, detail)
-
-
-def _files(files):
+def _files(files: Files) -> List[Dict[str, Any]]:
     """{name: "URL#sha256=HEX"}, or what the API takes, as what the API takes."""
-    if not hasattr(files, "items"):
-        return list(files or [])
+    if not isinstance(files, Mapping):
+        return [dict(f) for f in files or ()]
     out = []
     for name, url in files.items():
         url, _, rest = url.partition("#")
-        entry = {"name": name, "url": url}
+        entry: Dict[str, Any] = {"name": name, "url": url}
         for key, value in urllib.parse.parse_qsl(rest):
             entry[key] = int(value) if key == "max_bytes" else value
         out.append(entry)
@@ -89,7 +47,7 @@ class Client:
     url, token: default to WEFT_URL and WEFT_TOKEN. timeout: seconds for an answer that is not waited for on purpose.
     """
 
-    def __init__(self, url=None, token=None, timeout=60.0, ca_file=None):
+    def __init__(self, url: Optional[str] = None, token: Optional[str] = None, timeout: float = 60.0, ca_file: Optional[str] = None):
         self.url = (url or os.environ.get("WEFT_URL") or "http://127.0.0.1:5000").rstrip("/")
         self._token = token or os.environ.get("WEFT_TOKEN")
         if not self._token:
@@ -101,33 +59,47 @@ class Client:
         self._ssl = ssl.create_default_context(cafile=ca_file) if self._parts.scheme == "https" else None
         self._local = threading.local()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "weft.Client(%r)" % self.url
+
+    def __getstate__(self) -> Dict[str, Any]:
+        raise TypeError("a weft.Client holds a token and connections: it is not sent along with a function; make one there")
 
     # ---- transport
 
-    def _connection(self, timeout):
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        host = self._parts.hostname or ""
+        if self._ssl:
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=timeout, context=self._ssl)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=timeout)
+
+    def _headers(self) -> Dict[str, str]:
+        return {"Authorization": "Bearer %s" % self._token, "User-Agent": "weft-sdk/" + VERSION}
+
+    def _path(self, path: str) -> str:
+        return self._parts.path + path
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
         c = getattr(self._local, "connection", None)
         if c is None:
-            cls = http.client.HTTPSConnection if self._ssl else http.client.HTTPConnection
-            extra = {"context": self._ssl} if self._ssl else {}
-            c = self._local.connection = cls(self._parts.hostname, self._parts.port, timeout=timeout, **extra)
+            c = self._local.connection = self._connect(timeout)
         c.timeout = timeout
         if c.sock is not None:
             c.sock.settimeout(timeout)
         return c
 
-    def request(self, method, path, body=None, wait=0.0, headers=None, interrupt=None):
+    def request(self, method: str, path: str, body: Any = None, wait: float = 0.0, headers: Optional[Mapping[str, str]] = None,
+                interrupt: Optional[Interrupt] = None) -> Any:
         """Send one request; returns the decoded JSON answer. Retries what is safe to send again.
 
         interrupt: an Interrupt; when it is fired, Interrupt.Fired is raised and the answer is lost."""
         data = None if body is None else json.dumps(body).encode()
-        head = {"Authorization": "Bearer " + self._token, "User-Agent": "weft-sdk/" + VERSION}
+        head = self._headers()
         if data is not None:
             head["Content-Type"] = "application/json"
         head.update(headers or {})
         safe = method != "POST" or "Idempotency-Key" in head or not path.startswith("/v3/endpoints/")
-        last = None
+        last: Optional[Exception] = None
         for attempt in range(RETRIES):
             if attempt:
                 time.sleep(min(5.0, BACKOFF_S * 2 ** attempt) * random.uniform(0.5, 1.5))
@@ -138,7 +110,7 @@ class Client:
                     if fresh:
                         c.connect()
                     interrupt.attach(c.sock)
-                c.request(method, self._parts.path + path, data, head)
+                c.request(method, self._path(path), data, head)
                 r = c.getresponse()
                 text = r.read()
                 if interrupt is not None and interrupt.detach():
@@ -151,14 +123,15 @@ class Client:
                 if not safe and not fresh and not isinstance(e, ConnectionRefusedError):
                     raise ServiceUnavailable("the connection to %s broke during %s %s: %s" % (self.url, method, path, e)) from e
                 continue
-            if r.status in (429, 502, 503, 504):
-                last = _error(r.status, text)
+            # 409: an earlier try of this very request is still being worked on
+            if r.status in (429, 502, 503, 504) or (r.status == 409 and "Idempotency-Key" in head):
+                last = error_of(r.status, text)
                 pause = r.headers.get("Retry-After", "")
                 if pause.isdigit() and attempt + 1 < RETRIES:
                     time.sleep(min(float(pause), 5.0))
                 continue
             if r.status >= 400:
-                raise _error(r.status, text)
+                raise error_of(r.status, text)
             return json.loads(text) if text else None
         if isinstance(last, LimitError):
             raise last
@@ -166,16 +139,18 @@ class Client:
 
     # ---- about
 
-    def version(self):
+    def version(self) -> Document:
         return self.request("GET", "/v2/version?service=all")
 
-    def whoami(self):
+    def whoami(self) -> Document:
         return self.request("GET", "/v3/whoami")
 
     # ---- functions
 
-    def register_function(self, function, name=None, public=False, description=None, time_limit_s=None,
-                          memory_limit_bytes=None, container=None, memoize=False, batch=None, files=None):
+    def register_function(self, function: Callable[..., Any], name: Optional[str] = None, public: bool = False,
+                          description: Optional[str] = None, time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None,
+                          container: Any = None, memoize: bool = False, batch: Union[None, int, Mapping[str, int]] = None,
+                          files: Files = None) -> str:
         """Register a Python callable; returns its id.
 
         memoize: the endpoint may answer equal calls with the result of an earlier one. batch: {"max": N, "latency_ms": M}, or N: the
@@ -184,23 +159,24 @@ class Client:
         return self._register_function(function, name=name, public=public, description=description, time_limit_s=time_limit_s,
                                        memory_limit_bytes=memory_limit_bytes, container=container, memoize=memoize, batch=batch, files=files)[0]
 
-    def _register_function(self, function, name=None, **more):
+    def _register_function(self, function: Callable[..., Any], name: Optional[str] = None, **more: Any) -> Tuple[str, str]:
         """(id, kind)"""
         kind, code, entry = serialize.encode_function(function)
         return self.register(kind, code, name or entry, entry=entry, **more), kind
 
-    def register_command(self, argv, name=None, env=None, **more):
+    def register_command(self, argv: Sequence[str], name: Optional[str] = None, env: Optional[Mapping[str, str]] = None, **more: Any) -> str:
         """Register a command: a payload becomes its standard input, its standard output the result."""
         code = json.dumps({"argv": list(argv), "env": dict(env or {})})
         return self.register("command", code, name or os.path.basename(argv[0]), **more)
 
-    def register(self, kind, code, name, entry=None, public=False, description=None, time_limit_s=None,
-                 memory_limit_bytes=None, container=None, memoize=False, batch=None, files=None):
+    def register(self, kind: str, code: str, name: str, entry: Optional[str] = None, public: bool = False, description: Optional[str] = None,
+                 time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, container: Any = None, memoize: bool = False,
+                 batch: Union[None, int, Mapping[str, int]] = None, files: Files = None) -> str:
         """Register code of a kind: globus, python, command or shared_object. See the service's /openapi.json."""
-        body = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
+        body: Document = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
                 "meta": {"python_version": "%d.%d.%d" % sys.version_info[:3], "sdk_version": "weft-" + VERSION,
                          "serde_identifier": "01" if kind == "globus" else ""}}
-        limits = {}
+        limits: Dict[str, float] = {}
         if time_limit_s is not None:
             limits["time_limit_s"] = time_limit_s
         if memory_limit_bytes is not None:
@@ -212,34 +188,37 @@ class Client:
                 body[key] = value
         return self.request("POST", "/v3/functions", body)["function_uuid"]
 
-    def get_function(self, function_id):
+    def get_function(self, function_id: str) -> Document:
         return self.request("GET", "/v2/functions/%s" % function_id)
 
-    def functions(self):
+    def functions(self) -> Any:
         return self.request("GET", "/v2/functions")
 
-    def delete_function(self, function_id):
+    def delete_function(self, function_id: str) -> Document:
         return self.request("DELETE", "/v2/functions/%s" % function_id)
 
     # ---- endpoints
 
-    def endpoints(self):
+    def endpoints(self) -> Any:
         return self.request("GET", "/v3/endpoints")
 
-    def endpoint_status(self, endpoint_id):
+    def endpoint_status(self, endpoint_id: str) -> Document:
         return self.request("GET", "/v2/endpoints/%s/status" % endpoint_id)
 
     # ---- tasks
 
-    def submit(self, endpoint_id, function_id, payloads, wait=0.0, task_group_id=None, time_limit_s=None,
-               memory_limit_bytes=None, idempotency_key=None, memoize=True, expected_s=None, files=None):
+    def submit(self, endpoint_id: str, function_id: str, payloads: Iterable[Any], wait: float = 0.0, task_group_id: Optional[str] = None,
+               time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, idempotency_key: Optional[str] = None,
+               memoize: bool = True, expected_s: Optional[float] = None, watch: bool = False,
+               files: Files = None) -> Tuple[List[str], Document]:
         """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task.
 
         memoize: False refuses results of earlier calls. expected_s: how long it may take; it is not started on nodes whose time ends before.
         files: brought to the work directory by the endpoint: {name: URL} with "#sha256=HEX" behind the URL when the checksum is known, or a
-        list of {"name", "url", "sha256", "max_bytes"}. Files with a checksum are kept on the node, and fetched once for many tasks."""
-        body = {"tasks": {str(function_id): list(payloads)}, "create_queue": False}
-        limits = {}
+        list of {"name", "url", "sha256", "max_bytes"}. Files with a checksum are kept on the node, and fetched once for many tasks.
+        watch: the ends of the group are noted from the start, for :meth:`events` and :meth:`results`."""
+        body: Document = {"tasks": {str(function_id): list(payloads)}, "create_queue": bool(watch)}
+        limits: Dict[str, float] = {}
         if time_limit_s is not None:
             limits["time_limit_s"] = time_limit_s
         if memory_limit_bytes is not None:
@@ -259,28 +238,29 @@ class Client:
         answer = self.request("POST", path, body, wait=wait, headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())})
         return answer["tasks"][str(function_id)], answer
 
-    def task(self, task_id, wait=0.0):
+    def task(self, task_id: str, wait: float = 0.0) -> Document:
         """The task document, as it is now or when it ends within ``wait`` seconds."""
         return self.request("GET", "/v3/tasks/%s%s" % (task_id, "?wait=%g" % wait if wait else ""), wait=wait)
 
-    def tasks_status(self, task_ids, wait=0.0, until="all", interrupt=None):
+    def tasks_status(self, task_ids: Iterable[str], wait: float = 0.0, until: str = "all",
+                     interrupt: Optional[Interrupt] = None) -> Dict[str, Document]:
         """Documents of many tasks by id. until: "all" waits for all, "any" for the first that ends, and then leaves out the others."""
         query = "?wait=%g&until=%s" % (wait, until) if wait else ""
         return self.request("POST", "/v3/batch_status" + query, {"task_ids": list(task_ids)}, wait=wait, interrupt=interrupt)["results"]
 
-    def result(self, task_id, timeout=None, kind=None):
+    def result(self, task_id: str, timeout: Optional[float] = None, kind: Optional[str] = None) -> Any:
         """Wait for the task and return its result. timeout None = for ever; raises TaskPending when it is over."""
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             left = 60.0 if until is None else max(0.0, min(60.0, until - time.monotonic()))
             doc = self.task(task_id, wait=left)
-            if doc["status"] in ("success", "failed", "cancelled"):
+            if doc["status"] in ENDED:
                 return self.decode(doc, kind)
             if until is not None and time.monotonic() >= until:
                 raise TaskPending(task_id, doc["status"])
 
     @staticmethod
-    def decode(document, kind=None):
+    def decode(document: Document, kind: Optional[str] = None) -> Any:
         """The object of a finished task document; raises TaskFailed or TaskCancelled."""
         if document["status"] == "success":
             return serialize.decode_result(document.get("result", "null"), kind)
@@ -288,18 +268,42 @@ class Client:
             raise TaskCancelled(document)
         raise TaskFailed(document)
 
-    def cancel(self, task_id):
+    def cancel(self, task_id: str) -> Document:
         return self.request("DELETE", "/v3/tasks/%s" % task_id)
 
-    def tasks(self, **filters):
+    def tasks(self, **filters: Any) -> Document:
         """Own tasks, newest first: filters endpoint, function, status, group, limit, cursor."""
         query = urllib.parse.urlencode({k: v for k, v in filters.items() if v is not None})
         return self.request("GET", "/v3/tasks" + ("?" + query if query else ""))
 
-    def trace(self, task_id):
+    def trace(self, task_id: str) -> Document:
         return self.request("GET", "/v3/tasks/%s/trace" % task_id)
 
-    def run(self, endpoint_id, function_id, *args, **kwargs):
+    # ---- task groups
+
+    def create_task_group(self) -> str:
+        """An empty group to submit into (``task_group_id=``), whose ends are noted from the start."""
+        return self.request("POST", "/v3/taskgroups")["taskgroup_id"]
+
+    def task_group(self, group_id: str) -> Document:
+        """The group's tasks, in the order of submission."""
+        return self.request("GET", "/v3/taskgroups/%s" % group_id)
+
+    def events(self, group_id: str, after: Optional[str] = None) -> EventStream:
+        """The ends of a group's tasks as they come, those that are over first: an endless iterator, see :class:`weft.EventStream`."""
+        return EventStream(self, group_id, after)
+
+    def results(self, group_id: str, cursor: str = "", wait: float = 0.0) -> Iterator[Document]:
+        """Documents of the ended tasks of a group, in the order of their ends; ends when there are no more (within ``wait`` seconds)."""
+        while True:
+            query = urllib.parse.urlencode({"cursor": cursor, "wait": "%g" % wait} if wait else {"cursor": cursor})
+            page = self.request("GET", "/v3/taskgroups/%s/results?%s" % (group_id, query), wait=wait)
+            yield from page["results"]
+            cursor = page["cursor"]
+            if not page["results"] or not (page["more"] or wait):
+                return
+
+    def run(self, endpoint_id: str, function_id: str, *args: Any, **kwargs: Any) -> Any:
         """Call a registered Python function and wait: submit and result in one request."""
         kind = self.get_function(function_id).get("kind", "globus")
         payload = serialize.encode_arguments(kind, args, kwargs)

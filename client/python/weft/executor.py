@@ -2,105 +2,126 @@
 """A ``concurrent.futures.Executor`` over a Weft endpoint.
 
 One thread gathers submissions into batches: what is waiting when the last request came back goes together, so a lone call leaves at
-once. A few watchers long-poll for results, each for tasks of its own. New tasks go to an idle watcher; when all are in a poll, the one
-with the fewest tasks has its poll interrupted and takes them. So no result waits for a poll that does not know its task.
+once. Another reads the event stream of the executor's task group; nothing polls. A result may come before the answer to its submission:
+it is kept until that says whose it is.
 """
+from __future__ import annotations
+
 import concurrent.futures
 import os
 import queue
 import threading
+import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
+from . import progress as bars
 from . import serialize
-from .client import Client, Interrupt
-from .errors import LimitError, ServiceError, ServiceUnavailable, WeftError
+from .client import ENDED, Client
+from .errors import LimitError, ServiceUnavailable, WeftError
+from .future import Future, table
+from .stream import Event, EventStream
+from .transport import Interrupt
 
 BATCH = 1000        # tasks in one submission
 BATCH_CHARS = 32 << 20  # of their payloads together
-WATCHERS = 4
-WATCH = 2000        # tasks asked for in one poll
-POLL_S = 30.0
-ENDED = ("success", "failed", "cancelled")
+GAP = 1000          # tasks asked for at once when events are missing
+Function = Union[str, Callable[..., Any]]
 
 
-class Future(concurrent.futures.Future):
-    """``task_id`` is set once the service has accepted the task."""
+class Limits(dict):
+    """Options of a submission that are given; hashable, so that calls with the same ones go together."""
 
-    def __init__(self, executor):
-        super().__init__()
-        self.task_id = None
-        self._executor = executor
-
-    def cancel(self):
-        """Cancel the task, also when it runs. False when it has ended by itself."""
-        if self.done():
-            return self.cancelled()
-        if self.task_id is None and super().cancel():
-            if self.task_id is not None:        # it was accepted just now
-                self._executor._cancel(self)
-            return True
-        return self._executor._cancel(self)
+    def __hash__(self) -> int:      # type: ignore[override]
+        return hash(tuple(sorted(self.items())))
 
 
-class _Watcher:
-    def __init__(self):
-        self.ids = {}               # task id -> None, in order
-        self.interrupt = Interrupt()
-        self.asked = False          # told to come back for more
-        self.idle = False
+class Options:
+    """An executor with other limits, see :meth:`Executor.options`. It shares everything else with its executor."""
+
+    def __init__(self, executor: Executor, limits: Limits):
+        self._executor, self._limits = executor, limits
+
+    def submit(self, fn: Function, /, *args: Any, **kwargs: Any) -> Future:
+        return self._executor._submit(fn, args, kwargs, self._limits)
+
+    def map(self, fn: Function, *iterables: Iterable[Any], timeout: Optional[float] = None, chunksize: int = 1,
+            progress: Union[None, bool, str] = None) -> Iterator[Any]:
+        return self._executor._map(fn, iterables, timeout, progress, self._limits)
+
+    def __repr__(self) -> str:
+        return "<weft options %s of %r>" % (dict(self._limits), self._executor)
 
 
 class Executor(concurrent.futures.Executor):
     """Run callables on an endpoint.
 
-    endpoint_id: default WEFT_ENDPOINT. client: default ``Client()``. time_limit_s, memory_limit_bytes: for each task.
+    endpoint_id: default WEFT_ENDPOINT. client: default ``Client()``. The others are for every task: time_limit_s, after which it is killed;
+    memory_limit_bytes; expected_s, how long it may take; memoize False refuses results of earlier calls. :meth:`options` sets them for some.
     Functions are registered once per executor.
     """
 
-    def __init__(self, endpoint_id=None, client=None, time_limit_s=None, memory_limit_bytes=None):
+    def __init__(self, endpoint_id: Optional[str] = None, client: Optional[Client] = None, time_limit_s: Optional[float] = None,
+                 memory_limit_bytes: Optional[int] = None, expected_s: Optional[float] = None, memoize: bool = True):
         self.endpoint_id = str(endpoint_id or os.environ.get("WEFT_ENDPOINT") or "")
         if not self.endpoint_id:
             raise WeftError("no endpoint: pass endpoint_id=, or set WEFT_ENDPOINT (`weft env` prints it)")
         self.client = client or Client()
-        self._limits = {"time_limit_s": time_limit_s, "memory_limit_bytes": memory_limit_bytes}
-        self._functions = {}        # id(callable) -> (callable, function id, kind); the callable is kept alive
-        self._queue = queue.SimpleQueue()
+        self.task_group_id: Optional[str] = None    # of all tasks of this executor; set with the first submission
+        self._limits = _limits(time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, expected_s=expected_s, memoize=memoize)
+        self._functions: Dict[Any, Tuple[Any, str, str]] = {}   # id(callable) -> (callable, function id, kind); the callable is kept alive
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._pending = {}          # task id -> (future, kind); who takes a task out settles its future
-        self._unwatched = {}        # task id -> None
-        self._watchers = []
-        self._closing = False
+        self._pending: Dict[str, Tuple[Future, str]] = {}   # task id -> (future, kind); who takes a task out settles its future
+        self._early: Dict[str, Dict[str, Any]] = {}         # documents that came before the answer to their submission
+        self._closing = self._cancel_rest = False
         self._open = 0              # submissions not yet pending
-        self._threads = []
+        self._done = 0
+        self._interrupt = Interrupt()
+        self._threads: List[threading.Thread] = []
         self._start(self._submitter, "weft-submit")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         with self._lock:
-            return "<weft.Executor endpoint=%s pending=%d>" % (self.endpoint_id, len(self._pending) + self._open)
+            return "<weft.Executor endpoint=%s pending=%d done=%d>" % (self.endpoint_id, len(self._pending) + self._open, self._done)
 
-    def _start(self, target, name, *args):
-        t = threading.Thread(target=target, name=name, args=args, daemon=True)
+    def _repr_html_(self) -> str:
+        with self._lock:
+            rows = [("service", self.client.url), ("endpoint", self.endpoint_id), ("task group", self.task_group_id or "none yet"),
+                    ("pending", str(len(self._pending) + self._open)), ("done", str(self._done))]
+        return table("weft.Executor", rows)
+
+    def _start(self, target: Callable[..., None], name: str) -> None:
+        t = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(t)
         t.start()
 
-    def submit(self, fn, /, *args, **kwargs):
+    def submit(self, fn: Function, /, *args: Any, **kwargs: Any) -> Future:     # type: ignore[override]
         """Run ``fn(*args, **kwargs)`` on the endpoint; returns a Future. ``fn`` may be the id of a registered function."""
-        future = Future(self)
-        with self._lock:
-            if self._closing:
-                raise RuntimeError("cannot submit after shutdown")
-            self._open += 1
-            self._queue.put((future, fn, args, kwargs))     # inside, so that it stands before shutdown's end mark
-        return future
+        return self._submit(fn, args, kwargs, self._limits)
 
-    def shutdown(self, wait=True, *, cancel_futures=False):
+    def map(self, fn: Function, *iterables: Iterable[Any], timeout: Optional[float] = None, chunksize: int = 1,    # type: ignore[override]
+            progress: Union[None, bool, str] = None) -> Iterator[Any]:
+        """Results of ``fn(x, y, ...)`` in the order of the inputs. All are submitted before this returns.
+
+        progress: a bar on standard error; None shows it on a terminal from 100 calls on, a string is the text before it. chunksize is
+        accepted and not needed: calls travel in batches anyway."""
+        return self._map(fn, iterables, timeout, progress, self._limits)
+
+    def options(self, time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, expected_s: Optional[float] = None,
+                memoize: bool = True) -> Options:
+        """The same executor with other limits: ``ex.options(time_limit_s=5).submit(f, x)``. What is not given stays."""
+        given = _limits(time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, expected_s=expected_s, memoize=memoize)
+        return Options(self, Limits(self._limits, **given))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """No more submissions; with wait, until all tasks have ended. cancel_futures: they are cancelled, also those that run."""
         with self._lock:
             if not self._closing:
                 self._closing = True
                 self._queue.put(None)
             pending = [f for f, _ in self._pending.values()] if cancel_futures else []
             self._cancel_rest = cancel_futures
-            self._changed.notify_all()
+            self._finish_if_done()
         for future in pending:
             try:
                 future.cancel()
@@ -110,22 +131,60 @@ class Executor(concurrent.futures.Executor):
             for t in list(self._threads):
                 t.join()
 
-    _cancel_rest = False
+    def _submit(self, fn: Function, args: Any, kwargs: Any, limits: Limits) -> Future:
+        future = Future(self)
+        future.function_name = fn if isinstance(fn, str) else getattr(fn, "__name__", None)
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("cannot submit after shutdown")
+            self._open += 1
+            self._queue.put((future, fn, args, kwargs, limits))     # inside, so that it stands before shutdown's end mark
+        return future
 
-    def _cancel(self, future):
+    def _map(self, fn: Function, iterables: Any, timeout: Optional[float], progress: Union[None, bool, str], limits: Limits) -> Iterator[Any]:
+        until = None if timeout is None else time.monotonic() + timeout
+        futures = [self._submit(fn, args, {}, limits) for args in zip(*iterables)]
+        bar = bars.bar(len(futures), progress)
+        for f in futures:
+            f.add_done_callback(lambda _: bar.update(1))
+
+        def results() -> Iterator[Any]:
+            try:
+                futures.reverse()       # taken from the end, so that results are not kept
+                while futures:
+                    if until is None:
+                        yield futures.pop().result()
+                    else:
+                        yield futures.pop().result(max(0.0, until - time.monotonic()))
+            finally:
+                bar.close()
+                for f in futures:
+                    try:
+                        f.cancel()
+                    except WeftError:
+                        pass
+        return results()
+
+    def _cancel(self, future: Future) -> bool:
+        assert future.task_id is not None
         status = self.client.cancel(future.task_id)["status"]
         if status != "cancelled":
             return False
         with self._lock:
             mine = self._pending.pop(future.task_id, None)
-            self._changed.notify_all()
+            self._finish_if_done()
         if mine:
             self._settle_cancelled(future)
         return True
 
+    def _finish_if_done(self) -> None:
+        """Nothing will come any more: the stream's reader may go. Under the lock."""
+        if self._closing and not self._open and not self._pending:
+            self._interrupt.fire()
+
     # ---- submission
 
-    def _function(self, fn):
+    def _function(self, fn: Function) -> Tuple[str, str]:
         key = fn if isinstance(fn, str) else id(fn)
         known = self._functions.get(key)
         if known is None:
@@ -136,7 +195,7 @@ class Executor(concurrent.futures.Executor):
             self._functions[key] = known
         return known[1], known[2]
 
-    def _take(self):
+    def _take(self) -> Tuple[List[Any], bool]:
         """Everything that is waiting, at least one; True when the queue was closed."""
         items = []
         item = self._queue.get()
@@ -150,12 +209,19 @@ class Executor(concurrent.futures.Executor):
                 return items, False
         return items, True
 
-    def _submitter(self):
+    def _listen(self) -> str:
+        """The executor's group, made before its first task: its stream is open when the first result comes."""
+        if self.task_group_id is None:
+            self.task_group_id = self.client.create_task_group()
+            self._start(self._reader, "weft-results")
+        return self.task_group_id
+
+    def _submitter(self) -> None:
         closed = False
         while not closed:
             items, closed = self._take()
-            groups = {}
-            for future, fn, args, kwargs in items:
+            groups: Dict[Any, List[Tuple[Future, str]]] = {}
+            for future, fn, args, kwargs, limits in items:
                 if self._cancel_rest:
                     future.cancel()
                 if future.cancelled():
@@ -168,131 +234,125 @@ class Executor(concurrent.futures.Executor):
                 except Exception as e:      # also what pickling raises: it belongs to this call alone
                     self._fail(future, e)
                     continue
-                groups.setdefault((function_id, kind), []).append((future, payload))
-            for (function_id, kind), calls in groups.items():
-                self._submit_calls(function_id, kind, calls)
+                groups.setdefault((function_id, kind, limits), []).append((future, payload))
+            items = future = fn = args = kwargs = None      # type: ignore[assignment]  # not kept until the next call
+            for (function_id, kind, limits), calls in groups.items():
+                self._submit_calls(function_id, kind, limits, calls)
 
-    def _submit_calls(self, function_id, kind, calls):
-        part, size = [], 0
+    def _submit_calls(self, function_id: str, kind: str, limits: Limits, calls: List[Tuple[Future, str]]) -> None:
+        part: List[Tuple[Future, str]] = []
+        size = 0
         for future, payload in calls:
             if part and size + len(payload) > BATCH_CHARS:
-                self._submit_group(function_id, kind, part)
+                self._submit_group(function_id, kind, limits, part)
                 part, size = [], 0
             part.append((future, payload))
             size += len(payload)
-        self._submit_group(function_id, kind, part)
+        self._submit_group(function_id, kind, limits, part)
 
-    def _submit_group(self, function_id, kind, calls):
+    def _submit_group(self, function_id: str, kind: str, limits: Limits, calls: List[Tuple[Future, str]]) -> None:
         try:
-            ids, _ = self.client.submit(self.endpoint_id, function_id, [p for _, p in calls], **self._limits)
+            ids, _ = self.client.submit(self.endpoint_id, function_id, [p for _, p in calls], task_group_id=self._listen(), **limits)
         except LimitError as e:
             if e.status == 413 and len(calls) > 1:      # one call too large, or all together: find out which
                 half = len(calls) // 2
-                self._submit_group(function_id, kind, calls[:half])
-                self._submit_group(function_id, kind, calls[half:])
+                self._submit_group(function_id, kind, limits, calls[:half])
+                self._submit_group(function_id, kind, limits, calls[half:])
                 return
             self._fail_all(calls, e)
             return
         except Exception as e:
             self._fail_all(calls, e)
             return
-        cancelled = []
+        cancelled, early = [], []
         with self._lock:
             for task_id, (future, _) in zip(ids, calls):
                 future.task_id = task_id
                 self._open -= 1
+                document = self._early.pop(task_id, None) if self._early else None
+                if document is not None:
+                    early.append((future, kind, document))
+                    continue
                 if future.cancelled():
                     cancelled.append(future)
                 self._pending[task_id] = (future, kind)
-                self._unwatched[task_id] = None
-            self._call_watcher()
-            self._changed.notify_all()
+            if not self._open:
+                self._early.clear()     # of nobody here
+            self._finish_if_done()
+        for future, kind, document in early:
+            self._resolve(future, kind, document)
         for future in cancelled:        # while it was on its way
             try:
                 self._cancel(future)
             except WeftError:
                 pass
 
-    def _fail_all(self, calls, error):
+    def _fail_all(self, calls: List[Tuple[Future, str]], error: Exception) -> None:
         for future, _ in calls:
             self._fail(future, error)
 
-    def _fail(self, future, error):
+    def _fail(self, future: Future, error: Exception) -> None:
         if future.set_running_or_notify_cancel():
             future.set_exception(error)
         self._submission_over()
 
-    def _submission_over(self):
+    def _submission_over(self) -> None:
         with self._lock:
             self._open -= 1
-            self._changed.notify_all()
+            self._finish_if_done()
 
     # ---- results
 
-    def _call_watcher(self):
-        """See that somebody takes the unwatched tasks. Under the lock."""
-        if any(w.idle or w.asked for w in self._watchers):
-            return
-        if len(self._watchers) < WATCHERS:
-            w = _Watcher()
-            w.asked = True
-            self._watchers.append(w)
-            self._start(self._watch, "weft-results", w)
-            return
-        w = min(self._watchers, key=lambda w: len(w.ids))
-        w.asked = True
-        w.interrupt.fire()
-
-    def _next_ids(self, w):
-        """What to poll for, or None at the end. Waits while there is nothing."""
-        with self._lock:
-            w.asked = False
-            w.interrupt.reset()
-            while True:
-                for task_id in list(self._unwatched):
-                    if len(w.ids) >= WATCH:
-                        break
-                    del self._unwatched[task_id]
-                    w.ids[task_id] = None
-                for task_id in [t for t in w.ids if t not in self._pending]:
-                    del w.ids[task_id]
-                if w.ids:
-                    if self._unwatched and len(self._watchers) < WATCHERS:
-                        self._call_watcher()
-                    return list(w.ids)
-                if self._closing and not self._open and not self._pending:
-                    self._changed.notify_all()
-                    return None
-                w.idle = True
-                self._changed.wait()
-                w.idle = False
-
-    def _watch(self, w):
+    def _reader(self) -> None:
+        assert self.task_group_id is not None
+        stream = EventStream(self.client, self.task_group_id, interrupt=self._interrupt, brief=True)
         while True:
-            ids = self._next_ids(w)
-            if ids is None:
-                return
             try:
-                documents = self.client.tasks_status(ids, wait=POLL_S, until="any", interrupt=w.interrupt)
-            except (Interrupt.Fired, ServiceUnavailable):
-                continue            # new tasks; or the client has waited already, and the tasks are safe in the service
-            except ServiceError as e:
-                self._resolve_all(ids, e)
-                continue
-            except Exception as e:  # an answer that is not what we know: nobody else would tell
-                self._resolve_all(ids, WeftError("unexpected answer of the service: %r" % e))
-                continue
-            for task_id, document in documents.items():
-                if str(document.get("status")).lower() in ENDED:
-                    self._resolve(task_id, document)
+                for events in stream.batches():
+                    self._take_events(events)
+            except Exception as e:      # refused: nobody else would tell; or an answer that is not what we know
+                self._give_up(e if isinstance(e, WeftError) else WeftError("unexpected event of the service: %r" % e))
+            with self._lock:
+                if self._interrupt.fired or (self._closing and not self._open and not self._pending):
+                    return
+            self._interrupt.wait(1.0)
 
-    def _resolve(self, task_id, document):
+    def _take_events(self, events: List[Event]) -> None:
+        ended = []
         with self._lock:
-            future, kind = self._pending.pop(task_id, (None, None))
-            if not self._pending:
-                self._changed.notify_all()
-        if future is None:
-            return
+            for event in events:
+                if event.kind != "task":
+                    continue
+                task_id = event.data["task_id"]
+                mine = self._pending.pop(task_id, None)
+                if mine is not None:
+                    ended.append(mine + (event.data,))
+                elif self._open:
+                    self._early[task_id] = event.data
+        for future, kind, document in ended:
+            self._resolve(future, kind, document)
+        if any(event.kind == "gap" for event in events):
+            self._catch_up()
+        if self._closing:
+            with self._lock:
+                self._finish_if_done()
+
+    def _catch_up(self) -> None:
+        """Events are missing: ask for all that we wait for."""
+        with self._lock:
+            ids = list(self._pending)
+        for at in range(0, len(ids), GAP):
+            documents = self.client.tasks_status(ids[at:at + GAP])
+            self._take_events([Event(None, "task", d) for d in documents.values() if str(d.get("status")).lower() in ENDED])
+
+    def _resolve(self, future: Future, kind: str, document: Dict[str, Any]) -> None:
+        self._done += 1
+        if "result_ref" in document:
+            try:
+                document = self.client.task(document["task_id"])
+            except WeftError as e:
+                self._settle(future, future.set_exception, e)
+                return
         if document["status"] == "cancelled" or document.get("code") == "CANCELLED":
             self._settle_cancelled(future)
             return
@@ -304,19 +364,28 @@ class Executor(concurrent.futures.Executor):
             self._settle(future, future.set_result, value)
 
     @staticmethod
-    def _settle_cancelled(future):
+    def _settle_cancelled(future: Future) -> None:
         concurrent.futures.Future.cancel(future)
         future.set_running_or_notify_cancel()
 
     @staticmethod
-    def _settle(future, how, value):
+    def _settle(future: Future, how: Callable[[Any], None], value: Any) -> None:
         if future.set_running_or_notify_cancel():
             how(value)
 
-    def _resolve_all(self, ids, error):
-        for task_id in ids:
-            with self._lock:
-                future, _ = self._pending.pop(task_id, (None, None))
-                self._changed.notify_all()
-            if future is not None:
-                self._settle(future, future.set_exception, error)
+    def _give_up(self, error: Exception) -> None:
+        if isinstance(error, ServiceUnavailable):
+            return      # the tasks are safe in the service
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        for future, _ in pending.values():
+            self._settle(future, future.set_exception, error)
+        with self._lock:
+            self._finish_if_done()
+
+
+def _limits(memoize: bool = True, **given: Any) -> Limits:
+    out = Limits({k: v for k, v in given.items() if v is not None})
+    if not memoize:
+        out["memoize"] = False
+    return out
