@@ -21,7 +21,7 @@ int keys_write (const struct keys *k, const char *path, struct err *err)
 {
 	char text[128];
 	int n = snprintf (text, sizeof (text), "public = %s\nsecret = %s\n", k->public_key, k->secret_key);
-	int rc = paths_write (path, text, (size_t) n, 0600, err);
+	int rc = paths_write_durable (path, text, (size_t) n, 0600, err);
 
 	explicit_bzero (text, sizeof (text));
 	return rc;

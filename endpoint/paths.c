@@ -165,7 +165,23 @@ int paths_lock (const struct paths *p, struct err *err)
 	return fd;
 }
 
-int paths_write (const char *path, const void *data, size_t n, mode_t mode, struct err *err)
+/* The name too: it stands in the directory. */
+static int sync_dir (const char *path)
+{
+	char *dir = xstrdup (path), *slash = strrchr (dir, '/');
+	int fd, rc;
+
+	if (slash)
+		*slash = 0;
+	fd = open (slash && *dir ? dir : slash ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	rc = fd < 0 ? -1 : fsync (fd);
+	if (fd >= 0)
+		close (fd);
+	free (dir);
+	return rc;
+}
+
+static int write_file (const char *path, const void *data, size_t n, mode_t mode, bool durable, struct err *err)
 {
 	char *tmp = xasprintf ("%s.%ld.tmp", path, (long) getpid ());
 	int fd = open (tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
@@ -180,7 +196,8 @@ int paths_write (const char *path, const void *data, size_t n, mode_t mode, stru
 			break;
 		done += (size_t) w;
 	}
-	if (fd >= 0 && done == n && fchmod (fd, mode) == 0 && rename (tmp, path) == 0)
+	if (fd >= 0 && done == n && fchmod (fd, mode) == 0 && (!durable || fsync (fd) == 0) && rename (tmp, path) == 0
+	    && (!durable || sync_dir (path) == 0))
 		rc = 0;
 	if (rc < 0) {
 		err_errno (err, "writing %s", path);
@@ -190,6 +207,16 @@ int paths_write (const char *path, const void *data, size_t n, mode_t mode, stru
 		close (fd);
 	free (tmp);
 	return rc;
+}
+
+int paths_write (const char *path, const void *data, size_t n, mode_t mode, struct err *err)
+{
+	return write_file (path, data, n, mode, false, err);
+}
+
+int paths_write_durable (const char *path, const void *data, size_t n, mode_t mode, struct err *err)
+{
+	return write_file (path, data, n, mode, true, err);
 }
 
 char *paths_read (const char *path, size_t max, size_t *n, struct err *err)

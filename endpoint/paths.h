@@ -26,6 +26,8 @@ int paths_lock (const struct paths *p, struct err *err);
 
 /* A whole small file at once: written aside, then renamed. */
 int paths_write (const char *path, const void *data, size_t n, mode_t mode, struct err *err);
+/* And on disk before it returns: a power failure leaves what was there, or this. */
+int paths_write_durable (const char *path, const void *data, size_t n, mode_t mode, struct err *err);
 char *paths_read (const char *path, size_t max, size_t *n, struct err *err);	/* NUL-terminated, owned by the caller */
 /* A program of ours: `set` when not NULL, else beside this executable, else by name on PATH. Owned by the caller. */
 char *paths_program (const char *set, const char *name);

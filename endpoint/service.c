@@ -31,7 +31,7 @@ struct service {
 	char *url, *token, *identity_path, *name, *public_key;
 	const struct conf_list *allowed;
 	json_t *more;
-	struct identity who;
+	struct identity who, saved;
 	enum step step;
 	bool changed;			/* the metadata, while it was being told */
 	unsigned attempt;
@@ -71,7 +71,7 @@ int identity_save (const struct identity *i, const char *path, struct err *err)
 	json_t *j = json_pack ("{s:s, s:s, s:s, s:s}", "endpoint_id", id_text (&i->id, id), "service_url", i->service_url,
 			       "forwarder_address", i->address, "forwarder_key", i->server_key);
 	char *text = j ? json_dumps (j, JSON_INDENT (2)) : NULL;
-	int rc = text ? paths_write (path, text, strlen (text), 0600, err)
+	int rc = text ? paths_write_durable (path, text, strlen (text), 0600, err)
 		      : err_set (err, ERR_INTERNAL, FAULT_SELF, "writing %s: not UTF-8 or no memory", path);
 
 	free (text);
@@ -155,8 +155,12 @@ static void save (struct service *s)
 {
 	struct err err;
 
+	if (memcmp (&s->who, &s->saved, sizeof (s->who)) == 0)
+		return;		/* it is on disk, which takes a moment each time */
 	if (identity_save (&s->who, s->identity_path, &err) < 0)
 		log_err (LOG_ERROR, "service", "cannot keep the endpoint's id", &err);
+	else
+		s->saved = s->who;
 }
 
 static void on_registered (int status, const char *body, size_t n, const struct err *cause, void *arg)
@@ -328,6 +332,7 @@ struct service *service_create (struct loop *l, const struct service_opts *o, st
 		service_destroy (&s);
 		return NULL;
 	}
+	s->saved = s->who;
 	/* Another address may be another service, or the same one that has moved, with our queue: it knows our id or not (404). */
 	if (s->who.known && *s->who.service_url && strcmp (s->who.service_url, s->url) != 0) {
 		log_warn ("service", "another address of the service than before", "before=%s now=%s", s->who.service_url, s->url);
