@@ -292,6 +292,8 @@ static bool redis_ready (struct fabric *f)
 	redisContext *c = redisConnectUnixWithTimeout (path, limit);
 	redisReply *r = c && !c->err ? redisCommand (c, "PING") : NULL;
 	bool ok = r && r->type == REDIS_REPLY_STATUS;
+	if (r && r->type == REDIS_REPLY_ERROR && !strncmp (r->str, "LOADING", 7)) /* much was queued: it comes along */
+		f->deadline_ms = clock_now_ms () + READY_MS;
 	freeReplyObject (r);
 	if (c)
 		redisFree (c);

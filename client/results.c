@@ -107,8 +107,11 @@ static void print_failure (const char *id, const json_t *doc)
 		fprintf (stderr, "weft: task %s is not known: not one of yours, or its result is no longer kept\n", id);
 		return;
 	}
-	fprintf (stderr, "weft: task %s %s: %s\n", id, api_str (doc, "status"),
-		 *api_str (doc, "exception") ? api_str (doc, "exception") : api_str (doc, "reason"));
+	const char *why = *api_str (doc, "exception") ? api_str (doc, "exception") : api_str (doc, "reason");
+	size_t n = strlen (why);
+	while (n && why[n - 1] == '\n')
+		n--;
+	fprintf (stderr, "weft: task %s %s: %.*s\n", id, api_str (doc, "status"), (int)n, why);
 }
 
 int results_print (const struct api_opts *o, json_t *ids, json_t *docs)

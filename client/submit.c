@@ -81,6 +81,8 @@ int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char 
 		rc = source_register_once (&o->api, source_command (o->command.v, o->command.n, err), fn, err);
 	else if (source_is_file (argv[0]))
 		rc = source_register_once (&o->api, source_file (argv[0], NULL, NULL, err), fn, err);
+	else if (strlen (argv[0]) > 3 && !strcmp (argv[0] + strlen (argv[0]) - 3, ".py"))
+		rc = err_set (err, ERR_INVALID, FAULT_USER, "which function of the file? say %s::NAME", argv[0]);
 	else
 		rc = api_function (&o->api, argv[0], fn, err);
 	return rc;

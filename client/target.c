@@ -226,6 +226,9 @@ static int find (struct target *t, const struct api_opts *o, struct err *err)
 		explicit_bzero (token, strlen (token));
 		free (token);
 	}
+	if (!t->p.url && !t->p.token && !o->token_file)
+		return err_set (err, ERR_UNAUTHENTICATED, FAULT_USER, "no service is known: `weft login https://HOST` stores one that runs elsewhere, "
+				"`weft up --detach` starts one here; or set WEFT_URL and WEFT_TOKEN");
 	if (!t->p.url)
 		t->p.url = xstrdup (DEFAULT_URL);
 	trim_url (t->p.url);

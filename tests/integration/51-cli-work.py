@@ -130,6 +130,10 @@ def from_file(report, f):
     report.check("a file that is not there: exit 1, its name", r.returncode == 1 and "none.py" in r.stderr, r)
     r = f.weft("run", path(f, "w.py") + "::", check=False)
     report.check("no name behind the colons", r.returncode == 1 and "::NAME" in r.stderr, r)
+    r = f.weft("run", path(f, "w.py"), check=False)
+    report.check("a file without a name: how to say it", r.returncode == 1 and "w.py::NAME" in r.stderr, r)
+    r = f.weft("run", fn(f, "uneven"), "7", check=False)
+    report.check("a traceback, and no blank lines behind it", r.returncode == 3 and r.stderr.endswith("ValueError: no 7\n"), r)
     r = f.weft("result", "00000000-0000-0000-0000-000000000001", check=False)
     report.check("result of an unknown task ends, and says so", r.returncode == 3 and "not known" in r.stderr, r)
 
