@@ -139,6 +139,29 @@ static int64_t service_time (const char *url, const char *ca_file)
 	return t;
 }
 
+/* The version is told to anybody: is the token good, and for what? */
+static void check_account (struct doctor *d, const char *token)
+{
+	char *url = xasprintf ("%s/v3/whoami", d->base), *out = NULL;
+	struct fetch_args a = { .method = "GET", .url = url, .bearer = token, .timeout_ms = CALL_MS };
+	struct err cause = { 0 }, err;
+	size_t n = 0;
+	int status = fetch_sync (&a, d->c->service_ca_file, &out, &n, &cause);
+	json_t *me = status == 200 ? json_loadb (out, n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	const char *name = json_string_value (json_object_get (me, "name")), *scopes = json_string_value (json_object_get (me, "scopes"));
+
+	if (status == 401 || status == 403) {
+		service_error (status, out, n, d->base, &cause, &err);
+		say (d, FAIL, "account", "%s; the service's operator makes another with 'weft-service token create'", err.text);
+	} else if (name && scopes && !strstr (scopes, "register") && strcmp (scopes, "all"))
+		say (d, FAIL, "account", "the token of %s has the scopes %s, and not register, which endpoints need", name, scopes);
+	else if (name)
+		say (d, OK, "account", "%s, with the scopes %s", name, scopes ? scopes : "?");
+	json_decref (me);
+	free (out);
+	free (url);
+}
+
 static void check_service (struct doctor *d, const char *token)
 {
 	char *url = xasprintf ("%s/v2/version?service=all", d->base), *out = NULL, id[ID_TEXT];
@@ -153,6 +176,7 @@ static void check_service (struct doctor *d, const char *token)
 		say (d, FAIL, "service", "%s; check service.url and that weft-service runs", err.text);
 	} else if (status / 100 == 2) {
 		say (d, OK, "service", "%s answers: %.*s", d->base, (int) (n < 120 ? n : 120), out);
+		check_account (d, token);
 	} else {
 		service_error (status, out, n, d->base, NULL, &err);
 		say (d, status == 401 ? FAIL : WARN, "service", "%s", err.text);

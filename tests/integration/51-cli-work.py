@@ -591,4 +591,21 @@ def live_logs(report, f):
     report.check("nothing of it is kept for long", keys.returncode == 0)
 
 
-main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, watching, topping, logs, live_logs], make)
+def doctoring(report, f):
+    """What weft-endpoint doctor says of a token that the service does not take, or that is not good enough."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
+    env["WEFT_HOME"] = path(f, "endpoint-home")
+    for name, token, level, word in (("wrong", "weft_wrong", "fail", "refused the token"), ("small", second_user(f, "reader", scopes=1), "fail", "not register"),
+                                     ("good", f.token, "ok", "local")):
+        with open(path(f, name + ".token"), "w") as s:
+            os.fchmod(s.fileno(), 0o600)
+            s.write(token)
+        tool = os.path.join(f.bin, "weft-endpoint")
+        subprocess.run([tool, "configure", "--url", f.url, "--token-file", path(f, name + ".token"), name], env=env, stdout=subprocess.DEVNULL, check=True)
+        r = subprocess.run([tool, "doctor", "--json", name], env=env, stdout=subprocess.PIPE, universal_newlines=True, timeout=60)
+        rows = [c for c in json.loads(r.stdout) if c["check"] == "account"]
+        report.check("doctor, a %s token" % name, len(rows) == 1 and rows[0]["level"] == level and word in json.dumps(rows[0]) and
+                     (r.returncode != 0) == (level == "fail"), rows)
+
+
+main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, watching, topping, logs, live_logs, doctoring], make)
