@@ -125,6 +125,32 @@ def tickets():
     check("it ends with the token that asked for it", 0 < a.json["expires_in"] <= 60 and svc.get("/v3/whoami", token=a.json["access_token"]).json["name"] == "bob", a)
 
 
+def usage():
+    """What forwarders count, by the hour; who may see it."""
+    a, b = endpoint("used"), endpoint("used by others", token=bob)
+    today = int(time.time()) // 86400
+    for ep, day, fields in ((a, today, {"0.ended": 5, "0.failed": 2, "0.ran": 4, "0.run_us": 6000000, "nonsense": 7, "99.ended": 1}),
+                            (a, today - 1, {"23.ended": 1, "23.cancelled": 1}), (a, today - 3, {"1.ended": 1}), (b, today, {"0.ended": 100})):
+        for k, n in fields.items():
+            raw("HINCRBY", "weft:ep:{%s}:usage:%d" % (ep, day), k, n)
+    got = svc.get("/v3/usage?endpoint=" + a).json
+    check("two days unless asked for more, in order", [h["tasks"] for h in got["hours"]] == [1, 5] and got["endpoints"] == 1 and not got["truncated"], got)
+    last = got["hours"][-1]
+    check("an hour", last["hour"].endswith("T00:00:00.000Z") and (last["failed"], last["cancelled"], last["ran"], last["mean_s"]) == (2, 0, 4, 1.5) and
+          got["hours"][0]["mean_s"] is None, got)
+    check("more days", sum(h["tasks"] for h in svc.get("/v3/usage?days=31&endpoint=" + a).json["hours"]) == 7)
+    check("all of one's own, none of others'", sum(h["tasks"] for h in svc.get("/v3/usage?days=31").json["hours"]) == 7 and
+          sum(h["tasks"] for h in svc.get("/v3/usage", token=bob).json["hours"]) == 100)
+    error("of somebody else's endpoint", svc.get("/v3/usage?endpoint=" + b), 403, "ENDPOINT_ACCESS_FORBIDDEN")
+    error("of no endpoint", svc.get("/v3/usage?endpoint=" + str(uuid.uuid4())), 404, "ENDPOINT_NOT_FOUND")
+    for q in ("days=0", "days=32", "days=x"):
+        error(q, svc.get("/v3/usage?" + q), 400, "REQUEST_MALFORMED")
+    rows = {e["uuid"]: e for e in svc.get("/v3/endpoints?details=1&limit=1000").json["endpoints"]}
+    check("details in the list are those of status", rows[a]["status"] == "offline" and rows[a]["details"] == svc.get("/v3/endpoints/%s/status" % a).json["details"], rows[a])
+    svc.request("DELETE", "/v3/endpoints/" + a)
+    svc.request("DELETE", "/v3/endpoints/" + b, token=bob)
+
+
 def meta():
     a = svc.get("/v2/version", token=None)
     check("version is a string", a.status == 200 and isinstance(a.json, str), a)
@@ -946,7 +972,7 @@ def processes():
     check("its workers end well", not bad, bad[:5])
 
 
-for section in (commands, meta, authentication, tickets, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
+for section in (commands, meta, authentication, tickets, usage, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
                 redis_cut, audit, rate, processes):
     r.guard(section)
 check("the service ends when asked to", svc.stop() == 0)
