@@ -67,7 +67,7 @@ json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err 
 		text = NULL;
 		status = fetch_sync (&a, t->p.ca_file, &text, &n, err);
 		if (status >= 200 && status < 300) {
-			answer = json_loadb (text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+			answer = r->raw ? json_stringn_nocheck (text ? text : "", n) : json_loadb (text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 			if (!answer)
 				err_set (err, ERR_INVALID, FAULT_PEER, "%s did not answer with JSON: is it a Weft service?", url);
 			break;

@@ -31,6 +31,7 @@ struct api_req {
 	const char *key;	/* Idempotency-Key; NULL = a new one */
 	double wait_s;
 	int tries;		/* 0 = 5 */
+	bool raw;		/* the answer is bytes: a JSON string of them, whatever they are */
 };
 json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err *err);
 /* The endpoint to use: given, else WEFT_ENDPOINT, else the one of the state directory, else the only one of the user. */

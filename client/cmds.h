@@ -8,7 +8,7 @@
 extern const struct cli_cmd cmds_up[];		/* up, down, env */
 extern const struct cli_cmd cmds_function[];	/* function register|list|show|delete */
 extern const struct cli_cmd cmds_run[];		/* run, submit */
-extern const struct cli_cmd cmds_task[];	/* status, result, cancel, tasks, trace */
+extern const struct cli_cmd cmds_task[];	/* status, result, cancel, tasks, files, trace */
 extern const struct cli_cmd cmds_console[];	/* console */
 extern const struct cli_cmd cmds_endpoint[];	/* endpoint list|show, whoami */
 

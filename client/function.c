@@ -7,6 +7,7 @@
 #include "client/api.h"
 #include "client/cmds.h"
 #include "client/inputs.h"
+#include "client/outputs.h"
 #include "client/source.h"
 #include "common/xmem.h"
 
@@ -17,7 +18,7 @@ struct opts {
 	bool network;
 	int64_t time_limit_ms, memory_limit_bytes, batch_max, batch_latency_ms;
 	bool public, memoize, once;
-	struct cli_strings files;
+	struct cli_strings files, outputs;
 };
 #define AT(f) offsetof (struct opts, f)
 
@@ -83,6 +84,12 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 	}
 	if (files)
 		json_object_set_new (body, "files", files);
+	if (o->outputs.n) {
+		json_t *list = json_array ();
+		for (size_t i = 0; i < o->outputs.n; i++)
+			json_array_append_new (list, json_string (o->outputs.v[i]));
+		json_object_set_new (body, "outputs", list);
+	}
 	if (o->memoize)
 		json_object_set_new (body, "memoize", json_true ());
 	if (o->batch_max)
@@ -240,6 +247,7 @@ static const struct cli_opt register_opts[] = {
 	{ "batch-latency-ms", 0, CLI_INT, AT (batch_latency_ms), "N", 1, 3600000, "how long a batch may take; default: as many as wait go in one" },
 	{ "once", 0, CLI_FLAG, AT (once), NULL, 0, 0, "when you have registered the very same with --once before, print that one's id" },
 	{ "file", 0, CLI_STRINGS, AT (files), "NAME=URL", 0, 0, FILE_HELP },
+	{ "output", 0, CLI_STRINGS, AT (outputs), "PATTERN", 0, 0, OUTPUT_HELP },
 	{ "public", 0, CLI_FLAG, AT (public), NULL, 0, 0, "let everybody run it" },
 	CLI_END,
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "client/inputs.h"
+#include "client/outputs.h"
 #include "client/cmds.h"
 #include "client/command.h"
 #include "client/map.h"
@@ -139,6 +140,9 @@ static int run_function (struct submit_opts *o, const char *fn, const char *ep, 
 		if (trace) /* one document, for programs */
 			json_object_set_new (json_object_get (docs, first), "trace", trace);
 		rc = results_print (&o->api, ids, docs);
+		if (!rc && o->outputs.n && json_array_size (ids) == 1
+		    && outputs_save (&o->api, json_object_get (docs, json_string_value (json_array_get (ids, 0))), o->output_dir, NULL, &err) < 0)
+			rc = api_fail ("run", &err);
 		if (over)
 			rc = results_time_over (ids);
 		else if (o->trace && !trace)
@@ -172,6 +176,7 @@ static int cmd_run (void *op, int argc, char **argv)
 	{ "expected", 0, CLI_DURATION_MS, AT (expected_ms), "TIME", 0, 0, "how long each may take: not started on nodes that end before" }, \
 	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of each task, like 512MiB" }, \
 	{ "file", 0, CLI_STRINGS, AT (files), "NAME=URL", 0, 0, FILE_HELP }, \
+	{ "output", 0, CLI_STRINGS, AT (outputs), "PATTERN", 0, 0, OUTPUT_HELP }, \
 	{ "fresh", 0, CLI_FLAG, AT (fresh), NULL, 0, 0, "run it, even where an earlier result of a memoised function is known" }
 #define COMMAND_OPT \
 	{ "--", 0, CLI_REST, AT (command), "COMMAND [ARG...]", 0, 0, "run this on the endpoint, without a shell" }
@@ -181,6 +186,7 @@ static const struct cli_opt run_opts[] = {
 	{ "timeout", 't', CLI_DURATION_MS, AT (timeout_ms), "TIME", 0, 0, "give up waiting after this (the tasks go on); default: never" },
 	{ "retry-failed", 0, CLI_FLAG, AT (retry_failed), NULL, 0, 0, "with --resume: lines that have failed are submitted once more" },
 	{ "trace", 0, CLI_FLAG, AT (trace), NULL, 0, 0, "show where the time went" },
+	{ "output-dir", 0, CLI_STRING, AT (output_dir), "DIR", 0, 0, "save the files of --output there; default: the current directory" },
 	COMMAND_OPT, CLI_END,
 };
 static const struct cli_opt submit_opts[] = { SUBMIT_OPTS, COMMAND_OPT, CLI_END };

@@ -63,6 +63,12 @@ json_t *submit_body (const struct submit_opts *o)
 	json_decref (l);
 	if (o->fresh)
 		json_object_set_new (body, "memoize", json_false ());
+	if (o->outputs.n) {
+		json_t *list = json_array ();
+		for (size_t i = 0; i < o->outputs.n; i++)
+			json_array_append_new (list, json_string (o->outputs.v[i]));
+		json_object_set_new (body, "outputs", list);
+	}
 	if (o->files.n && (files = inputs_of (&o->files, NULL)))
 		json_object_set_new (body, "files", files);
 	return body;

@@ -18,7 +18,8 @@ struct submit_opts {
 	const char *endpoint, *input, *map, *resume;
 	int64_t time_limit_ms, expected_ms, memory_limit_bytes, timeout_ms, repeat;
 	bool trace, fresh, retry_failed;
-	struct cli_strings command, files;
+	struct cli_strings command, files, outputs;
+	const char *output_dir;
 };
 
 /* Function and endpoint of a command line; a file's function or a command is registered first, once by its content. */

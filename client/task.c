@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "client/api.h"
 #include "client/cmds.h"
+#include "client/outputs.h"
 #include "client/results.h"
 #include "client/trace.h"
 #include "client/watch.h"
@@ -20,6 +21,7 @@ struct opts {
 	const char *endpoint, *status, *function, *cursor, *group;
 	int64_t timeout_ms, limit, interval_ms;
 	bool watch;
+	const char *dir;
 };
 #define AT(f) offsetof (struct opts, f)
 
@@ -29,6 +31,25 @@ static json_t *arg_ids (int argc, char **argv)
 	for (int i = 0; i < argc; i++)
 		json_array_append_new (ids, json_string (argv[i]));
 	return ids;
+}
+
+static int cmd_files (void *op, int argc, char **argv)
+{
+	struct opts *o = op;
+	struct err err = { 0 };
+	char *path = xasprintf ("/v3/tasks/%s", argv[0]);
+	json_t *doc = api_call (&o->api, "GET", path, NULL, 0, &err);
+	int n;
+	(void)argc;
+	free (path);
+	if (!doc)
+		return api_fail ("files", &err);
+	n = outputs_save (&o->api, doc, o->dir, argv + 1, &err);
+	if (n == 0)
+		err_set (&err, ERR_NOT_FOUND, FAULT_USER, argv[1] ? "no file of this name came with the result of task %s"
+								  : "no files came with the result of task %s", argv[0]);
+	json_decref (doc);
+	return n > 0 ? 0 : api_fail ("files", &err);
 }
 
 static int cmd_result (void *op, int argc, char **argv)
@@ -198,6 +219,11 @@ static const struct cli_opt cancel_opts[] = {
 	{ "group", 'g', CLI_STRING, AT (group), "GROUP", 0, 0, "all tasks of this group that have not ended" },
 	CLI_END,
 };
+static const struct cli_opt files_opts[] = {
+	API_OPTS (struct opts),
+	{ "dir", 'd', CLI_STRING, AT (dir), "DIR", 0, 0, "where to; default: the current directory" },
+	CLI_END,
+};
 static const struct cli_opt plain_opts[] = { API_OPTS (struct opts), CLI_END };
 static const struct cli_opt tasks_opts[] = {
 	API_OPTS (struct opts),
@@ -227,6 +253,10 @@ const struct cli_cmd cmds_task[] = {
 	  "  weft tasks --status failed --limit 100\n"
 	  "  weft tasks --watch",
 	  tasks_opts, sizeof (struct opts), 0, 0, cmd_tasks },
+	{ "files", "[OPTIONS] TASK [NAME...]",
+	  "Save the files that came with a task's result: all, or those named.\n"
+	  "They are asked for with --output of `weft run`, `weft submit` or `weft function register`. What is there already is not written over.",
+	  files_opts, sizeof (struct opts), 1, -1, cmd_files },
 	{ "trace", "[OPTIONS] TASK", "Show where one task's time went, hop by hop.", plain_opts, sizeof (struct opts), 1, 1, cmd_trace },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
 };

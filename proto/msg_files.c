@@ -89,6 +89,50 @@ bool msg_files_fixed (struct wire_str list)
 	return true;
 }
 
+bool msg_files_has_outputs (struct wire_str list)
+{
+	struct msg_file f;
+
+	while (msg_files_next (&list, &f, NULL) > 0)
+		if (f.kind == FILE_OUTPUT)
+			return true;
+	return false;
+}
+
+void msg_files_data_add (struct buf *files, struct wire_str name, struct wire_str data)
+{
+	uint8_t fixed[6];
+	struct wire_writer w = { fixed };
+	struct wire_str parts[] = { name, data };
+
+	if (name.n > FILES_NAME_MAX || data.n > FILES_DATA_MAX) {
+		wire_refuse (files);
+		return;
+	}
+	wire_w16 (&w, (uint16_t) name.n);
+	wire_w32 (&w, (uint32_t) data.n);
+	wire_record_add (files, fixed, sizeof (fixed), parts, 2);
+}
+
+int msg_files_data_next (struct wire_str *files, struct wire_str *name, struct wire_str *data, struct err *err)
+{
+	struct wire_reader r = { (const uint8_t *) files->p, files->n, false };
+	size_t n, size;
+
+	if (!files->n)
+		return 0;
+	n = wire_get_u16 (&r);
+	size = wire_get_u32 (&r);
+	*name = wire_get_bytes (&r, n);
+	*data = wire_get_bytes (&r, size);
+	if (r.bad)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "files of a result: one runs over the end");
+	if (msg_files_name_ok (*name, err) < 0)
+		return -1;
+	*files = wire_str ((const char *) r.p, r.left);
+	return 1;
+}
+
 int msg_files_name_ok (struct wire_str name, struct err *err)
 {
 	const unsigned char *p = (const unsigned char *) name.p;

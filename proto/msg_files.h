@@ -9,9 +9,10 @@
 #define FILES_NAME_MAX 255
 #define FILES_URL_MAX 2048
 #define FILES_DIGEST 32			/* SHA-256 */
+#define FILES_DATA_MAX (16u << 20)	/* what comes with a result, names included */
 #define FILES_DIGEST_TEXT (2 * FILES_DIGEST + 1)
 
-enum msg_file_kind { FILE_INPUT = 1 };
+enum msg_file_kind { FILE_INPUT = 1, FILE_OUTPUT = 2 };	/* an output has a pattern for a name, and no URL */
 enum { FILE_HAS_DIGEST = 1 };		/* flags */
 
 struct msg_file {
@@ -29,6 +30,13 @@ int msg_files_next (struct wire_str *list, struct msg_file *out, struct err *err
 int msg_files_check (struct wire_str list, struct err *err);
 /* All inputs have a digest: an equal list then means equal data. The list was checked. */
 bool msg_files_fixed (struct wire_str list);
+
+bool msg_files_has_outputs (struct wire_str list);
+
+/* Files that come with a RESULT: names and data, one after the other. */
+void msg_files_data_add (struct buf *files, struct wire_str name, struct wire_str data);
+/* The next one, as msg_files_next. */
+int msg_files_data_next (struct wire_str *files, struct wire_str *name, struct wire_str *data, struct err *err);
 
 /* A plain name: UTF-8 without control characters and slashes, not "." nor "..", and not beginning with ".weft". */
 int msg_files_name_ok (struct wire_str name, struct err *err);

@@ -149,7 +149,7 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	f->kind = row.kind;
 	options = row.options ? json_loads (row.options, 0, NULL) : NULL;
 	f->python = options_python (options);
-	f->files = json_array_size (json_object_get (options, "files")) > 0;
+	f->files = json_object_get (options, "files") || json_object_get (options, "outputs");
 	json_decref (options);
 	f->until_ms = clock_now_ms () + c->cache_ms;
 	free (f->container);

@@ -63,10 +63,24 @@ static json_t *read_one (struct check *k, json_t *o, long i)
 	return NULL;
 }
 
+/* out, when the list is good with it; else it is dropped. */
+static json_t *accept (struct check *k, const char *key, json_t *out, size_t max_bytes, const struct buf *list)
+{
+	struct err err;
+
+	if (check_ok (k) && (buf_failed (list) || list->len > max_bytes))
+		check_problem (k, key, -1, "value_error.list", "names and URLs take more than the %zu bytes that are allowed here", max_bytes);
+	else if (check_ok (k) && msg_files_check (wire_str ((char *) list->data, list->len), &err) < 0)
+		check_problem (k, key, -1, "value_error.list", "%s", err.text);
+	if (check_ok (k))
+		return out;
+	json_decref (out);
+	return NULL;
+}
+
 json_t *files_read (struct check *k, const json_t *body, size_t max_bytes, struct buf *list)
 {
 	json_t *all = check_array (k, body, "files", false), *out, *v, *one;
-	struct err err;
 	size_t i;
 
 	if (!json_array_size (all))
@@ -75,19 +89,27 @@ json_t *files_read (struct check *k, const json_t *body, size_t max_bytes, struc
 	json_array_foreach (all, i, v)
 		if (i <= FILES_MAX && (one = read_one (k, v, (long) i)))
 			json_array_append_new (out, one);
-	files_pack (out, list);
-	if (check_ok (k) && list->len > max_bytes)
-		check_problem (k, "files", -1, "value_error.list", "names and URLs take %zu bytes together, at most %zu are allowed here", list->len,
-			       max_bytes);
-	else if (check_ok (k) && msg_files_check (wire_str ((char *) list->data, list->len), &err) < 0)
-		check_problem (k, "files", -1, "value_error.list", "%s", err.text);
-	if (check_ok (k))
-		return out;
-	json_decref (out);
-	return NULL;
+	files_pack (out, NULL, list);
+	return accept (k, "files", out, max_bytes, list);
 }
 
-void files_pack (const json_t *files, struct buf *list)
+json_t *outputs_read (struct check *k, const json_t *body, size_t max_bytes, struct buf *list)
+{
+	json_t *all = check_array (k, body, "outputs", false), *v;
+	size_t i;
+
+	if (!json_array_size (all))
+		return NULL;
+	json_array_foreach (all, i, v)
+		if (!json_is_string (v)) {
+			check_problem (k, "outputs", (long) i, "type_error.str", "the name of a file in the work directory, or a pattern like *.png, is expected");
+			return NULL;
+		}
+	files_pack (NULL, all, list);
+	return accept (k, "outputs", json_incref (all), max_bytes, list);
+}
+
+void files_pack (const json_t *files, const json_t *outputs, struct buf *list)
 {
 	json_t *v;
 	size_t i;
@@ -98,6 +120,10 @@ void files_pack (const json_t *files, struct buf *list)
 		struct wire_str digest = text_of (v, "sha256");
 		if (digest.p && msg_files_digest_parse (f.digest, digest.p, digest.n))
 			f.flags = FILE_HAS_DIGEST;
+		msg_files_add (list, &f);
+	}
+	json_array_foreach (outputs, i, v) {
+		struct msg_file f = { .kind = FILE_OUTPUT, .name = wire_str (json_string_value (v), json_string_length (v)) };
 		msg_files_add (list, &f);
 	}
 }

@@ -172,6 +172,8 @@ static void read_files (struct check *k, const json_t *body, json_t *all)
 	buf_init (&list, 0);
 	if ((files = files_read (k, body, FILES_MAX_BYTES, &list)))
 		json_object_set_new (all, "files", files);
+	if ((files = outputs_read (k, body, FILES_MAX_BYTES, &list)))
+		json_object_set_new (all, "outputs", files);
 	buf_fini (&list);
 }
 
@@ -224,7 +226,7 @@ void options_apply (struct msg_function *m, const char *text, json_t **parsed, s
 	m->max_pids = (uint32_t) json_integer_value (json_object_get (c, "pids"));
 	m->warm_ms = thousandths (json_object_get (c, "warm_seconds"));
 	m->replicas = (uint32_t) json_integer_value (json_object_get (c, "replicas"));
-	files_pack (json_object_get (all, "files"), files);
+	files_pack (json_object_get (all, "files"), json_object_get (all, "outputs"), files);
 	m->files = wire_str ((char *) files->data, files->len);
 	m->container_type = wire_str (json_string_value (type), json_string_length (type));
 	if (memory && (!m->memory_limit_bytes || memory < m->memory_limit_bytes))
@@ -241,6 +243,7 @@ void options_show (json_t *doc, const char *image, const char *text)
 	json_object_set_new (doc, "container", shown);
 	json_object_set_new (doc, "memoize", json_boolean (json_is_true (json_object_get (all, "memoize"))));
 	json_object_set (doc, "batch", batch ? batch : json_null ());
+	json_object_set (doc, "outputs", json_object_get (all, "outputs") ? json_object_get (all, "outputs") : json_null ());
 	json_object_set (doc, "files", json_object_get (all, "files") ? json_object_get (all, "files") : json_null ());
 	json_decref (all);
 }

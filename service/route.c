@@ -17,6 +17,7 @@ const struct route route_table[] = {
 	{ HTTP_GET, "/v3/tasks/{task}", SCOPE_READ, api_task_get_v3, "task_get" },
 	{ HTTP_GET, "/v3/tasks/{task}/trace", SCOPE_READ, api_task_trace, "task_trace" },
 	{ HTTP_GET, "/v3/tasks/{task}/output", SCOPE_READ, api_task_output, "task_output" },
+	{ HTTP_GET, "/v3/tasks/{task}/files/{name}", SCOPE_READ, api_task_file, "task_file" },
 	{ HTTP_GET, "/v3/tasks", SCOPE_READ, api_task_list, "task_list" },
 	{ HTTP_GET, "/v3/usage", SCOPE_READ, api_usage, "usage" },
 	{ HTTP_DELETE, "/v2/tasks/{task}", SCOPE_SUBMIT, api_task_cancel, "task_cancel" },

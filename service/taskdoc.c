@@ -179,6 +179,22 @@ static void add_waits (struct buf *b, struct wire_str runtime)
 	json_decref (o);
 }
 
+/* Files that came with the result: fetched one by one. */
+static void add_files (struct buf *b, struct wire_str files)
+{
+	struct wire_str name, data;
+	bool first = true;
+
+	buf_str (b, ",\"files\":[");
+	while (msg_files_data_next (&files, &name, &data, NULL) > 0) {
+		buf_str (b, first ? "{\"name\":" : ",{\"name\":");
+		buf_json_string (b, name.p, name.n);
+		buf_printf (b, ",\"bytes\":%zu}", data.n);
+		first = false;
+	}
+	buf_char (b, ']');
+}
+
 static void add_v3 (struct buf *b, const struct doc_task *t)
 {
 	const struct msg_result *m = t->result;
@@ -200,6 +216,8 @@ static void add_v3 (struct buf *b, const struct doc_task *t)
 		buf_printf (b, ",\"max_rss_bytes\":%" PRIu64, m->max_rss_bytes);
 	if (m->runtime.n)
 		add_waits (b, m->runtime);
+	if (m->files.n)
+		add_files (b, m->files);
 }
 
 static void add_result (struct buf *b, const struct doc_task *t)

@@ -56,6 +56,8 @@ unsigned batch_gather (struct engine *e, struct call *c)
 	struct call *i, *next;
 
 	most = smaller (smaller (smaller (most, RUNNER_BATCH_MAX), c->fn->batch_cap), c->group_max);
+	if (msg_files_has_outputs (c->t.files))
+		most = 1;	/* whose files would they be? */
 	for (i = TAILQ_FIRST (&e->queue); i && n < most; i = next) {
 		next = TAILQ_NEXT (i, link);
 		if (!same_limits (i, c))

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "worker/engine_internal.h"
 #include "proto/bulk.h"
+#include "worker/taskdir.h"
 #include "worker/text.h"
 
 /* What all results have in common. */
@@ -105,6 +106,23 @@ static void check_result (struct engine *e, struct msg_result *m, const struct c
 	m->error = wire_str ((char *) text->data, text->len);
 }
 
+/* What the call was asked to make. Without it the task has failed. */
+static void take_outputs (struct engine *e, struct msg_result *m, const struct call *c, struct buf *files, struct err *err)
+{
+	size_t max = c->max_result_bytes < FILES_DATA_MAX ? c->max_result_bytes : FILES_DATA_MAX;
+
+	if (m->status != STATUS_SUCCESS || !msg_files_has_outputs (c->t.files))
+		return;
+	if (taskdir_take (e->task_dir, c->t.files, max, files, err) == 0) {
+		m->files = wire_str ((char *) files->data, files->len);
+		return;
+	}
+	m->status = STATUS_FAILED;
+	m->code = (uint16_t) err->code;
+	m->fault = (uint8_t) err->fault;
+	m->error = wire_str (err->text, strlen (err->text));
+}
+
 /* A large result of a runner that does not write it to the store itself. When that fails it travels in the message. */
 static void put_bulk (struct engine *e, struct msg_result *m, uint8_t ref[BULK_REF_MAX])
 {
@@ -130,11 +148,13 @@ static void clean (struct wire_str *s)
 void settle_result (struct engine *e, struct call *c, const struct msg_runner_result *r, int32_t detail)
 {
 	struct msg_result m;
-	struct buf text;
+	struct buf text, files;
+	struct err err;
 	uint8_t ref[BULK_REF_MAX];
 
 	fill (e, c, &m);
 	buf_init (&text, 1 << 20);
+	buf_init (&files, FILES_DATA_MAX);
 	m.status = r->status;
 	m.fault = r->fault;
 	m.code = r->code;
@@ -157,12 +177,16 @@ void settle_result (struct engine *e, struct call *c, const struct msg_runner_re
 	clean (&m.errout);
 	if (m.code == ERR_TASK_MEMORY_LIMIT)
 		judge_memory (e, c, &m, &text);
+	take_outputs (e, &m, c, &files, &err);
 	check_result (e, &m, c, &text);
+	if (m.status != STATUS_SUCCESS)
+		m.files.n = 0;
 	if (r->flags & RESULT_BULK && !(m.flags & RESULT_BULK))
 		settle_drop (e, r);
 	if (m.result.n > BULK_MIN)
 		put_bulk (e, &m, ref);
 	finish (e, &m);
+	buf_fini (&files);
 	buf_fini (&text);
 }
 

@@ -2,8 +2,13 @@
 /* See taskdir.h. Links, not copies: a file may be large, many tasks use it, and in a container the directory of files is read-only. The manager
  * holds a file in its place while a task that wants it is in hand. */
 #include "worker/taskdir.h"
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/xmem.h"
@@ -41,4 +46,109 @@ int taskdir_make (const char *path, const char *files_dir, struct wire_str files
 		if (f.kind == FILE_INPUT && place (path, files_dir, &f, err) < 0)
 			return -1;
 	return 0;
+}
+
+/* ---- outputs ---- */
+
+/* The pattern of an output as text; its bytes are checked, and have no NUL. */
+static void pattern_of (const struct msg_file *f, char out[FILES_NAME_MAX + 1]) { snprintf (out, FILES_NAME_MAX + 1, "%.*s", (int) f->name.n, f->name.p); }
+
+static bool wanted (struct wire_str files, const char *name)
+{
+	char pattern[FILES_NAME_MAX + 1];
+	struct msg_file f;
+
+	while (msg_files_next (&files, &f, NULL) > 0) {
+		pattern_of (&f, pattern);
+		if (f.kind == FILE_OUTPUT && fnmatch (pattern, name, FNM_PERIOD) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int too_large (struct err *err, const char *name, size_t max_bytes)
+{
+	return err_set (err, ERR_TASK_FILE, FAULT_USER, "the output files, with '%.80s', have more than the %zu bytes that can come with a result", name,
+			max_bytes);
+}
+
+static int take_file (int fd, const char *name, size_t size, size_t max_bytes, struct buf *out, struct err *err)
+{
+	char *data = malloc (size + 1);
+	size_t got = 0;
+	ssize_t n = 1;
+	int rc = 0;
+
+	while (data && got < size && ((n = pread (fd, data + got, size - got, (off_t) got)) > 0 || (n < 0 && errno == EINTR)))
+		got += n > 0 ? (size_t) n : 0;
+	if (!data)
+		rc = err_set (err, ERR_TASK_FILE, FAULT_SITE, "no memory for the output file '%.80s'", name);
+	else if (n < 0) {
+		rc = err_errno (err, "reading the output file '%.80s'", name);
+		err->code = ERR_TASK_FILE;
+	} else {
+		msg_files_data_add (out, wire_str (name, strlen (name)), wire_str (data, got));
+		if (buf_failed (out) || out->len > max_bytes)
+			rc = too_large (err, name, max_bytes);
+	}
+	free (data);
+	return rc;
+}
+
+static int take_one (int dir, const char *name, size_t max_bytes, struct buf *out, struct err *err)
+{
+	int fd = openat (dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), rc = 0;
+	struct stat st;
+
+	if (fd < 0)
+		return 0;		/* a link, as an input is, or gone */
+	if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && msg_files_name_ok (wire_str (name, strlen (name)), NULL) == 0)
+		rc = (size_t) st.st_size > max_bytes - out->len ? too_large (err, name, max_bytes)
+							       : take_file (fd, name, (size_t) st.st_size, max_bytes, out, err);
+	close (fd);
+	return rc;
+}
+
+static bool has_file (struct wire_str data, const char *name)
+{
+	struct wire_str n, d;
+
+	while (msg_files_data_next (&data, &n, &d, NULL) > 0)
+		if (n.n == strlen (name) && memcmp (n.p, name, n.n) == 0)
+			return true;
+	return false;
+}
+
+/* An output that is no pattern has to be there. */
+static int check_all (struct wire_str files, const struct buf *out, struct err *err)
+{
+	char name[FILES_NAME_MAX + 1];
+	struct msg_file f;
+
+	while (msg_files_next (&files, &f, NULL) > 0) {
+		pattern_of (&f, name);
+		if (f.kind == FILE_OUTPUT && !strpbrk (name, "*?[\\") && !has_file (wire_str ((char *) out->data, out->len), name))
+			return err_set (err, ERR_TASK_FILE, FAULT_USER, "the call made no output file '%.200s' in its work directory", name);
+	}
+	return 0;
+}
+
+int taskdir_take (const char *path, struct wire_str files, size_t max_bytes, struct buf *out, struct err *err)
+{
+	DIR *d = opendir (path);
+	struct dirent *e;
+	unsigned n = 0;
+	int rc = 0;
+
+	if (!d)
+		return err_errno (err, "opening the directory of the call");
+	while (rc == 0 && (e = readdir (d))) {
+		if (!wanted (files, e->d_name))
+			continue;
+		rc = take_one (dirfd (d), e->d_name, max_bytes, out, err);
+		if (rc == 0 && ++n > FILES_MAX)
+			rc = err_set (err, ERR_TASK_FILE, FAULT_USER, "the call made more than %d output files", FILES_MAX);
+	}
+	closedir (d);
+	return rc < 0 ? rc : check_all (files, out, err);
 }

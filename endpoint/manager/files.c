@@ -30,6 +30,7 @@ struct entry { struct id key; uint8_t digest[FILES_DIGEST]; uint64_t bytes; int 
 struct want {				/* a file of a need */
 	struct need *need;
 	char *name;
+	bool output;			/* a pattern, for the worker to know */
 	struct job *job;		/* while it is being brought */
 	struct entry *entry;		/* once it is here */
 	TAILQ_ENTRY (want) link;	/* in job->waiting */
@@ -344,6 +345,8 @@ static bool same_name (struct wire_str list, struct wire_str name)
 
 static int check_one (struct files *f, const struct msg_file *m, struct err *err)
 {
+	if (m->kind == FILE_OUTPUT)
+		return 0;
 	if (m->kind != FILE_INPUT)
 		return err_set (err, ERR_TASK_FILE, FAULT_SITE, "file '%.*s': this endpoint's version does not know files of kind %u", (int) m->name.n,
 				m->name.p, m->kind);
@@ -365,7 +368,10 @@ static int add_want (struct need *n, const struct msg_file *m, struct err *err)
 		return -1;
 	w->need = n;
 	w->name = strndup (m->name.p, m->name.n);
+	w->output = m->kind == FILE_OUTPUT;
 	n->n++;
+	if (w->output)
+		return 0;
 	if (!e) {
 		join (f, w, m);
 		return 0;
@@ -433,8 +439,11 @@ bool need_ready (const struct need *n) { return n->left == 0; }
 void need_list (const struct need *n, struct buf *list)
 {
 	for (size_t i = 0; i < n->n; i++) {
-		struct msg_file m = { .kind = FILE_INPUT, .flags = FILE_HAS_DIGEST, .name = wire_str (n->v[i].name, strlen (n->v[i].name)) };
-		memcpy (m.digest, n->v[i].entry->digest, FILES_DIGEST);
+		struct msg_file m = { .kind = n->v[i].output ? FILE_OUTPUT : FILE_INPUT, .name = wire_str (n->v[i].name, strlen (n->v[i].name)) };
+		if (!n->v[i].output) {
+			m.flags = FILE_HAS_DIGEST;
+			memcpy (m.digest, n->v[i].entry->digest, FILES_DIGEST);
+		}
 		msg_files_add (list, &m);
 	}
 }

@@ -233,6 +233,7 @@ def files():
     f.good("without a URL, as a manager sends it to a worker", k, entry(url=b""), {"files": [one(url="")]})
     f.good("three", k, entry() + entry(name=b"b", url=b"file:///data/b") + entry(name="Ünï cøde".encode(), url=b"http://h:81/"),
            {"files": [one(), one("b", "file:///data/b"), one("Ünï cøde", "http://h:81/")]})
+    f.good("an output: a pattern without a URL", k, entry(name=b"*.png", url=b"", digest=None, kind=2), {"files": [one("*.png", "", None, kind=2)]})
     f.good("kind and flags of the future", k, entry(kind=200, flags=0xff), {"files": [one(kind=200, flags=0xff)]})
     f.good("newer", k, entry(extra=u32(7) + u16(4), tail=b"tail") + entry(name=b"b"), {"files": [one(), one("b")]}, canonical=False)
     f.good("longest name and URL", k, entry(name=b"n" * 255, url=b"https://h/" + b"u" * 2038), {"files": [one("n" * 255, "https://h/" + "u" * 2038)]})
@@ -488,7 +489,17 @@ def result():
     f.good("2: bulk reference", k, rs2(flags=4, result=to_file),
            dict(fields(image=FUNC, flags=4, result=to_file), bulk_bytes=MIB, bulk_name=to_file[4:].decode()))
     f.good("2: fixed part ends within the image", k, u16(200) + rs2()[2:200] + rs2()[208:], fields(), canonical=False)
-    f.good("newer", k, newer(rs2(), 208, u64(5) + u16(2), b"xy"), fields(image=FUNC), canonical=False)
+    # Minor version 2: files, sent only when there are some.
+    def rs3(files, n=None, **more):
+        raw = rs(**more)
+        return u16(212) + raw[2:192] + bytes(16) + u32(len(files) if n is None else n) + raw[192:] + files
+    made = u16(7) + u32(4) + b"out.png" + b"\x89PNG" + u16(1) + u32(0) + b"e"
+    f.good("newer", k, newer(rs3(b""), 212, u64(5) + u16(2), b"xy"), fields(), canonical=False)
+    f.good("no files, but their length", k, rs3(b""), fields(), canonical=False)
+    f.good("files", k, rs3(made), dict(fields(), files=data(made)))
+    f.bad("files over the limit", k, rs3(made, n=16 * MIB + 1), "TOO_LARGE")
+    f.bad("files reach over the end", k, rs3(made, n=len(made) + 1))
+    f.bad("a byte more than the files", k, rs3(made) + b"\0")
     f.bad("2: fixed part cut", k, rs2()[:207])
     f.bad("2: a byte longer", k, rs2() + b"\0")
     f.bad("2: a byte shorter", k, rs2()[:-1])

@@ -13,6 +13,7 @@ void api_task_get (struct call *c);
 void api_task_get_v3 (struct call *c);
 void api_task_trace (struct call *c);
 void api_task_output (struct call *c);
+void api_task_file (struct call *c);
 void api_task_cancel (struct call *c);
 void api_task_cancel_v3 (struct call *c);
 void api_batch_status (struct call *c);

@@ -86,6 +86,13 @@ static int begin (struct builder *b, struct call *c)
 		json_decref (files_read (&b->k, files, FILES_TASK_BYTES, &b->s.files));
 		json_decref (files);
 	}
+	if ((v = body_array (&b->k, &b->s.body, "outputs", false))) {
+		json_t *outputs = member (b, "outputs", v);
+		if (!outputs)
+			return -1;
+		json_decref (outputs_read (&b->k, outputs, FILES_TASK_BYTES, &b->s.files));
+		json_decref (outputs);
+	}
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tasks: status and result of one or many, trace, cancel. */
 #include <errno.h>
+#include <event2/http.h>
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ struct read {
 	struct call *c;
 	struct gather *g;
 	enum doc_kind kind;
-	bool stamps, many, until_any, any, trace;
+	bool stamps, many, until_any, any, trace, ended;
+	char *file;			/* owned; its data is wanted; NULL = a document is */
 	struct buf out;
 };
 
@@ -40,11 +42,27 @@ static void name_member (struct read *r, const struct id *task)
 	r->any = true;
 }
 
+static void take_file (struct read *r, const struct doc_task *t)
+{
+	struct wire_str files = t->result ? t->result->files : WIRE_STR (""), name, data;
+
+	r->ended = msg_state_ended (t->state);
+	while (!r->any && msg_files_data_next (&files, &name, &data, NULL) > 0)
+		if (name.n == strlen (r->file) && !memcmp (name.p, r->file, name.n)) {
+			buf_add (&r->out, data.p, data.n);
+			r->any = true;
+		}
+}
+
 static void on_task (const struct doc_task *t, void *arg)
 {
 	struct read *r = arg;
 	struct doc_task shown = *t;
 
+	if (r->file) {
+		take_file (r, t);
+		return;
+	}
 	shown.stamps = r->stamps;
 	if (r->many)
 		name_member (r, &t->task);
@@ -75,11 +93,16 @@ static void on_end (const struct err *err, void *arg)
 		call_fail_err (r->c, err, FAIL_TASK_NOT_FOUND);
 	else if (buf_failed (&r->out))
 		call_fail (r->c, FAIL_RESULTS_TOO_LARGE, "the results together are over %u bytes; ask for fewer tasks at once", ANSWER_MAX);
+	else if (r->file && r->any)
+		call_reply (r->c, 200, "application/octet-stream", "X-Content-Type-Options: nosniff\r\nContent-Disposition: attachment\r\n", &r->out);
+	else if (r->file)
+		call_fail (r->c, FAIL_TASK_NOT_FOUND, r->ended ? "no file of this name came with the task's result" : "no such task, or it has not ended");
 	else if (!r->out.len)
 		call_fail (r->c, FAIL_TASK_NOT_FOUND, "task not found");
 	else
 		call_ok (r->c, &r->out);
 	buf_fini (&r->out);
+	free (r->file);
 	free (r);
 }
 
@@ -134,6 +157,25 @@ void api_task_get_v3 (struct call *c)
 void api_task_trace (struct call *c)
 {
 	get_one (c, DOC_V3, true);
+}
+
+void api_task_file (struct call *c)
+{
+	struct http_str s = c->params[1];
+	struct id id;
+	int64_t wait_ms;
+	struct read *r;
+	char *text;
+
+	if (call_id (c, 0, &id) < 0 || call_wait_ms (c, &wait_ms) < 0 || call_need_redis (c) < 0)
+		return;
+	r = read_new (c, DOC_V3);
+	text = strndup (s.p, s.n);
+	r->file = text ? evhttp_uridecode (text, 0, NULL) : NULL;
+	free (text);
+	if (!r->file)
+		r->file = xstrdup ("");
+	start (r, &id, 1, wait_ms);
 }
 
 static void batch_status (struct call *c, enum doc_kind kind)

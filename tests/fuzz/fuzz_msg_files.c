@@ -30,6 +30,8 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t n)
 	struct err err;
 
 	FUZZ_ROUND_TRIP (struct wire_str, decode, encode, data, n);
+	for (struct wire_str files = wire_str ((const char *) data, n), name, bytes; msg_files_data_next (&files, &name, &bytes, &err) > 0;)
+		FUZZ_DEMAND (name.n && name.n <= FILES_NAME_MAX);
 	msg_files_fixed (wire_str ((const char *) data, n));
 	msg_files_url_ok (wire_str ((const char *) data, n), &err);
 	msg_files_name_ok (wire_str ((const char *) data, n), &err);

@@ -322,6 +322,75 @@ def refused(report, f):
         report.check("doctor looks at it", "files" in out and os.path.join(ep.dir, "files") in out, out)
 
 
+# ---- what comes back ------------------------------------------------------------------------------------------------
+
+MAKE = """
+import os
+
+def make(sizes, link=None):
+    for name, size in sizes.items():
+        with open(name, "wb") as f:
+            f.write(b"\\x89" * size)
+    if link:
+        os.symlink(link, "link.png")
+    return sorted(os.listdir("."))
+"""
+
+
+def fetched(f, task_id, name):
+    import urllib.request
+    r = urllib.request.Request("%s/v3/tasks/%s/files/%s" % (f.url, task_id, name), headers={"Authorization": "Bearer " + f.token})
+    with urllib.request.urlopen(r, timeout=30) as answer:
+        return answer.read(), answer.headers["Content-Type"]
+
+
+def outputs(report, f):
+    fn = register(f, MAKE, "make")
+    doc = call(f, fn, {"a.png": 3, "b.png": 70000, "c.txt": 5, ".hidden.png": 1}, "/etc/passwd", outputs=["*.png", "c.txt"], files=[one("k1", b"in")])
+    want = [{"name": "a.png", "bytes": 3}, {"name": "b.png", "bytes": 70000}, {"name": "c.txt", "bytes": 5}]
+    report.check("the result names what came with it: neither links nor inputs nor hidden files", doc["status"] == "success"
+                 and sorted(doc.get("files", []), key=lambda x: x["name"]) == want, str(doc)[:900])
+    data, kind = fetched(f, doc["task_id"], "b.png")
+    report.check("fetched one by one, byte for byte", data == b"\x89" * 70000 and kind == "application/octet-stream", (len(data), kind))
+    for what, path, status in (("another name", doc["task_id"] + "/files/none", 404), ("a path", doc["task_id"] + "/files/..%2f..%2fetc%2fpasswd", 404),
+                               ("the input", doc["task_id"] + "/files/data.csv", 404), ("another task", doc["task_id"][:-4] + "0000/files/a.png", 404)):
+        a = f.http("GET", "/v3/tasks/" + path)
+        report.check("%s is not there" % what, a[0] == status, a)
+    doc = call(f, register(f, "import os\n\ndef ls():\n    return os.listdir('.')\n", "ls"), outputs=["*"])
+    report.check("a call finds nothing of the one before; no files are fine for a pattern", result(doc) == [] and "files" not in doc, doc)
+    fails(report, "a file that was not made", call(f, fn, {}, outputs=["must.bin"]), "must.bin")
+    doc = call(f, fn, {"big": 11 * MIB}, outputs=["big"])
+    fails(report, "more than fits a result", doc, "big", 10 * MIB)
+    fails(report, "many", call(f, fn, {"f%d" % i: 0 for i in range(65)}, outputs=["f*"]), "64")
+    cmd = register_command(f, ["sh", "-c", "tr a-z A-Z < in.txt > out.txt"], outputs=["out.txt"])
+    ids, answer = submit(f, cmd, [""], wait=40, files=[one("up", b"shout", at="in.txt")])
+    doc = answer["results"].get(ids[0]) or task(f, ids[0], 40)
+    report.check("a command's, named at registration", fetched(f, ids[0], "out.txt")[0] == b"SHOUT", str(doc)[:500])
+    batch = register(f, "def name(xs):\n    for x in xs:\n        open('out-%d' % x, 'w').write(str(x))\n    return xs\n", "name", batch={"max": 16})
+    ids, _ = submit(f, batch, [{"args": [i]} for i in range(8)], outputs=["out-*"])
+    docs = gather(f, ids)
+    report.check("of a batch each has its own", sorted(x["name"] for i in ids for x in docs[i]["files"]) == ["out-%d" % i for i in range(8)]
+                 and all(len(docs[i]["files"]) == 1 for i in ids), str(docs)[:500])
+    for bad in ("../x", "a/b", "", 7):
+        a = f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {fn: [{"args": [{}]}]}, "outputs": [bad]})
+        report.check("output %r is refused" % bad, a[0] == 422 and "outputs" in str(a[1]), a)
+    folder = os.path.join(HOME, "out")
+    os.makedirs(folder)
+    r = f.weft("run", "--output", "*.png", "--output-dir", folder, fn, '{"args": [{"x y.png": 4, "z.png": 9}]}')
+    report.check("weft run --output", sorted(os.listdir(folder)) == ["x y.png", "z.png"] and os.path.getsize(os.path.join(folder, "z.png")) == 9,
+                 (r.stdout, r.stderr))
+    os.unlink(os.path.join(folder, "z.png"))
+    last = ok(f.http("GET", "/v3/tasks?limit=1"))["tasks"][0]["task_id"]
+    r = f.weft("files", "--dir", folder, last, "z.png")
+    report.check("weft files", os.path.getsize(os.path.join(folder, "z.png")) == 9, r.stderr)
+    r = f.weft("files", "--dir", folder, last, check=False)
+    report.check("nothing is written over", r.returncode == 1 and "exists" in r.stderr, r.stderr)
+    c = f.client()
+    ids, _ = c.submit(f.endpoint, fn, [json.dumps({"args": [{"s": 2}]})], outputs=["s"])
+    c.result(ids[0], timeout=60, kind="python")
+    report.check("SDK", c.task_file(ids[0], "s") == b"\x89\x89")
+
+
 # ---- clients --------------------------------------------------------------------------------------------------------
 
 def clients(report, f):
@@ -372,7 +441,7 @@ def containers(report, f):
 
 
 try:
-    e2e.main(__doc__, [kinds, of_functions, many, wrong, servers, bound, tampered, killed, directories, refused, clients, containers], make)
+    e2e.main(__doc__, [kinds, of_functions, many, wrong, servers, bound, tampered, killed, directories, refused, outputs, clients, containers], make)
 finally:
     for web in (WEB, TLS):
         web.stop()

@@ -20,6 +20,7 @@ MIB = 1 << 20
 MAX_RECORDS, MAX_IDS = 4096, 65536
 MAX_TEXT, MAX_TAIL = 4096, 65536
 MAX_CODE, MAX_PAYLOAD, MAX_RECORD = 16 * MIB, 128 * MIB, 192 * MIB
+MAX_FILES_DATA = 16 * MIB
 MAX_FILES, MAX_FILES_BYTES, MAX_FILE_NAME, MAX_FILE_URL = 64, 32768, 255, 2048
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -88,9 +89,9 @@ RECORDS = {
         {"stdout": lambda d: len(d["stdout"]) <= d["stdout_total"], "stderr": lambda d: len(d["stderr"]) <= d["stderr_total"]}),
     "RESULT": Record(
         "status:B fault:B code:H attempt:B flags:B task:id #result:I #error:I #stdout:I #stderr:I detail:i #node:H #runtime:H stamps:stamps16",
-        "cpu_ns:Q max_rss_bytes:Q image:id",
+        "cpu_ns:Q max_rss_bytes:Q image:id #files:I",
         (("result", MAX_PAYLOAD, None), ("error", MAX_TAIL, "tail"), ("stdout", MAX_TAIL, "tail"), ("stderr", MAX_TAIL, "tail"),
-         ("node", MAX_TEXT, "head"), ("runtime", MAX_TEXT, None)),
+         ("node", MAX_TEXT, "head"), ("runtime", MAX_TEXT, None), ("files", MAX_FILES_DATA, None)),
         {"status": lambda d: d["status"] in (1, 2, 3), "fault": lambda d: d["fault"] <= 4}),
     "CAPACITY": Record(
         "window_tasks:I window_bytes:Q slots:I free_slots:I queued:I running:I managers:I blocks:I pending_blocks:I time_left_s:I tasks_done:Q",
@@ -221,6 +222,21 @@ def encode(kind, fields, major=MAJOR):
         parts.pop()
     fixed = b"".join(_put(fmt, fields.get(name)) for name, fmt in rec.v1 + fixed2)
     return struct.pack("<H", len(fixed) + 2) + fixed + b"".join(parts)
+
+
+def decode_files_data(raw):
+    """Files of a result: [(name, data)]."""
+    out, at = [], 0
+    while at < len(raw):
+        if len(raw) - at < 6:
+            raise Malformed("INVALID", "file of a result")
+        n, size = struct.unpack_from("<HI", raw, at)
+        name, data = raw[at + 6:at + 6 + n], raw[at + 6 + n:at + 6 + n + size]
+        if len(name) < n or len(data) < size or n > MAX_FILE_NAME or not _file_name_ok(name):
+            raise Malformed("INVALID", "file of a result")
+        out.append((name.decode(), data))
+        at += 6 + n + size
+    return out
 
 
 FILE = struct.Struct("<HBB32sQHH")

@@ -89,7 +89,7 @@ class Client:
         return c
 
     def request(self, method: str, path: str, body: Any = None, wait: float = 0.0, headers: Optional[Mapping[str, str]] = None,
-                interrupt: Optional[Interrupt] = None) -> Any:
+                interrupt: Optional[Interrupt] = None, raw: bool = False) -> Any:
         """Send one request; returns the decoded JSON answer. Retries what is safe to send again.
 
         interrupt: an Interrupt; when it is fired, Interrupt.Fired is raised and the answer is lost."""
@@ -132,6 +132,8 @@ class Client:
                 continue
             if r.status >= 400:
                 raise error_of(r.status, text)
+            if raw:
+                return text
             return json.loads(text) if text else None
         if isinstance(last, LimitError):
             raise last
@@ -171,7 +173,7 @@ class Client:
 
     def register(self, kind: str, code: str, name: str, entry: Optional[str] = None, public: bool = False, description: Optional[str] = None,
                  time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, container: Any = None, memoize: bool = False,
-                 batch: Union[None, int, Mapping[str, int]] = None, files: Files = None) -> str:
+                 batch: Union[None, int, Mapping[str, int]] = None, files: Files = None, outputs: Iterable[str] = ()) -> str:
         """Register code of a kind: globus, python, command or shared_object. See the service's /openapi.json."""
         body: Document = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
                 "meta": {"python_version": "%d.%d.%d" % sys.version_info[:3], "sdk_version": "weft-" + VERSION,
@@ -183,7 +185,7 @@ class Client:
             limits["memory_limit_bytes"] = memory_limit_bytes
         for key, value in (("entry", entry), ("description", description), ("container", container), ("limits", limits),
                            ("memoize", bool(memoize)), ("batch", {"max": batch} if isinstance(batch, int) else batch),
-                           ("files", _files(files))):
+                           ("files", _files(files)), ("outputs", list(outputs or []))):
             if value:
                 body[key] = value
         return self.request("POST", "/v3/functions", body)["function_uuid"]
@@ -210,12 +212,13 @@ class Client:
     def submit(self, endpoint_id: str, function_id: str, payloads: Iterable[Any], wait: float = 0.0, task_group_id: Optional[str] = None,
                time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, idempotency_key: Optional[str] = None,
                memoize: bool = True, expected_s: Optional[float] = None, watch: bool = False,
-               files: Files = None) -> Tuple[List[str], Document]:
+               files: Files = None, outputs: Iterable[str] = ()) -> Tuple[List[str], Document]:
         """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task.
 
         memoize: False refuses results of earlier calls. expected_s: how long it may take; it is not started on nodes whose time ends before.
         files: brought to the work directory by the endpoint: {name: URL} with "#sha256=HEX" behind the URL when the checksum is known, or a
         list of {"name", "url", "sha256", "max_bytes"}. Files with a checksum are kept on the node, and fetched once for many tasks.
+        outputs: names or patterns of files in the work directory that come back with the result; see :meth:`task_file`.
         watch: the ends of the group are noted from the start, for :meth:`events` and :meth:`results`."""
         body: Document = {"tasks": {str(function_id): list(payloads)}, "create_queue": bool(watch)}
         limits: Dict[str, float] = {}
@@ -231,6 +234,8 @@ class Client:
             body["memoize"] = False
         if files:
             body["files"] = _files(files)
+        if outputs:
+            body["outputs"] = list(outputs)
         if task_group_id:
             body["task_group_id"] = str(task_group_id)
         wait = min(float(wait), MAX_WAIT_S)
@@ -241,6 +246,11 @@ class Client:
     def task(self, task_id: str, wait: float = 0.0) -> Document:
         """The task document, as it is now or when it ends within ``wait`` seconds."""
         return self.request("GET", "/v3/tasks/%s%s" % (task_id, "?wait=%g" % wait if wait else ""), wait=wait)
+
+    def task_file(self, task_id: str, name: str) -> bytes:
+        """The bytes of a file that came with the task's result; the task document names them in ``files``."""
+        data: bytes = self.request("GET", "/v3/tasks/%s/files/%s" % (task_id, urllib.parse.quote(name, safe="")), raw=True)
+        return data
 
     def tasks_status(self, task_ids: Iterable[str], wait: float = 0.0, until: str = "all",
                      interrupt: Optional[Interrupt] = None) -> Dict[str, Document]:

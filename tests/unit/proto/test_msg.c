@@ -241,6 +241,8 @@ static void result_f (json_t *j, const union any *u)
 	INT (status), INT (fault), INT (code), INT (attempt), INT (flags), ID (task), INT (cpu_ns), INT (max_rss_bytes), ID (image);
 	json_object_set_new (j, "detail", json_integer (m->detail));
 	BYTES (result), BYTES (error), BYTES_AS ("stdout", out), BYTES_AS ("stderr", errout), BYTES (node), BYTES (runtime);
+	if (m->files.n)
+		BYTES (files);
 	if (m->flags & RESULT_BULK)
 		reference_f (j, &m->bulk);
 	json_object_set_new (j, "stamps", j_stamps (m->stamps, STAMP_SLOTS));
@@ -683,9 +685,11 @@ static void test_round_trips (void **state)
 		struct wire_str *parts[] = { &u.result.result, &u.result.error, &u.result.out, &u.result.errout, &u.result.node, &u.result.runtime };
 		for (int k = 0; k < 6; k++)
 			*parts[k] = rnd_str (pool, 4096);
+		u.result.files = rnd_str (pool, 4096);
 		same_after_trip ("RESULT", &u, 2);
 		u.result.cpu_ns = u.result.max_rss_bytes = 0;
 		memset (&u.result.image, 0, sizeof (u.result.image));
+		u.result.files = WIRE_STR ("");
 		same_after_trip ("RESULT", &u, 1);
 		rnd_fill (&u, sizeof (u));
 		u.hello.role = (uint8_t) (1 + rnd () % 3);
