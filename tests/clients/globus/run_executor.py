@@ -15,9 +15,10 @@ import urllib.parse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "lib"))
+import venvs  # noqa: E402
 from fabric import Fabric, Report, wait_for  # noqa: E402
 from relay import Relay  # noqa: E402
-from run import VERSIONS, environment  # noqa: E402
+from run import VERSIONS  # noqa: E402
 
 LIMIT = 900
 
@@ -106,7 +107,7 @@ def main():
     for spec in VERSIONS:
         if a.versions and spec not in a.versions:
             continue
-        python, why = environment(a.build, [spec])
+        python, why = venvs.make(a.build, [spec, "numpy"])
         if python is None:
             report.skip("Executor, " + spec, why)
             continue
