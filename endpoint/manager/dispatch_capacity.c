@@ -8,6 +8,7 @@
 #include "endpoint/manager/window.h"
 
 #define CAPACITY_PAUSE_MS 5
+#define FETCHING_MAX 1024	/* tasks that wait for files, beyond the window */
 
 static uint32_t time_left_s (const struct dispatch *d)
 {
@@ -40,7 +41,10 @@ static void measure (const struct dispatch *d, struct msg_capacity *m)
 	if (m->free_slots > n - (m->running < n ? m->running : n))
 		m->free_slots = n - (m->running < n ? m->running : n);	/* calls in containers hold slots too */
 	m->queued = (uint32_t) (tasks_count (d->tasks) - m->running);
+	/* those that wait for files hold no slot, and do not keep others out */
 	m->window_tasks = window_tasks (&in);
+	if (m->window_tasks)
+		m->window_tasks += (uint32_t) (d->fetching.n < FETCHING_MAX ? d->fetching.n : FETCHING_MAX);
 	m->window_bytes = WINDOW_BYTES;
 	m->managers = 1;
 	m->time_left_s = time_left_s (d);
