@@ -106,8 +106,8 @@ static int write_configs (struct fabric *f, int64_t port, struct err *err)
 				 "rdbcompression no\nauto-aof-rewrite-percentage 100\nauto-aof-rewrite-min-size 512mb\n"
 				 "daemonize no\nloglevel notice\n", f->state, f->state);
 	char *service = xasprintf ("listen: 127.0.0.1:%" PRId64 "\nworkers: %" PRId64 "\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\n"
-				   "auth:\n  token_file: %s/token\nbulk:\n  dir: %s/bulk\namqp:\n  listen: 127.0.0.1:0\n", port, f->o.service_processes, f->redis_url,
-				   f->state, f->state, f->state);
+				   "auth:\n  token_file: %s/token\nbulk:\n  dir: %s/bulk\namqp:\n  listen: 127.0.0.1:0\n",
+				   port, f->o.service_processes, f->redis_url, f->state, f->state, f->state);
 	char *forwarder = xasprintf ("redis:\n  url: %s\nbulk:\n  dir: %s/bulk\n", f->redis_url, f->state);
 	int rc = files_write (f->state, "redis.conf", redis, err) < 0 || files_write (f->state, "service.yaml", service, err) < 0 ||
 		 files_write (f->state, "forwarder.yaml", forwarder, err) < 0 ? -1 : 0;

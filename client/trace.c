@@ -48,8 +48,9 @@ void trace_print (const json_t *t, FILE *to)
 		at += us;
 	}
 	if (c)
-		fprintf (to, "  container %s (%s%s%s): cold start %lld ms, of which the image took %lld ms to come\n", api_str (c, "image"), api_str (c, "type"),
-			 *api_str (c, "digest") ? ", " : "", api_str (c, "digest"), (long long)json_integer_value (json_object_get (c, "cold_start_ms")),
+		fprintf (to, "  container %s (%s%s%s): cold start %lld ms, of which the image took %lld ms to come\n",
+			 api_str (c, "image"), api_str (c, "type"), *api_str (c, "digest") ? ", " : "", api_str (c, "digest"),
+			 (long long)json_integer_value (json_object_get (c, "cold_start_ms")),
 			 (long long)json_integer_value (json_object_get (c, "pull_ms")));
 }
 

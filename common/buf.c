@@ -117,8 +117,9 @@ void buf_printf (struct buf *b, const char *fmt, ...)
 void buf_int (struct buf *b, int64_t v)
 {
 	char text[DECIMAL_MAX];
+	size_t n = decimal_put (text, v);
 
-	buf_add (b, text, decimal_put (text, v));
+	buf_add (b, text, n);
 }
 
 void buf_consume (struct buf *b, size_t n)

@@ -271,7 +271,7 @@ static void clear_values (const struct conf_key *table, char *out, bool all)
 		else if (all && k->type == CONF_BOOL)
 			*(bool *) (out + k->offset) = false;
 		else if (all && k->type == CONF_DOUBLE)
-			*(double *) (out + k->offset) = 0;
+			*(double *) (void *) (out + k->offset) = 0;
 		else if (all)
 			*(int64_t *) (out + k->offset) = 0;
 	}

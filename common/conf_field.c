@@ -69,7 +69,7 @@ static int set_double (struct conf_load *ld, const struct conf_key *k, size_t li
 		conf_problem (ld, line, k->key, "expected %lld..%lld, got \"%.100s\"", (long long) k->min, (long long) k->max, s);
 		return -1;
 	}
-	*(double *) (ld->out + k->offset) = v;
+	*(double *) (void *) (ld->out + k->offset) = v;
 	return 0;
 }
 

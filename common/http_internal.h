@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by http.c (connections), http_write.c (answers), http_stream.c (those that go on), http_listen.c (server, accepting, deadlines), http_req.c (requests) and
- * http_parse.c. */
+/* Shared by http.c (connections), http_write.c (answers), http_stream.c (those that go on), http_listen.c (server, accepting, deadlines),
+ * http_req.c (requests) and http_parse.c. */
 #ifndef COMMON_HTTP_INTERNAL_H
 #define COMMON_HTTP_INTERNAL_H
 #include <event2/event.h>

@@ -7,7 +7,8 @@
  *     UP         | a manager connected                 | ended by itself -> gone; released, no manager for connect_timeout -> STOPPING
  *     STOPPING   | released or cancelled               | the provider says it ended -> gone
  *
- * A block that fails, or that ends before any manager connected, counts against the failure budget, and the next start waits (back-off) until one has been up. */
+ * A block that fails, or that ends before any manager connected, counts against the failure budget, and the next start waits (back-off)
+ * until one has been up. */
 #ifndef ENDPOINT_BLOCKS_H
 #define ENDPOINT_BLOCKS_H
 #include "common/loop.h"

@@ -73,8 +73,10 @@ static const struct cli_cmd cmds[] = {
 	  "Stop an endpoint: what has not begun is given back to the service.\n"
 	  "Results that the service has not got yet stay on disk and are sent with the next start.",
 	  stop_opts, sizeof (struct cmd_stop), 0, 1, cmd_stop },
-	{ "restart", "[OPTIONS] [NAME]", "Stop, then start; a configuration with a mistake is found first.\nJobs of a batch system go on, and are taken over, unless --grace is given or their configuration has changed.", restart_opts,
-	  sizeof (struct cmd_restart), 0, 1, cmd_restart },
+	{ "restart", "[OPTIONS] [NAME]",
+	  "Stop, then start; a configuration with a mistake is found first.\n"
+	  "Jobs of a batch system go on, and are taken over, unless --grace is given or their configuration has changed.",
+	  restart_opts, sizeof (struct cmd_restart), 0, 1, cmd_restart },
 	{ "drain", "[NAME]", "Take no new tasks, finish what runs; the endpoint stays connected.", no_opts, 0, 0, 1, cmd_drain },
 	{ "undrain", "[NAME]", "Take tasks again.", no_opts, 0, 0, 1, cmd_undrain },
 	{ "list", "[OPTIONS]", "List the endpoints of this user on this computer.", status_opts, sizeof (struct cmd_status), 0, 0, cmd_list },

@@ -312,8 +312,8 @@ static void on_empty (void *arg)
 }
 
 const struct intake_ops forward_intake_ops = {
-	.room = room, .on_task = on_task, .on_unreadable = on_unreadable, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty, .on_settled = on_settled,
-	.on_caught_up = on_caught_up,
+	.room = room, .on_task = on_task, .on_unreadable = on_unreadable, .in_hand = in_hand, .on_control = on_control, .on_empty = on_empty,
+	.on_settled = on_settled, .on_caught_up = on_caught_up,
 };
 
 /* ---- tasks that nobody fetches ------------------------------------------------------------------------------------------ */

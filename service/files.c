@@ -102,7 +102,8 @@ json_t *outputs_read (struct check *k, const json_t *body, size_t max_bytes, str
 		return NULL;
 	json_array_foreach (all, i, v)
 		if (!json_is_string (v)) {
-			check_problem (k, "outputs", (long) i, "type_error.str", "the name of a file in the work directory, or a pattern like *.png, is expected");
+			check_problem (k, "outputs", (long) i, "type_error.str",
+				       "the name of a file in the work directory, or a pattern like *.png, is expected");
 			return NULL;
 		}
 	files_pack (NULL, all, list);

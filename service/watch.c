@@ -78,7 +78,8 @@ static void flag_some (struct watch *w)
 	} else if (!w->last)
 		next_page (w);
 	else
-		rds_commandf (w->app->redis, on_finished, w, "SET %s " LAYOUT_WATCH_ALL " PX %" PRId64, watch_key (&w->group, key), w->app->config->retention_ms);
+		rds_commandf (w->app->redis, on_finished, w, "SET %s " LAYOUT_WATCH_ALL " PX %" PRId64, watch_key (&w->group, key),
+			      w->app->config->retention_ms);
 }
 
 static void on_page (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)

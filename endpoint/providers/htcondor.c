@@ -294,5 +294,6 @@ static int htcondor_check (const void *conf, unsigned nodes, struct err *err)
 const struct provider provider_htcondor = {
 	.name = "htcondor", .help = "jobs of an HTCondor pool", .keys = htcondor_keys, .conf_bytes = sizeof (struct htcondor_conf),
 	.create = htcondor_create, .destroy = batch_destroy, .submit = batch_submit, .poll = batch_poll, .walltime_s = batch_walltime_s, .cancel = batch_cancel,
-	.record = batch_record, .adopt = batch_adopt, .leave = batch_leave, .job = batch_job_text, .trouble = batch_trouble, .check = htcondor_check, .describe = htcondor_describe, .doctor = htcondor_doctor,
+	.record = batch_record, .adopt = batch_adopt, .leave = batch_leave, .job = batch_job_text, .trouble = batch_trouble,
+	.check = htcondor_check, .describe = htcondor_describe, .doctor = htcondor_doctor,
 };

@@ -282,5 +282,6 @@ static int pbs_check (const void *conf, unsigned nodes, struct err *err)
 const struct provider provider_pbs = {
 	.name = "pbs", .help = "jobs of PBS Professional or OpenPBS", .keys = pbs_keys, .conf_bytes = sizeof (struct pbs_conf),
 	.create = pbs_create, .destroy = batch_destroy, .submit = batch_submit, .poll = batch_poll, .walltime_s = batch_walltime_s, .cancel = batch_cancel,
-	.record = batch_record, .adopt = batch_adopt, .leave = batch_leave, .job = batch_job_text, .trouble = batch_trouble, .check = pbs_check, .describe = pbs_describe, .doctor = pbs_doctor,
+	.record = batch_record, .adopt = batch_adopt, .leave = batch_leave, .job = batch_job_text, .trouble = batch_trouble,
+	.check = pbs_check, .describe = pbs_describe, .doctor = pbs_doctor,
 };

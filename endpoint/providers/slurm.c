@@ -269,5 +269,6 @@ static int slurm_check (const void *conf, unsigned nodes, struct err *err)
 const struct provider provider_slurm = {
 	.name = "slurm", .help = "jobs of a Slurm cluster", .keys = slurm_keys, .conf_bytes = sizeof (struct slurm_conf),
 	.create = slurm_create, .destroy = batch_destroy, .submit = batch_submit, .poll = batch_poll, .walltime_s = batch_walltime_s, .cancel = batch_cancel,
-	.record = batch_record, .adopt = batch_adopt, .leave = batch_leave, .job = batch_job_text, .trouble = batch_trouble, .check = slurm_check, .workers = slurm_workers, .describe = slurm_describe, .doctor = slurm_doctor,
+	.record = batch_record, .adopt = batch_adopt, .leave = batch_leave, .job = batch_job_text, .trouble = batch_trouble,
+	.check = slurm_check, .workers = slurm_workers, .describe = slurm_describe, .doctor = slurm_doctor,
 };

@@ -68,7 +68,8 @@ static void open_channel (struct amqp_conn *c, uint16_t number)
 	for (i = 0; i < AMQP_CHANNELS_MAX && c->channels[i]; i++)
 		;
 	if (i == AMQP_CHANNELS_MAX || number > AMQP_CHANNELS_MAX) {
-		amqp_conn_fail (c, AMQP_NOT_ALLOWED, AMQP_CHANNEL_OPEN, "channel %u: a connection has channels 1 to %d, as was agreed", number, AMQP_CHANNELS_MAX);
+		amqp_conn_fail (c, AMQP_NOT_ALLOWED, AMQP_CHANNEL_OPEN, "channel %u: a connection has channels 1 to %d, as was agreed",
+				number, AMQP_CHANNELS_MAX);
 		return;
 	}
 	c->channels[i] = xcalloc (1, sizeof (*c->channels[i]));

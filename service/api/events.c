@@ -83,7 +83,8 @@ static int place (struct call *c, const char *name, struct ends_at *at)
 		return 0;
 	if (rc < 0 && errno == ENOENT && (!header.n || ends_at_parse (at, header.p, header.n) == 0))
 		return 0;
-	call_fail (c, FAIL_MALFORMED, "%s: expected the id of an event of this group, such as 1700000000000-0", rc < 0 && errno == ENOENT ? "Last-Event-ID" : name);
+	call_fail (c, FAIL_MALFORMED, "%s: expected the id of an event of this group, such as 1700000000000-0",
+		   rc < 0 && errno == ENOENT ? "Last-Event-ID" : name);
 	return -1;
 }
 

@@ -133,7 +133,8 @@ static void on_made (struct rds *r, struct redisReply *reply, const struct err *
 		call_fail_err (m->c, &m->err, FAIL_GROUP_NOT_FOUND);
 	else {
 		buf_init (&b, 0);
-		buf_printf (&b, "{\"taskgroup_id\":\"%s\",\"create_websockets_queue\":true,\"created_at\":\"%s\"}", id_text (&m->id, t), clock_iso (m->now_ns, when));
+		buf_printf (&b, "{\"taskgroup_id\":\"%s\",\"create_websockets_queue\":true,\"created_at\":\"%s\"}",
+			    id_text (&m->id, t), clock_iso (m->now_ns, when));
 		call_ok (m->c, &b);
 	}
 	free (m);

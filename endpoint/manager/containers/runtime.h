@@ -61,7 +61,8 @@ struct runtime {
 	bool runs_ids;			/* `run` takes what `exists` printed: no tag can be moved in between */
 	bool maps_user;			/* whoever it is inside is us outside: the work directory stays ours */
 	void (*run) (struct args *a, const struct container_spec *s, const struct container_place *p);
-	void (*exists) (struct args *a, const char *image);	/* exit status 0: the image is here, and it is the one whose digest is printed. NULL: a path; `run` finds out */
+	/* exit status 0: the image is here, and it is the one whose digest is printed. NULL: a path; `run` finds out */
+	void (*exists) (struct args *a, const char *image);
 	void (*pull) (struct args *a, const char *image);	/* NULL: it cannot */
 	void (*remove) (struct args *a, const char *name);
 	void (*list) (struct args *a, const char *endpoint);	/* prints "name owner", a line each */

@@ -155,7 +155,9 @@ static void lost (const char *block, const char *why, void *arg)
 	snprintf (w.why, sizeof (w.why), "%s", why);
 }
 
-static const struct blocks_ops ops = { .argv = argv_of, .tasks = tasks_of, .connected = connected_of, .idle_ms = idle_of, .releasing = releasing, .lost = lost };
+static const struct blocks_ops ops = {
+	.argv = argv_of, .tasks = tasks_of, .connected = connected_of, .idle_ms = idle_of, .releasing = releasing, .lost = lost,
+};
 
 static void stop_loop (void *arg)
 {

@@ -368,11 +368,11 @@ static void test_pools (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test (test_every_runtime_is_sandboxed), cmocka_unit_test (test_network_only_when_asked_for), cmocka_unit_test (test_rootless),
-		cmocka_unit_test (test_images),		    cmocka_unit_test (test_words_of_tools),		 cmocka_unit_test (test_owners),
-		cmocka_unit_test (test_node_chooses),	    cmocka_unit_test (test_node_refuses_options),	 cmocka_unit_test (test_pool_wants_more),
-		cmocka_unit_test (test_pools),		    cmocka_unit_test (test_identity_of_paths),		 cmocka_unit_test (test_what_tools_print_of_an_image),
-		cmocka_unit_test (test_commands_that_identify),
+		cmocka_unit_test (test_every_runtime_is_sandboxed), cmocka_unit_test (test_network_only_when_asked_for),
+		cmocka_unit_test (test_rootless), cmocka_unit_test (test_images), cmocka_unit_test (test_words_of_tools),
+		cmocka_unit_test (test_owners), cmocka_unit_test (test_node_chooses), cmocka_unit_test (test_node_refuses_options),
+		cmocka_unit_test (test_pool_wants_more), cmocka_unit_test (test_pools), cmocka_unit_test (test_identity_of_paths),
+		cmocka_unit_test (test_what_tools_print_of_an_image), cmocka_unit_test (test_commands_that_identify),
 	};
 
 	return cmocka_run_group_tests (tests, make_bundle, drop_bundle);

@@ -21,8 +21,8 @@ static void test_counts (void **state)
 {
 	struct usage u = { { 0 } };
 	struct msg_result ok = result (STATUS_SUCCESS, 1000000, 3500000), failed = result (STATUS_FAILED, 1000, 2000), never = result (STATUS_FAILED, 0, 0),
-			  cancelled = result (STATUS_CANCELLED, 0, 0), backwards = result (STATUS_SUCCESS, 5000, 4000), absurd = result (STATUS_SUCCESS, 1, INT64_MAX),
-			  half = result (STATUS_FAILED, 5000, 0), memoised = ok;
+			  cancelled = result (STATUS_CANCELLED, 0, 0), backwards = result (STATUS_SUCCESS, 5000, 4000),
+			  absurd = result (STATUS_SUCCESS, 1, INT64_MAX), half = result (STATUS_FAILED, 5000, 0), memoised = ok;
 
 	(void) state;
 	memoised.flags = RESULT_MEMOISED;
@@ -42,7 +42,10 @@ static void test_fields (void **state)
 		{ "0.ended", 0, USAGE_ENDED }, { "9.failed", 9, USAGE_FAILED }, { "10.cancelled", 10, USAGE_CANCELLED }, { "23.ran", 23, USAGE_RAN },
 		{ "07.run_us", 7, USAGE_RUN_US },
 	};
-	static const char *const bad[] = { "", ".", "1", "1.", ".ended", "24.ended", "99.ended", "100.ended", "1ended", "1.end", "1.endedx", "1.ended ", "-1.ended", "x.ended", "1..ended" };
+	static const char *const bad[] = {
+		"", ".", "1", "1.", ".ended", "24.ended", "99.ended", "100.ended", "1ended", "1.end", "1.endedx", "1.ended ", "-1.ended", "x.ended",
+		"1..ended",
+	};
 	enum usage_what what;
 	int hour;
 

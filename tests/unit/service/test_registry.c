@@ -101,7 +101,8 @@ static void test_older_tables_are_brought_up_to_date (void **state)
 	assert_int_equal (registry_function_add (old, &f, NULL, 0, &err), 0);
 	registry_close (&old);
 	assert_int_equal (sqlite3_open (other, &db), SQLITE_OK);
-	assert_int_equal (sqlite3_exec (db, "ALTER TABLE functions DROP COLUMN options; DROP TABLE containers; DROP INDEX functions_digest; ALTER TABLE functions DROP COLUMN digest; "
+	assert_int_equal (sqlite3_exec (db, "ALTER TABLE functions DROP COLUMN options; DROP TABLE containers; DROP INDEX functions_digest; "
+					"ALTER TABLE functions DROP COLUMN digest; "
 					"DELETE FROM schema_version WHERE version > 1", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close (db);
 	assert_int_equal (registry_open (&old, other, 1000, &err), 0);
