@@ -449,8 +449,8 @@ def theme(c):
     dark = b.js(ground)
     b.js("(() => { const s = document.querySelector('#theme'); s.value = 'light'; s.dispatchEvent(new Event('change')); })()")
     check("dark and light by the system, and by choice against it", b.js(ground) == light != dark, (light, dark))
-    b.js("location.reload()")
-    b.wait("document.readyState === 'complete' && document.querySelector('#theme').value === 'light'")
+    b.js("window.before = true; location.reload()")         # the old page still answers for a moment
+    b.wait("!window.before && document.readyState === 'complete' && document.querySelector('#theme').value === 'light'")
     check("the choice is remembered", b.js(ground) == light)
     b.js("(() => { const s = document.querySelector('#theme'); s.value = 'system'; s.dispatchEvent(new Event('change')); })()")
     check("and taken back", b.js(ground) == dark, (b.js(ground), b.js("document.documentElement.dataset.theme")))
