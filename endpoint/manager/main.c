@@ -41,7 +41,7 @@
 #include "proto/bulk.h"
 
 #define STOP_GRACE_MS 3000	/* workers, from SIGTERM to SIGKILL */
-#define STOP_LIMIT_MS 6000	/* and then we go whatever happens */
+#define STOP_LIMIT_MS 4500	/* and then we go whatever happens; before the agent kills us, which it does after scaling.stop_grace (5 s) */
 #define LINGER_MS 1000
 #define FILES_TIMEOUT_MS 1800000
 #define DIR_NAME "weft-node-"
@@ -79,7 +79,7 @@ struct manager {
 	bool own_dir;			/* made by us: goes with us */
 	int dir_lock;			/* its descriptor; held to the end */
 	struct node offer;		/* containers */
-	bool stopping;
+	bool stopping, signalled;
 	int status;
 };
 
@@ -94,10 +94,8 @@ static void finished (void *arg)
 
 static void stop (struct manager *m, const char *why, int status)
 {
-	if (m->stopping) {
-		loop_stop (m->loop);	/* asked twice: at once */
+	if (m->stopping)
 		return;
-	}
 	log_info ("main", "stopping", "why=%s", why);
 	m->stopping = true;
 	m->status = status;
@@ -111,9 +109,15 @@ static void stop (struct manager *m, const char *why, int status)
 		loop_stop (m->loop);
 }
 
+/* The second signal means at once. The first one that finds us stopping does not: an agent that ends drains us, and then sends SIGTERM. */
 static void on_signal (int signo, void *arg)
 {
-	stop (arg, signo == SIGINT ? "SIGINT" : "SIGTERM", 0);
+	struct manager *m = arg;
+
+	if (m->signalled)
+		loop_stop (m->loop);
+	m->signalled = true;
+	stop (m, signo == SIGINT ? "SIGINT" : "SIGTERM", 0);
 }
 
 static void orphaned (void *arg)

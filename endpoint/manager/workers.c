@@ -45,9 +45,9 @@ static unsigned processes (const struct workers *ws)
 	return n;
 }
 
-static void check_stopped (struct workers *ws)
+void workers_check_stopped (struct workers *ws)
 {
-	if (ws->stopping && processes (ws) == 0)
+	if (ws->stopping && processes (ws) == 0 && !ws->removing)
 		loop_defer_schedule (ws->stopped);
 }
 
@@ -91,7 +91,7 @@ static void settle (struct worker *w)
 	if (w->container)
 		container_forget (w);
 	if (ws->stopping)
-		check_stopped (ws);
+		workers_check_stopped (ws);
 	else if (!ws->draining && w->index < ws->o.n)
 		loop_timer_start (w->timer, restart_pause_ms (w), false);
 }
@@ -593,5 +593,5 @@ void workers_stop (struct workers *ws, int64_t grace_ms)
 		else if (w->process)
 			spawn_stop (w->process, grace_ms);
 	}
-	check_stopped (ws);
+	workers_check_stopped (ws);
 }

@@ -389,24 +389,34 @@ static void read_tail (const struct worker *w, char *out, size_t room)
 	free (path);
 }
 
+struct removal { struct workers *ws; char *name; };
+
 static void removed (int status, const char *out, size_t nout, const char *errout, size_t nerr, const struct err *err, void *arg)
 {
-	char *name = arg, words[300];
+	struct removal *r = arg;
+	char words[300];
 
 	(void) out;
 	(void) nout;
 	if (status != 0 && !memmem (errout, nerr, "o such container", 16))
-		log_warn ("containers", "a container could not be removed", "name=%s why=%s", name,
+		log_warn ("containers", "a container could not be removed", "name=%s why=%s", r->name,
 			  status == -1 && err ? err->text : runtime_words (errout, nerr, words, sizeof (words)));
-	free (name);
+	r->ws->removing--;
+	workers_check_stopped (r->ws);
+	free (r->name);
+	free (r);
 }
 
 static void remove_by_name (struct workers *ws, const struct runtime *rt, const char *name)
 {
 	struct args a = { .n = 0 };
+	struct removal *r = xcalloc (1, sizeof (*r));
 
+	r->ws = ws;
+	r->name = xstrdup (name);
+	ws->removing++;
 	rt->remove (&a, name);
-	capture (ws, &a, TOOL_MS, removed, xstrdup (name));
+	capture (ws, &a, TOOL_MS, removed, r);
 }
 
 void container_ended (struct worker *w)

@@ -16,11 +16,13 @@ struct workers {
 	struct map *by_id;		/* processes that may say HELLO */
 	struct loop_defer *stopped;
 	const char *run_dir;		/* borrowed: the socket's directory, for containers; NULL when there are none */
+	unsigned removing;		/* containers that the runtime is removing: the end waits for them */
 	bool draining, stopping;
 };
 
 /* workers.c */
 void workers_exited (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *worker);
+void workers_check_stopped (struct workers *ws);	/* stopping, and nothing is left to wait for: says so */
 void workers_hello_deadline (struct worker *w, int64_t ms);	/* the process runs: WORKER_STARTING */
 
 /* workers_container.c */

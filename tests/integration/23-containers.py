@@ -92,9 +92,27 @@ class Rig:
                 pass
         return out
 
+    def logged(self, words):
+        with open(self.log.name) as f:
+            return words in f.read()
+
     def calls(self, verb):
         with open(os.path.join(self.docker, "calls.log")) as f:
             return [c for c in map(json.loads, f) if c[0] == verb]
+
+    def kill_docker(self):
+        """What is left of `docker run` when it is killed: the container."""
+        for p in os.listdir("/proc"):
+            if p.isdigit():
+                try:
+                    with open("/proc/%s/cmdline" % p, "rb") as f:
+                        words = f.read().split(b"\0")
+                    with open("/proc/%s/environ" % p, "rb") as f:
+                        ours = b"FAKE_DOCKER=" + self.docker.encode() in f.read()
+                except OSError:
+                    continue
+                if ours and b"run" in words and b"--rm" in words:
+                    os.kill(int(p), signal.SIGKILL)
 
     def function(self, image, **options):
         fn = uuid.uuid4().bytes
@@ -244,17 +262,7 @@ def killed_docker_command_leaves_no_container():
     with Rig() as g:
         fn = g.function("a")
         first = value(g.run(fn)[0])[1]
-        for p in os.listdir("/proc"):
-            if p.isdigit():
-                try:
-                    with open("/proc/%s/cmdline" % p, "rb") as f:
-                        words = f.read().split(b"\0")
-                    with open("/proc/%s/environ" % p, "rb") as f:
-                        ours = b"FAKE_DOCKER=" + g.docker.encode() in f.read()
-                except OSError:
-                    continue
-                if ours and b"run" in words and b"--rm" in words:
-                    os.kill(int(p), signal.SIGKILL)
+        g.kill_docker()
         g.agent.until(lambda: not alive(first), what="its container's end")
         assert value(g.run(fn)[0])[1] != first
 
@@ -358,13 +366,56 @@ def batches_in_containers():
         assert max(sizes) > 1, sizes
 
 
+def ends_with_nothing_left(g):
+    g.agent.until(lambda: g.p.poll() is not None, 30, "the manager's end")
+    assert g.p.returncode == 0 and not g.containers(), (g.p.returncode, g.containers())
+
+
 @test
-def drain_stops_containers():
+def sigterm_stops_containers():
     with Rig() as g:
         g.run(g.function("a"))
         g.p.terminate()
-        g.agent.until(lambda: g.p.poll() is not None, 15, "the manager's end")
-        assert g.p.returncode == 0 and not g.containers(), (g.p.returncode, g.containers())
+        ends_with_nothing_left(g)
+
+
+@test
+def sigterm_after_a_drain_leaves_the_containers_their_time():
+    """As an agent does that is stopped."""
+    with Rig() as g:
+        g.run(g.function("a"))
+        g.write("end_delay", ["1"])
+        g.write("rm_delay", ["5"])      # one that had to be removed would still be there
+        g.agent.send(peer.DRAIN, peer.drain(True))
+        g.agent.until(lambda: g.logged("why=drained"), 20, "the end of the drain")
+        g.p.terminate()
+        ends_with_nothing_left(g)
+
+
+@test
+def the_end_waits_for_what_is_being_removed():
+    with Rig() as g:
+        g.run(g.function("a"))
+        g.write("rm_delay", ["1"])
+        g.kill_docker()
+        g.agent.until(lambda: g.calls("rm"), 20, "docker rm")
+        assert g.containers()
+        g.p.terminate()
+        ends_with_nothing_left(g)
+
+
+@test
+def a_second_sigterm_ends_at_once():
+    with Rig() as g:
+        g.run(g.function("a"))
+        g.write("end_delay", ["30"])
+        g.p.terminate()
+        g.agent.until(lambda: g.logged("why=SIGTERM"), 20, "the beginning of the end")
+        began = time.monotonic()
+        g.p.terminate()
+        g.agent.until(lambda: g.p.poll() is not None, 30, "the manager's end")
+        assert time.monotonic() - began < 3, "that is before the grace of the workers was over"
+        g.agent.until(lambda: not g.containers(), 30, "the end of the container, which nobody waits for")
 
 
 def main():

@@ -85,7 +85,8 @@ def from_end_to_end(r, f):
         f.http("PATCH", "/v3/functions/" + fn, {"container": {"image": "b"}})
         wait_for(lambda: containers(f) == ["b", "b"], 30, "their replacement")
         r.check("calls run in the new image", {x[0] for x in run(f, ep, fn, n=4)} == {"b"})
-    wait_for(lambda: not containers(f), 30, "nothing is left when the endpoint has stopped")     # the last `docker rm` is nobody's child
+    # at once, unless the machine is so slow that the node is killed; then the last `docker rm` is nobody's child
+    wait_for(lambda: not containers(f), 30, "nothing is left when the endpoint has stopped")
 
 
 def move(f, tag, content):
