@@ -231,7 +231,7 @@ class ShellFunction:
                 ShellFunction._kill(child, signal, subprocess)
             texts = ShellFunction._snippet(self, out), ShellFunction._snippet(self, errout)
         result = getattr(sys.modules.get(SHIM_NAMES[2]), "ShellResult", ShellResult)(cmd, texts[0], texts[1], returncode, exception_name)
-        return dict(vars(result)) if self.return_dict else result
+        return dict(vars(result)) if getattr(self, "return_dict", False) else result     # SDKs before 3 have none
 
     @staticmethod
     def _kill(child, signal, subprocess):
