@@ -139,6 +139,7 @@ static int run (void *opts, int argc, char **argv)
 	umask (077);
 	if (complete (o, &w, &id, &err) < 0) {
 		fprintf (stderr, "weft-worker: %s\n", err.text);
+		down (&w);
 		return 2;
 	}
 	setenv ("WEFT_NODE", w.node, 1);	/* runners name it in their errors */
