@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/idem.h"
+#include <endian.h>
 #include <hiredis/hiredis.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/clock.h"
 #include "common/xmem.h"
 
-#define CLAIM_MS 60000		/* far longer than storing takes */
+#define CLAIM_MS 60000		/* far longer than storing takes: who has not done it then is dead */
 #define HEAD (1 + 32 + ID_BYTES)
 
 struct claim {
@@ -17,6 +19,8 @@ struct claim {
 	void *arg;
 	char *answer;		/* of the one in progress */
 	size_t n;
+	struct id *ids;		/* its group and tasks */
+	size_t nids;
 };
 
 void idem_init (struct idem *i, const struct id *owner, struct http_str header, struct http_str path, struct http_str body)
@@ -47,8 +51,9 @@ static void value (struct buf *b, char mark, const struct idem *i, const struct 
 
 static void end (struct claim *k, enum idem_outcome o, const char *answer, size_t n, const struct err *err)
 {
-	k->cb (o, answer, n, err, k->arg);
+	k->cb (o, answer, n, k->ids, k->nids, err, k->arg);
 	free (k->answer);
+	free (k->ids);
 	free (k);
 }
 
@@ -61,8 +66,30 @@ static void on_exists (struct rds *r, struct redisReply *reply, const struct err
 	err = rds_error (reply, err, &e);
 	if (!err && reply->integer == 1)
 		end (k, IDEM_ANSWERED, k->answer, k->n, NULL);
+	else if (!err && clock_real_ns () / 1000000 - id_time_ms (&k->ids[k->nids - 1]) > CLAIM_MS)
+		end (k, IDEM_LEFT, k->answer, k->n, NULL);
 	else
 		end (k, IDEM_IN_PROGRESS, NULL, 0, err);
+}
+
+/* What follows the head of a 'P'. */
+static int read_claim (struct claim *k, const char *p, size_t n)
+{
+	uint32_t nids;
+
+	if (n < sizeof (nids))
+		return -1;
+	memcpy (&nids, p, sizeof (nids));
+	nids = le32toh (nids);
+	p += sizeof (nids);
+	n -= sizeof (nids);
+	if (nids < 2 || nids > n / ID_BYTES || !(k->ids = malloc (nids * sizeof (struct id))) || !(k->answer = malloc (n - nids * ID_BYTES + 1)))
+		return -1;
+	memcpy (k->ids, p, nids * ID_BYTES);
+	k->nids = nids;
+	k->n = n - nids * ID_BYTES;
+	memcpy (k->answer, p + nids * ID_BYTES, k->n);
+	return 0;
 }
 
 static void on_found (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -87,13 +114,10 @@ static void on_found (struct rds *r, struct redisReply *reply, const struct err 
 		return;
 	}
 	memcpy (last.b, reply->str + 33, ID_BYTES);
-	k->n = reply->len - HEAD;
-	k->answer = malloc (k->n + 1);
-	if (!k->answer) {
+	if (read_claim (k, reply->str + HEAD, reply->len - HEAD) < 0) {
 		end (k, IDEM_IN_PROGRESS, NULL, 0, NULL);
 		return;
 	}
-	memcpy (k->answer, reply->str + HEAD, k->n);
 	layout_key (key, "task", &last, NULL);
 	rds_commandf (k->app->redis, on_exists, k, "EXISTS %s", key);
 }
@@ -111,14 +135,21 @@ static void on_claim (struct rds *r, struct redisReply *reply, const struct err 
 		rds_commandf (k->app->redis, on_found, k, "GET %s", k->idem.key);
 }
 
-void idem_claim (struct app *a, const struct idem *i, const struct id *last_task, const char *answer, size_t n, idem_f *cb, void *arg)
+/* It stays as long as an answer would: who comes back late must not store the tasks once more. */
+void idem_claim (struct app *a, const struct idem *i, const struct id *ids, size_t nids, const char *answer, size_t n, idem_f *cb, void *arg)
 {
 	struct claim *k = xcalloc (1, sizeof (*k));
+	uint32_t count = htole32 ((uint32_t) nids);
 	struct buf b;
+	char ms[24];
 
 	*k = (struct claim) { .app = a, .idem = *i, .cb = cb, .arg = arg };
-	value (&b, 'P', i, last_task, answer, n);
-	rds_commandf (a->redis, on_claim, k, "SET %s %b PX %d NX", i->key, b.data, b.len, CLAIM_MS);
+	value (&b, 'P', i, &ids[nids - 1], NULL, 0);
+	buf_add (&b, &count, sizeof (count));
+	buf_add (&b, ids, nids * ID_BYTES);
+	buf_add (&b, answer, n);
+	snprintf (ms, sizeof (ms), "%lld", (long long) a->config->idempotency_ms);
+	rds_commandf (a->redis, on_claim, k, "SET %s %b PX %s NX", i->key, b.data, b.len, ms);
 	buf_fini (&b);
 }
 

@@ -645,12 +645,25 @@ static void replay (struct op *o, const char *text, size_t n)
 	free_when_idle (o);
 }
 
-static void on_claimed (enum idem_outcome outcome, const char *text, size_t n, const struct err *err, void *arg)
+/* Goes on where another process died: with the ids and the answer that it had. */
+static bool go_on (struct op *o, const char *text, size_t n, const struct id *ids, size_t nids)
+{
+	if (nids != 1 + o->s.ntasks || !n)
+		return false;
+	o->s.group = ids[0];
+	for (size_t i = 0; i < o->s.ntasks; i++)
+		o->s.tasks[i].task = ids[1 + i];
+	buf_clear (&o->s.head);
+	buf_add (&o->s.head, text, o->s.results_allowed == SUBMISSION_OPEN ? n - 1 : n);
+	return true;
+}
+
+static void on_claimed (enum idem_outcome outcome, const char *text, size_t n, const struct id *ids, size_t nids, const struct err *err, void *arg)
 {
 	struct op *o = arg;
 
 	o->pending--;
-	if (!err && outcome == IDEM_OURS) {
+	if (!err && (outcome == IDEM_OURS || (outcome == IDEM_LEFT && go_on (o, text, n, ids, nids)))) {
 		o->has_idem = true;
 		check_group (o);
 		return;
@@ -661,7 +674,7 @@ static void on_claimed (enum idem_outcome outcome, const char *text, size_t n, c
 	}
 	if (err)
 		fail_err (o, err);
-	else if (outcome == IDEM_IN_PROGRESS)
+	else if (outcome == IDEM_IN_PROGRESS || outcome == IDEM_LEFT)
 		fail_as (o, FAIL_CONFLICT, "a request with this Idempotency-Key is being worked on");
 	else
 		fail_as (o, FAIL_SEMANTICS, "this Idempotency-Key was used with another request");
@@ -672,15 +685,20 @@ static void claim (struct op *o, struct http_str key)
 {
 	struct call *c = o->s.call;
 	struct buf text;
+	struct id *ids = xcalloc (1 + o->s.ntasks, sizeof (*ids));
 
+	ids[0] = o->s.group;
+	for (size_t i = 0; i < o->s.ntasks; i++)
+		ids[1 + i] = o->s.tasks[i].task;
 	idem_init (&o->idem, &o->owner, key, http_path (c->req), http_body (c->req));
 	buf_init (&text, 0);
 	buf_add (&text, o->s.head.data, o->s.head.len);
 	if (o->s.results_allowed == SUBMISSION_OPEN)
 		buf_char (&text, '}');
 	o->pending++;
-	idem_claim (o->app, &o->idem, &o->s.tasks[o->s.ntasks - 1].task, (char *) text.data, text.len, on_claimed, o);
+	idem_claim (o->app, &o->idem, ids, 1 + o->s.ntasks, (char *) text.data, text.len, on_claimed, o);
 	buf_fini (&text);
+	free (ids);
 }
 
 void submission_start (const struct submission *s)

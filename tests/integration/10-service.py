@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -750,6 +751,39 @@ def batches():
     raw("DEL", "weft:ep:{%s}:tasks" % full)
 
 
+def left_halfway(f):
+    """A process died when a part of the tasks was stored: who comes again gets the ids that they were to have, and none is stored twice."""
+    e, h, n = endpoint(), {"Idempotency-Key": "key-left"}, 1200
+    had = set(raw("KEYS", "weft:idem:*"))
+    a = submit(e, {f: ["l"] * n}, headers=h).json
+    key = (set(raw("KEYS", "weft:idem:*")) - had).pop()
+    done = raw("GET", key)
+    check("its answer is kept for a day", done[:1] == b"R" and raw("PTTL", key) > 86000000)
+    queued = lambda: raw("XLEN", "weft:ep:{%s}:tasks" % e)      # noqa: E731
+
+    def left(age_s, stored):
+        """As if a process had died so long ago, after so many tasks."""
+        ms = int((time.time() - age_s) * 1000)
+        ids = [uuid.UUID(int=ms << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & (1 << 62) - 1) for _ in range(1 + n)]
+        text = json.dumps(dict(a, tasks={f: [str(i) for i in ids[1:]]}, task_group_id=str(ids[0])))
+        raw("DEL", "weft:ep:{%s}:tasks" % e)
+        for i in ids[1:1 + stored]:
+            raw("HSET", "weft:task:{%s}" % i, "m", raw("HGET", "weft:task:{%s}" % a["tasks"][f][0], "m"), "s", "1")
+        raw("SET", key, b"P" + done[1:33] + ids[-1].bytes + struct.pack("<I", 1 + n) + b"".join(i.bytes for i in ids) + text.encode())
+        return text
+    left(5, 500)
+    error("one that may be alive is waited for", submit(e, {f: ["l"] * n}, headers=h), 409, "RESOURCE_CONFLICT")
+    check("and nothing is stored", queued() == 0)
+    for stored in (0, 500, 1199):
+        text = left(120, stored)
+        b = submit(e, {f: ["l"] * n}, headers=h)
+        check("a dead one's answer, after %d tasks" % stored, b.status == 200 and b.json == json.loads(text), b)
+        check("the others are stored, after %d" % stored, queued() == n - stored, queued())
+        check("all are there, after %d" % stored, all(raw("EXISTS", "weft:task:{%s}" % i) for i in b.json["tasks"][f]))
+        check("and once more it is the same, after %d" % stored, submit(e, {f: ["l"] * n}, headers=h).json == b.json and queued() == n - stored)
+    raw("DEL", "weft:ep:{%s}:tasks" % e)
+
+
 def idempotency():
     f, e = function(), endpoint()
     h = {"Idempotency-Key": "key-1"}
@@ -767,6 +801,7 @@ def idempotency():
     raw("CONFIG", "SET", "maxmemory", "0")
     error("a request that fails", first, 503, "STORAGE_FULL")
     check("may be repeated", submit(e, {f: ["x"]}, headers=h).status == 200)
+    left_halfway(f)
     fw = Forwarder(redis, e)
     a = submit(e, {f: ["w"]}, "?wait=10", headers={"Idempotency-Key": "key-3"}).json
     check("together with waiting", len(a["results"]) == 1, a)
