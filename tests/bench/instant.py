@@ -42,7 +42,7 @@ class Http(BaseHTTPRequestHandler):
         tasks = {f: [str(uuid.uuid4()) for _ in payloads] for f, payloads in body["tasks"].items()}
         with lock:
             ready.extend(t for ids in tasks.values() for t in ids)
-            lock.notify()
+            lock.notify_all()
         self.answer({"request_id": str(uuid.uuid4()), "task_group_id": body.get("task_group_id") or GROUP,
                      "endpoint_id": self.path.split("/")[3], "tasks": tasks})
 
@@ -60,6 +60,14 @@ class Http(BaseHTTPRequestHandler):
 
 class Queue(socketserver.BaseRequestHandler):
     """One consumer. What it acknowledges is read and forgotten."""
+
+    def setup(self):
+        self.gone = False
+
+    def finish(self):
+        with lock:
+            self.gone = True
+            lock.notify_all()
 
     def handle(self):
         self.data = b""
@@ -102,8 +110,10 @@ class Queue(socketserver.BaseRequestHandler):
         tag = 0
         while True:
             with lock:
-                while not ready:
+                while not ready and not self.gone:
                     lock.wait()
+                if self.gone:           # what is ready is for the next consumer
+                    return
                 tasks = ready[:]
                 ready.clear()
             out = []
