@@ -59,6 +59,28 @@ static off_t pages (off_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
 static off_t record_bytes (uint32_t bytes) { return (off_t) sizeof (struct head) + bytes; }
 
+/* preadv or pwritev until all is done; v is used up. -1 with errno, 0 in it when nothing more goes. */
+static int whole (ssize_t (*call) (int, const struct iovec *, int, off_t), int fd, struct iovec *v, int count, off_t at)
+{
+	while (count) {
+		ssize_t n = call (fd, v, count, at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			errno = n ? errno : 0;
+			return -1;
+		}
+		at += n;
+		for (; count && (size_t) n >= v->iov_len; v++, count--)
+			n -= (ssize_t) v->iov_len;
+		if (count) {
+			v->iov_base = (char *) v->iov_base + n;
+			v->iov_len -= (size_t) n;
+		}
+	}
+	return 0;
+}
+
 /* ---- writing ---- */
 
 struct segment_writer *segment_writer_create (int dir)
@@ -110,30 +132,10 @@ static bool usable (const struct segment_writer *w)
 	       fstat (w->fd, &st) == 0 && st.st_nlink;
 }
 
-static int write_record (int fd, off_t at, const struct head *h, const void *p, size_t bytes)
-{
-	size_t done = 0, all = sizeof (*h) + bytes;
-	while (done < all) {		/* more than once: the disk is nearly full, or a signal came */
-		struct iovec v[2] = { { (char *) h + done, sizeof (*h) - done }, { (char *) p, bytes } };
-		bool body = done >= sizeof (*h);
-		size_t skip = done - sizeof (*h);
-		if (body)
-			v[1] = (struct iovec){ (char *) p + skip, bytes - skip };
-		ssize_t n = pwritev (fd, v + body, body ? 1 : 2, at + (off_t) done);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			errno = n ? errno : ENOSPC;
-			return -1;
-		}
-		done += (size_t) n;
-	}
-	return 0;
-}
-
 int segment_put (struct segment_writer *w, const struct id *task, const void *p, uint32_t bytes, uint32_t *segment, uint32_t *page)
 {
 	struct head h = { .magic = MAGIC, .bytes = htole32 (bytes) };
+	struct iovec v[2] = { { &h, sizeof (h) }, { (void *) p, bytes } };
 	int saved;
 	if (!usable (w)) {
 		leave (w);
@@ -141,8 +143,8 @@ int segment_put (struct segment_writer *w, const struct id *task, const void *p,
 			return -1;
 	}
 	memcpy (h.task, task->b, ID_BYTES);
-	if (write_record (w->fd, w->end, &h, p, bytes) < 0) {
-		saved = errno;
+	if (whole (pwritev, w->fd, v, 2, w->end) < 0) {
+		saved = errno ? errno : ENOSPC;
 		if (ftruncate (w->fd, w->end) < 0)
 			leave (w);
 		errno = saved;
@@ -158,23 +160,11 @@ int segment_put (struct segment_writer *w, const struct id *task, const void *p,
 
 static int read_whole (int fd, struct iovec *v, int count, off_t at)
 {
-	while (count) {
-		ssize_t n = preadv (fd, v, count, at);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {			/* too short, or no file at all */
-			errno = n == 0 || errno == ESPIPE || errno == EISDIR ? EILSEQ : errno;
-			return -1;
-		}
-		at += n;
-		for (; count && (size_t) n >= v->iov_len; v++, count--)
-			n -= (ssize_t) v->iov_len;
-		if (count) {
-			v->iov_base = (char *) v->iov_base + n;
-			v->iov_len -= (size_t) n;
-		}
-	}
-	return 0;
+	if (whole (preadv, fd, v, count, at) == 0)
+		return 0;
+	if (!errno || errno == ESPIPE || errno == EISDIR)	/* too short, or no file at all */
+		errno = EILSEQ;
+	return -1;
 }
 
 /* 0: such a record stands there, and is not gone; -1 with errno. */
