@@ -81,6 +81,20 @@ void map_destroy (struct map **m)
 	*m = NULL;
 }
 
+void map_destroy_owned (struct map **m, void (*drop) (void *v))
+{
+	for (size_t i = 0; drop && *m && i <= (*m)->mask; i++)
+		if ((*m)->slots[i].v)
+			drop ((*m)->slots[i].v);
+	map_destroy (m);
+}
+
+void map_empty (struct map **m, void (*drop) (void *v))
+{
+	map_destroy_owned (m, drop);
+	*m = map_create ();
+}
+
 static void grow (struct map *m)
 {
 	struct slot *old = m->slots;

@@ -9,6 +9,10 @@
 struct map;
 struct map *map_create (void);
 void map_destroy (struct map **m);			/* values are borrowed: not freed */
+/* Values are owned: drop is called for each, free for plain ones. *m may be NULL. */
+void map_destroy_owned (struct map **m, void (*drop) (void *v));
+/* The same, and an empty one takes its place. drop NULL: values are borrowed. */
+void map_empty (struct map **m, void (*drop) (void *v));
 void *map_get (const struct map *m, const struct id *k);	/* NULL: absent */
 /* k will be asked for after some other work: its place in a large map is on the way to the cache then. */
 void map_prefetch (const struct map *m, const struct id *k);

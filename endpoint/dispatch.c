@@ -347,14 +347,6 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o,
 	return d;
 }
 
-static int free_flight (const struct id *k, void *v, void *arg)
-{
-	(void) k;
-	(void) arg;
-	free (v);
-	return 0;
-}
-
 void dispatch_destroy (struct dispatch **dp)
 {
 	struct dispatch *d = *dp;
@@ -363,9 +355,7 @@ void dispatch_destroy (struct dispatch **dp)
 		return;
 	loop_timer_destroy (&d->tick);
 	loop_defer_destroy (&d->work);
-	if (d->flights)
-		map_each (d->flights, free_flight, NULL);
-	map_destroy (&d->flights);
+	map_destroy_owned (&d->flights, free);
 	queue_destroy (&d->queue);
 	route_destroy (&d->route);
 	functions_destroy (&d->functions);

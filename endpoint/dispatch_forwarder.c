@@ -205,8 +205,7 @@ void dispatch_session_up (struct dispatch *d)
 		queue_release_held (d->queue, clock_now_ms ());
 	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m && d->wanted; m = m->next) {
 		d->wanted -= map_size (m->wanted);
-		map_destroy (&m->wanted);
-		m->wanted = map_create ();
+		map_empty (&m->wanted, NULL);
 	}
 	dispatch_work_later (d);
 }

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See dispatch_internal.h. Which images a call of a function in a container would run from now, as the managers say. A task of a function
- * that memoises is held until one has said it, ANSWER_MS at most: then it runs, and no earlier result answers it. */
+ * that memoises is held until one has said it, IMAGES_ANSWER_MS at most: then it runs, and no earlier result answers it. */
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "endpoint/images.h"
 #include "proto/link.h"
-
-enum { ANSWER_MS = 5000 };
 
 static void ask (struct dispatch *d, struct manager *m, const struct id *function, int64_t now)
 {
@@ -54,7 +52,7 @@ enum images_state dispatch_images (struct dispatch *d, struct queue_task *t, str
 	if (all == IMAGES_UNKNOWN && (m = dispatch_warm_manager (d, t, now)))
 		first = m;
 	if (!t->image_until_ms)
-		t->image_until_ms = now + ANSWER_MS;
+		t->image_until_ms = now + IMAGES_ANSWER_MS;
 	if (all >= IMAGES_NONE || now >= t->image_until_ms)
 		return all == IMAGES_KNOWN ? IMAGES_KNOWN : IMAGES_NONE;
 	if (all == IMAGES_UNKNOWN)

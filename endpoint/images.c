@@ -9,7 +9,6 @@ enum {
 	MOST = 65536,		/* functions; over it the memory starts over */
 	VALID_MAX_MS = 60000,
 	NONE_MS = 1000,		/* a function whose image cannot be told is not asked for again so soon */
-	ANSWER_MS = 5000,	/* an answer that takes longer does not come */
 };
 
 struct entry { struct id image; int64_t until_ms, asked_ms; };
@@ -23,20 +22,11 @@ struct images *images_create (void)
 	return im;
 }
 
-static int free_one (const struct id *function, void *v, void *arg)
-{
-	(void) function;
-	(void) arg;
-	free (v);
-	return 0;
-}
-
 void images_destroy (struct images **im)
 {
 	if (!*im)
 		return;
-	map_each ((*im)->by_function, free_one, NULL);
-	map_destroy (&(*im)->by_function);
+	map_destroy_owned (&(*im)->by_function, free);
 	free (*im);
 	*im = NULL;
 }
@@ -47,11 +37,8 @@ static struct entry *entry_of (struct images *im, const struct id *function)
 
 	if (e)
 		return e;
-	if (map_size (im->by_function) >= MOST) {
-		map_each (im->by_function, free_one, NULL);
-		map_destroy (&im->by_function);
-		im->by_function = map_create ();
-	}
+	if (map_size (im->by_function) >= MOST)
+		map_empty (&im->by_function, free);
 	e = xcalloc (1, sizeof (*e));
 	map_put (im->by_function, function, e);
 	return e;
@@ -85,5 +72,5 @@ enum images_state images_get (const struct images *im, const struct id *function
 		*image = e->image;
 		return id_is_zero (image) ? IMAGES_NONE : IMAGES_KNOWN;
 	}
-	return e && e->asked_ms && now_ms - e->asked_ms < ANSWER_MS ? IMAGES_ASKED : IMAGES_UNKNOWN;
+	return e && e->asked_ms && now_ms - e->asked_ms < IMAGES_ANSWER_MS ? IMAGES_ASKED : IMAGES_UNKNOWN;
 }

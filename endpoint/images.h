@@ -6,6 +6,8 @@
 #include "common/ids.h"
 #include "proto/msg_capacity.h"
 
+enum { IMAGES_ANSWER_MS = 5000 };	/* an answer that takes longer does not come */
+
 enum images_state {
 	IMAGES_UNKNOWN,		/* to be asked */
 	IMAGES_ASKED,		/* and not answered yet */

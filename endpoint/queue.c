@@ -87,23 +87,19 @@ struct queue *queue_create (void)
 	return q;
 }
 
-static int free_task (const struct id *k, void *v, void *arg)
+static void free_task (void *v)
 {
 	struct queue_task *t = v;
 
-	(void) k;
-	(void) arg;
 	zmq_msg_close (&t->frame);
 	free (t);
-	return 0;
 }
 
 void queue_destroy (struct queue **q)
 {
 	if (!*q)
 		return;
-	map_each ((*q)->by_id, free_task, NULL);
-	map_destroy (&(*q)->by_id);
+	map_destroy_owned (&(*q)->by_id, free_task);
 	free (*q);
 	*q = NULL;
 }

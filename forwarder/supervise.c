@@ -265,15 +265,12 @@ void supervise_stop (struct supervise *s)
 	stopped_if_none (s);
 }
 
-static int free_child (const struct id *k, void *v, void *arg)
+static void free_child (void *v)
 {
 	struct child *c = v;
-	(void)k;
-	(void)arg;
 	if (c->proc)
 		spawn_forget (&c->proc);
 	free (c);
-	return 0;
 }
 
 void supervise_destroy (struct supervise **sp)
@@ -285,8 +282,7 @@ void supervise_destroy (struct supervise **sp)
 	rds_destroy (&s->sub);
 	rds_destroy (&s->r);
 	loop_timer_destroy (&s->look);
-	map_each (s->children, free_child, NULL);
-	map_destroy (&s->children);
+	map_destroy_owned (&s->children, free_child);
 	free (s);
 	*sp = NULL;
 }

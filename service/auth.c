@@ -30,21 +30,6 @@ struct auth {
 	double rate, burst;
 };
 
-static int free_value (const struct id *k, void *v, void *arg)
-{
-	(void) k;
-	(void) arg;
-	free (v);
-	return 0;
-}
-
-static void empty (struct map **m)
-{
-	map_each (*m, free_value, NULL);
-	map_destroy (m);
-	*m = map_create ();
-}
-
 struct auth *auth_create (struct registry *registry, int64_t cache_ms, double requests_per_s, int64_t burst)
 {
 	struct auth *a = xcalloc (1, sizeof (*a));
@@ -64,17 +49,15 @@ void auth_destroy (struct auth **ap)
 
 	if (!a)
 		return;
-	map_each (a->seen, free_value, NULL);
-	map_destroy (&a->seen);
-	map_each (a->buckets, free_value, NULL);
-	map_destroy (&a->buckets);
+	map_destroy_owned (&a->seen, free);
+	map_destroy_owned (&a->buckets, free);
 	free (a);
 	*ap = NULL;
 }
 
 void auth_forget_all (struct auth *a)
 {
-	empty (&a->seen);
+	map_empty (&a->seen, free);
 }
 
 void auth_hash (const char *token, size_t n, uint8_t hash[REG_HASH_BYTES])
@@ -99,7 +82,7 @@ static struct seen *remember (struct auth *a, const struct id *key, const uint8_
 
 	if (!s) {
 		if (map_size (a->seen) >= CACHE_MAX)
-			empty (&a->seen);
+			map_empty (&a->seen, free);
 		s = xcalloc (1, sizeof (*s));
 		map_put (a->seen, key, s);
 	}
@@ -227,7 +210,7 @@ bool auth_rate (struct auth *a, const struct id *user)
 		return true;
 	if (!(b = map_get (a->buckets, user))) {
 		if (map_size (a->buckets) >= BUCKETS_MAX)
-			empty (&a->buckets);
+			map_empty (&a->buckets, free);
 		b = xcalloc (1, sizeof (*b));
 		*b = (struct bucket) { a->burst, now };
 		map_put (a->buckets, user, b);

@@ -34,8 +34,10 @@ struct catalog {
 	uintptr_t epoch;
 };
 
-static void function_free (struct function *f)
+static void function_free (void *v)
 {
+	struct function *f = v;
+
 	if (f) {
 		free (f->container);
 		free (f->options);
@@ -43,16 +45,10 @@ static void function_free (struct function *f)
 	free (f);
 }
 
-static int free_function (const struct id *k, void *v, void *arg)
+static void endpoint_free (void *v)
 {
-	(void) k;
-	(void) arg;
-	function_free (v);
-	return 0;
-}
+	struct endpoint *e = v;
 
-static void endpoint_free (struct endpoint *e)
-{
 	if (e) {
 		reg_endpoint_fini (&e->e);
 		json_decref (e->offers);
@@ -60,22 +56,10 @@ static void endpoint_free (struct endpoint *e)
 	free (e);
 }
 
-static int free_endpoint (const struct id *k, void *v, void *arg)
+static void bound (struct map **m, void (*drop) (void *))
 {
-	(void) k;
-	(void) arg;
-	endpoint_free (v);
-	return 0;
-}
-
-static void bound (struct map **m, int (*drop) (const struct id *, void *, void *))
-{
-	if (map_size (*m) < ENTRIES_MAX)
-		return;
-	if (drop)
-		map_each (*m, drop, NULL);
-	map_destroy (m);
-	*m = map_create ();
+	if (map_size (*m) >= ENTRIES_MAX)
+		map_empty (m, drop);
 }
 
 struct catalog *catalog_create (struct registry *registry, struct rds *redis, int64_t cache_ms)
@@ -98,10 +82,8 @@ void catalog_destroy (struct catalog **cp)
 
 	if (!c)
 		return;
-	map_each (c->functions, free_function, NULL);
-	map_each (c->endpoints, free_endpoint, NULL);
-	map_destroy (&c->functions);
-	map_destroy (&c->endpoints);
+	map_destroy_owned (&c->functions, function_free);
+	map_destroy_owned (&c->endpoints, endpoint_free);
 	map_destroy (&c->published);
 	free (c);
 	*cp = NULL;
@@ -140,7 +122,7 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 		return NULL;
 	}
 	if (!f) {
-		bound (&c->functions, free_function);
+		bound (&c->functions, function_free);
 		f = xcalloc (1, sizeof (*f));
 		map_put (c->functions, id, f);
 	}
@@ -193,7 +175,7 @@ static struct endpoint *get_endpoint (struct catalog *c, const struct id *id, st
 		return NULL;
 	}
 	if (!e) {
-		bound (&c->endpoints, free_endpoint);
+		bound (&c->endpoints, endpoint_free);
 		e = xcalloc (1, sizeof (*e));
 		map_put (c->endpoints, id, e);
 	} else {
@@ -294,8 +276,7 @@ static void on_set (struct rds *r, struct redisReply *reply, const struct err *e
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (!err) {
 		bound (&p->c->published, NULL);
 		map_put (p->c->published, &p->id, (void *) p->epoch);

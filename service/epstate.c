@@ -18,13 +18,10 @@ struct epstate { struct rds *redis; int64_t stale_ms; struct map *all; };
 struct refresh { struct epstate *e; size_t left; loop_f *done; void *arg; };
 struct one { struct refresh *r; struct id id; };
 
-static int free_entry (const struct id *k, void *v, void *arg)
+static void free_entry (void *v)
 {
-	(void) k;
-	(void) arg;
 	free (((struct entry *) v)->reason);
 	free (v);
-	return 0;
 }
 
 struct epstate *epstate_create (struct rds *redis, int64_t stale_ms)
@@ -41,8 +38,7 @@ void epstate_destroy (struct epstate **ep)
 {
 	if (!*ep)
 		return;
-	map_each ((*ep)->all, free_entry, NULL);
-	map_destroy (&(*ep)->all);
+	map_destroy_owned (&(*ep)->all, free_entry);
 	free (*ep);
 	*ep = NULL;
 }
@@ -87,11 +83,8 @@ static void keep (struct epstate *e, const struct id *id, bool online, char *rea
 	struct entry *x = map_get (e->all, id);
 
 	if (!x) {
-		if (map_size (e->all) >= ENTRIES_MAX) {
-			map_each (e->all, free_entry, NULL);
-			map_destroy (&e->all);
-			e->all = map_create ();
-		}
+		if (map_size (e->all) >= ENTRIES_MAX)
+			map_empty (&e->all, free_entry);
 		x = xcalloc (1, sizeof (*x));
 		map_put (e->all, id, x);
 	}

@@ -150,14 +150,6 @@ struct feed *feed_create (struct loop *l, const char *redis_url, const char *pas
 	return f;
 }
 
-static int free_group (const struct id *k, void *v, void *arg)
-{
-	(void) k;
-	(void) arg;
-	free (v);
-	return 0;
-}
-
 void feed_destroy (struct feed **fp)
 {
 	struct feed *f = *fp;
@@ -166,8 +158,7 @@ void feed_destroy (struct feed **fp)
 		return;
 	rds_destroy (&f->channel);
 	loop_defer_destroy (&f->late);
-	map_each (f->groups, free_group, NULL);
-	map_destroy (&f->groups);
+	map_destroy_owned (&f->groups, free);
 	free (f);
 	*fp = NULL;
 }

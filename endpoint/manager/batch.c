@@ -18,20 +18,11 @@ struct batch *batch_create (void)
 	return b;
 }
 
-static int free_each (const struct id *k, void *v, void *arg)
-{
-	(void) k;
-	(void) arg;
-	free (v);
-	return 0;
-}
-
 void batch_destroy (struct batch **b)
 {
 	if (!*b)
 		return;
-	map_each ((*b)->by_function, free_each, NULL);
-	map_destroy (&(*b)->by_function);
+	map_destroy_owned (&(*b)->by_function, free);
 	free (*b);
 	*b = NULL;
 }
@@ -52,11 +43,8 @@ static struct size *size_of (struct batch *b, const struct msg_function *f)
 
 	if (s)
 		return s;
-	if (map_size (b->by_function) >= BATCH_FUNCTIONS) {
-		map_each (b->by_function, free_each, NULL);
-		map_destroy (&b->by_function);
-		b->by_function = map_create ();
-	}
+	if (map_size (b->by_function) >= BATCH_FUNCTIONS)
+		map_empty (&b->by_function, free);
 	s = xcalloc (1, sizeof (*s));
 	s->n = objective_ns (f) ? 1 : most (f);
 	map_put (b->by_function, &f->id, s);

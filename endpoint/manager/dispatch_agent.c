@@ -120,8 +120,7 @@ static void agent_up (const struct msg_welcome *welcome, void *arg)
 	dispatch_containers_tell (d);
 	dispatch_images_untold (d);
 	/* what was asked for in the session before is not answered in this one */
-	map_destroy (&d->asked);
-	d->asked = map_create ();
+	map_empty (&d->asked, NULL);
 	for (t = tasks_waiting_head (d->tasks); t; t = t->next)
 		dispatch_ask_for_function (d, &t->function);
 	loop_defer_schedule (d->run);

@@ -47,12 +47,6 @@ static int tell_one (const struct id *function, void *v, void *arg)
 	return 0;
 }
 
-static void empty (struct map **m)
-{
-	map_destroy (m);
-	*m = map_create ();
-}
-
 /* Containers of another image than the reference leads to now. */
 static void retire_others (struct dispatch *d, struct pool *p)
 {
@@ -109,9 +103,9 @@ static void looked_up (const char *digest, void *arg)
 	dispatch_image_is (l.d, l.p, digest);
 	map_each (l.p->asking, tell_one, &t);
 	if (map_size (l.p->told) > TOLD_MAX)
-		empty (&l.p->told);
+		map_empty (&l.p->told, NULL);
 	map_each (l.p->asking, move_to_told, l.p);
-	empty (&l.p->asking);
+	map_empty (&l.p->asking, NULL);
 }
 
 static void look_up (struct dispatch *d, struct pool *p)
@@ -155,5 +149,5 @@ void dispatch_image_tick (struct dispatch *d, struct pool *p, bool up, int64_t n
 void dispatch_images_untold (struct dispatch *d)
 {
 	for (struct pool *p = pools_first (d->pools); p; p = p->next)
-		empty (&p->told);
+		map_empty (&p->told, NULL);
 }

@@ -5,6 +5,8 @@
 #include "common/map.h"
 #include "common/xmem.h"
 
+#define SMALL_NS 1000000
+
 struct average { int64_t ns; unsigned samples; };
 struct prefetch {
 	struct map *by_function;	/* of struct average, owned */
@@ -20,28 +22,20 @@ struct prefetch *prefetch_create (void)
 	return p;
 }
 
-static int free_each (const struct id *k, void *v, void *arg)
-{
-	(void) k;
-	(void) arg;
-	free (v);
-	return 0;
-}
-
 void prefetch_destroy (struct prefetch **p)
 {
 	if (!*p)
 		return;
-	map_each ((*p)->by_function, free_each, NULL);
-	map_destroy (&(*p)->by_function);
+	map_destroy_owned (&(*p)->by_function, free);
 	free (*p);
 	*p = NULL;
 }
 
-/* A call much longer than the average counts at once: stopping to queue behind it matters more than a smooth figure. */
+/* A call much longer than the average counts at once: stopping to queue behind it matters more than a smooth figure. What ran says how
+ * long it took, so the figures may be anything: ns > 8 * old + 1 ms, without the product. */
 static int64_t average (int64_t old, int64_t ns)
 {
-	if (old < 0 || ns > old * 8 + 1000000)
+	if (old < 0 || (ns > SMALL_NS && (ns - SMALL_NS - 1) / 8 >= old))
 		return ns;
 	return old + (ns - old) / 4;
 }
@@ -54,11 +48,8 @@ void prefetch_note (struct prefetch *p, const struct id *function, int64_t execu
 		return;
 	a = map_get (p->by_function, function);
 	if (!a) {
-		if (map_size (p->by_function) >= PREFETCH_FUNCTIONS) {
-			map_each (p->by_function, free_each, NULL);
-			map_destroy (&p->by_function);
-			p->by_function = map_create ();
-		}
+		if (map_size (p->by_function) >= PREFETCH_FUNCTIONS)
+			map_empty (&p->by_function, free);
 		a = xcalloc (1, sizeof (*a));
 		a->ns = -1;
 		map_put (p->by_function, function, a);

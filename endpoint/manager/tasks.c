@@ -76,28 +76,21 @@ struct tasks *tasks_create (void)
 	return ts;
 }
 
-static void task_free (struct task *t)
+static void task_free (void *v)
 {
+	struct task *t = v;
+
 	zmq_msg_close (&t->frame);
 	if (t->need)
 		need_drop (&t->need);
 	free (t);
 }
 
-static int free_each (const struct id *k, void *v, void *arg)
-{
-	(void) k;
-	(void) arg;
-	task_free (v);
-	return 0;
-}
-
 void tasks_destroy (struct tasks **ts)
 {
 	if (!*ts)
 		return;
-	map_each ((*ts)->by_id, free_each, NULL);
-	map_destroy (&(*ts)->by_id);
+	map_destroy_owned (&(*ts)->by_id, task_free);
 	free (*ts);
 	*ts = NULL;
 }

@@ -30,10 +30,8 @@ static void start (struct worker *w);
 
 static void clear_sets (struct worker *w)
 {
-	map_destroy (&w->functions);
-	map_destroy (&w->wanted);
-	w->functions = map_create ();
-	w->wanted = map_create ();
+	map_empty (&w->functions, NULL);
+	map_empty (&w->wanted, NULL);
 }
 
 static unsigned processes (const struct workers *ws)

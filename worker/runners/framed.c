@@ -32,8 +32,7 @@ struct framed {
 
 static void forget_process (struct framed *f)
 {
-	map_destroy (&f->sent);
-	f->sent = map_create ();
+	map_empty (&f->sent, NULL);
 	f->sent_bytes = 0;
 	f->inflight = 0;
 	f->ready = f->borrowed = false;

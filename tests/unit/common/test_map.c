@@ -104,12 +104,46 @@ static void test_each_visits_once_while_deleting (void **state)
 	}
 }
 
+static int dropped;
+
+static void drop (void *v)
+{
+	seen[(int *) v - values]++;
+	dropped++;
+}
+
+static void test_owned_values_are_dropped_once (void **state)
+{
+	struct map *m = map_create (), *none = NULL;
+	(void) state;
+	memset (seen, 0, sizeof (seen));
+	fill (m);
+	for (int i = 0; i < N; i += 2)
+		map_del (m, &ids[i]);
+	map_empty (&m, drop);
+	assert_int_equal (dropped, N / 2);
+	assert_int_equal (map_size (m), 0);
+	for (int i = 0; i < N; i++) {
+		assert_int_equal (seen[i], i % 2);
+		assert_null (map_get (m, &ids[i]));
+	}
+	fill (m);
+	map_empty (&m, NULL);			/* borrowed ones */
+	assert_int_equal (dropped, N / 2);
+	fill (m);
+	map_destroy_owned (&m, drop);
+	assert_null (m);
+	assert_int_equal (dropped, N / 2 + N);
+	map_destroy_owned (&none, drop);
+}
+
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test (test_put_get_delete),
 		cmocka_unit_test (test_a_large_one),
 		cmocka_unit_test (test_each_visits_once_while_deleting),
+		cmocka_unit_test (test_owned_values_are_dropped_once),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);
 }

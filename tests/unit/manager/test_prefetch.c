@@ -66,6 +66,12 @@ static void test_average_follows (void **state)
 	assert_int_equal (prefetch_average_ns (p, &fast), 125 * US);
 	note (p, &fast, 200 * US, 40);
 	assert_in_range (prefetch_average_ns (p, &fast), 199 * US, 200 * US);
+	/* what a runner made up */
+	note (p, &fast, INT64_MAX, 2);
+	assert_true (prefetch_average_ns (p, &fast) == INT64_MAX);
+	note (p, &fast, 1, 1);
+	assert_true (prefetch_average_ns (p, &fast) > 0);
+	assert_int_equal (prefetch_depth (p, &fast), 0);
 	prefetch_destroy (&p);
 }
 
