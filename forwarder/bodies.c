@@ -102,8 +102,7 @@ static void on_body (struct rds *r, struct redisReply *reply, const struct err *
 		fetch (f);
 		return;
 	}
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		f->failed_fetch = true; /* bodies_redis_up asks again */
 		return;

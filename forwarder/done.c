@@ -103,8 +103,7 @@ static void on_stored (struct rds *r, struct redisReply *reply, const struct err
 	struct item *it = arg;
 	struct err e = { 0 };
 	(void)r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		put_back (it, err);
 	else
@@ -118,8 +117,7 @@ static void on_meta (struct rds *r, struct redisReply *reply, const struct err *
 	struct err e = { 0 };
 	char id[ID_TEXT];
 	(void)r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		put_back (it, err);
 		return;

@@ -85,7 +85,7 @@ static void on_state_checked (struct rds *r, struct redisReply *reply, const str
 	(void)r;
 	if (!t || t->state != HAND_CHECK)
 		return;
-	if (err || rds_reply_error (reply, &e) < 0) {
+	if (rds_error (reply, err, &e)) {
 		hand_remove (f->hand, t); /* it stays pending; the next claim takes it up */
 		return;
 	}

@@ -228,7 +228,7 @@ static void on_payload (struct rds *r, struct redisReply *reply, const struct er
 	if (!t || !t->fetching || t->state != HAND_READY)
 		return;
 	t->fetching = false;
-	if (err || rds_reply_error (reply, &e) < 0) {
+	if (rds_error (reply, err, &e)) {
 		forward_try_later (f, RETURNED_MIN_MS);
 		return;
 	}

@@ -117,7 +117,7 @@ static void look_for_changes (struct intake *i, struct rds *on, rds_f *cb, void 
 static int take_changes (struct intake *i, const struct redisReply *reply, const struct err *err)
 {
 	struct err e = { 0 };
-	if (err || rds_reply_error (reply, &e) < 0 || reply->type != REDIS_REPLY_ARRAY)
+	if (rds_error (reply, err, &e) || reply->type != REDIS_REPLY_ARRAY)
 		return -1;
 	for (size_t k = 0; k < reply->elements; k++) {
 		const struct redisReply *ent = reply->element[k], *c, *t;
@@ -213,8 +213,7 @@ static void read_failed (struct intake *i, const struct err *err)
 static int read_done (struct intake *i, const struct redisReply *reply, const struct err *err, const struct redisReply **entries)
 {
 	struct err e = { 0 };
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		read_failed (i, err);
 		return -1;
@@ -354,8 +353,7 @@ static void on_claimed (struct rds *r, struct redisReply *reply, const struct er
 	struct err e = { 0 };
 	const struct redisReply *ids;
 	(void)r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
 		     reply->element[1]->type != REDIS_REPLY_ARRAY)) {
 		err_set (&e, ERR_INTERNAL, FAULT_SITE, "XAUTOCLAIM: unexpected reply");

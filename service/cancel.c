@@ -40,8 +40,7 @@ static void on_stored (struct rds *r, struct redisReply *reply, const struct err
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		end (k, 0, err);
 		return;
@@ -75,8 +74,7 @@ static void on_meta (struct rds *r, struct redisReply *reply, const struct err *
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		end (k, 0, err);
 		return;

@@ -289,7 +289,7 @@ static void on_look (struct rds *r, struct redisReply *reply, const struct err *
 		free_when_idle (o);
 		return;
 	}
-	if (err || rds_reply_error (reply, &e) < 0) {
+	if (rds_error (reply, err, &e)) {
 		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
 		return;
 	}
@@ -374,8 +374,7 @@ static void on_chunk (struct rds *r, struct redisReply *reply, const struct err 
 		doubt (o);
 		return;
 	}
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (!err) {
 		chunk_acked (o);
 		return;
@@ -464,8 +463,7 @@ static void on_payload (struct rds *r, struct redisReply *reply, const struct er
 
 	(void) r;
 	o->pending--;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		fail_err (o, err);
 	if (o->pending)
@@ -547,8 +545,7 @@ static void on_room (struct rds *r, struct redisReply *reply, const struct err *
 
 	(void) r;
 	o->pending--;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		fail_err (o, err);
 	else if (reply->integer + (long long) o->s.ntasks > o->app->config->queue_tasks)

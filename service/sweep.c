@@ -74,7 +74,7 @@ static void on_task (struct rds *r, struct redisReply *reply, const struct err *
 
 	(void) r;
 	s->asked--;
-	if (err || rds_reply_error (reply, &e) < 0 || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
+	if (rds_error (reply, err, &e) || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
 		s->failed = true; /* Redis is away or loading: it says nothing about tasks */
 	else if (!needed (reply, f)) {
 		bulk_delete (s->b, f->name);

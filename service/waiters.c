@@ -153,7 +153,7 @@ static void on_lookup (struct rds *r, struct redisReply *reply, const struct err
 
 	(void) r;
 	free (k);
-	if (err || rds_reply_error (reply, &e) < 0)
+	if (rds_error (reply, err, &e))
 		return; /* the connection's return looks again */
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 || reply->element[0]->type != REDIS_REPLY_STRING) {
 		deliver (ws, &task, 0, NULL, false);

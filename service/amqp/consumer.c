@@ -191,7 +191,7 @@ static void on_hmget (struct rds *r, struct redisReply *reply, const struct err 
 	(void) r;
 	if (!came (u))
 		return;
-	if (err || rds_reply_error (reply, &e) < 0)
+	if (rds_error (reply, err, &e))
 		u->broken = true;
 	if (!u->broken)
 		on_record (u, &u->step[u->got++], reply);

@@ -38,8 +38,7 @@ static void on_made (struct rds *r, struct redisReply *reply, const struct err *
 	struct err e = { 0 };
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	k->cb (err ? NULL : k->password, err, k->arg);
 	free (k->password);
 	free (k);
@@ -74,8 +73,7 @@ static void on_checked (struct rds *r, struct redisReply *reply, const struct er
 	const uint8_t *v;
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		k->cb (NULL, NULL, err, k->arg);
 	else {

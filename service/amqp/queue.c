@@ -63,11 +63,6 @@ static bool came (struct queue *q)
 	return false;
 }
 
-static const struct err *failed (struct redisReply *reply, const struct err *err, struct err *e)
-{
-	return err ? err : rds_reply_error (reply, e) < 0 ? e : NULL;
-}
-
 static void try_again (struct queue *q)
 {
 	q->state = QUEUE_IDLE;
@@ -164,7 +159,7 @@ static void on_elements (struct rds *r, struct redisReply *reply, const struct e
 	(void) r;
 	if (!came (q))
 		return;
-	if (failed (reply, err, &e) || reply->type != REDIS_REPLY_ARRAY) {
+	if (rds_error (reply, err, &e) || reply->type != REDIS_REPLY_ARRAY) {
 		try_again (q);
 		return;
 	}
@@ -286,7 +281,7 @@ static void on_page (struct rds *r, struct redisReply *reply, const struct err *
 	q->pending--; /* the other one is still to come */
 	if (q->dead)
 		return;
-	if (failed (reply, err, &e) || reply->type != REDIS_REPLY_ARRAY) {
+	if (rds_error (reply, err, &e) || reply->type != REDIS_REPLY_ARRAY) {
 		k->failed = true;
 		return;
 	}
@@ -373,7 +368,7 @@ static void on_saved (struct rds *r, struct redisReply *reply, const struct err 
 
 	(void) r;
 	q->saving = false;
-	if (!came (q) || failed (reply, err, &e))
+	if (!came (q) || rds_error (reply, err, &e))
 		return; /* the next acknowledgement saves this one too; until then results may come again */
 	if (place_before (&q->saved, &q->acked))
 		save (q);
@@ -403,7 +398,7 @@ static void on_acked (struct rds *r, struct redisReply *reply, const struct err 
 	(void) r;
 	if (!came (q))
 		return;
-	if ((err = failed (reply, err, &e))) {
+	if ((err = rds_error (reply, err, &e))) {
 		opened (q, false, false, err);
 		return;
 	}

@@ -55,8 +55,7 @@ static void on_list (struct rds *r, struct redisReply *reply, const struct err *
 	struct id task;
 	char key[LAYOUT_KEY_MAX];
 
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err || reply->type != REDIS_REPLY_ARRAY) {
 		end_err (g, err ? err : &e);
 		return;
@@ -123,8 +122,7 @@ static void on_made (struct rds *r, struct redisReply *reply, const struct err *
 	char t[ID_TEXT], when[32];
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err && !m->err.code)
 		m->err = *err;
 	if (--m->pending)

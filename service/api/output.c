@@ -100,8 +100,7 @@ static void on_task (struct rds *r, struct redisReply *reply, const struct err *
 	struct buf b;
 
 	(void) r;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err) {
 		call_fail_err (k->c, err, FAIL_TASK_NOT_FOUND);
 		free (k);

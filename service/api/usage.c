@@ -60,8 +60,7 @@ static void on_day (struct rds *rds, struct redisReply *reply, const struct err 
 	int hour;
 
 	(void) rds;
-	if (!err && rds_reply_error (reply, &e) < 0)
-		err = &e;
+	err = rds_error (reply, err, &e);
 	if (err)
 		r->err = *err;
 	else if (reply->type == REDIS_REPLY_ARRAY)
