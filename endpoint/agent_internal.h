@@ -56,7 +56,6 @@ struct agent {
 void agent_set_error (struct agent *a, bool refused, const char *text);
 
 /* agent_takeover.c */
-bool agent_can_leave (const struct agent *a);
 bool agent_takeover_begin (struct agent *a);	/* the run before left something: a->takeover, and the keys */
 void agent_takeover_ready (struct agent *a);	/* it is known where managers connect to */
 void agent_takeover_save (struct agent *a);

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-bool agent_can_leave (const struct agent *a)
+static bool can_leave (const struct agent *a)
 {
 	const struct provider *p = config_provider (a->config);
 
@@ -48,16 +48,17 @@ static void usable (struct agent *a, char out[65])
 
 bool agent_takeover_begin (struct agent *a)
 {
-	char now[65];
 	struct err err;
 
-	if (!agent_can_leave (a) || takeover_read (a->takeover_file, &a->takeover, &err) < 0) {
-		if (agent_can_leave (a) && err.code != ERR_NOT_FOUND)
+	if (!can_leave (a))
+		return false;
+	usable (a, a->left.usable);
+	if (takeover_read (a->takeover_file, &a->takeover, &err) < 0) {
+		if (err.code != ERR_NOT_FOUND)
 			log_err (LOG_WARN, "agent", "jobs of an earlier run cannot be taken over", &err);
 		return false;
 	}
-	usable (a, now);
-	if (strcmp (now, a->takeover.usable) != 0)
+	if (strcmp (a->left.usable, a->takeover.usable) != 0)
 		log_info ("agent", "jobs of an earlier run are of another configuration, and not taken over", "jobs=%zu", a->takeover.n);
 	else if (keys_read (&a->listen_keys, a->listen_key_file, &err) < 0 || keys_read (&a->manager_keys, a->manager_key_file, &err) < 0)
 		log_err (LOG_WARN, "agent", "jobs of an earlier run cannot be taken over", &err);
@@ -71,11 +72,9 @@ void agent_takeover_ready (struct agent *a)
 {
 	const char *colon = strrchr (managers_address (a->managers), ':');
 
-	a->leaves = agent_can_leave (a) && colon;
-	if (!a->leaves)
-		return;
-	usable (a, a->left.usable);
-	a->left.port = atoi (colon + 1);
+	a->leaves = can_leave (a) && colon;
+	if (a->leaves)
+		a->left.port = atoi (colon + 1);
 }
 
 static void add (const struct takeover_block *b, void *arg)

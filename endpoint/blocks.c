@@ -461,7 +461,6 @@ void blocks_records (struct blocks *b, void (*cb) (const struct takeover_block *
 	for (const struct block *k = b->list; k; k = k->next) {
 		memset (&r, 0, sizeof (r));
 		snprintf (r.id, sizeof (r.id), "%s", k->id);
-		r.nodes = b->o.nodes;
 		if (k->state != BLOCK_STOPPING && b->o.provider->record (b->provider, &r))
 			cb (&r, arg);
 	}

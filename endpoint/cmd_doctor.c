@@ -8,6 +8,7 @@
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
 #include "endpoint/control.h"
+#include "endpoint/files.h"
 #include "endpoint/interpreters.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
@@ -421,8 +422,7 @@ static void check_task_files (struct doctor *d)
 
 	if (!c->files_cache_bytes)
 		return;
-	if (!(own = c->files_cache_dir && *c->files_cache_dir ? xstrdup (c->files_cache_dir)
-							      : config_provider (c)->local ? xasprintf ("%s/files", d->p->dir) : NULL))
+	if (!(own = files_cache_dir (c, d->p->dir)))
 		say (d, OK, "files.cache_dir", "weft-files-%u under TMPDIR or /tmp of each node", (unsigned) geteuid ());
 	else if (stat (own, &st) < 0 && errno == ENOENT) {
 		char *slash = strrchr (own, '/');

@@ -3,6 +3,7 @@
 #include "common/xmem.h"
 #include "endpoint/agent.h"
 #include "endpoint/containers.h"
+#include "endpoint/files.h"
 #include "endpoint/interpreters.h"
 
 #include <inttypes.h>
@@ -69,15 +70,15 @@ static void add_python (struct args *a, const struct config *cf)
 	pythons_fini (&p);
 }
 
-static void add_files (struct args *a, const struct agent_command *c, bool local)
+static void add_files (struct args *a, const struct agent_command *c)
 {
 	const struct config *cf = c->config;
+	char *dir = files_cache_dir (cf, c->own_dir);
 
 	add (a, "--files-cache", "%" PRId64, cf->files_cache_bytes);
-	if (cf->files_cache_dir && *cf->files_cache_dir)
-		add (a, "--files-dir", "%s", cf->files_cache_dir);
-	else if (local)
-		add (a, "--files-dir", "%s/files", c->own_dir);
+	if (dir)
+		add (a, "--files-dir", "%s", dir);
+	free (dir);
 	add (a, "--files-max", "%" PRId64, cf->files_max_bytes);
 	add (a, "--files-timeout", "%" PRId64 "ms", cf->files_timeout_ms);
 	add (a, "--files-parallel", "%" PRId64, cf->files_parallel);
@@ -129,7 +130,7 @@ char **agent_argv (const struct agent_command *c, const char *block, unsigned no
 	if (c->bulk_dir)
 		add (&a, "--bulk-dir", "%s", c->bulk_dir);
 	if (cf->files_cache_bytes)
-		add_files (&a, c, local);
+		add_files (&a, c);
 	free (worker);
 	return a.v;
 }

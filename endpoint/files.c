@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See files.h. */
 #include "endpoint/files.h"
+#include "common/xmem.h"
+#include "endpoint/providers/provider.h"
+
+char *files_cache_dir (const struct config *c, const char *own_dir)
+{
+	if (c->files_cache_dir && *c->files_cache_dir)
+		return xstrdup (c->files_cache_dir);
+	return config_provider (c)->local ? xasprintf ("%s/files", own_dir) : NULL;
+}
 
 int files_check_config (const struct config *c, struct err *err)
 {

@@ -12,7 +12,6 @@
 
 #define LAYOUT_WATCH_NEW "1"	/* value of a group's watch key: tasks submitted from now on are flagged */
 #define LAYOUT_WATCH_ALL "2"	/* and those that were there before have been flagged too */
-#define LAYOUT_GROUP_DONE_MAX 1000000	/* about so many ends a group's stream keeps; also in store.lua and watch.lua */
 
 /* kind: "task" "ep" "fn" "owner" "group"; suffix: "payload" "tasks" "control" "cancelled" "lease" "watch" "done" or NULL. Returns key's length. */
 size_t layout_key (char key[LAYOUT_KEY_MAX], const char *kind, const struct id *id, const char *suffix);

@@ -120,14 +120,11 @@ void dispatch_note_waits (const struct worker *w, const struct task *t, zmq_msg_
 		m.runtime = wire_str (text, strlen (text));
 	buf_init (&b, 0);
 	msg_result_encode (&b, &m, WIRE_MAJOR);
-	if (!buf_failed (&b)) {
-		zmq_msg_t copy;
-		if (zmq_msg_init_size (&copy, b.len) == 0) {
-			memcpy (zmq_msg_data (&copy), b.data, b.len);
-			zmq_msg_move (record, &copy);
-			zmq_msg_close (&copy);
-		}
+	if (buf_failed (&b)) {
+		buf_fini (&b);
+	} else {
+		zmq_msg_close (record);		/* what m points into */
+		link_msg_from_buf (record, &b);
 	}
-	buf_fini (&b);
 	free (text);
 }

@@ -239,8 +239,6 @@ static void list_kept (const struct filecache *c, struct kept_list *l)
 		closedir (d);
 	else if (copy >= 0)
 		close (copy);
-	if (l->n)
-		qsort (l->v, l->n, sizeof (*l->v), older);
 }
 
 static bool evict (const struct filecache *c, const struct kept *k)
@@ -266,6 +264,8 @@ int filecache_part_room (struct filecache *c, struct filecache_part *p, uint64_t
 		return -1;
 	list_kept (c, &l);
 	total = l.bytes + sweep_parts (c, p->name) + bytes;
+	if (total > c->max_bytes && l.n)
+		qsort (l.v, l.n, sizeof (*l.v), older);
 	for (size_t i = 0; i < l.n && total > c->max_bytes; i++)
 		if (evict (c, &l.v[i])) {
 			total -= l.v[i].bytes;

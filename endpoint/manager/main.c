@@ -240,16 +240,24 @@ static void remove_stale (struct manager *m, const char *base)
 		closedir (d);
 }
 
+/* Where what is of this node alone goes. */
+static const char *tmp_base (void)
+{
+	const char *base = getenv ("TMPDIR");
+
+	return base && *base == '/' && access (base, W_OK) == 0 ? base : "/tmp";
+}
+
 /* Where we are told; else a private directory of this node, on its own disk, locked while we live. */
 static int make_dir (struct manager *m, struct err *err)
 {
-	const char *base = getenv ("TMPDIR");
+	const char *base = tmp_base ();
 
 	if (m->o->dir) {
 		snprintf (m->dir, sizeof (m->dir), "%s", m->o->dir);
 		return 0;
 	}
-	if (!base || *base != '/' || strlen (base) > TMPDIR_MAX || access (base, W_OK) < 0)
+	if (strlen (base) > TMPDIR_MAX)
 		base = "/tmp";
 	remove_stale (m, base);
 	snprintf (m->dir, sizeof (m->dir), "%s/" DIR_NAME "XXXXXX", base);
@@ -275,7 +283,6 @@ static void open_bulk (struct manager *m)
 static void open_files (struct manager *m)
 {
 	const struct options *o = m->o;
-	const char *base = getenv ("TMPDIR");
 	struct files_opts fo = { .dir = o->files_dir, .ca_file = o->files_ca, .from = o->files_from.v, .cache_bytes = o->files_cache,
 				 .max_bytes = o->files_max ? o->files_max : o->files_cache,
 				 .timeout_ms = o->files_timeout ? o->files_timeout : FILES_TIMEOUT_MS,
@@ -286,7 +293,7 @@ static void open_files (struct manager *m)
 	if (!o->files_cache)
 		return;
 	if (!fo.dir)
-		fo.dir = own = xasprintf ("%s/weft-files-%u", base && *base == '/' && access (base, W_OK) == 0 ? base : "/tmp", (unsigned) geteuid ());
+		fo.dir = own = xasprintf ("%s/weft-files-%u", tmp_base (), (unsigned) geteuid ());
 	if (!(m->files = files_create (m->loop, &fo, &err)))
 		log_err (LOG_ERROR, "main", "tasks that want files will fail on this node", &err);
 	free (own);
