@@ -2,6 +2,7 @@
 /* Version 7 ids: 48 bits of milliseconds, a 12-bit counter that starts below its half in each millisecond, 62 random
  * bits. (milliseconds, counter) only grows, also when the clock steps back, so ids of one process are ordered.
  * Random bytes come from the kernel a page at a time: an id must not cost a system call. Threads may call this. */
+#include "common/hex.h"
 #include "common/ids.h"
 #include "common/clock.h"
 
@@ -90,17 +91,6 @@ void id_new (struct id *out)
 	pthread_mutex_unlock (&lock);
 	memcpy (out->b + 8, r, 8);
 	out->b[8] = (uint8_t) ((out->b[8] & 0x3f) | 0x80);
-}
-
-static int hex_digit (char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
 }
 
 static bool is_dash (size_t i)

@@ -3,6 +3,7 @@
  * for it (--orphan-timeout): port, keys, blocks. `stop` cancels the jobs and removes it; a crash and `restart` leave it. */
 #include "endpoint/agent_internal.h"
 #include "common/digest.h"
+#include "common/hex.h"
 #include "common/log.h"
 #include "common/xmem.h"
 #include "endpoint/managers.h"
@@ -38,8 +39,7 @@ static void usable (struct agent *a, char out[65])
 	parts[1] = (struct digest_part) { b.data, b.len };
 	out[0] = 0;
 	if (!buf_failed (&b) && digest_sha256 (parts, 2, sum) == 0)
-		for (size_t i = 0; i < sizeof (sum); i++)
-			snprintf (out + 2 * i, 3, "%02x", sum[i]);
+		hex_text (out, sum, sizeof (sum));
 	buf_fini (&b);
 	for (size_t i = 0; argv[i]; i++)
 		free (argv[i]);

@@ -4,23 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/hex.h"
 #include "proto/wire_record.h"
 
 #define TASK_DIGITS (2 * ID_BYTES)
 #define PLACE_BYTES 8
 #define REF_HEAD 4
 #define PAYLOAD_NAME (TASK_DIGITS + 2)
-
-static const char hex[] = "0123456789abcdef";
-
-static char *put_hex (char *out, const uint8_t *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		*out++ = hex[p[i] >> 4];
-		*out++ = hex[p[i] & 15];
-	}
-	return out;
-}
 
 static int digit (char c)
 {
@@ -41,12 +31,12 @@ static int get_hex (const char *s, uint8_t *out, size_t n)
 void bulk_ref_payload (struct bulk_ref *r, const struct id *task, uint32_t bytes)
 {
 	r->bytes = bytes;
-	memcpy (put_hex (r->name, task->b, ID_BYTES), ".p", 3);
+	memcpy (hex_text (r->name, task->b, ID_BYTES), ".p", 3);
 }
 
 void bulk_ref_result (struct bulk_ref *r, const struct id *task, uint32_t bytes, uint32_t segment, uint32_t page)
 {
-	char *at = put_hex (r->name, task->b, ID_BYTES);
+	char *at = hex_text (r->name, task->b, ID_BYTES);
 	snprintf (at, BULK_NAME_MAX + 1 - TASK_DIGITS, "@%08x%08x", segment, page);
 	r->bytes = bytes;
 }

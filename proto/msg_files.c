@@ -4,6 +4,7 @@
 #include "proto/msg_files.h"
 #include <stdio.h>
 #include <strings.h>
+#include "common/hex.h"
 #include "common/utf8.h"
 #include "proto/wire_record.h"
 
@@ -187,30 +188,21 @@ int msg_files_url_ok (struct wire_str url, struct err *err)
 	return 0;
 }
 
-static int digit (char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 bool msg_files_digest_parse (uint8_t digest[FILES_DIGEST], const char *text, size_t n)
 {
 	if (n != 2 * FILES_DIGEST)
 		return false;
 	for (size_t i = 0; i < n; i++)
-		if (digit (text[i]) < 0)
+		if (hex_digit (text[i]) < 0)
 			return false;
 	for (size_t i = 0; i < FILES_DIGEST; i++)
-		digest[i] = (uint8_t) (digit (text[2 * i]) << 4 | digit (text[2 * i + 1]));
+		digest[i] = (uint8_t) (hex_digit (text[2 * i]) << 4 | hex_digit (text[2 * i + 1]));
 	return true;
 }
 
 const char *msg_files_digest_text (const uint8_t digest[FILES_DIGEST], char out[FILES_DIGEST_TEXT])
 {
-	for (size_t i = 0; i < FILES_DIGEST; i++) {
-		out[2 * i] = "0123456789abcdef"[digest[i] >> 4];
-		out[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
-	}
-	out[2 * FILES_DIGEST] = '\0';
+	hex_text (out, digest, FILES_DIGEST);
 	return out;
 }
 

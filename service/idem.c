@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/hex.h"
 #include "common/clock.h"
 #include "common/xmem.h"
 
@@ -27,13 +28,10 @@ void idem_init (struct idem *i, const struct id *owner, struct http_str header, 
 {
 	uint8_t hash[32];
 	char id[ID_TEXT];
-	size_t at;
 	uint8_t both[64];
 
 	SHA256 ((const unsigned char *) header.p, header.n, hash);
-	at = (size_t) snprintf (i->key, sizeof (i->key), "weft:idem:{%s}:", id_text (owner, id));
-	for (int k = 0; k < 32; k++)
-		at += (size_t) snprintf (i->key + at, sizeof (i->key) - at, "%02x", hash[k]);
+	hex_text (i->key + snprintf (i->key, sizeof (i->key), "weft:idem:{%s}:", id_text (owner, id)), hash, sizeof (hash));
 	/* path and body: each hashed, then both hashes, so that no boundary can be moved */
 	SHA256 ((const unsigned char *) path.p, path.n, both);
 	SHA256 ((const unsigned char *) body.p, body.n, both + 32);
@@ -141,26 +139,22 @@ void idem_claim (struct app *a, const struct idem *i, const struct id *ids, size
 	struct claim *k = xcalloc (1, sizeof (*k));
 	uint32_t count = htole32 ((uint32_t) nids);
 	struct buf b;
-	char ms[24];
 
 	*k = (struct claim) { .app = a, .idem = *i, .cb = cb, .arg = arg };
 	value (&b, 'P', i, &ids[nids - 1], NULL, 0);
 	buf_add (&b, &count, sizeof (count));
 	buf_add (&b, ids, nids * ID_BYTES);
 	buf_add (&b, answer, n);
-	snprintf (ms, sizeof (ms), "%lld", (long long) a->config->idempotency_ms);
-	rds_commandf (a->redis, on_claim, k, "SET %s %b PX %s NX", i->key, b.data, b.len, ms);
+	rds_commandf (a->redis, on_claim, k, "SET %s %b PX %lld NX", i->key, b.data, b.len, (long long) a->config->idempotency_ms);
 	buf_fini (&b);
 }
 
 void idem_finish (struct app *a, const struct idem *i, const struct id *last_task, const char *answer, size_t n)
 {
 	struct buf b;
-	char ms[24];
 
 	value (&b, 'R', i, last_task, answer, n);
-	snprintf (ms, sizeof (ms), "%lld", (long long) a->config->idempotency_ms);
-	rds_commandf (a->redis, NULL, NULL, "SET %s %b PX %s", i->key, b.data, b.len, ms);
+	rds_commandf (a->redis, NULL, NULL, "SET %s %b PX %lld", i->key, b.data, b.len, (long long) a->config->idempotency_ms);
 	buf_fini (&b);
 }
 

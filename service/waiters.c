@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/hex.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/map.h"
@@ -267,8 +268,7 @@ struct waiters *waiters_create (struct loop *l, struct rds *commands, const char
 	uint8_t random[LAYOUT_INSTANCE / 2];
 
 	ids_random (random, sizeof (random));
-	for (size_t i = 0; i < sizeof (random); i++)
-		snprintf (ws->instance + 2 * i, 3, "%02x", random[i]);
+	hex_text (ws->instance, random, sizeof (random));
 	snprintf (ws->name, sizeof (ws->name), "weft:done:%s", ws->instance);
 	ws->loop = l;
 	ws->cmd = commands;

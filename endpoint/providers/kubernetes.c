@@ -4,6 +4,7 @@
  *
  * Whatever has the label and is of no block in hand was left by a killed agent, and is deleted. While the API server is away, what runs
  * runs on: managers talk to the agent, not to the server. */
+#include "common/hex.h"
 #include "common/clock.h"
 #include "common/ids.h"
 #include "common/log.h"
@@ -304,8 +305,7 @@ static void *kube_create (const struct provider_env *env, struct err *err)
 	k->namespace_ = kubedoctor_namespace (k->conf, &k->access);
 	kubespec_endpoint (env->endpoint, env->identity, k->endpoint);
 	ids_random (random, sizeof (random));
-	for (size_t i = 0; i < sizeof (random); i++)
-		snprintf (k->run + 2 * i, 3, "%02x", random[i]);
+	hex_text (k->run, random, sizeof (random));
 	log_info ("kubernetes", "using", "server=%s as=%s namespace=%s label=%s/%s run=%s", k->access.server, k->access.source, k->namespace_,
 		  KUBESPEC_ENDPOINT, k->endpoint, k->run);
 	pods = xasprintf ("/api/v1/namespaces/%s/pods", k->namespace_);

@@ -4,6 +4,7 @@
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <string.h>
+#include "common/hex.h"
 #include "service/api/api.h"
 #include "service/call.h"
 
@@ -110,9 +111,7 @@ static const char *etag (struct file *f)
 		return f->etag;
 	SHA256 (f->data, f->bytes, hash);
 	f->etag[0] = '"';
-	for (int i = 0; i < 16; i++)
-		snprintf (f->etag + 1 + 2 * i, 3, "%02x", hash[i]);
-	strcpy (f->etag + 33, "\"");
+	strcpy (hex_text (f->etag + 1, hash, 16), "\"");
 	return f->etag;
 }
 

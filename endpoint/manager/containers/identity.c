@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include "common/buf.h"
 #include "common/digest.h"
+#include "common/hex.h"
 
 enum { LIST_MAX = 256 << 20, SHA256_HEX = 64 };
 
@@ -61,16 +62,16 @@ static int of_tree (const char *path, char out[IDENTITY_MAX], struct err *err)
 	uint8_t sum[DIGEST_SHA256_BYTES];
 	struct digest_part all;
 	struct buf b;
-	int n, rc;
+	int rc;
 
 	buf_init (&b, 0);
 	rc = list_tree (path, &b, err);
 	all = (struct digest_part) { b.data, b.len };
 	if (rc == 0 && digest_sha256 (&all, 1, sum) < 0)
 		rc = err_set (err, ERR_UNAVAILABLE, FAULT_SITE, "no memory for a digest of %s", path);
-	n = snprintf (out, IDENTITY_MAX, "tree:");
-	for (size_t i = 0; i < sizeof (sum) && rc == 0; i++)
-		n += snprintf (out + n, IDENTITY_MAX - (size_t) n, "%02x", sum[i]);
+	strcpy (out, "tree:");
+	if (rc == 0)
+		hex_text (out + strlen (out), sum, sizeof (sum));
 	buf_fini (&b);
 	return rc;
 }
