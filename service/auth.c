@@ -16,7 +16,6 @@
 #define TOKEN_PREFIX "weft_"
 
 struct seen {
-	uint8_t hash[REG_HASH_BYTES];
 	struct auth_who who;
 	int64_t until_ms, expires_ms;	/* until: monotonic; expires: real time, 0 = never */
 };
@@ -86,7 +85,7 @@ static struct seen *remember (struct auth *a, const struct id *key, const uint8_
 		s = xcalloc (1, sizeof (*s));
 		map_put (a->seen, key, s);
 	}
-	memcpy (s->hash, hash, REG_HASH_BYTES);
+	memcpy (s->who.token, hash, REG_HASH_BYTES);
 	s->who.user = t->user.id;
 	memcpy (s->who.name, t->user.name, sizeof (s->who.name));
 	s->who.scopes = t->scopes;
@@ -97,7 +96,7 @@ static struct seen *remember (struct auth *a, const struct id *key, const uint8_
 
 static bool fresh (const struct seen *s, const uint8_t *hash)
 {
-	return s && memcmp (s->hash, hash, REG_HASH_BYTES) == 0 && clock_now_ms () < s->until_ms &&
+	return s && memcmp (s->who.token, hash, REG_HASH_BYTES) == 0 && clock_now_ms () < s->until_ms &&
 	       (!s->expires_ms || clock_real_ns () / 1000000 < s->expires_ms);
 }
 

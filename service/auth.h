@@ -8,7 +8,12 @@
 #include "service/route.h"
 
 struct auth;
-struct auth_who { struct id user; char name[REG_NAME_MAX + 1]; uint32_t scopes; };
+struct auth_who {
+	struct id user;
+	char name[REG_NAME_MAX + 1];
+	uint32_t scopes;
+	uint8_t token[REG_HASH_BYTES];	/* hash of the one that was shown */
+};
 
 /* registry: the loop's own connection, borrowed. rate 0 = no limit. */
 struct auth *auth_create (struct registry *registry, int64_t cache_ms, double requests_per_s, int64_t burst);

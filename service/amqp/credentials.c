@@ -2,32 +2,24 @@
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <string.h>
-#include "common/digest.h"
+#include "common/hex.h"
 #include "common/xmem.h"
 #include "service/amqp/credentials.h"
 #include "service/app.h"
+#include "service/auth.h"
 
 #define SECRET_BYTES 24
 #define TOKEN_BYTES 32
 #define SECRET_TEXT_MAX 64
-#define KEY_MAX (sizeof ("weft:amqp:") + 2 * DIGEST_SHA256_BYTES)
+#define KEY_MAX (sizeof ("weft:amqp:") + 2 * REG_HASH_BYTES)
 
 /* weft:amqp:<hash of the password> */
-static int key_of (const char *password, size_t n, char key[KEY_MAX])
+static void key_of (const char *password, size_t n, char key[KEY_MAX])
 {
-	static const char hex[] = "0123456789abcdef";
-	uint8_t hash[DIGEST_SHA256_BYTES];
-	struct digest_part part = { password, n };
-	char *out = stpcpy (key, "weft:amqp:");
+	uint8_t hash[REG_HASH_BYTES];
 
-	if (digest_sha256 (&part, 1, hash) < 0)
-		return -1;
-	for (size_t i = 0; i < sizeof (hash); i++) {
-		*out++ = hex[hash[i] >> 4];
-		*out++ = hex[hash[i] & 15];
-	}
-	*out = 0;
-	return 0;
+	auth_hash (password, n, hash);
+	hex_text (stpcpy (key, "weft:amqp:"), hash, sizeof (hash));
 }
 
 struct making { char *password; credentials_made_f *cb; void *arg; };
@@ -53,14 +45,7 @@ void credentials_make (struct app *a, const struct id *user, const uint8_t token
 	*k = (struct making) { ids_secret (SECRET_BYTES), cb, arg };
 	memcpy (value, user->b, ID_BYTES);
 	memcpy (value + ID_BYTES, token, TOKEN_BYTES);
-	if (key_of (k->password, strlen (k->password), key) < 0) {
-		struct err e;
-		err_set (&e, ERR_UNAVAILABLE, FAULT_SELF, "no digest");
-		cb (NULL, &e, arg);
-		free (k->password);
-		free (k);
-		return;
-	}
+	key_of (k->password, strlen (k->password), key);
 	rds_commandf (a->redis, on_made, k, "SET %s %b PX %lld", key, value, sizeof (value), (long long) a->config->amqp_credentials_ms);
 }
 
@@ -93,7 +78,9 @@ void credentials_check (struct app *a, struct amqp_str user, struct amqp_str pas
 
 	*k = (struct checking) { .cb = cb, .arg = arg };
 	/* Redis is asked for anything that could be one, so that the answer always comes from the loop */
-	if (password.n > SECRET_TEXT_MAX || id_parse (&k->user, user.p, user.n) < 0 || key_of (password.p, password.n, key) < 0)
+	if (password.n > SECRET_TEXT_MAX || id_parse (&k->user, user.p, user.n) < 0)
 		strcpy (key, "weft:amqp:none");
+	else
+		key_of (password.p, password.n, key);
 	rds_commandf (a->redis, on_checked, k, "GET %s", key);
 }

@@ -2,7 +2,6 @@
 /* Where the Executor of globus-compute-sdk gets results from: the address of our AMQP port, with a user and a password made for this call. */
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include "common/xmem.h"
 #include "service/amqp/credentials.h"
 #include "service/amqp/server.h"
@@ -33,26 +32,9 @@ static void on_made (const char *password, const struct err *err, void *arg)
 	free (k);
 }
 
-/* The token's hash when it is one of ours, so that the connection ends with it; zero else. */
-static void token_of (struct call *c, uint8_t hash[REG_HASH_BYTES])
-{
-	struct http_str h = http_header (c->req, "Authorization");
-	struct reg_token t;
-
-	memset (hash, 0, REG_HASH_BYTES);
-	if (h.n <= 7 || strncasecmp (h.p, "Bearer ", 7) != 0)
-		return;
-	for (h.p += 7, h.n -= 7; h.n && *h.p == ' '; h.p++, h.n--)
-		;
-	auth_hash (h.p, h.n, hash);
-	if (registry_token_find (c->app->registry, hash, &t, NULL) < 0)
-		memset (hash, 0, REG_HASH_BYTES);
-}
-
 void api_amqp_url (struct call *c)
 {
 	struct http_str host = http_header (c->req, "Host");
-	uint8_t token[REG_HASH_BYTES];
 	struct asking *k;
 
 	if (!amqp_served (c->app->amqp)) {
@@ -63,10 +45,10 @@ void api_amqp_url (struct call *c)
 	}
 	if (call_need_redis (c) < 0)
 		return;
-	token_of (c, token);
 	k = xcalloc (1, sizeof (*k));
 	k->c = c;
 	buf_init (&k->address, 0);
 	amqp_address (c->app->amqp, host.p, host.n, &k->address);
-	credentials_make (c->app, &c->who.user, token, on_made, k);
+	/* so that the connection ends with the token */
+	credentials_make (c->app, &c->who.user, c->who.token, on_made, k);
 }

@@ -48,9 +48,7 @@ static void on_set (struct rds *r, struct redisReply *reply, const struct err *e
 
 void api_ticket_make (struct call *c)
 {
-	struct http_str bearer = http_header (c->req, "Authorization");
 	char key[LAYOUT_KEY_MAX], user[ID_TEXT];
-	uint8_t hash[REG_HASH_BYTES];
 	struct reg_token t;
 	struct err err;
 	struct made *m;
@@ -58,8 +56,7 @@ void api_ticket_make (struct call *c)
 	if (call_need_redis (c) < 0)
 		return;
 	/* the token that comes of it ends with the one that it was asked with */
-	auth_hash (bearer.p + strlen ("Bearer "), bearer.n - strlen ("Bearer "), hash);
-	if (registry_token_find (c->app->registry, hash, &t, &err) < 0) {
+	if (registry_token_find (c->app->registry, c->who.token, &t, &err) < 0) {
 		call_fail_err (c, &err, FAIL_INVALID_TOKEN);
 		return;
 	}
