@@ -21,7 +21,8 @@ struct function {
 	uint8_t kind;
 	struct options_python python;
 	int64_t until_ms;
-	char *container, *options;	/* options: when there is a container */
+	char *container;
+	json_t *options;		/* when there is a container, else NULL */
 };
 struct endpoint { struct reg_endpoint e; json_t *offers; int64_t until_ms; };
 
@@ -40,7 +41,7 @@ static void function_free (void *v)
 
 	if (f) {
 		free (f->container);
-		free (f->options);
+		json_decref (f->options);
 	}
 	free (f);
 }
@@ -113,7 +114,6 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 {
 	struct function *f = map_get (c->functions, id);
 	struct reg_function row;
-	json_t *options;
 
 	if (f && clock_now_ms () < f->until_ms)
 		return f;
@@ -129,18 +129,18 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	f->owner = row.owner;
 	f->public = row.public;
 	f->kind = row.kind;
-	options = row.options ? json_loads (row.options, 0, NULL) : NULL;
-	f->python = options_python (options);
-	f->files = json_object_get (options, "files") || json_object_get (options, "outputs");
-	json_decref (options);
+	json_decref (f->options);
+	f->options = row.options ? json_loads (row.options, 0, NULL) : NULL;
+	f->python = options_python (f->options);
+	f->files = json_object_get (f->options, "files") || json_object_get (f->options, "outputs");
+	if (!row.container) {
+		json_decref (f->options);
+		f->options = NULL;
+	}
 	f->until_ms = clock_now_ms () + c->cache_ms;
 	free (f->container);
-	free (f->options);
 	f->container = row.container;
-	f->options = row.container ? row.options : NULL;
 	row.container = NULL;
-	if (f->options)
-		row.options = NULL;
 	reg_function_fini (&row);
 	return f;
 }

@@ -60,10 +60,10 @@ static bool matches (const json_t *patterns, const char *image)
 	return false;
 }
 
-int offers_check (const json_t *offers, const char *image, const char *options, struct err *err)
+int offers_check (const json_t *offers, const char *image, const json_t *options, struct err *err)
 {
 	const json_t *list = json_object_get (offers, "containers"), *images = json_object_get (offers, "images");
-	json_t *all, *c;
+	const json_t *c = json_object_get (options, "container");
 	const char *type;
 	char text[256];
 	int rc = 0;
@@ -72,8 +72,6 @@ int offers_check (const json_t *offers, const char *image, const char *options, 
 		return 0;
 	if (!json_array_size (list))
 		return err_set (err, ERR_INVALID, FAULT_USER, "the function wants the container %.150s; this endpoint runs no containers", image);
-	all = options ? json_loads (options, 0, NULL) : NULL;
-	c = json_object_get (all, "container");
 	type = json_string_value (json_object_get (c, "type"));
 	if (type && !has (list, type))
 		rc = err_set (err, ERR_INVALID, FAULT_USER, "the function wants a container of type %s; this endpoint offers: %s", type,
@@ -84,7 +82,6 @@ int offers_check (const json_t *offers, const char *image, const char *options, 
 	else if (json_array_size (images) && !matches (images, image))
 		rc = err_set (err, ERR_INVALID, FAULT_USER, "image %.120s is not permitted on this endpoint, which offers: %s", image,
 			      words (images, text, sizeof (text)));
-	json_decref (all);
 	return rc;
 }
 
