@@ -330,8 +330,6 @@ static void on_claimed_entry (struct rds *r, struct redisReply *reply, const str
 	(void)r;
 	if (err || !i->started || reply->type != REDIS_REPLY_ARRAY)
 		return; /* the next round takes it */
-	i->unsettled++;
-	settle (i, 1);
 	for (size_t k = 0; k < reply->elements; k++)
 		take_task (i, reply->element[k], true);
 }
@@ -352,6 +350,7 @@ static void on_claimed (struct rds *r, struct redisReply *reply, const struct er
 	struct intake *i = arg;
 	struct err e = { 0 };
 	const struct redisReply *ids;
+	bool any = false;
 	(void)r;
 	err = rds_error (reply, err, &e);
 	if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
@@ -367,8 +366,14 @@ static void on_claimed (struct rds *r, struct redisReply *reply, const struct er
 	ids = reply->element[1];
 	for (size_t k = 0; k < ids->elements; k++) {
 		const struct redisReply *id = ids->element[k];
-		if (id->type == REDIS_REPLY_STRING && !i->o.ops->in_hand (id->str, id->len, i->o.arg))
+		if (id->type == REDIS_REPLY_STRING && !i->o.ops->in_hand (id->str, id->len, i->o.arg)) {
 			rds_commandf (i->cmd, on_claimed_entry, i, "XRANGE %s %s %s", i->tasks_key, id->str, id->str);
+			any = true;
+		}
+	}
+	if (any) { /* behind the reads: what changed before any of them was queued is seen then */
+		i->unsettled++;
+		settle (i, 1);
 	}
 	if (strcmp (reply->element[0]->str, "0-0"))
 		claim_from (i, reply->element[0]->str);
