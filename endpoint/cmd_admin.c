@@ -8,6 +8,7 @@
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
 #include "endpoint/files.h"
+#include "endpoint/interpreters.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
 
@@ -49,6 +50,7 @@ static int call (const struct config *c, const char *method, const char *url, co
 static int register_now (const struct paths *p, const struct config *c, struct identity *who, struct err *err)
 {
 	struct keys keys;
+	struct pythons pythons;
 	char id[ID_TEXT], *base = base_url (c), *url, *body, *out = NULL;
 	const char *text;
 	json_t *j = NULL, *more;
@@ -59,9 +61,15 @@ static int register_now (const struct paths *p, const struct config *c, struct i
 		free (base);
 		return -1;
 	}
+	if (interpreters_read (c, &pythons, err) < 0) {
+		free (base);
+		return -1;
+	}
 	more = json_object ();
 	containers_describe (c, more);
 	files_describe (c, more);
+	interpreters_describe (&pythons, more);
+	pythons_fini (&pythons);
 	body = service_registration (c->display_name && *c->display_name ? c->display_name : p->name, keys.public_key,
 				     &c->allowed_functions, more);
 	json_decref (more);

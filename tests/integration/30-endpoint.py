@@ -543,6 +543,24 @@ def delete_needs_force_without_service(b):
     assert not os.path.exists(b.ep)
 
 
+@test
+def registering_by_hand_takes_nothing_back(b):
+    b.configure()
+    with open(os.path.join(b.ep, "config.yaml"), "a") as f:
+        f.write("python: {\"3.11\": /usr/bin/python3, \"3.12\": /usr/bin/python3}\n")
+    b.start("scaling.init_blocks=0")
+    ep = b.status()["endpoint_id"]
+    b.wait("what it offers", lambda: "pythons" in b.service.endpoints[ep]["metadata"])
+    told = b.service.endpoints[ep]["metadata"]
+    before = len(b.service.calls)
+    b.ok("register", b.name)
+    assert [c[0] for c in b.service.calls[before:]].count("PUT") == 1
+    again = b.service.endpoints[ep]["metadata"]
+    assert told["pythons"] == ["3.11", "3.12"]
+    for key in ("pythons", "python_version", "containers", "files"):
+        assert again.get(key) == told.get(key), (key, told, again)
+
+
 # ---- tasks ------------------------------------------------------------------------------------------------------
 
 
