@@ -512,6 +512,14 @@ const struct err *rds_error (const struct redisReply *reply, const struct err *e
 	return err || rds_reply_error (reply, room) == 0 ? err : room;
 }
 
+const struct redisReply *rds_member (const struct redisReply *map, const char *name)
+{
+	for (size_t i = 0; map->type == REDIS_REPLY_ARRAY && i + 1 < map->elements; i += 2)
+		if (map->element[i]->type == REDIS_REPLY_STRING && !strcmp (map->element[i]->str, name))
+			return map->element[i + 1];
+	return NULL;
+}
+
 /* ---- subscriptions ---- */
 
 static struct rds_sub *sub_find (struct rds *r, const char *channel)

@@ -38,6 +38,8 @@ bool rds_up (const struct rds *r);
 int rds_reply_error (const struct redisReply *reply, struct err *err); /* -1 and *err when it is an error reply, else 0 */
 /* For callbacks: err, or what an error reply says, in *room; NULL: neither. */
 const struct err *rds_error (const struct redisReply *reply, const struct err *err, struct err *room);
+/* The value of a name in an array of names and values, as XINFO and stream entries have it; NULL: no such name, or no array. Borrowed from map. */
+const struct redisReply *rds_member (const struct redisReply *map, const char *name);
 
 /* argv/len: borrowed during the call. cb NULL: the reply is dropped (error replies are logged, rate-limited). */
 void rds_command (struct rds *r, rds_f *cb, void *arg, int argc, const char **argv, const size_t *len);

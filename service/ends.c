@@ -200,14 +200,6 @@ void ends_cancel (struct ends **ep)
 
 struct gap { struct ends_at after; ends_gap_f *cb; void *arg; };
 
-static const struct redisReply *member (const struct redisReply *map, const char *name)
-{
-	for (size_t i = 0; i + 1 < map->elements; i += 2)
-		if (map->element[i]->type == REDIS_REPLY_STRING && !strcmp (map->element[i]->str, name))
-			return map->element[i + 1];
-	return NULL;
-}
-
 /* A stream that has been trimmed, and begins behind the place that the reader comes from. */
 static void on_info (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
@@ -217,8 +209,8 @@ static void on_info (struct rds *r, struct redisReply *reply, const struct err *
 	uint64_t missed = 0;
 
 	(void) r;
-	if (!err && reply->type == REDIS_REPLY_ARRAY && (added = member (reply, "entries-added")) && (length = member (reply, "length")) &&
-	    (first = member (reply, "first-entry")) && added->integer > length->integer &&
+	if (!err && reply->type == REDIS_REPLY_ARRAY && (added = rds_member (reply, "entries-added")) && (length = rds_member (reply, "length")) &&
+	    (first = rds_member (reply, "first-entry")) && added->integer > length->integer &&
 	    (first->type != REDIS_REPLY_ARRAY || (ends_at_parse (&at, first->element[0]->str, first->element[0]->len) == 0 && ends_at_after (&at, &g->after))))
 		missed = (uint64_t) (added->integer - length->integer);
 	g->cb (missed, err, g->arg); /* an error reply: there is no stream, nothing is missing */

@@ -172,14 +172,6 @@ static void read_batch (struct listing *l)
 
 /* ---- entries ---------------------------------------------------------------------------------------------------- */
 
-static const struct redisReply *field (const struct redisReply *kv, const char *name)
-{
-	for (size_t i = 0; kv->type == REDIS_REPLY_ARRAY && i + 1 < kv->elements; i += 2)
-		if (kv->element[i]->type == REDIS_REPLY_STRING && !strcmp (kv->element[i]->str, name))
-			return kv->element[i + 1];
-	return NULL;
-}
-
 static void take_entry (struct listing *l, const char *entry, const struct redisReply *ids, size_t left)
 {
 	size_t n = ids->len / ID_BYTES;
@@ -214,8 +206,8 @@ static void on_entries (struct rds *r, struct redisReply *reply, const struct er
 		struct id id;
 		if (x->type != REDIS_REPLY_ARRAY || x->elements != 2 || x->element[0]->type != REDIS_REPLY_STRING)
 			continue;
-		t = field (x->element[1], "t");
-		ep = field (x->element[1], "e");
+		t = rds_member (x->element[1], "t");
+		ep = rds_member (x->element[1], "e");
 		/* the endpoint of a whole entry is known: no need to look at its tasks */
 		if (t && !(l->by.endpoint && ep && id_parse (&id, ep->str, ep->len) == 0 && !id_eq (&id, &l->endpoint)))
 			take_entry (l, x->element[0]->str, t, i == 0 && !strcmp (x->element[0]->str, l->entry) ? l->left : SIZE_MAX);
