@@ -3,8 +3,6 @@
  * Then pages are read as they are used up, and when the group's channel says that there is more. */
 #include "service/amqp/queue.h"
 #include <hiredis/hiredis.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/log.h"
@@ -18,13 +16,12 @@
 #define PAGE 256		/* entries read at once */
 #define SCAN_ELEMENTS 1		/* of the group's list at once; one holds up to 500 tasks */
 #define AGAIN_MS 500		/* after Redis failed */
-#define PLACE_TEXT 64
 
 enum queue_state { QUEUE_OPENING, QUEUE_IDLE, QUEUE_READING, QUEUE_SCANNING, QUEUE_CHECKING };
 
 struct queue {
 	struct app *app;
-	struct id owner, group;
+	struct id group;
 	const struct queue_ops *ops;
 	void *arg;
 	enum queue_state state;
@@ -86,21 +83,15 @@ static void add (struct queue *q, const struct id *task, const struct queue_plac
 	q->items[q->n++] = (struct queue_item) { *task, *p };
 }
 
-static bool place_parse (const char *s, size_t n, struct queue_place *p)
+/* "N-N N", as it was acknowledged. s: NUL-terminated. */
+static bool place_parse (const char *s, struct queue_place *p)
 {
-	char text[PLACE_TEXT];
+	size_t n = strcspn (s, " ");
 
-	if (n >= sizeof (text))
+	if (ends_at_parse (&p->at, s, n) < 0)
 		return false;
-	memcpy (text, s, n);
-	text[n] = 0;
-	p->count = 0;
-	return sscanf (text, "%" SCNu64 "-%" SCNu64 " %" SCNu64, &p->ms, &p->seq, &p->count) >= 2;
-}
-
-static bool place_before (const struct queue_place *a, const struct queue_place *b)
-{
-	return a->ms != b->ms ? a->ms < b->ms : a->seq < b->seq;
+	p->count = strtoull (s + n, NULL, 10);
+	return true;
 }
 
 /* ---- what the stream lost --------------------------------------------------------------------------------------- */
@@ -208,15 +199,7 @@ static void start_scan (struct queue *q, const struct queue_place *last)
 
 /* ---- the stream ------------------------------------------------------------------------------------------------- */
 
-struct page { struct queue *q; size_t before; struct queue_place was; bool failed; };
-
-static const struct redisReply *member (const struct redisReply *map, const char *name)
-{
-	for (size_t i = 0; i + 1 < map->elements; i += 2)
-		if (map->element[i]->type == REDIS_REPLY_STRING && !strcmp (map->element[i]->str, name))
-			return map->element[i + 1];
-	return NULL;
-}
+struct page { struct queue *q; struct queue_place was; size_t entries; bool failed; };	/* entries: read, also those without a task */
 
 /* How much was cut off, and where the stream stands. false: there is none yet. */
 static bool stream_state (const struct redisReply *reply, uint64_t *cut, struct queue_place *last)
@@ -225,10 +208,10 @@ static bool stream_state (const struct redisReply *reply, uint64_t *cut, struct 
 
 	if (reply->type != REDIS_REPLY_ARRAY)
 		return false;
-	length = member (reply, "length");
-	added = member (reply, "entries-added");
-	id = member (reply, "last-generated-id");
-	if (!length || !added || !id || id->type != REDIS_REPLY_STRING || !place_parse (id->str, id->len, last))
+	length = rds_member (reply, "length");
+	added = rds_member (reply, "entries-added");
+	id = rds_member (reply, "last-generated-id");
+	if (!length || !added || !id || id->type != REDIS_REPLY_STRING || ends_at_parse (&last->at, id->str, id->len) < 0)
 		return false;
 	last->count = (uint64_t) added->integer;
 	*cut = (uint64_t) (added->integer - length->integer);
@@ -241,7 +224,7 @@ static void on_info (struct rds *r, struct redisReply *reply, const struct err *
 	struct queue *q = k->q;
 	struct queue_place last, was = k->was;
 	bool bad = k->failed || err;
-	size_t got = q->n - k->before;
+	size_t entries = k->entries;
 	uint64_t cut;
 
 	(void) r;
@@ -256,16 +239,16 @@ static void on_info (struct rds *r, struct redisReply *reply, const struct err *
 		return;
 	}
 	if (stream_state (reply, &cut, &last)) {
-		if (cut > was.count && was.count <= last.count && q->at.count - got < cut) {
+		if (cut > was.count && was.count <= last.count) {
 			q->at = was;
 			start_scan (q, &last);
 			return;
 		}
 		if (was.count > last.count) /* the stream had expired, and is a new one */
-			q->at.count = cut + got;
+			q->at.count = cut + entries;
 	}
-	q->woken = q->woken || got == PAGE;
-	if (got)
+	q->woken = q->woken || entries == PAGE;
+	if (q->n)
 		q->ops->on_items (q->arg);
 	else
 		read_on (q);
@@ -285,15 +268,14 @@ static void on_page (struct rds *r, struct redisReply *reply, const struct err *
 		k->failed = true;
 		return;
 	}
+	k->entries = reply->elements;
 	for (size_t i = 0; i < reply->elements; i++) {
 		const struct redisReply *entry = reply->element[i], *task;
 		struct id id;
-		if (entry->elements != 2 || !place_parse (entry->element[0]->str, entry->element[0]->len, &(struct queue_place) { 0 }))
+		if (entry->elements != 2 || ends_at_parse (&q->at.at, entry->element[0]->str, entry->element[0]->len) < 0)
 			continue;
-		uint64_t count = q->at.count + 1;
-		place_parse (entry->element[0]->str, entry->element[0]->len, &q->at);
-		q->at.count = count;
-		task = member (entry->element[1], "t");
+		q->at.count++;
+		task = rds_member (entry->element[1], "t");
 		if (!task || task->len != ID_BYTES)
 			continue;
 		memcpy (id.b, task->str, ID_BYTES);
@@ -304,7 +286,7 @@ static void on_page (struct rds *r, struct redisReply *reply, const struct err *
 static void read_page (struct queue *q)
 {
 	struct page *k = xcalloc (1, sizeof (*k));
-	char key[LAYOUT_KEY_MAX];
+	char key[LAYOUT_KEY_MAX], at[LAYOUT_POSITION_MAX + 1];
 
 	q->state = QUEUE_READING;
 	q->woken = false;
@@ -312,7 +294,7 @@ static void read_page (struct queue *q)
 	*k = (struct page) { .q = q, .was = q->at };
 	layout_key (key, "group", &q->group, "done");
 	q->pending += 2;
-	rds_commandf (q->app->redis, on_page, k, "XRANGE %s (%" PRIu64 "-%" PRIu64 " + COUNT %d", key, q->at.ms, q->at.seq, PAGE);
+	rds_commandf (q->app->redis, on_page, k, "XRANGE %s (%s + COUNT %d", key, ends_at_text (&q->at.at, at), PAGE);
 	rds_commandf (q->app->redis, on_info, k, "XINFO STREAM %s", key);
 }
 
@@ -355,7 +337,7 @@ static void on_saved (struct rds *r, struct redisReply *reply, const struct err 
 
 static void save (struct queue *q)
 {
-	layout_acked_send (q->app->redis, &q->group, q->acked.ms, q->acked.seq, q->acked.count, q->app->config->retention_ms, on_saved, q);
+	layout_acked_send (q->app->redis, &q->group, q->acked.at.ms, q->acked.at.seq, q->acked.count, q->app->config->retention_ms, on_saved, q);
 	q->saved = q->acked;
 	q->saving = true;
 	q->pending++;
@@ -370,13 +352,13 @@ static void on_saved (struct rds *r, struct redisReply *reply, const struct err 
 	q->saving = false;
 	if (!came (q) || rds_error (reply, err, &e))
 		return; /* the next acknowledgement saves this one too; until then results may come again */
-	if (place_before (&q->saved, &q->acked))
+	if (ends_at_after (&q->acked.at, &q->saved.at))
 		save (q);
 }
 
 void queue_acked (struct queue *q, const struct queue_place *p)
 {
-	if (!place_before (&q->acked, p))
+	if (!ends_at_after (&p->at, &q->acked.at))
 		return;
 	q->acked = *p;
 	if (!q->saving)
@@ -402,7 +384,7 @@ static void on_acked (struct rds *r, struct redisReply *reply, const struct err 
 		opened (q, false, false, err);
 		return;
 	}
-	if (reply->type == REDIS_REPLY_STRING && place_parse (reply->str, reply->len, &q->at))
+	if (reply->type == REDIS_REPLY_STRING && place_parse (reply->str, &q->at))
 		q->acked = q->saved = q->at;
 	q->state = QUEUE_IDLE;
 	q->woken = true;
@@ -462,7 +444,7 @@ struct queue *queue_create (struct app *a, const struct id *owner, const struct 
 {
 	struct queue *q = xcalloc (1, sizeof (*q));
 
-	*q = (struct queue) { .app = a, .owner = *owner, .group = *group, .ops = ops, .arg = arg, .state = QUEUE_OPENING };
+	*q = (struct queue) { .app = a, .group = *group, .ops = ops, .arg = arg, .state = QUEUE_OPENING };
 	q->again = loop_timer_create (a->loop, on_again, q);
 	q->pending++;
 	group_check (a, owner, group, on_group, q);
@@ -476,7 +458,7 @@ void queue_destroy (struct queue **qp)
 	if (!q)
 		return;
 	*qp = NULL;
-	if (place_before (&q->saved, &q->acked))
+	if (ends_at_after (&q->acked.at, &q->saved.at))
 		save (q);
 	feed_leave (&q->member);
 	loop_timer_destroy (&q->again);

@@ -7,9 +7,10 @@
 #define SERVICE_AMQP_QUEUE_H
 #include "common/ids.h"
 #include "service/app.h"
+#include "service/ends.h"
 
 /* A place in the stream: an entry's id, and how many entries there were up to it. */
-struct queue_place { uint64_t ms, seq, count; };
+struct queue_place { struct ends_at at; uint64_t count; };
 struct queue_item { struct id task; struct queue_place place; };	/* place: to be acknowledged with it */
 
 struct queue;
