@@ -7,8 +7,7 @@
 #include "common/xmem.h"
 #include "proto/bulk.h"
 #include "proto/usage.h"
-
-#define CONTROL_MAX "100000"
+#include "service/republish.h"
 
 struct cancel {
 	struct app *app;
@@ -26,12 +25,11 @@ static void end (struct cancel *k, int outcome, const struct err *err)
 /* The forwarder looks at the set before it sends; the control message reaches what it has sent. */
 static void tell (struct app *a, const struct id *endpoint, const struct id *task)
 {
-	char cancelled[LAYOUT_KEY_MAX], control[LAYOUT_KEY_MAX];
+	char cancelled[LAYOUT_KEY_MAX];
 
 	layout_key (cancelled, "ep", endpoint, "cancelled");
-	layout_key (control, "ep", endpoint, "control");
 	rds_commandf (a->redis, NULL, NULL, "SADD %s %b", cancelled, task->b, (size_t) ID_BYTES);
-	rds_commandf (a->redis, NULL, NULL, "XADD %s MAXLEN ~ " CONTROL_MAX " * c cancel t %b", control, task->b, (size_t) ID_BYTES);
+	republish_control (a, endpoint, "cancel", task, NULL, NULL);
 }
 
 static void on_stored (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)

@@ -22,12 +22,15 @@ void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb,
 	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
 }
 
-void republish_control (struct app *a, const struct id *endpoint, const char *what, rds_f *cb, void *arg)
+void republish_control (struct app *a, const struct id *endpoint, const char *what, const struct id *of, rds_f *cb, void *arg)
 {
 	char key[LAYOUT_KEY_MAX];
 
 	layout_key (key, "ep", endpoint, "control");
-	rds_commandf (a->redis, cb, arg, "XADD %s MAXLEN ~ " CONTROL_MAX " * c %s", key, what);
+	if (of)
+		rds_commandf (a->redis, cb, arg, "XADD %s MAXLEN ~ " CONTROL_MAX " * c %s t %b", key, what, of->b, (size_t) ID_BYTES);
+	else
+		rds_commandf (a->redis, cb, arg, "XADD %s MAXLEN ~ " CONTROL_MAX " * c %s", key, what);
 }
 
 void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)
@@ -36,7 +39,7 @@ void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void 
 
 	layout_key (key, "ep", endpoint, NULL);
 	rds_commandf (a->redis, NULL, NULL, "HSET %s drain 1", key);
-	republish_control (a, endpoint, "drain", cb, arg);
+	republish_control (a, endpoint, "drain", NULL, cb, arg);
 }
 
 void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)
@@ -44,7 +47,7 @@ void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, voi
 	char key[LAYOUT_KEY_MAX], id[ID_TEXT];
 
 	id_text (endpoint, id);
-	republish_control (a, endpoint, "deleted", NULL, NULL);
+	republish_control (a, endpoint, "deleted", NULL, NULL, NULL);
 	layout_key (key, "ep", endpoint, NULL);
 	/* At each moment it is in one of the two sets: a supervisor finds what is left to do. */
 	rds_commandf (a->redis, NULL, NULL, "SADD weft:eps:deleted %s", id);

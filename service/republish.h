@@ -9,7 +9,8 @@
 void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb, void *arg);
 void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void *arg);	/* until it registers again */
 void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg);
-void republish_control (struct app *a, const struct id *endpoint, const char *what, rds_f *cb, void *arg);
+/* A message in its control stream. of: the task or function that it is about; NULL = of the endpoint itself. */
+void republish_control (struct app *a, const struct id *endpoint, const char *what, const struct id *of, rds_f *cb, void *arg);
 void republish_all (struct app *a);
 
 #endif

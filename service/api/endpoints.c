@@ -118,9 +118,9 @@ static void announce (struct change *x)
 	struct app *a = x->c->app;
 
 	if (x->key_changed)
-		republish_control (a, &x->e.id, "key", NULL, NULL);
+		republish_control (a, &x->e.id, "key", NULL, NULL, NULL);
 	if (x->was_locked)
-		republish_control (a, &x->e.id, "undrain", NULL, NULL);
+		republish_control (a, &x->e.id, "undrain", NULL, NULL, NULL);
 	republish_endpoint (a, &x->e, on_announced, x);
 }
 

@@ -7,13 +7,11 @@
 #include <string.h>
 #include "common/log.h"
 #include "common/xmem.h"
-#include "proto/layout.h"
 #include "service/api/api.h"
 #include "service/api/shared.h"
 #include "service/call.h"
 #include "service/options.h"
-
-#define CONTROL_MAX "100000"
+#include "service/republish.h"
 
 struct update { struct call *c; struct id id; struct options o; int rc; struct err err; size_t untold; bool failed; };
 
@@ -50,17 +48,16 @@ static void on_endpoints (struct rds *r, struct redisReply *reply, const struct 
 {
 	struct update *u = arg;
 	struct id endpoint;
-	char key[LAYOUT_KEY_MAX];
 
+	(void) r;
 	u->failed = err || reply->type != REDIS_REPLY_ARRAY;
 	u->untold = 1;		/* our own, to the end of the loop */
 	for (size_t i = 0; !u->failed && i < reply->elements; i++) {
 		const struct redisReply *m = reply->element[i];
 		if (m->type != REDIS_REPLY_STRING || id_parse (&endpoint, m->str, m->len) < 0)
 			continue;
-		layout_key (key, "ep", &endpoint, "control");
 		u->untold++;
-		rds_commandf (r, on_told, u, "XADD %s MAXLEN ~ " CONTROL_MAX " * c function t %b", key, u->id.b, (size_t) ID_BYTES);
+		republish_control (u->c->app, &endpoint, "function", &u->id, on_told, u);
 	}
 	if (!--u->untold)
 		finish (u);

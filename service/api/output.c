@@ -9,9 +9,9 @@
 #include "proto/msg_result.h"
 #include "service/api/api.h"
 #include "service/call.h"
+#include "service/republish.h"
 
 #define FOLLOW_AGAIN_MS "2000"
-#define CONTROL_MAX "100000"
 
 struct look { struct call *c; struct id task, endpoint; int state; };
 
@@ -66,16 +66,15 @@ static void on_output (struct rds *r, struct redisReply *reply, const struct err
 	answer (k, &b);
 }
 
-struct follow { struct id task, endpoint; };
+struct follow { struct app *app; struct id task, endpoint; };
 
 static void on_marked (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct follow *f = arg;
-	char control[LAYOUT_KEY_MAX];
 
-	layout_key (control, "ep", &f->endpoint, "control");
+	(void) r;
 	if (!err && reply->type == REDIS_REPLY_STATUS) /* nobody has asked for a while */
-		rds_commandf (r, NULL, NULL, "XADD %s MAXLEN ~ " CONTROL_MAX " * c follow t %b", control, f->task.b, (size_t) ID_BYTES);
+		republish_control (f->app, &f->endpoint, "follow", &f->task, NULL, NULL);
 	free (f);
 }
 
@@ -85,7 +84,7 @@ static void read_output (struct look *k)
 	struct follow *f = xcalloc (1, sizeof (*f));
 	char key[LAYOUT_KEY_MAX];
 
-	*f = (struct follow) { k->task, k->endpoint };
+	*f = (struct follow) { k->c->app, k->task, k->endpoint };
 	layout_key (key, "task", &k->task, "followed");
 	rds_commandf (r, on_marked, f, "SET %s 1 PX " FOLLOW_AGAIN_MS " NX", key);
 	layout_key (key, "task", &k->task, "output");
