@@ -65,3 +65,14 @@ void group_check (struct app *a, const struct id *owner, const struct id *group,
 	layout_key (key, "group", group, NULL);
 	rds_commandf (a->redis, on_head, g, "LRANGE %s 0 0", key);
 }
+
+int group_allowed (enum group_state state, const struct id *group, enum fail *why, struct err *err)
+{
+	char t[ID_TEXT];
+
+	if (state == GROUP_LONE || state == GROUP_LISTED)
+		return 0;
+	*why = state == GROUP_UNKNOWN ? FAIL_GROUP_NOT_FOUND : FAIL_GROUP_FORBIDDEN;
+	return err_set (err, ERR_NOT_FOUND, FAULT_USER, "task group %s %s", id_text (group, t),
+			state == GROUP_UNKNOWN ? "not found" : "belongs to someone else");
+}

@@ -603,18 +603,12 @@ static void publish (struct op *o)
 static void on_group (enum group_state state, int64_t created_ns, const struct err *err, void *arg)
 {
 	struct op *o = arg;
-	char t[ID_TEXT];
 
 	(void) created_ns;
 	o->pending--;
 	if (err)
 		fail_err (o, err);
-	else if (state == GROUP_UNKNOWN || state == GROUP_FORBIDDEN) {
-		err_set (&o->err, ERR_NOT_FOUND, FAULT_USER, "task group %s %s", id_text (&o->s.group, t),
-			 state == GROUP_UNKNOWN ? "not found" : "belongs to someone else");
-		o->why = state == GROUP_UNKNOWN ? FAIL_GROUP_NOT_FOUND : FAIL_GROUP_FORBIDDEN;
-	}
-	if (o->err.code)
+	if (err || group_allowed (state, &o->s.group, &o->why, &o->err) < 0)
 		fail_now (o);
 	else
 		publish (o);

@@ -56,18 +56,18 @@ static void on_watched (const struct err *err, void *arg)
 static void on_checked (enum group_state state, int64_t created_ns, const struct err *err, void *arg)
 {
 	struct opening *o = arg;
-	char t[ID_TEXT];
+	struct err e;
+	enum fail why;
 
 	(void) created_ns;
-	if (!err && (state == GROUP_LONE || state == GROUP_LISTED)) {
+	if (err)
+		call_fail_err (o->c, err, FAIL_GROUP_NOT_FOUND);
+	else if (group_allowed (state, &o->group, &why, &e) < 0)
+		call_fail (o->c, why, "%s", e.text);
+	else {
 		watch_group (o->c->app, &o->group, on_watched, o);
 		return;
 	}
-	if (err)
-		call_fail_err (o->c, err, FAIL_GROUP_NOT_FOUND);
-	else
-		call_fail (o->c, state == GROUP_UNKNOWN ? FAIL_GROUP_NOT_FOUND : FAIL_GROUP_FORBIDDEN, "task group %s %s", id_text (&o->group, t),
-			   state == GROUP_UNKNOWN ? "not found" : "belongs to someone else");
 	give_up (o);
 }
 

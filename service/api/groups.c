@@ -92,15 +92,15 @@ static void on_asked (bool watched, const struct err *err, void *arg)
 static void on_checked (enum group_state state, int64_t created_ns, const struct err *err, void *arg)
 {
 	struct reading *g = arg;
-	char t[ID_TEXT];
+	struct err e;
+	enum fail why;
 
 	if (err) {
 		end_err (g, err);
 		return;
 	}
-	if (state == GROUP_UNKNOWN || state == GROUP_FORBIDDEN) {
-		call_fail (g->c, state == GROUP_UNKNOWN ? FAIL_GROUP_NOT_FOUND : FAIL_GROUP_FORBIDDEN, "task group %s %s", id_text (&g->id, t),
-			   state == GROUP_UNKNOWN ? "not found" : "belongs to someone else");
+	if (group_allowed (state, &g->id, &why, &e) < 0) {
+		call_fail (g->c, why, "%s", e.text);
 		buf_fini (&g->out);
 		free (g);
 		return;
