@@ -13,49 +13,19 @@
  *
  * A failure before STORED takes back what earlier chunks stored. With waiting, results may come before Redis has acknowledged
  * the submission itself; when all have come the request is answered, and the acknowledgement only frees the memory. */
-#include "service/submission.h"
+#include "service/submission_internal.h"
 #include <hiredis/hiredis.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
-#include "common/decimal.h"
-#include "common/log.h"
 #include "common/xmem.h"
-#include "proto/bulk.h"
 #include "service/cancel.h"
 #include "service/group.h"
-#include "service/idem.h"
 #include "service/stats.h"
 #include "service/taskdoc.h"
 #include "service/watch.h"
 
-#define MOD "submission"
-#define DOUBT_MS 10000		/* how long the answer is held back while Redis is away */
-#define DOUBT_LOOK_MS 50
 #define RESULTS_MAX (256u << 20)
-
-struct op {
-	struct submission s;		/* call NULL once answered */
-	struct app *app;
-	struct id owner;
-	int64_t received_ns;
-	char peer[46];
-	bool has_idem, group_key, stored, counted;
-	struct idem idem;
-	size_t sent, acked;		/* tasks in chunks given to Redis, and acknowledged */
-	size_t pending;			/* replies that will come with this op as argument */
-	enum fail why;			/* of the first failure in this step */
-	struct err err;			/* code NONE: none */
-	int64_t doubt_until_ms;
-	struct loop_timer *look;
-	struct waiter *waiter;
-	bool waiting, time_over, results_full;
-	size_t nresults;
-	struct buf results;
-};
-
-static void next_chunk (struct op *o);
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
 
@@ -69,7 +39,7 @@ static void free_payloads (struct op *o)
 	jscan_fini (&o->s.body);
 }
 
-static void free_when_idle (struct op *o)
+void submission_release (struct op *o)
 {
 	if (o->s.call || o->pending)
 		return;
@@ -83,7 +53,7 @@ static void free_when_idle (struct op *o)
 	free (o);
 }
 
-static void fail_now (struct op *o)
+void submission_fail (struct op *o)
 {
 	struct call *c = o->s.call;
 
@@ -101,10 +71,10 @@ static void fail_now (struct op *o)
 	}
 	o->s.call = NULL;
 	call_fail (c, o->why, "%s", o->err.text);
-	free_when_idle (o);
+	submission_release (o);
 }
 
-static void fail_err (struct op *o, const struct err *err)
+void submission_fail_err (struct op *o, const struct err *err)
 {
 	if (o->err.code)
 		return;
@@ -116,7 +86,7 @@ static void fail_err (struct op *o, const struct err *err)
 		err_prefix (&o->err, "the task store (Redis) cannot be used right now, nothing was stored");
 }
 
-static void fail_as (struct op *o, enum fail why, const char *text)
+void submission_fail_as (struct op *o, enum fail why, const char *text)
 {
 	if (o->err.code)
 		return;
@@ -161,7 +131,7 @@ static void answer (struct op *o)
 	}
 	o->s.call = NULL;
 	call_ok (c, b);
-	free_when_idle (o);
+	submission_release (o);
 }
 
 static void on_client_gone (void *arg)
@@ -173,7 +143,7 @@ static void on_client_gone (void *arg)
 }
 
 /* Everything is in Redis. */
-static void on_stored (struct op *o)
+void submission_stored (struct op *o)
 {
 	char id[ID_TEXT];
 
@@ -188,7 +158,7 @@ static void on_stored (struct op *o)
 		i = n - 1;
 	}
 	if (!o->s.call)
-		free_when_idle (o); /* the results were faster */
+		submission_release (o); /* the results were faster */
 	else if (!o->waiter || o->time_over)
 		answer (o);
 	else {
@@ -265,277 +235,13 @@ static void start_waiting (struct op *o)
 		waiter_add (o->waiter, &o->s.tasks[i].task);
 }
 
-/* ---- chunks ----------------------------------------------------------------------------------------------------- */
-
-static void chunk_acked (struct op *o)
-{
-	o->acked = o->sent;
-	if (o->acked == o->s.ntasks)
-		on_stored (o);
-	else
-		next_chunk (o);
-}
-
-static void look_again (void *arg);
-
-static void on_look (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
-{
-	struct op *o = arg;
-	struct err e = { 0 };
-
-	(void) r;
-	o->pending--;
-	if (!o->s.call) {
-		free_when_idle (o);
-		return;
-	}
-	if (rds_error (reply, err, &e)) {
-		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
-		return;
-	}
-	if (reply->integer == 1)
-		chunk_acked (o);
-	else
-		next_chunk (o); /* nothing of it is there: once more, under the same ids */
-}
-
-static void look_again (void *arg)
-{
-	struct op *o = arg;
-	char key[LAYOUT_KEY_MAX];
-
-	if (!o->s.call) {
-		free_when_idle (o);
-		return;
-	}
-	if (rds_up (o->app->redis)) {
-		o->pending++;
-		layout_key (key, "task", &o->s.tasks[o->sent - 1].task, NULL);
-		rds_commandf (o->app->redis, on_look, o, "EXISTS %s", key);
-	} else if (clock_now_ms () < o->doubt_until_ms && !o->app->draining)
-		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
-	else {
-		fail_as (o, FAIL_UNAVAILABLE, "the connection to the task store broke and did not come back; whether the tasks were stored "
-					      "is not known");
-		fail_now (o);
-	}
-}
-
-static void doubt (struct op *o)
-{
-	if (!o->look)
-		o->look = loop_timer_create (o->app->loop, look_again, o);
-	o->doubt_until_ms = clock_now_ms () + DOUBT_MS;
-	log_warn (MOD, "connection lost while tasks were being stored", "tasks=%zu", o->sent - o->acked);
-	loop_timer_start (o->look, DOUBT_LOOK_MS, false);
-}
-
-static size_t chunk_start (const struct op *o)
-{
-	return o->acked;
-}
-
-static bool goes_bulk (const struct op *o, const struct submission_task *t)
-{
-	return o->app->bulk && t->payload_bytes > BULK_MIN;
-}
-
-/* Payloads of a chunk that was refused. */
-static void drop_apart (struct op *o, size_t end)
-{
-	char key[LAYOUT_KEY_MAX];
-
-	for (size_t i = chunk_start (o); i < end; i++) {
-		if (o->s.tasks[i].payload_bytes <= QUEUE_INLINE_MAX)
-			continue;
-		if (goes_bulk (o, &o->s.tasks[i])) {
-			struct bulk_ref ref;
-			bulk_ref_payload (&ref, &o->s.tasks[i].task, 0);
-			bulk_delete (o->app->bulk, ref.name);
-			continue;
-		}
-		layout_key (key, "task", &o->s.tasks[i].task, "payload");
-		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
-	}
-}
-
-static void on_chunk (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
-{
-	struct op *o = arg;
-	struct err e = { 0 };
-
-	(void) r;
-	o->pending--;
-	if (!o->s.call) { /* answered by the results themselves */
-		on_stored (o);
-		return;
-	}
-	if (err && (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT)) {
-		doubt (o);
-		return;
-	}
-	err = rds_error (reply, err, &e);
-	if (!err) {
-		chunk_acked (o);
-		return;
-	}
-	if (reply && reply->str && strstr (reply->str, "LIMIT"))
-		fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue is full, nothing was stored; try again later");
-	else
-		fail_err (o, err);
-	drop_apart (o, o->sent);
-	fail_now (o);
-}
-
-/* Tasks from `from` that go in one chunk: the same endpoint. */
-static size_t chunk_end (const struct op *o, size_t from)
-{
-	size_t end = from;
-
-	while (end < o->s.ntasks && end - from < LAYOUT_SUBMIT_CHUNK && id_eq (&o->s.tasks[end].endpoint, &o->s.tasks[from].endpoint))
-		end++;
-	return end;
-}
-
-static void encode (struct op *o, const struct submission_task *t, int64_t now, struct buf *b, struct layout_submit_task *out)
-{
-	bool apart = t->payload_bytes > QUEUE_INLINE_MAX;
-	struct layout_meta m = { .owner = o->owner, .function = t->function, .endpoint = t->endpoint, .group = o->s.group,
-				 .submitted_ns = o->received_ns, .payload_bytes = t->payload_bytes,
-				 .payload_apart = apart, .payload_bulk = goes_bulk (o, t) };
-	struct layout_queued q = { .task = t->task, .function = t->function, .received_ns = o->received_ns, .queued_ns = now,
-				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
-				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
-				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = goes_bulk (o, t),
-				   .payload_is_json = t->is_json, .fresh = o->s.fresh,
-				   .files = wire_str ((char *) o->s.files.data, o->s.files.len) };
-	size_t at = b->len;
-
-	if (!apart)
-		q.payload = wire_str (t->payload, t->payload_bytes);
-	out->task = t->task;
-	layout_meta_encode (b, &m);
-	out->meta = wire_str (NULL, b->len - at); /* the buffer may move yet: pointers are set at the end */
-	at = b->len;
-	layout_queued_encode (b, &q);
-	out->queued = wire_str (NULL, b->len - at);
-}
-
-static void send_chunk (struct op *o, size_t end)
-{
-	struct layout_submit_task tasks[LAYOUT_SUBMIT_CHUNK];
-	size_t from = chunk_start (o), n = end - from;
-	int64_t now = clock_real_ns ();
-	struct layout_submission s = { .owner = o->owner, .endpoint = o->s.tasks[from].endpoint, .group = o->s.group, .group_key = o->group_key,
-				       .group_given = o->s.group_given, .watch = o->s.watch,
-				       .now_ns = o->received_ns, .max_queued = (uint64_t) o->app->config->queue_tasks,
-				       .retention_ms = o->app->config->retention_ms, .tasks = tasks, .ntasks = n };
-	struct buf b;
-	char *p;
-
-	buf_init (&b, 0);
-	for (size_t i = 0; i < n; i++)
-		encode (o, &o->s.tasks[from + i], now, &b, &tasks[i]);
-	p = (char *) b.data;
-	for (size_t i = 0; i < n; i++) {
-		tasks[i].meta.p = p;
-		p += tasks[i].meta.n;
-		tasks[i].queued.p = p;
-		p += tasks[i].queued.n;
-	}
-	if (o->waiter)
-		s.waiter = waiters_instance (o->app->waiters);
-	o->sent = end;
-	o->pending++;
-	layout_submit_send (o->app->redis, &s, on_chunk, o);
-	buf_fini (&b);
-	if (end == o->s.ntasks && o->waiter && !o->waiting) {
-		o->waiting = true;
-		waiter_start (o->waiter, o->s.wait_ms);
-	}
-}
-
-static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
-{
-	struct op *o = arg;
-	struct err e = { 0 };
-	size_t end = chunk_end (o, chunk_start (o));
-
-	(void) r;
-	o->pending--;
-	err = rds_error (reply, err, &e);
-	if (err)
-		fail_err (o, err);
-	if (o->pending)
-		return;
-	if (!o->err.code) {
-		send_chunk (o, end);
-		return;
-	}
-	drop_apart (o, end);
-	fail_now (o);
-}
-
-/* A large payload's file; false: it cannot be written. */
-static bool put_bulk (struct op *o, const struct submission_task *t)
-{
-	struct bulk_ref ref;
-	struct err err;
-
-	bulk_ref_payload (&ref, &t->task, t->payload_bytes);
-	if (bulk_put (o->app->bulk, &ref, t->payload, &err) == 0) {
-		bulk_sync (o->app->bulk_sync, ref.name);
-		return true;
-	}
-	log_err (LOG_ERROR, MOD, "a payload cannot be stored", &err);
-	if (!o->err.code) {
-		o->err = err;
-		o->why = err.code == ERR_LIMIT ? FAIL_STORAGE_FULL : FAIL_UNAVAILABLE;
-		err_prefix (&o->err, err.code == ERR_LIMIT ? "the task store is full, nothing was stored"
-							   : "the task store cannot be written to right now, nothing was stored");
-	}
-	return false;
-}
-
-static void next_chunk (struct op *o)
-{
-	size_t from = chunk_start (o), end = chunk_end (o, from);
-	char key[LAYOUT_KEY_MAX], ms[DECIMAL_MAX];
-	const char *argv[5] = { "SET", key, NULL, "PX", ms };
-	size_t len[5] = { 3, 0, 0, 2, decimal_put (ms, o->app->config->retention_ms) };
-
-	for (size_t i = from; i < end; i++) {
-		const struct submission_task *t = &o->s.tasks[i];
-		if (t->payload_bytes <= QUEUE_INLINE_MAX)
-			continue;
-		if (goes_bulk (o, t)) {
-			if (!put_bulk (o, t))
-				break;
-			continue;
-		}
-		o->pending++;
-		len[1] = layout_key (key, "task", &t->task, "payload");
-		argv[2] = t->payload;
-		len[2] = t->payload_bytes;
-		rds_command (o->app->redis, on_payload, o, 5, argv, len);
-	}
-	if (o->pending)
-		return;
-	if (!o->err.code) {
-		send_chunk (o, end);
-		return;
-	}
-	drop_apart (o, end);
-	fail_now (o);
-}
-
 /* ---- before storing --------------------------------------------------------------------------------------------- */
 
 static void store (struct op *o)
 {
 	if (o->s.wait_ms > 0)
 		start_waiting (o);
-	next_chunk (o);
+	submission_chunk_next (o);
 }
 
 static void on_room (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -547,11 +253,11 @@ static void on_room (struct rds *r, struct redisReply *reply, const struct err *
 	o->pending--;
 	err = rds_error (reply, err, &e);
 	if (err)
-		fail_err (o, err);
+		submission_fail_err (o, err);
 	else if (reply->integer + (long long) o->s.ntasks > o->app->config->queue_tasks)
-		fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue has no room for so many tasks, nothing was stored; try again later");
+		submission_fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue has no room for so many tasks, nothing was stored; try again later");
 	if (o->err.code)
-		fail_now (o);
+		submission_fail (o);
 	else
 		store (o);
 }
@@ -560,7 +266,7 @@ static void check_room (struct op *o)
 {
 	char key[LAYOUT_KEY_MAX];
 
-	if (o->s.ntasks <= LAYOUT_SUBMIT_CHUNK || !o->app->config->queue_tasks || chunk_end (o, 0) < LAYOUT_SUBMIT_CHUNK) {
+	if (o->s.ntasks <= LAYOUT_SUBMIT_CHUNK || !o->app->config->queue_tasks || submission_chunk_end (o, 0) < LAYOUT_SUBMIT_CHUNK) {
 		store (o); /* the script itself checks */
 		return;
 	}
@@ -575,11 +281,11 @@ static void on_published (const struct err *err, void *arg)
 
 	o->pending--;
 	if (err)
-		fail_err (o, err);
+		submission_fail_err (o, err);
 	if (o->pending)
 		return;
 	if (o->err.code)
-		fail_now (o);
+		submission_fail (o);
 	else
 		check_room (o);
 }
@@ -607,9 +313,9 @@ static void on_group (enum group_state state, int64_t created_ns, const struct e
 	(void) created_ns;
 	o->pending--;
 	if (err)
-		fail_err (o, err);
+		submission_fail_err (o, err);
 	if (err || group_allowed (state, &o->s.group, &o->why, &o->err) < 0)
-		fail_now (o);
+		submission_fail (o);
 	else
 		publish (o);
 }
@@ -633,7 +339,7 @@ static void replay (struct op *o, const char *text, size_t n)
 	buf_add (&b, text, n);
 	o->s.call = NULL;
 	call_reply (c, 200, "application/json", "Idempotent-Replayed: true\r\n", &b);
-	free_when_idle (o);
+	submission_release (o);
 }
 
 /* Goes on where another process died: with the ids and the answer that it had. */
@@ -664,12 +370,12 @@ static void on_claimed (enum idem_outcome outcome, const char *text, size_t n, c
 		return;
 	}
 	if (err)
-		fail_err (o, err);
+		submission_fail_err (o, err);
 	else if (outcome == IDEM_IN_PROGRESS || outcome == IDEM_LEFT)
-		fail_as (o, FAIL_CONFLICT, "a request with this Idempotency-Key is being worked on");
+		submission_fail_as (o, FAIL_CONFLICT, "a request with this Idempotency-Key is being worked on");
 	else
-		fail_as (o, FAIL_SEMANTICS, "this Idempotency-Key was used with another request");
-	fail_now (o);
+		submission_fail_as (o, FAIL_SEMANTICS, "this Idempotency-Key was used with another request");
+	submission_fail (o);
 }
 
 static void claim (struct op *o, struct http_str key)
@@ -708,11 +414,11 @@ void submission_start (const struct submission *s)
 	buf_init (&o->results, RESULTS_MAX);
 	if (!rds_up (o->app->redis)) {
 		struct err e = { .code = ERR_UNAVAILABLE, .fault = FAULT_SITE, .text = "not connected" };
-		fail_err (o, &e);
-		fail_now (o);
+		submission_fail_err (o, &e);
+		submission_fail (o);
 	} else if (key.p && (!key.n || key.n > IDEM_KEY_MAX)) {
-		fail_as (o, FAIL_MALFORMED, "Idempotency-Key: 1 to 128 characters are expected");
-		fail_now (o);
+		submission_fail_as (o, FAIL_MALFORMED, "Idempotency-Key: 1 to 128 characters are expected");
+		submission_fail (o);
 	} else if (key.p)
 		claim (o, key);
 	else

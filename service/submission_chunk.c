@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the tasks of a submission get into Redis: PAYLOADS, CHUNK and DOUBT of the states at the head of submission.c. */
+#include "service/submission_internal.h"
+#include <hiredis/hiredis.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/decimal.h"
+#include "common/log.h"
+#include "proto/bulk.h"
+
+#define MOD "submission"
+#define DOUBT_MS 10000		/* how long the answer is held back while Redis is away */
+#define DOUBT_LOOK_MS 50
+
+static void chunk_acked (struct op *o)
+{
+	o->acked = o->sent;
+	if (o->acked == o->s.ntasks)
+		submission_stored (o);
+	else
+		submission_chunk_next (o);
+}
+
+static void look_again (void *arg);
+
+static void on_look (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	o->pending--;
+	if (!o->s.call) {
+		submission_release (o);
+		return;
+	}
+	if (rds_error (reply, err, &e)) {
+		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
+		return;
+	}
+	if (reply->integer == 1)
+		chunk_acked (o);
+	else
+		submission_chunk_next (o); /* nothing of it is there: once more, under the same ids */
+}
+
+static void look_again (void *arg)
+{
+	struct op *o = arg;
+	char key[LAYOUT_KEY_MAX];
+
+	if (!o->s.call) {
+		submission_release (o);
+		return;
+	}
+	if (rds_up (o->app->redis)) {
+		o->pending++;
+		layout_key (key, "task", &o->s.tasks[o->sent - 1].task, NULL);
+		rds_commandf (o->app->redis, on_look, o, "EXISTS %s", key);
+	} else if (clock_now_ms () < o->doubt_until_ms && !o->app->draining)
+		loop_timer_start (o->look, DOUBT_LOOK_MS, false);
+	else {
+		submission_fail_as (o, FAIL_UNAVAILABLE, "the connection to the task store broke and did not come back; whether the tasks were stored "
+							 "is not known");
+		submission_fail (o);
+	}
+}
+
+static void doubt (struct op *o)
+{
+	if (!o->look)
+		o->look = loop_timer_create (o->app->loop, look_again, o);
+	o->doubt_until_ms = clock_now_ms () + DOUBT_MS;
+	log_warn (MOD, "connection lost while tasks were being stored", "tasks=%zu", o->sent - o->acked);
+	loop_timer_start (o->look, DOUBT_LOOK_MS, false);
+}
+
+static size_t chunk_start (const struct op *o)
+{
+	return o->acked;
+}
+
+static bool goes_bulk (const struct op *o, const struct submission_task *t)
+{
+	return o->app->bulk && t->payload_bytes > BULK_MIN;
+}
+
+/* Payloads of a chunk that was refused. */
+static void drop_apart (struct op *o, size_t end)
+{
+	char key[LAYOUT_KEY_MAX];
+
+	for (size_t i = chunk_start (o); i < end; i++) {
+		if (o->s.tasks[i].payload_bytes <= QUEUE_INLINE_MAX)
+			continue;
+		if (goes_bulk (o, &o->s.tasks[i])) {
+			struct bulk_ref ref;
+			bulk_ref_payload (&ref, &o->s.tasks[i].task, 0);
+			bulk_delete (o->app->bulk, ref.name);
+			continue;
+		}
+		layout_key (key, "task", &o->s.tasks[i].task, "payload");
+		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
+	}
+}
+
+static void on_chunk (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	o->pending--;
+	if (!o->s.call) { /* answered by the results themselves */
+		submission_stored (o);
+		return;
+	}
+	if (err && (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT)) {
+		doubt (o);
+		return;
+	}
+	err = rds_error (reply, err, &e);
+	if (!err) {
+		chunk_acked (o);
+		return;
+	}
+	if (reply && reply->str && strstr (reply->str, "LIMIT"))
+		submission_fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue is full, nothing was stored; try again later");
+	else
+		submission_fail_err (o, err);
+	drop_apart (o, o->sent);
+	submission_fail (o);
+}
+
+/* Tasks from `from` that go in one chunk: the same endpoint. */
+size_t submission_chunk_end (const struct op *o, size_t from)
+{
+	size_t end = from;
+
+	while (end < o->s.ntasks && end - from < LAYOUT_SUBMIT_CHUNK && id_eq (&o->s.tasks[end].endpoint, &o->s.tasks[from].endpoint))
+		end++;
+	return end;
+}
+
+static void encode (struct op *o, const struct submission_task *t, int64_t now, struct buf *b, struct layout_submit_task *out)
+{
+	bool apart = t->payload_bytes > QUEUE_INLINE_MAX;
+	struct layout_meta m = { .owner = o->owner, .function = t->function, .endpoint = t->endpoint, .group = o->s.group,
+				 .submitted_ns = o->received_ns, .payload_bytes = t->payload_bytes,
+				 .payload_apart = apart, .payload_bulk = goes_bulk (o, t) };
+	struct layout_queued q = { .task = t->task, .function = t->function, .received_ns = o->received_ns, .queued_ns = now,
+				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
+				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
+				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = goes_bulk (o, t),
+				   .payload_is_json = t->is_json, .fresh = o->s.fresh,
+				   .files = wire_str ((char *) o->s.files.data, o->s.files.len) };
+	size_t at = b->len;
+
+	if (!apart)
+		q.payload = wire_str (t->payload, t->payload_bytes);
+	out->task = t->task;
+	layout_meta_encode (b, &m);
+	out->meta = wire_str (NULL, b->len - at); /* the buffer may move yet: pointers are set at the end */
+	at = b->len;
+	layout_queued_encode (b, &q);
+	out->queued = wire_str (NULL, b->len - at);
+}
+
+static void send_chunk (struct op *o, size_t end)
+{
+	struct layout_submit_task tasks[LAYOUT_SUBMIT_CHUNK];
+	size_t from = chunk_start (o), n = end - from;
+	int64_t now = clock_real_ns ();
+	struct layout_submission s = { .owner = o->owner, .endpoint = o->s.tasks[from].endpoint, .group = o->s.group, .group_key = o->group_key,
+				       .group_given = o->s.group_given, .watch = o->s.watch,
+				       .now_ns = o->received_ns, .max_queued = (uint64_t) o->app->config->queue_tasks,
+				       .retention_ms = o->app->config->retention_ms, .tasks = tasks, .ntasks = n };
+	struct buf b;
+	char *p;
+
+	buf_init (&b, 0);
+	for (size_t i = 0; i < n; i++)
+		encode (o, &o->s.tasks[from + i], now, &b, &tasks[i]);
+	p = (char *) b.data;
+	for (size_t i = 0; i < n; i++) {
+		tasks[i].meta.p = p;
+		p += tasks[i].meta.n;
+		tasks[i].queued.p = p;
+		p += tasks[i].queued.n;
+	}
+	if (o->waiter)
+		s.waiter = waiters_instance (o->app->waiters);
+	o->sent = end;
+	o->pending++;
+	layout_submit_send (o->app->redis, &s, on_chunk, o);
+	buf_fini (&b);
+	if (end == o->s.ntasks && o->waiter && !o->waiting) {
+		o->waiting = true;
+		waiter_start (o->waiter, o->s.wait_ms);
+	}
+}
+
+static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct op *o = arg;
+	struct err e = { 0 };
+	size_t end = submission_chunk_end (o, chunk_start (o));
+
+	(void) r;
+	o->pending--;
+	err = rds_error (reply, err, &e);
+	if (err)
+		submission_fail_err (o, err);
+	if (o->pending)
+		return;
+	if (!o->err.code) {
+		send_chunk (o, end);
+		return;
+	}
+	drop_apart (o, end);
+	submission_fail (o);
+}
+
+/* A large payload's file; false: it cannot be written. */
+static bool put_bulk (struct op *o, const struct submission_task *t)
+{
+	struct bulk_ref ref;
+	struct err err;
+
+	bulk_ref_payload (&ref, &t->task, t->payload_bytes);
+	if (bulk_put (o->app->bulk, &ref, t->payload, &err) == 0) {
+		bulk_sync (o->app->bulk_sync, ref.name);
+		return true;
+	}
+	log_err (LOG_ERROR, MOD, "a payload cannot be stored", &err);
+	if (!o->err.code) {
+		o->err = err;
+		o->why = err.code == ERR_LIMIT ? FAIL_STORAGE_FULL : FAIL_UNAVAILABLE;
+		err_prefix (&o->err, err.code == ERR_LIMIT ? "the task store is full, nothing was stored"
+							   : "the task store cannot be written to right now, nothing was stored");
+	}
+	return false;
+}
+
+void submission_chunk_next (struct op *o)
+{
+	size_t from = chunk_start (o), end = submission_chunk_end (o, from);
+	char key[LAYOUT_KEY_MAX], ms[DECIMAL_MAX];
+	const char *argv[5] = { "SET", key, NULL, "PX", ms };
+	size_t len[5] = { 3, 0, 0, 2, decimal_put (ms, o->app->config->retention_ms) };
+
+	for (size_t i = from; i < end; i++) {
+		const struct submission_task *t = &o->s.tasks[i];
+		if (t->payload_bytes <= QUEUE_INLINE_MAX)
+			continue;
+		if (goes_bulk (o, t)) {
+			if (!put_bulk (o, t))
+				break;
+			continue;
+		}
+		o->pending++;
+		len[1] = layout_key (key, "task", &t->task, "payload");
+		argv[2] = t->payload;
+		len[2] = t->payload_bytes;
+		rds_command (o->app->redis, on_payload, o, 5, argv, len);
+	}
+	if (o->pending)
+		return;
+	if (!o->err.code) {
+		send_chunk (o, end);
+		return;
+	}
+	drop_apart (o, end);
+	submission_fail (o);
+}
