@@ -15,11 +15,10 @@ static void drop_consumers (struct amqp_channel *ch)
 		amqp_consumer_destroy (ch->consumers);
 }
 
-void amqp_channel_destroy (struct amqp_conn *c, struct amqp_channel **slot)
+void amqp_channel_destroy (struct amqp_channel **slot)
 {
 	struct amqp_channel *ch = *slot;
 
-	(void) c;
 	if (!ch)
 		return;
 	drop_consumers (ch);
@@ -187,12 +186,12 @@ static void on_method (struct amqp_conn *c, struct amqp_channel **slot, const st
 
 	if (m->id == AMQP_CHANNEL_CLOSE) {
 		uint16_t number = ch->number;
-		amqp_channel_destroy (c, slot);
+		amqp_channel_destroy (slot);
 		reply_plain (c, number, AMQP_CHANNEL_CLOSE_OK);
 		return;
 	}
 	if (m->id == AMQP_CHANNEL_CLOSE_OK && ch->closing) {
-		amqp_channel_destroy (c, slot);
+		amqp_channel_destroy (slot);
 		return;
 	}
 	if (ch->closing)

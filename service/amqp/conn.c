@@ -50,12 +50,17 @@ static void leave_user (struct amqp_conn *c)
 	free (u);
 }
 
+static void drop_channels (struct amqp_conn *c)
+{
+	for (int i = 0; i < AMQP_CHANNELS_MAX; i++)
+		amqp_channel_destroy (&c->channels[i]);
+}
+
 void amqp_conn_destroy (struct amqp_conn *c)
 {
 	struct amqp_server *s = c->server;
 
-	for (int i = 0; i < AMQP_CHANNELS_MAX; i++)
-		amqp_channel_destroy (c, &c->channels[i]);
+	drop_channels (c);
 	bufferevent_free (c->bev);
 	c->bev = NULL;
 	account (c);
@@ -126,8 +131,7 @@ void amqp_conn_fail (struct amqp_conn *c, enum amqp_code code, uint32_t method, 
 	log_info (MOD, "connection closed", "peer=%s code=%d why=%s", c->peer, (int) code, text);
 	if (code != AMQP_CONNECTION_FORCED)
 		metric_add (c->server->m_refused, 1);
-	for (int i = 0; i < AMQP_CHANNELS_MAX; i++)
-		amqp_channel_destroy (c, &c->channels[i]);
+	drop_channels (c);
 	if (c->state == CONN_PROTOCOL) { /* it does not speak AMQP: what we speak is the answer */
 		bufferevent_write (c->bev, AMQP_PROTOCOL, AMQP_PROTOCOL_BYTES);
 		account (c);
@@ -249,8 +253,7 @@ static void on_close (struct amqp_conn *c)
 {
 	struct buf b;
 
-	for (int i = 0; i < AMQP_CHANNELS_MAX; i++)
-		amqp_channel_destroy (c, &c->channels[i]);
+	drop_channels (c);
 	buf_init (&b, 0);
 	amqp_put_plain (&b, 0, AMQP_CONNECTION_CLOSE_OK);
 	amqp_conn_send (c, &b);
@@ -487,9 +490,7 @@ void amqp_conn_tick (struct amqp_conn *c, int64_t now_ms)
 	}
 	if (c->heartbeat_s)
 		beat (c, now_ms);
-	for (int i = 0; i < AMQP_CHANNELS_MAX; i++)
-		for (struct amqp_consumer *u = c->channels[i] ? c->channels[i]->consumers : NULL; u; u = amqp_consumer_next (u))
-			amqp_consumer_tick (u, now_ms);
+	amqp_conn_pump (c);
 }
 
 /* ---- making one ------------------------------------------------------------------------------------------------- */

@@ -39,7 +39,6 @@ struct amqp_consumer {
 	struct amqp_conn *conn;
 	struct amqp_channel *channel;
 	struct queue *queue;
-	struct id group;
 	char tag[AMQP_TAG_MAX + 1], name[2 * ID_TEXT];	/* name: of the queue */
 	uint16_t prefetch;
 	bool no_ack, nowait, ready, dead, giving_back;
@@ -99,16 +98,16 @@ static void advance (struct amqp_consumer *u)
 
 /* ---- handing out ------------------------------------------------------------------------------------------------ */
 
-/* The record of a task, as {m, s, r}; false: there is none to show. */
+/* The record of a task, as {m, r}; false: there is none to show. */
 static bool read_record (const struct redisReply *reply, struct layout_meta *meta, struct msg_result *m, struct doc_task *t)
 {
 	static const char damaged[] = "the task has ended, but what is stored of its result is damaged";
 	struct err err = { 0 };
 
-	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 || reply->element[0]->type != REDIS_REPLY_STRING ||
-	    reply->element[2]->type != REDIS_REPLY_STRING || layout_meta_decode (meta, reply->element[0]->str, reply->element[0]->len, &err) < 0)
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
+	    reply->element[1]->type != REDIS_REPLY_STRING || layout_meta_decode (meta, reply->element[0]->str, reply->element[0]->len, &err) < 0)
 		return false;
-	if (msg_result_decode (m, reply->element[2]->str, reply->element[2]->len, &err) < 0) {
+	if (msg_result_decode (m, reply->element[1]->str, reply->element[1]->len, &err) < 0) {
 		log_err (LOG_ERROR, MOD, "stored result is damaged", &err);
 		*m = (struct msg_result) { .status = STATUS_FAILED, .fault = FAULT_SELF, .code = ERR_INTERNAL, .task = t->task,
 					   .error = { damaged, sizeof (damaged) - 1 } };
@@ -215,7 +214,7 @@ static void fetch (struct amqp_consumer *u)
 		bytes += u->step[u->asked].bytes;
 		layout_key (key, "task", &u->step[u->asked++].item.task, NULL);
 		u->pending++;
-		rds_commandf (u->conn->server->app->redis, on_hmget, u, "HMGET %s m s r", key);
+		rds_commandf (u->conn->server->app->redis, on_hmget, u, "HMGET %s m r", key);
 	}
 }
 
@@ -304,12 +303,6 @@ void amqp_consumer_pump (struct amqp_consumer *u)
 		start_step (u);
 }
 
-void amqp_consumer_tick (struct amqp_consumer *u, int64_t now_ms)
-{
-	(void) now_ms;
-	amqp_consumer_pump (u);
-}
-
 /* ---- acknowledging ---------------------------------------------------------------------------------------------- */
 
 static void settle (struct amqp_consumer *u, struct held *h, enum consumer_verdict v)
@@ -378,7 +371,6 @@ struct amqp_consumer *amqp_consumer_create (struct amqp_conn *c, struct amqp_cha
 
 	u->conn = c;
 	u->channel = ch;
-	u->group = *group;
 	u->no_ack = m->consume.no_ack;
 	u->nowait = m->consume.nowait;
 	u->prefetch = ch->next_prefetch;

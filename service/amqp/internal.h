@@ -119,7 +119,7 @@ bool amqp_conn_room (struct amqp_conn *c);				/* may another result be fetched f
 
 /* channel.c */
 void amqp_channel_frame (struct amqp_conn *c, const struct amqp_frame *f);
-void amqp_channel_destroy (struct amqp_conn *c, struct amqp_channel **ch);
+void amqp_channel_destroy (struct amqp_channel **ch);
 void amqp_channel_fail (struct amqp_conn *c, struct amqp_channel *ch, enum amqp_code code, uint32_t method, const char *fmt, ...)
 	__attribute__ ((format (printf, 5, 6)));
 
@@ -133,6 +133,5 @@ void amqp_consumer_pump (struct amqp_consumer *u);
 enum consumer_verdict { CONSUMER_ACK, CONSUMER_REQUEUE };
 /* Results with that tag, or all up to it, are dealt with; were there any? */
 bool amqp_consumer_settle (struct amqp_consumer *u, uint64_t tag, bool multiple, enum consumer_verdict v);
-void amqp_consumer_tick (struct amqp_consumer *u, int64_t now_ms);
 
 #endif

@@ -30,11 +30,6 @@ bool amqp_served (const struct amqp_server *s)
 	return s->port && s->app->config->amqp_listen;
 }
 
-size_t amqp_connections (const struct amqp_server *s)
-{
-	return s->nconns;
-}
-
 void amqp_queue_prefix (const struct id *user, char out[AMQP_PREFIX_MAX])
 {
 	id_text (user, out);

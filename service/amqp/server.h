@@ -19,7 +19,6 @@ int amqp_listen_fd (struct amqp_server *s, int fd, struct err *err);
 void amqp_drain (struct amqp_server *s, loop_f *done, void *arg);
 void amqp_destroy (struct amqp_server **s);	/* before the Redis connection of the app */
 bool amqp_served (const struct amqp_server *s);
-size_t amqp_connections (const struct amqp_server *s);
 
 /* Where clients shall connect, "amqps://host:port" without credentials; appended. host: what the client called us, for a service that
  * listens on all addresses and was given no address of its own; may be empty. */
