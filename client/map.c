@@ -40,7 +40,7 @@ struct entry {
 
 struct map {
 	const struct submit_opts *o;
-	const char *fn, *ep;
+	const char *fn;
 	bool wait;
 	struct lines *in;
 	struct journal *j;
@@ -389,7 +389,7 @@ static int work (struct map *m, struct err *err)
 
 int map_run (const struct submit_opts *o, const char *fn, const char *ep, bool wait)
 {
-	struct map m = { .o = o, .fn = fn, .ep = ep, .wait = wait, .ask = ASK, .avg_bytes = 4096, .began_ms = clock_now_ms () };
+	struct map m = { .o = o, .fn = fn, .wait = wait, .ask = ASK, .avg_bytes = 4096, .began_ms = clock_now_ms () };
 	struct err err = { 0 };
 	int rc = -1;
 	map_show_start (&m.show, o);

@@ -16,7 +16,6 @@ struct entry { struct ends *e; struct ends_at at; struct id task; int state; };
 
 struct ends {
 	struct app *app;
-	struct id group;
 	struct ends_at last, page_end;	/* told up to here; the last entry that was read */
 	size_t limit, record_max;
 	const struct ends_ops *ops;	/* NULL: cancelled */
@@ -183,7 +182,7 @@ struct ends *ends_read (struct app *a, const struct id *group, const struct ends
 	struct ends *e = xcalloc (1, sizeof (*e));
 	char key[LAYOUT_KEY_MAX], at[LAYOUT_POSITION_MAX + 1];
 
-	*e = (struct ends) { .app = a, .group = *group, .last = *after, .limit = limit, .record_max = record_max, .ops = ops, .arg = arg };
+	*e = (struct ends) { .app = a, .last = *after, .limit = limit, .record_max = record_max, .ops = ops, .arg = arg };
 	layout_key (key, "group", group, "done");
 	rds_commandf (a->redis, on_range, e, "XRANGE %s (%s + COUNT %d", key, ends_at_text (after, at), (int) limit);
 	return e;

@@ -57,15 +57,15 @@ static void add_message (const struct check *c, struct buf *b)
 {
 	struct buf text;
 	json_t *p, *part;
-	size_t i, k;
+	size_t i;
 
 	buf_init (&text, 0);
 	json_array_foreach (c->problems, i, p) {
 		if (i)
 			buf_str (&text, "; ");
-		json_array_foreach (json_object_get (p, "loc"), k, part)
-			if (k == 1 && json_is_string (part))
-				buf_printf (&text, "%s: ", json_string_value (part));
+		part = json_array_get (json_object_get (p, "loc"), 1);
+		if (json_is_string (part))
+			buf_printf (&text, "%s: ", json_string_value (part));
 		buf_str (&text, json_string_value (json_object_get (p, "msg")));
 	}
 	buf_json_string (b, text.len ? (const char *) text.data : "", text.len);

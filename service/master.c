@@ -177,13 +177,15 @@ static struct spawn *spawn_worker (struct worker *w, int ready_fd, struct err *e
 	struct spawn_opts o = { .argv = argv, .fds = fds, .nfds = 2 };
 	struct spawn *proc;
 	size_t n = 0;
+	int nlisten;
 
 	for (int i = w->slot; i < m->made; i += m->nslots, o.nfds++)
 		fds[o.nfds] = (struct spawn_fd) { m->slots[i]->listen_fd, WORKER_LISTEN_FD + (int) o.nfds - 2 };
-	snprintf (count, sizeof (count), "%d", (int) o.nfds - 2);
+	nlisten = (int) o.nfds - 2;
+	snprintf (count, sizeof (count), "%d", nlisten);
 	for (int i = w->slot; i < m->made && m->slots[i]->amqp_fd >= 0; i += m->nslots, o.nfds++)
 		fds[o.nfds] = (struct spawn_fd) { m->slots[i]->amqp_fd, WORKER_LISTEN_FD + (int) o.nfds - 2 };
-	snprintf (amqp, sizeof (amqp), "%d", (int) o.nfds - 2 - atoi (count));
+	snprintf (amqp, sizeof (amqp), "%d", (int) o.nfds - 2 - nlisten);
 	snprintf (index, sizeof (index), "%d", w->slot);
 	snprintf (slab, sizeof (slab), "%u", w->slab);
 	snprintf (ppid, sizeof (ppid), "%d", (int) getpid ());
