@@ -178,17 +178,19 @@ static void on_ended (const struct layout_ended *e, void *arg)
 	struct layout_meta meta;
 	struct msg_result m;
 	struct ends_at at;
+	bool placed, slow;
 
 	if (!s->live) {
 		s->more = true;
 		return;
 	}
-	if (ends_at_parse (&at, e->position.p, e->position.n) == 0 && !ends_at_after (&at, &s->last))
+	placed = ends_at_parse (&at, e->position.p, e->position.n) == 0;
+	if (placed && !ends_at_after (&at, &s->last))
 		return; /* it was read before */
-	if (is_slow (s))
+	if ((slow = is_slow (s)))
 		metric_add (s->all->pauses, 1);
-	if (is_slow (s) || !e->record.n || ends_at_parse (&at, e->position.p, e->position.n) < 0 ||
-	    layout_meta_decode (&meta, e->meta.p, e->meta.n, NULL) < 0 || msg_result_decode (&m, e->record.p, e->record.n, NULL) < 0) {
+	if (slow || !e->record.n || !placed || layout_meta_decode (&meta, e->meta.p, e->meta.n, NULL) < 0 ||
+	    msg_result_decode (&m, e->record.p, e->record.n, NULL) < 0) {
 		fall_back (s);
 		return;
 	}
