@@ -71,9 +71,10 @@ static void add_rates (json_t *endpoints, const struct look *before, int64_t now
 	double s = (double)(now_ms - before->at_ms) / 1000;
 	json_array_foreach (endpoints, i, e) {
 		json_array_foreach (before->endpoints, k, was) {
-			json_int_t d = num (e, "tasks_done") - num (was, "tasks_done");
+			json_int_t d;
 			if (strcmp (api_str (e, "uuid"), api_str (was, "uuid")) || s <= 0 || !online (was) || !online (e))
 				continue;
+			d = num (e, "tasks_done") - num (was, "tasks_done");
 			json_object_set_new (e, "tasks_per_s", json_real (d > 0 ? (double)d / s : 0));
 		}
 	}
