@@ -61,7 +61,7 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 	const char *dot = strrchr (argv[0], '.');
 	bool file = o->kind ? strcmp (o->kind, "command") != 0 : source_is_file (argv[0]) || (dot && (!strcmp (dot, ".py") || !strcmp (dot, ".so")));
 	json_t *body = file ? source_file (argv[0], o->kind, o->entry, err) : source_command ((const char *const *)argv, (size_t)argc, err);
-	json_t *container = NULL, *files = NULL;
+	json_t *container = NULL, *files = NULL, *outputs = NULL;
 	if (!body)
 		return NULL;
 	if (o->name)
@@ -78,18 +78,15 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 	}
 	if (o->image)
 		json_object_set_new (body, "container", container);
-	if (o->files.n && !(files = inputs_of (&o->files, err))) {
+	if ((o->files.n && !(files = inputs_of (&o->files, err))) || (o->outputs.n && !(outputs = outputs_of (&o->outputs, err)))) {
+		json_decref (files);
 		json_decref (body);
 		return NULL;
 	}
 	if (files)
 		json_object_set_new (body, "files", files);
-	if (o->outputs.n) {
-		json_t *list = json_array ();
-		for (size_t i = 0; i < o->outputs.n; i++)
-			json_array_append_new (list, json_string (o->outputs.v[i]));
-		json_object_set_new (body, "outputs", list);
-	}
+	if (outputs)
+		json_object_set_new (body, "outputs", outputs);
 	if (o->memoize)
 		json_object_set_new (body, "memoize", json_true ());
 	if (o->batch_max)

@@ -51,7 +51,7 @@ char *submit_read (const char *path, size_t *n, struct err *err)
 
 json_t *submit_body (const struct submit_opts *o)
 {
-	json_t *body = json_pack ("{s:b}", "create_queue", 0), *l = json_object (), *files;
+	json_t *body = json_pack ("{s:b}", "create_queue", 0), *l = json_object (), *files, *outputs;
 	if (o->time_limit_ms)
 		json_object_set_new (l, "time_limit_s", json_real ((double)o->time_limit_ms / 1000));
 	if (o->expected_ms)
@@ -63,12 +63,8 @@ json_t *submit_body (const struct submit_opts *o)
 	json_decref (l);
 	if (o->fresh)
 		json_object_set_new (body, "memoize", json_false ());
-	if (o->outputs.n) {
-		json_t *list = json_array ();
-		for (size_t i = 0; i < o->outputs.n; i++)
-			json_array_append_new (list, json_string (o->outputs.v[i]));
-		json_object_set_new (body, "outputs", list);
-	}
+	if (o->outputs.n && (outputs = outputs_of (&o->outputs, NULL)))
+		json_object_set_new (body, "outputs", outputs);
 	if (o->files.n && (files = inputs_of (&o->files, NULL)))
 		json_object_set_new (body, "files", files);
 	return body;
@@ -76,11 +72,12 @@ json_t *submit_body (const struct submit_opts *o)
 
 int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char ep[37], struct err *err)
 {
-	json_t *files = inputs_of (&o->files, err);
+	json_t *files = inputs_of (&o->files, err), *outputs = files ? outputs_of (&o->outputs, err) : NULL;
 	int rc;
-	if (!files)
-		return -1;
 	json_decref (files);
+	json_decref (outputs);
+	if (!outputs)
+		return -1;
 	if (api_endpoint (&o->api, o->endpoint, ep, err) < 0)
 		return -1;
 	if (o->command.n)

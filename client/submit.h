@@ -24,7 +24,8 @@ struct submit_opts {
 
 /* Function and endpoint of a command line; a file's function or a command is registered first, once by its content. */
 int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char ep[37], struct err *err);
-/* The request's members besides `tasks`: limits, memoize, files. New object. Files that cannot be read are left out: submit_resolve has refused them. */
+/* The request's members besides `tasks`: limits, memoize, files, outputs. New object. Files and outputs that cannot be read are left out:
+ * submit_resolve has refused them. */
 json_t *submit_body (const struct submit_opts *o);
 /* All of a file, "-" is standard input; owned and NUL-terminated. */
 char *submit_read (const char *path, size_t *n, struct err *err);
