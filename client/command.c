@@ -39,7 +39,7 @@ static int register_decoder (const struct submit_opts *o, char fn[37], struct er
 json_t *command_payload (const struct submit_opts *o, char fn[37], struct err *err)
 {
 	size_t n = 0;
-	char *text = o->input ? submit_read (o->input, &n, err) : isatty (0) ? xstrdup ("") : submit_read ("-", &n, err);
+	char *text = o->input ? submit_read (o->input, INPUT_MAX, &n, err) : isatty (0) ? xstrdup ("") : submit_read ("-", INPUT_MAX, &n, err);
 	json_t *one = text ? json_stringn (text, n) : NULL;
 	if (text && !one) {
 		struct buf b;

@@ -23,7 +23,7 @@ static json_t *payloads (const struct submit_opts *o, int argc, char **argv, str
 	json_t *list = json_array (), *one;
 	size_t n;
 	if (o->input) {
-		char *text = submit_read (o->input, &n, err);
+		char *text = submit_read (o->input, INPUT_MAX, &n, err);
 		if (!text)
 			goto fail;
 		one = json_stringn (text, n);

@@ -1,57 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/source.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "client/submit.h"
+#include "common/base64.h"
 #include "common/xmem.h"
 
-#define CODE_MAX (10u << 20)	/* the service's default limit; checked before the file is read */
+#define CODE_MAX (10u << 20)	/* the service's default limit; what is larger is not sent */
 
 bool source_is_file (const char *given)
 {
 	return strstr (given, "::") != NULL;
-}
-
-static char *read_file (const char *path, size_t *n, struct err *err)
-{
-	struct stat st;
-	char *text = NULL;
-	size_t at = 0;
-	int fd = strcmp (path, "-") ? open (path, O_RDONLY | O_CLOEXEC) : dup (0);
-	if (fd < 0 || fstat (fd, &st) < 0) {
-		err_errno (err, "%s", path);
-		goto out;
-	}
-	if (S_ISDIR (st.st_mode) || st.st_size > (off_t)CODE_MAX) {
-		err_set (err, ERR_TOO_LARGE, FAULT_USER, "%s: %s", path, S_ISDIR (st.st_mode) ? "is a directory" : "is larger than 10 MiB");
-		goto out;
-	}
-	text = xcalloc (1, CODE_MAX + 1);
-	while (at < CODE_MAX) {
-		ssize_t k = read (fd, text + at, CODE_MAX - at);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			break;
-		at += (size_t)k;
-	}
-	*n = at;
-out:
-	if (fd >= 0)
-		close (fd);
-	return text;
-}
-
-static char *base64 (const char *p, size_t n)
-{
-	char *out = xcalloc (1, (n + 2) / 3 * 4 + 1);
-	EVP_EncodeBlock ((unsigned char *)out, (const unsigned char *)p, (int)n);
-	return out;
 }
 
 /* NULL when a text is not UTF-8. */
@@ -64,9 +24,11 @@ static json_t *registration (const char *name, const char *code, const char *kin
 json_t *source_file (const char *given, const char *kind, const char *entry, struct err *err)
 {
 	const char *colons = strstr (given, "::"), *dot;
-	char *path = colons ? strndup (given, (size_t)(colons - given)) : xstrdup (given), *text = NULL, *code = NULL;
+	char *path = colons ? strndup (given, (size_t)(colons - given)) : xstrdup (given), *text = NULL;
+	struct buf encoded;
 	json_t *body = NULL;
 	size_t n;
+	buf_init (&encoded, 0);
 	if (!entry && colons)
 		entry = colons + 2;
 	dot = strrchr (path, '.');
@@ -76,17 +38,22 @@ json_t *source_file (const char *given, const char *kind, const char *entry, str
 		err_set (err, ERR_INVALID, FAULT_USER, "which function? say %s::NAME, or --entry NAME", path);
 		goto out;
 	}
-	if (!(text = read_file (path, &n, err)))
+	if (!(text = submit_read (path, CODE_MAX, &n, err)))
 		goto out;
-	code = strcmp (kind, "shared_object") ? xstrdup (text) : base64 (text, n);
-	if (!(body = registration (entry, code, kind)))
+	if (!strcmp (kind, "shared_object")) {
+		base64_encode (&encoded, text, n);
+		buf_char (&encoded, '\0');
+	}
+	if (buf_failed (&encoded))
+		err_set (err, ERR_INTERNAL, FAULT_SITE, "%s: no memory for its %zu bytes", path, n);
+	else if (!(body = registration (entry, encoded.len ? (const char *)encoded.data : text, kind)))
 		err_set (err, ERR_INVALID, FAULT_USER, "%s is not UTF-8 text", path);
 	else
 		json_object_set_new (body, "entry", json_string (entry));
 out:
 	free (path);
 	free (text);
-	free (code);
+	buf_fini (&encoded);
 	return body;
 }
 

@@ -8,19 +8,16 @@
 #include "client/source.h"
 #include "common/xmem.h"
 
-static char *read_all (FILE *f, const char *name, size_t *n, struct err *err)
+static char *read_all (FILE *f, const char *name, size_t max, size_t *n, struct err *err)
 {
 	size_t cap = 65536, at = 0, k;
 	char *text = malloc (cap + 1);
 	while (text && (k = fread (text + at, 1, cap - at, f)) > 0) {
 		at += k;
 		if (at == cap) {
-			char *more = cap < INPUT_MAX ? realloc (text, cap * 2 + 1) : NULL;
-			if (!more) {
-				free (text);
-				err_set (err, ERR_TOO_LARGE, FAULT_USER, "%s is larger than 128 MiB", name);
-				return NULL;
-			}
+			char *more = cap < max ? realloc (text, cap * 2 + 1) : NULL;
+			if (!more)
+				goto too_large;
 			text = more;
 			cap *= 2;
 		}
@@ -30,12 +27,18 @@ static char *read_all (FILE *f, const char *name, size_t *n, struct err *err)
 		free (text);
 		return NULL;
 	}
+	if (at > max)
+		goto too_large;
 	text[at] = '\0';
 	*n = at;
 	return text;
+too_large:
+	free (text);
+	err_set (err, ERR_TOO_LARGE, FAULT_USER, "%s is larger than %zu MiB", name, max >> 20);
+	return NULL;
 }
 
-char *submit_read (const char *path, size_t *n, struct err *err)
+char *submit_read (const char *path, size_t max, size_t *n, struct err *err)
 {
 	FILE *f = strcmp (path, "-") ? fopen (path, "re") : stdin;
 	char *text;
@@ -43,7 +46,7 @@ char *submit_read (const char *path, size_t *n, struct err *err)
 		err_errno (err, "%s", path);
 		return NULL;
 	}
-	text = read_all (f, f == stdin ? "standard input" : path, n, err);
+	text = read_all (f, f == stdin ? "standard input" : path, max, n, err);
 	if (f != stdin)
 		fclose (f);
 	return text;

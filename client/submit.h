@@ -27,7 +27,7 @@ int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char 
 /* The request's members besides `tasks`: limits, memoize, files, outputs. New object. Files and outputs that cannot be read are left out:
  * submit_resolve has refused them. */
 json_t *submit_body (const struct submit_opts *o);
-/* All of a file, "-" is standard input; owned and NUL-terminated. */
-char *submit_read (const char *path, size_t *n, struct err *err);
+/* All of a file, "-" is standard input; owned and NUL-terminated. max: bytes, whole MiB; ERR_TOO_LARGE when there are more. */
+char *submit_read (const char *path, size_t max, size_t *n, struct err *err);
 
 #endif
