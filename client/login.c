@@ -144,8 +144,7 @@ static int cmd_login (void *op, int argc, char **argv)
 		err_set (&err, ERR_INVALID, FAULT_USER, "which service? give its URL: weft login https://HOST");
 	if (!p.url)
 		goto out;
-	while (p.url[0] && p.url[strlen (p.url) - 1] == '/')
-		p.url[strlen (p.url) - 1] = '\0';
+	target_trim_url (p.url);
 	if (check_url (o, p.url, &err) < 0)
 		goto out;
 	name = o->profile ? xstrdup (o->profile) : name_of (p.url);

@@ -31,18 +31,18 @@ static char **field (const struct profile *p, size_t i)
 	return (char **)((uintptr_t)p + fields[i].offset);
 }
 
-static void wipe (char **s)
+void profile_set (char **at, const char *with)
 {
-	if (*s)
-		explicit_bzero (*s, strlen (*s));
-	free (*s);
-	*s = NULL;
+	if (*at)
+		explicit_bzero (*at, strlen (*at));
+	free (*at);
+	*at = xstrdup (with);
 }
 
 void profile_fini (struct profile *p)
 {
 	for (size_t i = 0; i < NFIELDS; i++)
-		wipe (field (p, i));
+		profile_set (field (p, i), NULL);
 	p->expires_s = 0;
 }
 
@@ -76,10 +76,8 @@ int profile_read_file (struct profile *out, const char *path, struct err *err)
 			continue;
 		*eq = '\0';
 		for (size_t i = 0; i < NFIELDS; i++)
-			if (!strcmp (line, fields[i].key) && eq[1]) {
-				wipe (field (out, i));
-				*field (out, i) = xstrdup (eq + 1);
-			}
+			if (!strcmp (line, fields[i].key) && eq[1])
+				profile_set (field (out, i), eq + 1);
 		if (!strcmp (line, "WEFT_TOKEN_EXPIRES"))
 			out->expires_s = strtoll (eq + 1, NULL, 10);
 	}

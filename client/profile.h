@@ -28,6 +28,8 @@ int profile_remove (const char *name, struct err *err);
 char *profile_current (void);		/* owned; NULL when none is in use */
 int profile_use (const char *name, struct err *err);	/* NULL: none */
 char **profile_list (size_t *n);	/* sorted; array and names owned */
+/* Put a copy of a text there, NULL = nothing; what stood there is overwritten and freed. */
+void profile_set (char **at, const char *with);
 void profile_fini (struct profile *p);
 
 #endif

@@ -83,25 +83,17 @@ static int from_default (struct target *t, struct err *err)
 	return rc;
 }
 
-static void replace (char **at, const char *with)
-{
-	if (*at)
-		explicit_bzero (*at, strlen (*at));
-	free (*at);
-	*at = xstrdup (with);
-}
-
 static void forget_secrets (struct target *t)
 {
-	replace (&t->p.token, NULL);
-	replace (&t->p.client_id, NULL);
-	replace (&t->p.client_secret, NULL);
-	replace (&t->p.endpoint, NULL);
-	replace (&t->stored, NULL);
+	profile_set (&t->p.token, NULL);
+	profile_set (&t->p.client_id, NULL);
+	profile_set (&t->p.client_secret, NULL);
+	profile_set (&t->p.endpoint, NULL);
+	profile_set (&t->stored, NULL);
 	t->p.expires_s = 0;
 }
 
-static void trim_url (char *url)
+void target_trim_url (char *url)
 {
 	size_t n = url ? strlen (url) : 0;
 	while (n && url[n - 1] == '/')
@@ -112,11 +104,11 @@ static void trim_url (char *url)
 static void set_url (struct target *t, const char *given)
 {
 	char *url = xstrdup (given);
-	trim_url (url);
-	trim_url (t->p.url);
+	target_trim_url (url);
+	target_trim_url (t->p.url);
 	if (!t->p.url || strcmp (t->p.url, url))
 		forget_secrets (t);
-	replace (&t->p.url, url);
+	profile_set (&t->p.url, url);
 	free (url);
 }
 
@@ -129,14 +121,14 @@ static int from_environment (struct target *t, struct err *err)
 		set_url (t, url);
 	if (token) {
 		forget_secrets (t);
-		replace (&t->p.token, token);
+		profile_set (&t->p.token, token);
 	}
 	if (url || token)
-		replace (&t->from, "the environment");
+		profile_set (&t->from, "the environment");
 	if (ca)
-		replace (&t->p.ca_file, ca);
+		profile_set (&t->p.ca_file, ca);
 	if (endpoint)
-		replace (&t->p.endpoint, endpoint);
+		profile_set (&t->p.endpoint, endpoint);
 	return 0;
 }
 
@@ -166,7 +158,7 @@ int target_grant (struct profile *p, struct err *err)
 		err_set (err, ERR_UNAVAILABLE, FAULT_PEER, "%s gave no token: HTTP %d: %.150s", url, status, text ? text : "");
 	else {
 		json_int_t life = json_integer_value (json_object_get (j, "expires_in"));
-		replace (&p->token, api_str (j, "access_token"));
+		profile_set (&p->token, api_str (j, "access_token"));
 		p->expires_s = life > 0 ? (int64_t)time (NULL) + life : 0;
 		rc = 0;
 	}
@@ -209,20 +201,20 @@ static int find (struct target *t, const struct api_opts *o, struct err *err)
 		char *token = !o->profile && !o->state && !env ("WEFT_PROFILE") && env ("WEFT_TOKEN") ? xstrdup (env ("WEFT_TOKEN")) : NULL;
 		set_url (t, o->url);
 		if (token)
-			replace (&t->p.token, token);
+			profile_set (&t->p.token, token);
 		free (token);
-		replace (&t->from, "the command line");
+		profile_set (&t->from, "the command line");
 	}
 	if (o->ca_file)
-		replace (&t->p.ca_file, o->ca_file);
+		profile_set (&t->p.ca_file, o->ca_file);
 	if (o->token_file) {
 		char *token = conf_read_secret (o->token_file, TOKEN_MAX, err);
 		if (!token)
 			return -1;
-		replace (&t->p.client_id, NULL);
-		replace (&t->p.client_secret, NULL);
+		profile_set (&t->p.client_id, NULL);
+		profile_set (&t->p.client_secret, NULL);
 		t->p.expires_s = 0;
-		replace (&t->p.token, token);
+		profile_set (&t->p.token, token);
 		explicit_bzero (token, strlen (token));
 		free (token);
 	}
@@ -231,7 +223,7 @@ static int find (struct target *t, const struct api_opts *o, struct err *err)
 				"`weft up --detach` starts one here; or set WEFT_URL and WEFT_TOKEN");
 	if (!t->p.url)
 		t->p.url = xstrdup (DEFAULT_URL);
-	trim_url (t->p.url);
+	target_trim_url (t->p.url);
 	if (t->p.client_id && t->p.client_secret && (!t->p.token || (t->p.expires_s && t->p.expires_s < (int64_t)time (NULL) + RENEW_BEFORE_S)))
 		return target_renew (t, err);
 	if (!t->p.token)
@@ -246,8 +238,8 @@ struct target *target_find (const struct api_opts *o, struct err *err)
 	static bool done;
 	if (!done && find (&found, o, err) < 0) {
 		profile_fini (&found.p);
-		replace (&found.from, NULL);
-		replace (&found.stored, NULL);
+		profile_set (&found.from, NULL);
+		profile_set (&found.stored, NULL);
 		return NULL;
 	}
 	done = true;

@@ -25,6 +25,7 @@ struct target *target_find (const struct api_opts *o, struct err *err);
 int target_renew (struct target *t, struct err *err);
 /* Ask the token route of p->url; sets token and expires_s. */
 int target_grant (struct profile *p, struct err *err);
+void target_trim_url (char *url);	/* takes slashes off its end; NULL: nothing */
 char *target_state_dir (const char *given);	/* of `weft up`: given, else the default; owned */
 
 #endif

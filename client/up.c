@@ -200,23 +200,18 @@ static int cmd_down (void *op, int argc, char **argv)
 static int cmd_env (void *op, int argc, char **argv)
 {
 	struct opts *o = op;
-	struct profile p = { 0 };
 	struct err err = { 0 };
-	struct api_opts of = { .profile = o->profile };
-	struct target *login = o->profile ? target_find (&of, &err) : NULL;	/* with a token that is valid now */
-	char *dir = target_state_dir (o->state), *path = xasprintf ("%s/env", dir);
-	int rc = !o->profile ? profile_read_file (&p, path, &err) : login ? 0 : -1;
+	char *dir = target_state_dir (o->state);
+	/* without --profile the fabric, whatever else is known */
+	const struct api_opts of = { .profile = o->profile, .state = o->profile ? NULL : dir };
+	const struct target *t = target_find (&of, &err);
 	(void)argc;
 	(void)argv;
-	if (rc < 0 && !o->profile && err.code == ERR_NOT_FOUND)
-		err_set (&err, ERR_NOT_FOUND, FAULT_USER, "no fabric has been started in %s: run weft up --state %s", dir, dir);
-	free (path);
 	free (dir);
-	if (rc < 0)
+	if (!t)
 		return api_fail ("env", &err);
-	const struct profile *q = login ? &login->p : &p;
-	const struct { const char *key, *value; } all[] = { { "WEFT_URL", q->url }, { "WEFT_TOKEN", q->token }, { "WEFT_ENDPOINT", q->endpoint },
-							    { "WEFT_CA_FILE", q->ca_file } };
+	const struct { const char *key, *value; } all[] = { { "WEFT_URL", t->p.url }, { "WEFT_TOKEN", t->p.token }, { "WEFT_ENDPOINT", t->p.endpoint },
+							    { "WEFT_CA_FILE", t->p.ca_file } };
 	json_t *j = json_object ();
 	for (size_t i = 0; i < sizeof (all) / sizeof (all[0]); i++) {
 		if (!all[i].value)
@@ -228,7 +223,6 @@ static int cmd_env (void *op, int argc, char **argv)
 	if (o->json)
 		api_print_json (j);
 	json_decref (j);
-	profile_fini (&p);
 	return 0;
 }
 
