@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from . import serialize
 from .errors import LimitError, ServiceUnavailable, TaskCancelled, TaskFailed, TaskPending, WeftError
 from .stream import EventStream
-from .transport import BACKOFF_S, Interrupt, error_of
+from .transport import BACKOFF_S, error_of
 
 VERSION = "0.1.0"
 RETRIES = 6           # of requests that did not reach the service, or that it could not serve now
@@ -89,10 +89,8 @@ class Client:
         return c
 
     def request(self, method: str, path: str, body: Any = None, wait: float = 0.0, headers: Optional[Mapping[str, str]] = None,
-                interrupt: Optional[Interrupt] = None, raw: bool = False) -> Any:
-        """Send one request; returns the decoded JSON answer. Retries what is safe to send again.
-
-        interrupt: an Interrupt; when it is fired, Interrupt.Fired is raised and the answer is lost."""
+                raw: bool = False) -> Any:
+        """Send one request; returns the decoded JSON answer. Retries what is safe to send again."""
         data = None if body is None else json.dumps(body).encode()
         head = self._headers()
         if data is not None:
@@ -106,19 +104,11 @@ class Client:
             c = self._connection(self.timeout + wait)
             fresh = c.sock is None
             try:
-                if interrupt is not None:
-                    if fresh:
-                        c.connect()
-                    interrupt.attach(c.sock)
                 c.request(method, self._path(path), data, head)
                 r = c.getresponse()
                 text = r.read()
-                if interrupt is not None and interrupt.detach():
-                    c.close()       # it may have been shut after the answer
             except (OSError, http.client.HTTPException) as e:
                 c.close()
-                if interrupt is not None and interrupt.detach():
-                    raise Interrupt.Fired("interrupted") from e
                 last = e
                 if not safe and not fresh and not isinstance(e, ConnectionRefusedError):
                     raise ServiceUnavailable("the connection to %s broke during %s %s: %s" % (self.url, method, path, e)) from e
@@ -252,11 +242,10 @@ class Client:
         data: bytes = self.request("GET", "/v3/tasks/%s/files/%s" % (task_id, urllib.parse.quote(name, safe="")), raw=True)
         return data
 
-    def tasks_status(self, task_ids: Iterable[str], wait: float = 0.0, until: str = "all",
-                     interrupt: Optional[Interrupt] = None) -> Dict[str, Document]:
+    def tasks_status(self, task_ids: Iterable[str], wait: float = 0.0, until: str = "all") -> Dict[str, Document]:
         """Documents of many tasks by id. until: "all" waits for all, "any" for the first that ends, and then leaves out the others."""
         query = "?wait=%g&until=%s" % (wait, until) if wait else ""
-        return self.request("POST", "/v3/batch_status" + query, {"task_ids": list(task_ids)}, wait=wait, interrupt=interrupt)["results"]
+        return self.request("POST", "/v3/batch_status" + query, {"task_ids": list(task_ids)}, wait=wait)["results"]
 
     def result(self, task_id: str, timeout: Optional[float] = None, kind: Optional[str] = None) -> Any:
         """Wait for the task and return its result. timeout None = for ever; raises TaskPending when it is over."""

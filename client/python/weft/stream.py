@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional
 
 from .errors import ServiceUnavailable
@@ -61,9 +60,7 @@ class EventStream:
                     yield batch
             except Interrupt.Fired:
                 return
-            except ServiceUnavailable as e:
-                error = e
-            except (OSError, http.client.HTTPException) as e:
+            except (ServiceUnavailable, OSError, http.client.HTTPException) as e:
                 error = e
             if error is None or failures == 0:
                 failures += 1   # it ended, or broke: soon back

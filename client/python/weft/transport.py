@@ -13,10 +13,10 @@ BACKOFF_S = 0.1       # doubles, with jitter, up to 5 s
 
 
 class Interrupt:
-    """Ends a request that another thread waits in: ``request(..., interrupt=i)`` there, ``i.fire()`` here."""
+    """Ends an event stream that another thread reads: ``EventStream(..., interrupt=i)`` there, ``i.fire()`` here."""
 
     class Fired(WeftError):
-        """The request was given up on purpose."""
+        """It was given up on purpose."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,11 +42,9 @@ class Interrupt:
                 raise self.Fired("interrupted")
             self._socket = sock
 
-    def detach(self) -> bool:
-        """Returns whether it was fired."""
+    def detach(self) -> None:
         with self._lock:
             self._socket = None
-            return self.fired
 
     def wait(self, seconds: float) -> bool:
         """Sleep, unless it is fired."""
