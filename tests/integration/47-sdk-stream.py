@@ -8,8 +8,10 @@ import glob
 import io
 import os
 import random
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ import time
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import Fabric, main, pids_of, wait_for  # noqa: E402
+from e2e import Fabric, main, pids_of, redis, wait_for  # noqa: E402
 from relay import Relay  # noqa: E402
 
 import weft  # noqa: E402
@@ -159,6 +161,67 @@ def broken(report, f):
     report.check("and no task was made twice", seen - before == len(futures), (seen - before, len(futures)))
 
 
+class Gatherer(Relay):
+    """A proxy between, which makes one piece of a gap and the events that follow it."""
+
+    def relay(self, s):
+        try:
+            if b"event: gap" in s.recv(262144, socket.MSG_PEEK):
+                wait_for(lambda: re.search(rb"event: task\n.*\n\n\r\n$", s.recv(262144, socket.MSG_PEEK)), 20, "an event behind the gap")
+                head, end, rest = s.recv(262144).partition(b"\r\n\r\n") if s.recv(5, socket.MSG_PEEK) == b"HTTP/" else (b"", b"", s.recv(262144))
+                text = b""
+                while rest:
+                    n, _, rest = rest.partition(b"\r\n")
+                    text, rest = text + rest[:int(n, 16)], rest[int(n, 16) + 2:]
+                next(a if s is b else b for a, b in self.pairs if s in (a, b)).sendall(b"%s%s%x\r\n%s\r\n" % (head, end, len(text), text))
+                return
+        except OSError:
+            pass        # told again below
+        super().relay(s)
+
+
+class Unlucky(weft.Client):
+    """Does not reach the service the first times that it asks for the states of tasks."""
+    asked = 0
+
+    def tasks_status(self, *args, **kwargs):
+        self.asked += 1
+        if self.asked <= 2:
+            raise weft.ServiceUnavailable("out of luck")
+        return super().tasks_status(*args, **kwargs)
+
+
+def gap(report, f):
+    """Events are gone when the stream is back, and the service cannot be asked at once for what they said; a proxy lets the stream go on behind the gap."""
+    wire = Gatherer(lambda: ("127.0.0.1", int(f.url.rsplit(":", 1)[1])))
+    wire.start()
+    client = Unlucky("http://127.0.0.1:%d" % wire.port, f.token)
+    ex = weft.Executor(f.endpoint, client=client)
+    try:
+        ex.submit(square, 3).result(30)     # the stream has a place to go on from
+        futures = [ex.submit(nap, 1, i) for i in range(6)]
+        wait_for(lambda: all(x.task_id for x in futures), 30, "they are submitted")
+        wire.set_cut(True)
+        others = [d["status"] for d in f.client().tasks_status([x.task_id for x in futures], wait=30).values()]
+        redis(f, "XTRIM", "weft:group:{%s}:done" % ex.task_group_id, "MAXLEN", "1")
+        report.check("they end while nobody is told", others == ["success"] * 6 and not any(x.done() for x in futures), (others, futures))
+        for pair in list(wire.pairs):
+            for s in pair:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+        wire.set_cut(False)
+        try:
+            got = [x.result(30) for x in futures]
+        except Exception as e:
+            got = repr(e)
+        report.check("it asks until it is told", got == list(range(6)) and client.asked == 3, (got, client.asked))
+        report.check("and goes on with the stream", ex.submit(square, 4).result(30) == 16 and client.asked == 3, client.asked)
+    finally:
+        ex.shutdown(wait=False, cancel_futures=True)
+
+
 def aio(report, f):
     async def run():
         async with weft.AsyncExecutor(f.endpoint, client=f.client()) as ex:
@@ -248,4 +311,4 @@ def wheel(report, f):
         shutil.rmtree(where, ignore_errors=True)
 
 
-main(__doc__, [events, limits, broken, aio, readme, pythons, wheel], make)
+main(__doc__, [events, limits, broken, gap, aio, readme, pythons, wheel], make)

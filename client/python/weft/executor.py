@@ -76,6 +76,7 @@ class Executor(concurrent.futures.Executor):
         self._closing = self._cancel_rest = False
         self._open = 0              # submissions not yet pending
         self._done = 0
+        self._missed = False        # events that were not seen, and not yet asked for: the stream does not tell of them again
         self._interrupt = Interrupt()
         self._threads: List[threading.Thread] = []
         self._start(self._submitter, "weft-submit")
@@ -308,6 +309,8 @@ class Executor(concurrent.futures.Executor):
         stream = EventStream(self.client, self.task_group_id, interrupt=self._interrupt, brief=True)
         while True:
             try:
+                if self._missed:
+                    self._catch_up()
                 for events in stream.batches():
                     self._take_events(events)
             except Exception as e:      # refused: nobody else would tell; or an answer that is not what we know
@@ -332,6 +335,7 @@ class Executor(concurrent.futures.Executor):
         for future, kind, document in ended:
             self._resolve(future, kind, document)
         if any(event.kind == "gap" for event in events):
+            self._missed = True
             self._catch_up()
         if self._closing:
             with self._lock:
@@ -344,6 +348,7 @@ class Executor(concurrent.futures.Executor):
         for at in range(0, len(ids), GAP):
             documents = self.client.tasks_status(ids[at:at + GAP])
             self._take_events([Event(None, "task", d) for d in documents.values() if str(d.get("status")).lower() in ENDED])
+        self._missed = False
 
     def _resolve(self, future: Future, kind: str, document: Dict[str, Any]) -> None:
         self._done += 1
