@@ -96,11 +96,11 @@ def limits(report, f):
                      "<table" in ex._repr_html_() and large.task_id in large._repr_html_() and large.document()["node"] and
                      large.trace()["total_us"] > 0, (large, failed))
         out = io.StringIO()
-        bar = progress.bar(3, "three", out)
+        bar = progress._Line(3, "three", out)
         for _ in range(3):
             bar.update()
         bar.close()
-        report.check("a bar of our own", "three" in out.getvalue() and "3/3" in out.getvalue() or "tqdm" in sys.modules, out.getvalue())
+        report.check("a bar of our own", "three" in out.getvalue() and "3/3" in out.getvalue(), out.getvalue())
         report.check("none where nobody looks", isinstance(progress.bar(1000, None, io.StringIO()), progress._Nothing))
         saved, sys.stderr = sys.stderr, io.StringIO()
         try:

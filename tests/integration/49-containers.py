@@ -89,6 +89,12 @@ def from_end_to_end(r, f):
     wait_for(lambda: not containers(f), 30, "nothing is left when the endpoint has stopped")
 
 
+def read(path, at):
+    with open(path) as s:
+        s.seek(at)
+        return s.read()
+
+
 def move(f, tag, content):
     path = os.path.join(f.state, "docker", "moved")
     with open(path + ".new", "w") as out:
@@ -133,8 +139,10 @@ def a_tag_that_is_moved(r, f):
         r.check("after the agent was killed", ask(f, ep, cold, one) == ("third", True))
         with open(os.path.join(f.state, "docker", "down"), "w"):
             pass
+        calls = os.path.join(f.state, "docker", "calls.log")
+        before = os.path.getsize(calls)
         ids, _ = submit(f, cold, [one], endpoint=ep.id)
-        wait_for(lambda: json.loads(ep.command("status", "--json"))["queue"] is not None, 10, "status")
+        wait_for(lambda: "inspect" in read(calls, before), 10, "docker is asked")
         os.unlink(os.path.join(f.state, "docker", "down"))
         r.check("when docker cannot be asked the call runs", result(gather(f, ids)[ids[0]])[0] == "third")
 
