@@ -18,6 +18,7 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 from service_helpers import ROOT, Forwarder, Place, Redis, Report, Service, wait_for  # noqa: E402
+import fabric  # noqa: E402
 import wire  # noqa: E402
 
 arg = argparse.ArgumentParser()
@@ -953,14 +954,10 @@ def processes():
     a = s.post("/v3/functions", {"function_name": "f", "function_code": "c"})
     f = a.json["function_uuid"]
     e = s.post("/v3/endpoints", {"endpoint_name": "e"}).json["endpoint_id"]
-
-    def children():
-        out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(s.proc.pid)], stdout=subprocess.PIPE, universal_newlines=True).stdout.split()
-        return {int(x) for x in out}
-    wait_for(lambda: len(children()) == 2)
-    first = children()
+    wait_for(lambda: len(s.workers()) == 2)
+    first = s.workers()
     os.kill(min(first), signal.SIGKILL)
-    wait_for(lambda: len(children()) == 2 and children() != first, 10, "a dead worker is replaced")
+    wait_for(lambda: len(s.workers()) == 2 and s.workers() != first, 10, "a dead worker is replaced")
     check("a dead worker is replaced", True)
     bad, done, stop = [], [0], threading.Event()
 
@@ -980,9 +977,9 @@ def processes():
     slow = threading.Thread(target=lambda: got.append(s.post("/v3/endpoints/%s/submit?wait=1.5" % e, {"tasks": {f: ["x"]}})))
     slow.start()
     wait_for(lambda: done[0] > 20, 20, "some load before")
-    old = children()
+    old = set(s.workers())
     s.proc.send_signal(signal.SIGHUP)
-    wait_for(lambda: len(children()) == 2 and not children() & old, 20, "all workers are new")
+    wait_for(lambda: len(s.workers()) == 2 and not old & set(s.workers()), 20, "all workers are new")
     n = done[0]
     wait_for(lambda: done[0] > n + 20, 20, "some load after")
     stop.set()
@@ -991,7 +988,7 @@ def processes():
     check("SIGHUP replaces the workers", True)
     check("a request in hand is finished", got[0].status == 200, got)
     check("and no request fails meanwhile", not bad, (len(bad), done[0], bad[:3]))
-    kids = children()
+    kids = s.workers()
     s.proc.kill()
     s.proc.wait()
     wait_for(lambda: not any(os.path.exists("/proc/%d" % k) and "Z" not in open("/proc/%d/stat" % k).read().split(")")[1].split()[0] for k in kids), 5,
@@ -1001,8 +998,9 @@ def processes():
     s.start()
     wait_for(lambda: s.log().count("msg=serving") == served + 2)
     check("and starts again, with what it knew", s.get("/v2/functions/" + f).status == 200)
+    kids = set(s.workers())
     check("SIGTERM ends it", s.stop() == 0)
-    check("nobody is left", not children())
+    check("nobody is left", len(kids) == 2 and not kids & set(fabric.processes()), kids)
     bad = [line for line in s.log().splitlines() if "Sanitizer" in line or "worker retired" in line and 'status="exit status 0"' not in line]
     check("its workers end well", not bad, bad[:5])
 

@@ -17,7 +17,7 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 import amqp  # noqa: E402
-from e2e import sanitized  # noqa: E402
+from e2e import rss, sanitized  # noqa: E402
 from service_helpers import ROOT, Forwarder, Place, Redis, Report, Service, wait_for  # noqa: E402
 
 arg = argparse.ArgumentParser()
@@ -373,11 +373,7 @@ def ends(s, seconds=20):
 
 
 def service_rss():
-    total = 0
-    for pid in subprocess.run(["pgrep", "-P", str(svc.proc.pid)], stdout=subprocess.PIPE, universal_newlines=True).stdout.split():
-        with open("/proc/%s/statm" % pid) as f:
-            total = max(total, int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-    return total
+    return max(rss(p) for p in svc.workers())
 
 
 def section_garbage():
@@ -524,7 +520,7 @@ def section_random():
     """Random bytes inside of valid sessions harm nobody."""
     import random
     rng = random.Random(7)
-    pids = worker_pids()
+    pids = svc.workers()
     group, _ = submit(["r"])
     consume = b"\0\0" + amqp.sstr(prefix() + group) + b"\0\0" + amqp.lstr(b"")
     for i in range(60):
@@ -538,11 +534,7 @@ def section_random():
         except (amqp.Closed, OSError, amqp.Bad):
             pass
         c.drop()
-    check("1200 random methods, and the workers live", worker_pids() == pids, (pids, worker_pids()))
-
-
-def worker_pids():
-    return sorted(subprocess.run(["pgrep", "-P", str(svc.proc.pid)], stdout=subprocess.PIPE, universal_newlines=True).stdout.split())
+    check("1200 random methods, and the workers live", svc.workers() == pids, (pids, svc.workers()))
 
 
 # ---- TLS and configuration -------------------------------------------------------------------------------------------
@@ -578,9 +570,9 @@ def section_tls():
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     check("with TLS it may listen on all addresses", p.returncode == 0, p.stdout)
     svc.stop()
-    svc.sets.update({"amqp.listen": "0.0.0.0:0", "amqp.tls_certificate": "", "amqp.tls_key": "", "amqp.allow_plain": "true"})
     for k in ("amqp.tls_certificate", "amqp.tls_key"):
         del svc.sets[k]
+    svc.sets.update({"amqp.listen": "0.0.0.0:0", "amqp.allow_plain": "true"})
     svc.start(config=os.path.join(ROOT, "config", "service.yaml"))
     a = svc.get("/v2/get_amqp_result_connection_url", headers={"Host": "weft.example.org:5000"}).json
     check("a service on all addresses is called as the client called it", "@weft.example.org:" in a["connection_url"], a)

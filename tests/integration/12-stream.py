@@ -11,7 +11,7 @@ import time
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
-from e2e import sanitized  # noqa: E402
+from e2e import anonymous, sanitized  # noqa: E402
 from service_helpers import Forwarder, Place, Redis, Report, Service, wait_for  # noqa: E402
 from sse import Stream  # noqa: E402
 
@@ -63,17 +63,6 @@ def follow(group, after, count):
 def error(name, status, code, a):
     j = a.json if isinstance(a.json, dict) else {}
     return check(name, a.status == status and j.get("code") == code and isinstance(j.get("detail"), str), (a.status, j))
-
-
-def workers():
-    """Processes that serve: children of the master."""
-    with open("/proc/%d/task/%d/children" % (svc.proc.pid, svc.proc.pid)) as fd:
-        return [int(p) for p in fd.read().split()]
-
-
-def rss(pid):
-    with open("/proc/%d/status" % pid) as fd:
-        return next(int(line.split()[1]) * 1024 for line in fd if line.startswith("RssAnon"))
 
 
 def metric(name):
@@ -278,12 +267,12 @@ def slow():
     group = svc.post("/v3/taskgroups").json["taskgroup_id"]
     s = stream(group, receive_buffer=65536)
     time.sleep(0.2)
-    before = {p: rss(p) for p in workers()}
+    before = {p: anonymous(p) for p in svc.workers()}
     ids = []
     for _ in range(20):
         ids += submit(e, ["x"] * 100, group)[0]     # 40 MB of results
     wait_for(lambda: raw("XLEN", "weft:group:{%s}:done" % group) == 2000, 60, "all ended")
-    grown = max(rss(p) - before.get(p, 0) for p in workers())
+    grown = max(anonymous(p) - before.get(p, 0) for p in svc.workers())
     check("memory for a reader that takes nothing is bounded", grown < (256 << 20 if sanitized(svc.proc.pid) else 16 << 20), grown)
     check("and the pause is counted", metric("weft_service_stream_pauses_total") > 0)
     other = stream(group)
@@ -351,7 +340,7 @@ def killed():
                     break
                 except (OSError, AssertionError):
                     time.sleep(0.05)
-        os.kill(random.choice(wait_for(workers)), signal.SIGKILL)
+        os.kill(random.choice(wait_for(svc.workers)), signal.SIGKILL)
     wait_for(lambda: raw("XLEN", "weft:group:{%s}:done" % group) == len(ids), 60, "all ended")
     stop.set()
     for t in threads:
@@ -425,17 +414,16 @@ def idle():
     one = Service(arg.build, place.path, redis.url, workers=1, limits__streams=arg.streams + 100)
     one.sets["registry.path"], one.sets["auth.token_file"] = svc.sets["registry.path"], svc.sets["auth.token_file"]
     one.start()
-    with open("/proc/%d/task/%d/children" % (one.proc.pid, one.proc.pid)) as fd:
-        pid = int(fd.read().split()[0])
+    pid = one.workers()[0]
     e = endpoint()
     fw = Forwarder(redis, e)
     groups = [one.post("/v3/taskgroups").json["taskgroup_id"] for _ in range(arg.streams // 4)]
     Stream(one.port, "/v3/taskgroups/%s/events" % groups[0], one.token).close()
-    before = rss(pid)
+    before = anonymous(pid)
     began = time.monotonic()
     streams = [Stream(one.port, "/v3/taskgroups/%s/events" % groups[i % len(groups)], one.token) for i in range(arg.streams)]
     took = time.monotonic() - began
-    each = (rss(pid) - before) / arg.streams
+    each = (anonymous(pid) - before) / arg.streams
     print("# %d idle streams of %d groups in one process: %.0f bytes of memory each, opened in %.2f s" % (arg.streams, len(groups), each, took))
     check("an idle stream costs little", each < (32768 if sanitized(pid) else 8192), each)
     began = time.monotonic()

@@ -148,6 +148,12 @@ def rss(pid):
         return 0
 
 
+def anonymous(pid):
+    """Resident bytes that are no file's: what the process itself has asked for."""
+    with open("/proc/%d/status" % pid) as s:
+        return next(int(line.split()[1]) * 1024 for line in s if line.startswith("RssAnon"))
+
+
 def sizes(f):
     """pid -> (role, resident bytes) of the fabric's own programs, runners left out."""
     return {p: (r, rss(p)) for p, r in f.pids().items() if r in ("service", "service-master", "supervisor", "forwarder", "agent", "manager", "worker")}

@@ -17,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 import wire  # noqa: E402
+from fabric import processes  # noqa: E402
 
 
 def wait_for(condition, timeout=10.0, what="condition"):
@@ -167,6 +168,10 @@ class Service:
         if self.proc.poll() is not None:
             raise RuntimeError("weft-service ended: %s\n%s" % (self.proc.returncode, self.log()[-3000:]))
         return True
+
+    def workers(self):
+        """Processes that serve: live children of the master, in order."""
+        return sorted(pid for pid, (parent, _) in processes().items() if parent == self.proc.pid)
 
     def log(self):
         with open(self.log_path, errors="replace") as f:
