@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Functions that overrun, crash, fork, flood or never end: the error names the cause, the process group is gone, the worker lives."""
-import json
 import os
 import sys
 import time

@@ -11,7 +11,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import Fabric, address, call, connection, gather, main, pids_of, register, submit, wait_for  # noqa: E402
+from e2e import Fabric, address, call, connection, main, pids_of, register, wait_for  # noqa: E402
 
 FN = {}
 

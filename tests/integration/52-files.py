@@ -314,7 +314,6 @@ def refused(report, f):
         a = f.http("POST", "/v3/endpoints/%s/submit" % ep.id, {"tasks": {own: [{"args": []}]}})
         report.check("for a function with files as well", a[0] == 422 and "files.cache_bytes" in str(a[1]), a)
         report.check("tasks without files run there", result(call(f, register(f, "def one():\n    return 1\n", "one"), endpoint=ep.id)) == 1)
-        os.makedirs(os.path.join(f.state, "closed"), exist_ok=True)
     with Endpoint(f, "https", {"files.http": False, "workers_per_node": 1}) as ep:
         fails(report, "only https", run(f, fn, [one("k1", b"a")], endpoint=ep.id), "files.http")
         report.check("its cache is in its own directory", os.path.isdir(os.path.join(ep.dir, "files", "content")), os.listdir(ep.dir))

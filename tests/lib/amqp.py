@@ -186,7 +186,7 @@ def lstr(s):
 
 class Delivery:
     def __init__(self, channel, args):
-        self.channel, self.consumer, self.tag, self.redelivered, self.queue = channel, args.short(), args.num(8), bool(args.num(1)), None
+        self.channel, self.consumer, self.tag, self.redelivered = channel, args.short(), args.num(8), bool(args.num(1))
         args.short()
         self.queue = args.short()
         self.size, self.body, self.timestamp = None, b"", 0
@@ -215,10 +215,10 @@ class Delivery:
 
 
 class Client:
-    def __init__(self, url, timeout=30, context=None, heartbeat=None, properties=True, login=None, frame_max=None):
+    def __init__(self, url, timeout=30, context=None, heartbeat=None, properties=True, login=None):
         u = urllib.parse.urlsplit(url)
         self.user, self.password = login or (urllib.parse.unquote(u.username), urllib.parse.unquote(u.password))
-        self.timeout, self.data, self.deliveries, self.partial, self.cancelled = timeout, b"", [], None, []
+        self.timeout, self.data, self.deliveries, self.partial = timeout, b"", [], None
         self.sock = socket.create_connection((u.hostname, u.port), timeout)
         if u.scheme == "amqps":
             self.sock = (context or ssl.create_default_context()).wrap_socket(self.sock, server_hostname=u.hostname)
@@ -227,8 +227,8 @@ class Client:
         caps = sstr("capabilities") + b"F" + lstr(sstr("authentication_failure_close") + b"t\1") if properties else b""
         self.send(method(0, 10, 11, lstr(caps) + sstr("PLAIN") + lstr(b"\0" + self.user.encode() + b"\0" + self.password.encode()) + sstr("en_US")))
         tune = self.expect(0, (10, 30))
-        self.channel_max, self.frame_max, self.heartbeat = tune.num(2), frame_max or tune.num(4), tune.num(2)
-        self.send(method(0, 10, 31, struct.pack(">HIH", self.channel_max, self.frame_max, self.heartbeat if heartbeat is None else heartbeat)))
+        channel_max, frame_max, offered = tune.num(2), tune.num(4), tune.num(2)
+        self.send(method(0, 10, 31, struct.pack(">HIH", channel_max, frame_max, offered if heartbeat is None else heartbeat)))
         self.send(method(0, 10, 40, sstr("/") + sstr("") + b"\0"))
         self.expect(0, (10, 41))
 
@@ -310,8 +310,8 @@ class Client:
         self.send(method(channel, 60, 30, sstr(tag) + b"\0"))
         self.expect(channel, (60, 31))
 
-    def qos(self, channel, count, whole_channel=False):
-        self.send(method(channel, 60, 10, struct.pack(">IHB", 0, count, whole_channel)))
+    def qos(self, channel, count):
+        self.send(method(channel, 60, 10, struct.pack(">IHB", 0, count, 0)))
         self.expect(channel, (60, 11))
 
     def delivery(self, timeout=30):
@@ -325,8 +325,9 @@ class Client:
     def ack(self, channel, tag, multiple=False):
         self.send(method(channel, 60, 80, struct.pack(">QB", tag, multiple)))
 
-    def nack(self, channel, tag, multiple=False, requeue=True):
-        self.send(method(channel, 60, 120, struct.pack(">QB", tag, multiple | requeue << 1)))
+    def nack(self, channel, tag):
+        """Give it back, to come again."""
+        self.send(method(channel, 60, 120, struct.pack(">QB", tag, 2)))
 
     def beat(self):
         self.send(frame(HEARTBEAT, 0, b""))

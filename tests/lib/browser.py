@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 
-KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "ArrowDown": 40, "ArrowUp": 38}
+KEYS = {"Tab": 9, "Enter": 13, "ArrowDown": 40}
 
 
 def find():
@@ -159,10 +159,9 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
 
-    def key(self, name, shift=False):
-        p = {"key": " " if name == "Space" else name, "code": name, "windowsVirtualKeyCode": KEYS[name], "modifiers": 8 if shift else 0}
-        text = {"Enter": "\r", "Space": " "}.get(name)
-        self.call("Input.dispatchKeyEvent", type="keyDown", **dict(p, **({"text": text} if text else {})))
+    def key(self, name):
+        p = {"key": name, "code": name, "windowsVirtualKeyCode": KEYS[name]}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **dict(p, **({"text": "\r"} if name == "Enter" else {})))
         self.call("Input.dispatchKeyEvent", type="keyUp", **p)
 
     def type(self, text):
@@ -174,10 +173,10 @@ class Browser:
     def prefers(self, scheme):
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
-    def screenshot(self, path, whole=True):
+    def screenshot(self, path):
         size = self.js("[document.documentElement.clientWidth, Math.min(document.documentElement.scrollHeight, 4000)]")
-        more = {"clip": {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}} if whole else {}
-        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **more)["data"]
+        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True,
+                         clip={"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1})["data"]
         with open(path, "wb") as f:
             f.write(base64.b64decode(data))
 

@@ -8,7 +8,6 @@ import os
 import secrets
 import sqlite3
 import subprocess
-import sys
 import time
 import traceback
 import urllib.parse

@@ -17,13 +17,13 @@ class Event:
 class Stream:
     """GET a path and read events. status and headers are there at once; `ended` when the server closed or ended the answer."""
 
-    def __init__(self, port, path, token, after=None, timeout=30, receive_buffer=None, headers=()):
+    def __init__(self, port, path, token, after=None, timeout=30, receive_buffer=None):
         self.sock = socket.socket()
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(timeout)
         self.sock.connect(("127.0.0.1", port))
-        lines = ["GET %s HTTP/1.1" % path, "Host: localhost", "Accept: text/event-stream"] + list(headers)
+        lines = ["GET %s HTTP/1.1" % path, "Host: localhost", "Accept: text/event-stream"]
         if token:
             lines.append("Authorization: Bearer " + token)
         if after:

@@ -239,6 +239,10 @@ def decode_files_data(raw):
     return out
 
 
+def encode_files_data(files):
+    return b"".join(struct.pack("<HI", len(to_bytes(name)), len(data)) + to_bytes(name) + data for name, data in files)
+
+
 FILE = struct.Struct("<HBB32sQHH")
 
 

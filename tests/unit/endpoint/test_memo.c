@@ -17,7 +17,6 @@
 #include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/memo.h"
-#include "endpoint/paths.h"
 
 enum { MIB = 1 << 20 };
 static char *dir;

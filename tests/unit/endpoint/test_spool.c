@@ -16,7 +16,6 @@
 #include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/crc.h"
-#include "endpoint/paths.h"
 #include "endpoint/spool.h"
 #include "proto/link.h"
 #include "proto/msg_result.h"

@@ -102,7 +102,10 @@ def check(v):
     """None, or what is wrong."""
     raw = bytes.fromhex(v["hex"])
     try:
-        got = as_json(decode(v["type"], raw))
+        fields = decode(v["type"], raw)
+        got = as_json(fields)
+        if v["type"] == "RESULT" and "files" in fields and wire.encode_files_data(wire.decode_files_data(fields["files"])) != fields["files"]:
+            return "its files encoded to other bytes"
     except wire.Malformed as e:
         if v["ok"]:
             return "refused: %s" % e
