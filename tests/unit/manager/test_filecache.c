@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/digest.h"
+#include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/manager/filecache.h"
 
@@ -30,11 +31,9 @@ static int set_up (void **state)
 static int tear_down (void **state)
 {
 	struct rig *r = *state;
-	char *command = xasprintf ("rm -rf %s", r->dir);
 
 	filecache_destroy (&r->c);
-	assert_int_equal (system (command), 0);
-	free (command);
+	assert_int_equal (tree_remove (r->dir), 0);
 	free (r);
 	return 0;
 }
