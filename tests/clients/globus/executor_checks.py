@@ -6,7 +6,6 @@ on standard output (`@words`) and answered on standard input.
     executor_checks.py short|full
 """
 import concurrent.futures
-import inspect
 import os
 import subprocess
 import sys
@@ -32,28 +31,14 @@ CLIENT = make_client()
 
 def executor(group=None, **kw):
     """Of a task group of its own, unless one is given: by default all Executors of a process share the first one's."""
-    kw.setdefault("client", CLIENT)
-    parameters = inspect.signature(Executor.__init__).parameters
-    for name in ("client", "funcx_client"):
-        if name in parameters:
-            kw[name] = kw.pop("client")
-            break
-    return Executor(endpoint_id=ENDPOINT, task_group_id=group, **kw)
+    return Executor(endpoint_id=ENDPOINT, task_group_id=group, client=CLIENT, **kw)
 
 
 def new_group():
     """A task group must exist: that of a task."""
-    fid = CLIENT.register_function(lambda: None)
     b = CLIENT.create_batch()
-    try:
-        b.add(fid)
-    except TypeError:
-        b.add(fid, ENDPOINT)
-    try:
-        return CLIENT.batch_run(ENDPOINT, b)["task_group_id"]
-    except TypeError:
-        CLIENT.batch_run(b)
-        return b.task_group_id
+    b.add(CLIENT.register_function(lambda: None))
+    return CLIENT.batch_run(ENDPOINT, b)["task_group_id"]
 
 
 def gather(futures):
@@ -198,7 +183,7 @@ def check_service_ends():
         check("every result comes when the service's workers were replaced in the middle", got == list(range(300)), wrong(got, range(300)))
         futures = [ex.submit(slow, i, 5) for i in range(4)]
         submitted(futures)
-        time.sleep(1)
+        ask("acknowledged " + str(group))
         ask("kill service")
         got = gather(futures)
         check("every result comes when the service was killed in the middle", got == list(range(4)), wrong(got, range(4)))

@@ -23,18 +23,23 @@ CHECKS = ["client", "serialise", "refusal", "environment", "python", "page"]
 APART = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/bash", "-c", '"$@"; exit $?', "apart"]
 
 
+def count_line(report, what, line):
+    """A line of a program that prints checks; they become ours, under this name."""
+    kind, _, rest = line.partition(" - ")
+    name, _, reason = rest.partition(": ")
+    if kind in ("ok", "not ok"):
+        report.check("%s: %s" % (what, rest if kind == "ok" else name), kind == "ok", reason)
+    elif kind == "skip":
+        report.skip("%s: %s" % (what, name), reason)
+    else:
+        print(line)
+
+
 def count(report, what, argv, env=None, timeout=400):
-    """Run a program that prints checks; they become ours, under this name."""
+    """Run a program that prints checks."""
     r = subprocess.run(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=timeout)
     for line in r.stdout.splitlines():
-        kind, _, rest = line.partition(" - ")
-        name, _, reason = rest.partition(": ")
-        if kind in ("ok", "not ok"):
-            report.check("%s: %s" % (what, rest if kind == "ok" else name), kind == "ok", reason)
-        elif kind == "skip":
-            report.skip("%s: %s" % (what, name), reason)
-        else:
-            print(line)
+        count_line(report, what, line)
     report.check("%s: ran to its end" % what, r.returncode == 0, r.stderr[-2000:])
 
 

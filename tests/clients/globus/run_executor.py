@@ -16,9 +16,9 @@ import urllib.parse
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "lib"))
 import venvs  # noqa: E402
-from fabric import Fabric, Report, wait_for  # noqa: E402
+from e2e import Fabric, Report, pids_of, redis, wait_for  # noqa: E402
 from relay import Relay  # noqa: E402
-from run import VERSIONS  # noqa: E402
+from run import VERSIONS, count_line  # noqa: E402
 
 LIMIT = 900
 
@@ -49,16 +49,18 @@ class Run:
         elif words[0] == "heal":
             self.relay.set_cut(False)
         elif words == ["kill", "service"]:
-            pids = [p for p, r in self.fabric.pids().items() if r in ("service", "service-master")]
+            pids = pids_of(self.fabric, "service-master") + pids_of(self.fabric, "service")
             for p in pids:
                 os.kill(p, signal.SIGKILL)
             wait_for(lambda: not any(p in self.fabric.pids() for p in pids) and self.answers(), 60, "the service is back")
         elif words == ["replace", "service"]:
-            for p in [p for p, r in self.fabric.pids().items() if r == "service-master"]:
+            for p in pids_of(self.fabric, "service-master"):
                 os.kill(p, signal.SIGHUP)
         elif words[0] == "trim":
-            redis = os.path.join(self.fabric.state, "redis.sock")
-            subprocess.run(["redis-cli", "-s", redis, "XTRIM", "weft:group:{%s}:done" % words[1], "MAXLEN", "10"], check=True, stdout=subprocess.DEVNULL)
+            redis(self.fabric, "XTRIM", "weft:group:{%s}:done" % words[1], "MAXLEN", "10")
+        elif words[0] == "acknowledged":
+            key = "weft:group:{%s}:" % words[1]
+            wait_for(lambda: redis(self.fabric, "GET", key + "acked").split()[-1:] == [redis(self.fabric, "XLEN", key + "done")], 60, "all is acknowledged")
         return "done"
 
     def answers(self):
@@ -86,15 +88,11 @@ class Run:
             self.report.check("%s: ran to its end" % what, status in (0, 1), errors.read()[-2000:])
 
     def line(self, what, line, p):
-        kind, _, rest = line.partition(" - ")
-        name, _, reason = rest.partition(": ")
         if line.startswith("@"):
             p.stdin.write(self.do(line[1:].split()) + "\n")
             p.stdin.flush()
-        elif kind in ("ok", "not ok"):
-            self.report.check("%s: %s" % (what, rest if kind == "ok" else name), kind == "ok", reason)
         else:
-            print(line)
+            count_line(self.report, what, line)
 
 
 def main():
