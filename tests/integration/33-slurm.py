@@ -336,7 +336,7 @@ def taken_over(report, f):
     with Slurm(f, report, "taken over", scaling__max_blocks=1) as ep:
         first = ep.well(ep.submit(nap, [{"args": [0]}]))[0]
         job = ep.job()["id"]
-        wait_for(lambda: '"%s"' % job in file(ep, "takeover.json"), 20, "the job is noted for the next run")
+        wait_for(lambda: job in ep.noted(), 20, "the job is noted for the next run")
         for how in ("killed", "restarted"):
             ids = ep.submit(nap, [{"args": [3]}] * 2)
             wait_for(lambda: "running" in [task(f, i)["status"] for i in ids], 30, "one runs")
@@ -363,7 +363,7 @@ def not_taken_over(report, f):
         with Slurm(f, report, "not taken over other " + what, scaling__max_blocks=1) as ep:
             ep.well(ep.tasks())
             job = ep.job()["id"]
-            wait_for(lambda: '"%s"' % job in file(ep, "takeover.json"), 20, "the job is noted for the next run")
+            wait_for(lambda: job in ep.noted(), 20, "the job is noted for the next run")
             ep.kill()
             if what == "notes":
                 with open(os.path.join(ep.dir, "run", "takeover.json"), "r+") as n:

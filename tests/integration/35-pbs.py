@@ -58,7 +58,7 @@ def agent_killed_and_restarted(report, f):
         ids = site.submit(e2e.register(f, SLEEP, "f"), [1] * 24)
         site.wait(lambda: site.blocks()["up"] == 3, "three blocks up")
         before = set(site.ours())
-        site.wait(lambda: site.noted() == 3, "the jobs are noted for the next run")
+        site.wait(lambda: len(site.noted()) == 3, "the jobs are noted for the next run")
         os.kill(site.pid(), signal.SIGKILL)
         site.wait(lambda: site.run("status", site.name).returncode != 0, "the agent is dead")
         report.check("its jobs are still there", set(site.ours()) == before and len(before) == 3, before)

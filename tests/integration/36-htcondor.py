@@ -31,7 +31,7 @@ def scales_and_survives(report, f):
         site.wait(lambda: site.blocks()["up"] == 3, "three blocks")
         report.check("a block shows its job", all("HTCondor job" in b["job"] for b in site.blocks()["list"]), site.blocks())
         before = set(site.ours())
-        site.wait(lambda: site.noted() == 3, "the jobs are noted for the next run")
+        site.wait(lambda: len(site.noted()) == 3, "the jobs are noted for the next run")
         os.kill(site.status()["pid"], signal.SIGKILL)
         site.wait(lambda: site.run("status", site.name).returncode != 0, "the agent is dead")
         site.start("scaling.max_blocks=3")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 
+import cluster
 import e2e
 from fabric import wait_for
 
@@ -92,12 +93,7 @@ class Site:
         return out[-12000:]
 
     def noted(self):
-        """How many jobs the next agent could take over."""
-        try:
-            with open(os.path.join(self.ep, "run", "takeover.json")) as f:
-                return len(json.load(f)["blocks"])
-        except (OSError, ValueError):
-            return 0
+        return cluster.noted(self.ep)
 
     def ours(self):
         """Live jobs of the endpoint."""

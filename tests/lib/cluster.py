@@ -31,6 +31,15 @@ def result(doc):
     return json.loads(doc["result"]) if isinstance(doc["result"], str) else doc["result"]
 
 
+def noted(directory):
+    """Jobs that the next agent of the endpoint in this directory could take over."""
+    try:
+        with open(os.path.join(directory, "run", "takeover.json")) as f:
+            return [b["job"] for b in json.load(f)["blocks"]]
+    except (OSError, ValueError):
+        return []
+
+
 class Endpoint:
     """with Endpoint(fabric, "name", {"provider.type": "slurm", ...}) as ep: ... Started on entry, stopped on exit."""
 
@@ -113,6 +122,9 @@ class Endpoint:
 
     def blocks(self):
         return self.status()["blocks"]
+
+    def noted(self):
+        return noted(self.dir)
 
     def log(self):
         with open(os.path.join(self.f.state, self.name + ".agent.log"), errors="replace") as f:
