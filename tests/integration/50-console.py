@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The web console: its files as the service gives them, and in headless Chromium against a whole fabric."""
 import argparse
-import http.client
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 import browser  # noqa: E402
+from e2e import connection, ok, register, submit  # noqa: E402
 from fabric import ROOT, Fabric, Report, wait_for  # noqa: E402
 
 arg = argparse.ArgumentParser()
@@ -75,8 +75,7 @@ STRUCTURE = r"""(() => {
 
 
 def raw(f, method, path, **headers):
-    u = urllib.parse.urlsplit(f.url)
-    c = http.client.HTTPConnection(u.hostname, u.port, timeout=60)
+    c = connection(f)
     c.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
     a = c.getresponse()
     body = a.read()
@@ -131,35 +130,23 @@ def details(f):
 
 # ---- what there is to see ----
 
-def register(f, name, code):
-    status, a = f.http("POST", "/v3/functions", {"function_name": name, "function_code": code, "kind": "python", "entry": "f"})
-    assert status == 200, a
-    return a["function_uuid"]
-
-
-def submit(f, function, inputs, wait=60):
-    status, a = f.http("POST", "/v3/endpoints/%s/submit?wait=%d" % (f.endpoint, wait), {"tasks": {function: [{"args": i} for i in inputs]}, "create_queue": False})
-    assert status == 200, a
-    return a["tasks"][function]
-
-
 class World:
     """Functions and tasks of each kind, some of them hostile."""
 
     def __init__(self, f):
         self.f = f
-        self.add = register(f, "add", "def f(a, b):\n    print('adding', a, 'and', b)\n    return a + b\n")
-        self.fail = register(f, "fail", "import sys\ndef f(x):\n    print('about to fail', file=sys.stderr)\n    raise ValueError('no such sample: %r' % x)\n")
-        self.evil = register(f, PAGE, "import sys\ndef f():\n    print(%r)\n    print(%r, file=sys.stderr)\n    return %r\n" % (SCRIPT, SCRIPT, SCRIPT))
-        self.gate = register(f, "gate", "import os, time\ndef f(path):\n    while not os.path.exists(path):\n        time.sleep(0.02)\n    return 'opened'\n")
-        self.adds = submit(f, self.add, [[i, 1] for i in range(60)])
-        self.failed = submit(f, self.fail, [["s17"]])[0]
-        self.attack = submit(f, self.evil, [[]])[0]
+        self.add = register(f, "def f(a, b):\n    print('adding', a, 'and', b)\n    return a + b\n", "f", function_name="add")
+        self.fail = register(f, "import sys\ndef f(x):\n    print('about to fail', file=sys.stderr)\n    raise ValueError('no such sample: %r' % x)\n", "f", function_name="fail")
+        self.evil = register(f, "import sys\ndef f():\n    print(%r)\n    print(%r, file=sys.stderr)\n    return %r\n" % (SCRIPT, SCRIPT, SCRIPT), "f", function_name=PAGE)
+        self.gate = register(f, "import os, time\ndef f(path):\n    while not os.path.exists(path):\n        time.sleep(0.02)\n    return 'opened'\n", "f",
+                             function_name="gate")
+        self.adds, _ = submit(f, self.add, [{"args": [i, 1]} for i in range(60)], wait=60)
+        (self.failed,), _ = submit(f, self.fail, [{"args": ["s17"]}], wait=60)
+        (self.attack,), _ = submit(f, self.evil, [{"args": []}], wait=60)
         self.path = os.path.join(f.state, "gate")
-        self.gated = submit(f, self.gate, [[self.path]], 0)[0]
-        status, a = f.http("POST", "/v3/endpoints", {"endpoint_name": "odd", "display_name": PAGE, "metadata": {"hostname": PAGE}, "weft": {"public_key": "0123456789" * 4}})
-        assert status == 200, a
-        self.odd = a["endpoint_id"]
+        self.gated = submit(f, self.gate, [{"args": [self.path]}])[0][0]
+        self.odd = ok(f.http("POST", "/v3/endpoints", {"endpoint_name": "odd", "display_name": PAGE, "metadata": {"hostname": PAGE},
+                                                       "weft": {"public_key": "0123456789" * 4}}))["endpoint_id"]
 
 
 class Console:
@@ -259,7 +246,7 @@ def endpoints(c, w):
     check("told to those who hear it", "1 of 2 endpoints online" in b.wait("document.querySelector('#say').textContent"))
     c.good("endpoints")
     b.js("%s.cells[0].querySelector('a').focus()" % row)
-    many = [submit(c.f, w.gate, [[w.path]], 0)[0] for _ in range(3)]
+    many, _ = submit(c.f, w.gate, [{"args": [w.path]}] * 3)
     b.wait("%s.innerText.includes('2 of 2 busy') && %s.cells[3].innerText === '2'" % (row, row), "the list follows what happens")
     check("it follows what happens, and the focus stays", b.js("document.activeElement.innerText") == "local")
     b.key("Enter")
