@@ -10,7 +10,8 @@
 #include "common/clock.h"
 #include "common/xmem.h"
 
-#define CLAIM_MS 60000		/* far longer than storing takes: who has not done it then is dead */
+#define CLAIM_MS 60000		/* far longer than storing takes: who has not done it then has given it up, and could not say so */
+#define SILENT_MS 1000		/* who does not listen has died, unless his connection is just being made again */
 #define HEAD (1 + 32 + ID_BYTES)
 
 struct claim {
@@ -18,6 +19,7 @@ struct claim {
 	struct idem idem;
 	idem_f *cb;
 	void *arg;
+	char holder[LAYOUT_INSTANCE];
 	char *answer;		/* of the one in progress */
 	size_t n;
 	struct id *ids;		/* its group and tasks */
@@ -38,13 +40,13 @@ void idem_init (struct idem *i, const struct id *owner, struct http_str header, 
 	SHA256 (both, sizeof (both), i->request);
 }
 
-static void value (struct buf *b, char mark, const struct idem *i, const struct id *last, const char *answer, size_t n)
+static void value (struct buf *b, char mark, const struct idem *i, const struct id *last, const char *rest, size_t n)
 {
 	buf_init (b, 0);
 	buf_char (b, mark);
 	buf_add (b, i->request, 32);
 	buf_add (b, last->b, ID_BYTES);
-	buf_add (b, answer, n);
+	buf_add (b, rest, n);
 }
 
 static void end (struct claim *k, enum idem_outcome o, const char *answer, size_t n, const struct err *err)
@@ -53,6 +55,31 @@ static void end (struct claim *k, enum idem_outcome o, const char *answer, size_
 	free (k->answer);
 	free (k->ids);
 	free (k);
+}
+
+static int64_t age_ms (const struct claim *k)
+{
+	return clock_real_ns () / 1000000 - id_time_ms (&k->ids[k->nids - 1]);
+}
+
+/* The tasks are to be stored by us, and this says so. */
+static void take (struct claim *k)
+{
+	rds_commandf (k->app->redis, NULL, NULL, "SETRANGE %s %d %s", k->idem.key, HEAD, waiters_instance (k->app->waiters));
+	end (k, IDEM_LEFT, k->answer, k->n, NULL);
+}
+
+static void on_listeners (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct claim *k = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	err = rds_error (reply, err, &e);
+	if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[1]->integer == 0)
+		take (k);
+	else
+		end (k, IDEM_IN_PROGRESS, NULL, 0, err);
 }
 
 static void on_exists (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -64,19 +91,24 @@ static void on_exists (struct rds *r, struct redisReply *reply, const struct err
 	err = rds_error (reply, err, &e);
 	if (!err && reply->integer == 1)
 		end (k, IDEM_ANSWERED, k->answer, k->n, NULL);
-	else if (!err && clock_real_ns () / 1000000 - id_time_ms (&k->ids[k->nids - 1]) > CLAIM_MS)
-		end (k, IDEM_LEFT, k->answer, k->n, NULL);
+	else if (!err && age_ms (k) > CLAIM_MS)
+		take (k);
+	else if (!err && age_ms (k) > SILENT_MS)
+		rds_commandf (k->app->redis, on_listeners, k, "PUBSUB NUMSUB weft:done:%b", k->holder, sizeof (k->holder));
 	else
 		end (k, IDEM_IN_PROGRESS, NULL, 0, err);
 }
 
-/* What follows the head of a 'P'. */
+/* What follows the head of a 'C'. */
 static int read_claim (struct claim *k, const char *p, size_t n)
 {
 	uint32_t nids;
 
-	if (n < sizeof (nids))
+	if (n < sizeof (k->holder) + sizeof (nids))
 		return -1;
+	memcpy (k->holder, p, sizeof (k->holder));
+	p += sizeof (k->holder);
+	n -= sizeof (k->holder);
 	memcpy (&nids, p, sizeof (nids));
 	nids = le32toh (nids);
 	p += sizeof (nids);
@@ -112,7 +144,7 @@ static void on_found (struct rds *r, struct redisReply *reply, const struct err 
 		return;
 	}
 	memcpy (last.b, reply->str + 33, ID_BYTES);
-	if (read_claim (k, reply->str + HEAD, reply->len - HEAD) < 0) {
+	if (reply->str[0] != 'C' || read_claim (k, reply->str + HEAD, reply->len - HEAD) < 0) {
 		end (k, IDEM_IN_PROGRESS, NULL, 0, NULL);
 		return;
 	}
@@ -141,7 +173,7 @@ void idem_claim (struct app *a, const struct idem *i, const struct id *ids, size
 	struct buf b;
 
 	*k = (struct claim) { .app = a, .idem = *i, .cb = cb, .arg = arg };
-	value (&b, 'P', i, &ids[nids - 1], NULL, 0);
+	value (&b, 'C', i, &ids[nids - 1], waiters_instance (a->waiters), LAYOUT_INSTANCE);
 	buf_add (&b, &count, sizeof (count));
 	buf_add (&b, ids, nids * ID_BYTES);
 	buf_add (&b, answer, n);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Idempotency-Key: a submission repeated with the same key gets the first one's answer and stores nothing.
  *
- * weft:idem:{owner}:<sha256 of the key> holds u8 'P' (in progress) or 'R' (done), SHA-256 of the request, the id of the last task,
- * with 'P' also a u32 (little-endian) and so many ids, those of group and tasks, then the answer's text. All of it is known before the
- * tasks are stored. So a process that dies in between leaves a 'P' from which the next one can tell, by looking for the last task,
- * whether they were; and if not, it stores them under the ids that they were to have: those that were stored already are not again. */
+ * weft:idem:{owner}:<sha256 of the key> holds u8 'C' (claimed) or 'R' (done), SHA-256 of the request, the id of the last task,
+ * with 'C' also the name of the process that works on it, a u32 (little-endian) and so many ids, those of group and tasks, then the
+ * answer's text. All of it is known before the tasks are stored. So a process that dies in between leaves a 'C' from which the next one
+ * can tell, by looking for the last task, whether they were; and if not, and nobody listens on that process's channel any more, it
+ * stores them under the ids that they were to have: those that were stored already are not again. */
 #ifndef SERVICE_IDEM_H
 #define SERVICE_IDEM_H
 #include "common/http.h"

@@ -762,21 +762,23 @@ def left_halfway(f):
     check("its answer is kept for a day", done[:1] == b"R" and raw("PTTL", key) > 86000000)
     queued = lambda: raw("XLEN", "weft:ep:{%s}:tasks" % e)      # noqa: E731
 
-    def left(age_s, stored):
-        """As if a process had died so long ago, after so many tasks."""
+    def left(age_s, stored, holder=b"0" * 16):
+        """As if a process had died so long ago, after so many tasks. holder: that it still listens as."""
         ms = int((time.time() - age_s) * 1000)
         ids = [uuid.UUID(int=ms << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & (1 << 62) - 1) for _ in range(1 + n)]
         text = json.dumps(dict(a, tasks={f: [str(i) for i in ids[1:]]}, task_group_id=str(ids[0])))
         raw("DEL", "weft:ep:{%s}:tasks" % e)
         for i in ids[1:1 + stored]:
             raw("HSET", "weft:task:{%s}" % i, "m", raw("HGET", "weft:task:{%s}" % a["tasks"][f][0], "m"), "s", "1")
-        raw("SET", key, b"P" + done[1:33] + ids[-1].bytes + struct.pack("<I", 1 + n) + b"".join(i.bytes for i in ids) + text.encode())
+        raw("SET", key, b"C" + done[1:33] + ids[-1].bytes + holder + struct.pack("<I", 1 + n) + b"".join(i.bytes for i in ids) + text.encode())
         return text
-    left(5, 500)
-    error("one that may be alive is waited for", submit(e, {f: ["l"] * n}, headers=h), 409, "RESOURCE_CONFLICT")
-    check("and nothing is stored", queued() == 0)
-    for stored in (0, 500, 1199):
-        text = left(120, stored)
+    alive = raw("PUBSUB", "CHANNELS", "weft:done:*")[0].split(b":")[2]
+    for who, age_s, holder in (("one that is alive", 5, alive), ("one that may come back in a moment", 0.2, b"0" * 16)):
+        left(age_s, 500, holder)
+        error(who + " is waited for", submit(e, {f: ["l"] * n}, headers=h), 409, "RESOURCE_CONFLICT")
+        check("and nothing is stored, " + who, queued() == 0)
+    for stored, age_s, holder in ((0, 5, b"0" * 16), (500, 5, b"0" * 16), (1199, 120, alive)):
+        text = left(age_s, stored, holder)
         b = submit(e, {f: ["l"] * n}, headers=h)
         check("a dead one's answer, after %d tasks" % stored, b.status == 200 and b.json == json.loads(text), b)
         check("the others are stored, after %d" % stored, queued() == n - stored, queued())
