@@ -100,7 +100,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BASE)
 
 GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/registry/migrations/*.sql service/openapi.json \
          service/ui/* \
-         worker/runners/*.py client/completion/*))
+         worker/runners/*.py client/completion/*)) $(BUILD)/gen/worker/runners/plain_text.so.inc
 
 # Fuzzers: clang's libFuzzer over common and proto, and what the file's own line "fuzz-sources: a.c b.c" names.
 FUZZ_CC = clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
@@ -114,10 +114,18 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	@echo "  FUZZ    $@"
 	@$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $< $$(sed -n 's/.*fuzz-sources: *//p' $<) $(FUZZ_OBJ) $(LIBS)
 
-# Text files compiled into the programs: proto/lua/x.lua -> gen/proto/lua/x.lua.inc, a C string literal body
-$(BUILD)/gen/%.inc: %
+# Loaded into interpreters, which may be linked with any C library: it has none, and no sanitizer
+$(BUILD)/gen/%.so: %.c %.h
 	@mkdir -p $(@D)
-	@xxd -i < $< > $@ 2>/dev/null || od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g;$$s/,$$//' > $@
+	@echo "  CC      $<"
+	@$(CC) $(WARN) -std=gnu11 -I. -O3 -fPIC -ffreestanding -fvisibility=hidden -nostdlib -shared -Wl,-z,noexecstack,--build-id=none -s -o $@ $<
+
+# Files compiled into the programs: proto/lua/x.lua -> gen/proto/lua/x.lua.inc, the body of an array
+embed = @mkdir -p $(@D); xxd -i < $< > $@ 2>/dev/null || od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g;$$s/,$$//' > $@
+$(BUILD)/gen/%.inc: %
+	$(embed)
+$(BUILD)/gen/%.so.inc: $(BUILD)/gen/%.so
+	$(embed)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)

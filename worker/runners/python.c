@@ -9,6 +9,10 @@ static const unsigned char program[] = {
 #include "worker/runners/python_runner.py.inc"
 };
 
+static const unsigned char plain_text[] = {
+#include "worker/runners/plain_text.so.inc"
+};
+
 /* glibc gives memory back to the kernel after each call that had large values, and has it filled with zeros again for the next
  * one: a third of the time of a call with 1 MB. These are the bounds that it would reach by itself in time. The runner takes them out of
  * its environment. */
@@ -24,10 +28,14 @@ static int create (void **self, const struct runner_host *h, struct err *err)
 {
 	char *path = xasprintf ("%s/python_runner.py", h->dir);
 	const char *argv[] = { h->python, path, NULL };
+	char *helper = xasprintf ("%s/plain_text.so", h->dir);
 	int rc = workdir_file (path, program, sizeof (program), 0600, err);
 
 	if (rc == 0)
+		rc = workdir_file (helper, plain_text, sizeof (plain_text), 0700, err);
+	if (rc == 0)
 		rc = framed_create (self, h, argv, malloc_is_tuned () ? NULL : env, err);
+	free (helper);
 	free (path);
 	return rc;
 }

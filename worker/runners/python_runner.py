@@ -60,6 +60,7 @@ START = struct.Struct("<IB16sq")
 
 VERSION = "%d.%d.%d" % sys.version_info[:3]
 MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")    # set by the worker, see python.c
+DIR = os.path.dirname(os.path.abspath(__file__))
 NODE = os.environ.get("WEFT_NODE") or os.uname()[1]
 
 now_ns = getattr(time, "time_ns", None) or (lambda: int(time.time() * 1e9))
@@ -488,27 +489,46 @@ json_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), defaul
 json_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=json_other).encode
 
 
-# The module's own way with strings looks at each character twice, 2.5 ms a MB. Most long ones need no escape: that is found out with one
-# memchr for each byte that would, and the rest of such a string is a copy.
+# The module's own way with strings looks at each character twice, 2.5 ms a MB. Most long ones need no escape: plain_text.c finds that out, or
+# where it cannot be loaded one memchr for each byte that would, and the rest of such a string is a copy.
 LONG = 4096
 PIECE = 1 << 18
 ESCAPED = [bytes([c]) for c in list(range(32)) + [0x22, 0x5c]]
 
 
-def free_of(marks, data):
-    """Is none of them in data? Piece by piece: all are looked for in one while the processor's cache has it."""
-    for begin in range(0, len(data), PIECE):
-        end = begin + PIECE
-        for m in marks:
-            if data.find(m, begin, end) >= 0:
-                return False
-    return True
+def plain_end_slow(data, at, end):
+    """weft_plain_end of plain_text.c. Piece by piece: all are looked for in one while the processor's cache has it."""
+    while at < end:
+        stop = min(at + PIECE, end)
+        first = stop
+        for m in ESCAPED:
+            found = data.find(m, at, first)
+            if found >= 0:
+                first = found
+        if first < stop:
+            return first
+        at = stop
+    return end
+
+
+def plain_end(data, at, end):
+    """Finds the best way, and takes its place: not before there is a long string, most runners never see one."""
+    global plain_end
+    plain_end = plain_end_slow
+    try:
+        import ctypes
+        found = ctypes.PyDLL(os.path.join(DIR, "plain_text.so")).weft_plain_end
+        found.argtypes, found.restype = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t), ctypes.c_size_t
+        plain_end = found
+    except Exception:           # a Python without ctypes, a directory of which nothing may be loaded
+        pass
+    return plain_end(data, at, end)
 
 
 def plain_string(value):
     """A long string as JSON text in UTF-8; None: it has to be escaped."""
     data = value.encode("utf-8")
-    return b'"' + data + b'"' if free_of(ESCAPED, data) else None
+    return b'"' + data + b'"' if plain_end(data, 0, len(data)) == len(data) else None
 
 
 def json_string(value):
@@ -556,54 +576,63 @@ def dump_json(value):
 
 
 # Likewise the other way round: where long strings are nearly all there is, and nothing is escaped, a string ends at the next quote.
-CONTROLS = [chr(c) for c in range(32)]
-
-
-def scan_string(text, at, strict=True):
-    """As the module's own, for text without a backslash."""
-    end = text.find('"', at)
-    if end - at >= LONG:
-        value = text[at:end]
-        if free_of(CONTROLS, value):
-            return value, end + 1
-    return json.decoder.scanstring(text, at, strict)
-
-
 class LongStrings(json.JSONDecoder):
     def __init__(self):
         json.JSONDecoder.__init__(self)
-        self.parse_string = scan_string
+        self.data = b""
+        self.parse_string = self.scan_string
         self.scan_once = json.scanner.py_make_scanner(self)
 
+    def decode_ascii(self, data, text):
+        """text is the same as data."""
+        self.data = data
+        try:
+            return self.decode(text)
+        finally:
+            self.data = b""
 
-json_decode_long = LongStrings().decode
+    def scan_string(self, text, at, strict=True):
+        """As the module's own; in ASCII places are the same in text and data."""
+        end = plain_end(self.data, at, len(text))
+        if end - at >= LONG and self.data[end:end + 1] == b'"':
+            return text[at:end], end + 1
+        return json.decoder.scanstring(text, at, strict)
 
 
-def long_strings(text):
+long_strings_decoder = LongStrings()
+
+
+def long_strings(data):
     """Is it JSON text with next to nothing but long strings, without escapes?"""
-    if len(text) < LONG or "\\" in text:
+    if len(data) < LONG or b"\\" in data:
         return False
     outside = end = 0
     while outside < LONG // 8:
-        begin = text.find('"', end)
+        begin = data.find(b'"', end)
         if begin < 0:
             return True
         outside += begin - end + 1
-        end = text.find('"', begin + 1) + 1
+        end = data.find(b'"', begin + 1) + 1
         if not end:
             return False
     return False
 
 
-def load_json(text):
-    return json_decode_long(text) if long_strings(text) else json_decode(text)
+def parse_json(payload):
+    """payload: bytes, or a view of some."""
+    text = str(payload, "utf-8")
+    if len(payload) == len(text) >= LONG:
+        data = bytes(payload)
+        if long_strings(data):
+            return long_strings_decoder.decode_ascii(data, text)
+    return json_decode(text)
 
 
 def json_arguments(payload):
     if not payload:
         return (), {}
     try:
-        value = load_json(str(payload, "utf-8"))
+        value = parse_json(payload)
     except (ValueError, RecursionError) as e:
         raise Fail(DECODE, FAULT_USER, "payload is not JSON: %s" % e)
     if type(value) is dict and value and not value.keys() - {"args", "kwargs"}:
@@ -1162,7 +1191,7 @@ def main_module_give_up():
 
 def main():
     main_module_give_up()
-    if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+    if sys.path and sys.path[0] == DIR:
         sys.path[0] = ""                # the work directory, as in an interactive Python
     sys.meta_path.append(ShimFinder)
     for fd in (FD_IN, FD_OUT):

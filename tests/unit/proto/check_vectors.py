@@ -5,6 +5,7 @@
     check_vectors.py              prints "N passed, N failed"; exits 1 when one failed
     check_vectors.py --seeds DIR  writes the bytes of each family's vectors to DIR/fuzz_msg_<family>/, for the fuzzers
 """
+import argparse
 import json
 import os
 import sys
@@ -131,12 +132,13 @@ def seeds(where):
 
 
 def main():
-    if sys.argv[1:2] == ["--seeds"] and len(sys.argv) == 3:
-        seeds(sys.argv[2])
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--seeds", metavar="DIR")
+    ap.add_argument("--build", help="not used: nothing of it is built")
+    o = ap.parse_args()
+    if o.seeds:
+        seeds(o.seeds)
         return 0
-    if len(sys.argv) > 1:
-        sys.stderr.write(__doc__)
-        return 2
     passed = failed = 0
     for family, vectors in load():
         for v in vectors:

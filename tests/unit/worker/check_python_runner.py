@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """worker/runners/python_runner.py driven over its pipes: all kinds, all ways to fail. Runs with each interpreter named by --python
-(default: the one that runs this), with dill and with dill hidden."""
+(default: the one that runs this), as the worker starts it and with dill and plain_text.so hidden."""
 import argparse
 import base64
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def test(f):
 
 
 class Runner:
-    def __init__(self, python, env=None):
+    def __init__(self, python, env=None, program=RUNNER):
         self.dir = tempfile.TemporaryDirectory()
         to, self.out = os.pipe()
         self.inp, frm = os.pipe()
@@ -42,7 +43,7 @@ class Runner:
             os.dup2(base, 3)
             os.dup2(base + 1, 4)
         e = dict(os.environ, WEFT_NODE="n1", **(env or {}))
-        self.p = subprocess.Popen([python, RUNNER], cwd=self.dir.name, env=e, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.p = subprocess.Popen([python, program], cwd=self.dir.name, env=e, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, pass_fds=(3, 4), preexec_fn=place)
         for fd in fds + [to, frm]:
             os.close(fd)
@@ -428,6 +429,8 @@ def long_strings_are_the_same_text(r):
             json.loads(text)
         except ValueError as e:
             assert str(e).encode() in got["error"], (str(e), got["error"])
+    maps = r.function(2, "def f():\n    return 'plain_text.so' in open('/proc/self/maps').read()\n", "f")
+    assert json.loads(r.call(maps)["result"]) == r.has_helper
     r.fails(ENCODE, "def f():\n    return ['x' * 10000, object()]\n")
     r.fails(ENCODE, "def f():\n    a = ['x' * 10000]\n    a.append(a)\n    return a\n")
 
@@ -651,21 +654,24 @@ hidden_dill.hidden = True
 TESTS.append(hidden_dill)
 
 
-def run_all(python, hide, only):
-    env, holder = {}, tempfile.TemporaryDirectory()
+def run_all(python, hide, only, build):
+    env, holder, program = {}, tempfile.TemporaryDirectory(), RUNNER
     if hide:                        # a dill that says it is not there
         with open(os.path.join(holder.name, "dill.py"), "w") as f:
             f.write("raise ModuleNotFoundError(\"No module named 'dill'\", name='dill')\n")
         env["PYTHONPATH"] = holder.name
+    else:                           # in one directory, as the worker puts them
+        program = shutil.copy(RUNNER, holder.name)
+        shutil.copy(os.path.join(build, "gen", "worker", "runners", "plain_text.so"), holder.name)
     passed = failed = 0
     with holder:
         for f in TESTS:
             if (only and only not in f.__name__) or (hide and getattr(f, "dill", False)) or (not hide and getattr(f, "hidden", False)):
                 continue
-            name = "%s%s (%s)" % (f.__name__.replace("_", " "), ", dill hidden" if hide else "", os.path.basename(python))
+            name = "%s%s (%s)" % (f.__name__.replace("_", " "), ", dill and plain_text.so hidden" if hide else "", os.path.basename(python))
             try:
-                with Runner(python, env) as r:
-                    r.python = python
+                with Runner(python, env, program) as r:
+                    r.python, r.has_helper = python, not hide
                     if getattr(f, "dill", False) and not r.runtime["dill_version"]:
                         continue
                     f(r)
@@ -682,12 +688,12 @@ def run_all(python, hide, only):
 
 def main():
     ap = argparse.ArgumentParser()
-    ap.add_argument("--build", help="not used: the runner is tested from its source")
+    ap.add_argument("--build", default="build")
     ap.add_argument("--python", action="append")
     ap.add_argument("--only")
     o = ap.parse_args()
     signal.alarm(300)
-    totals = [run_all(p, hide, o.only) for p in o.python or [sys.executable] for hide in (False, True)]
+    totals = [run_all(p, hide, o.only, o.build) for p in o.python or [sys.executable] for hide in (False, True)]
     passed, failed = (sum(x) for x in zip(*totals))
     print("%d passed, %d failed" % (passed, failed))
     sys.exit(1 if failed else 0)
