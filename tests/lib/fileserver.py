@@ -11,6 +11,16 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
+def self_signed(directory):
+    """(a server's TLS context, the file with its certificate), for 127.0.0.1."""
+    cert, key = directory + "/cert.pem", directory + "/key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+                    "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], check=True, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context, cert
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -138,11 +148,7 @@ class FileServer:
         self.server.daemon_threads, self.server.owner = True, self
         self.url = "%s://127.0.0.1:%d" % ("https" if tls else "http", self.server.server_address[1])
         if tls:
-            self.ca = tls + "/cert.pem"
-            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
-                            "subjectAltName=IP:127.0.0.1", "-keyout", tls + "/key.pem", "-out", self.ca], check=True, stderr=subprocess.DEVNULL)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.ca, tls + "/key.pem")
+            context, self.ca = self_signed(tls)
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()

@@ -2,7 +2,6 @@
 """One method per route. Thread-safe: each thread has its own keep-alive connection."""
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
@@ -15,6 +14,7 @@ import uuid
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import serialize
+from .connection import Connection
 from .errors import LimitError, ServiceUnavailable, TaskCancelled, TaskFailed, TaskPending, WeftError
 from .stream import EventStream
 from .transport import BACKOFF_S, error_of
@@ -67,11 +67,8 @@ class Client:
 
     # ---- transport
 
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
-        host = self._parts.hostname or ""
-        if self._ssl:
-            return http.client.HTTPSConnection(host, self._parts.port, timeout=timeout, context=self._ssl)
-        return http.client.HTTPConnection(host, self._parts.port, timeout=timeout)
+    def _connect(self, timeout: float) -> Connection:
+        return Connection(self._parts.hostname or "", self._parts.port, self._ssl, timeout)
 
     def _headers(self) -> Dict[str, str]:
         return {"Authorization": "Bearer %s" % self._token, "User-Agent": "weft-sdk/" + VERSION}
@@ -79,13 +76,11 @@ class Client:
     def _path(self, path: str) -> str:
         return self._parts.path + path
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
-        c = getattr(self._local, "connection", None)
+    def _connection(self, timeout: float) -> Connection:
+        c: Optional[Connection] = getattr(self._local, "connection", None)
         if c is None:
             c = self._local.connection = self._connect(timeout)
-        c.timeout = timeout
-        if c.sock is not None:
-            c.sock.settimeout(timeout)
+        c.set_timeout(timeout)
         return c
 
     def request(self, method: str, path: str, body: Any = None, wait: float = 0.0, headers: Optional[Mapping[str, str]] = None,
@@ -104,24 +99,23 @@ class Client:
             c = self._connection(self.timeout + wait)
             fresh = c.sock is None
             try:
-                c.request(method, self._path(path), data, head)
-                r = c.getresponse()
-                text = r.read()
-            except (OSError, http.client.HTTPException) as e:
+                status = c.request(method, self._path(path), head, data)
+                text = c.read()
+            except OSError as e:
                 c.close()
                 last = e
                 if not safe and not fresh and not isinstance(e, ConnectionRefusedError):
                     raise ServiceUnavailable("the connection to %s broke during %s %s: %s" % (self.url, method, path, e)) from e
                 continue
             # 409: an earlier try of this very request is still being worked on
-            if r.status in (429, 502, 503, 504) or (r.status == 409 and "Idempotency-Key" in head):
-                last = error_of(r.status, text)
-                pause = r.headers.get("Retry-After", "")
+            if status in (429, 502, 503, 504) or (status == 409 and "Idempotency-Key" in head):
+                last = error_of(status, text)
+                pause = c.headers.get("retry-after", "")
                 if pause.isdigit() and attempt + 1 < RETRIES:
                     time.sleep(min(float(pause), 5.0))
                 continue
-            if r.status >= 400:
-                raise error_of(r.status, text)
+            if status >= 400:
+                raise error_of(status, text)
             if raw:
                 return text
             return json.loads(text) if text else None

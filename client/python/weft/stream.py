@@ -2,7 +2,6 @@
 """Reading the event stream of a task group: ``GET /v3/taskgroups/{id}/events``, resumed for as long as it is wanted."""
 from __future__ import annotations
 
-import http.client
 import json
 import random
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from .client import Client
 
 SILENCE_S = 60.0    # the service says something every 15 s; after so long a silence the connection is dead
-READ = 1 << 18
 
 
 class Event(NamedTuple):
@@ -60,7 +58,7 @@ class EventStream:
                     yield batch
             except Interrupt.Fired:
                 return
-            except (ServiceUnavailable, OSError, http.client.HTTPException) as e:
+            except (ServiceUnavailable, OSError) as e:
                 error = e
             if error is None or failures == 0:
                 failures += 1   # it ended, or broke: soon back
@@ -77,17 +75,15 @@ class EventStream:
             headers = dict(self._client._headers(), Accept="text/event-stream")
             if self.last_id:
                 headers["Last-Event-ID"] = self.last_id
-            c.request("GET", self._client._path("/v3/taskgroups/%s/events%s" % (self.group_id, self._query)), None, headers)
-            r = c.getresponse()
-            if r.status != 200:
-                body = r.read()
-                error = error_of(r.status, body)
-                if r.status in (429, 502, 503, 504):
+            status = c.request("GET", self._client._path("/v3/taskgroups/%s/events%s" % (self.group_id, self._query)), headers)
+            if status != 200:
+                error = error_of(status, c.read())
+                if status in (429, 502, 503, 504):
                     raise ServiceUnavailable(str(error))
                 raise error
             yield []            # it stands
-            yield from self._events(r)
-        except (OSError, http.client.HTTPException):
+            yield from self._events(c.pieces())
+        except OSError:
             if self._interrupt.fired:
                 raise Interrupt.Fired("interrupted") from None
             raise
@@ -95,12 +91,9 @@ class EventStream:
             self._interrupt.detach()
             c.close()
 
-    def _events(self, r: http.client.HTTPResponse) -> Iterator[List[Event]]:
+    def _events(self, pieces: Iterator[bytes]) -> Iterator[List[Event]]:
         rest = b""
-        while True:
-            piece = r.read1(READ)
-            if not piece:
-                return
+        for piece in pieces:
             blocks = (rest + piece).split(b"\n\n")
             rest = blocks.pop()
             events = [e for e in map(_parse, blocks) if e is not None]

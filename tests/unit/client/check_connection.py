@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The SDK's HTTP against answers of all shapes, in pieces of all sizes, and against what is none."""
+import os
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.path[:0] = [os.path.join(ROOT, "tests", "lib"), os.path.join(ROOT, "client", "python")]
+from fabric import Report  # noqa: E402
+from fileserver import self_signed  # noqa: E402
+
+import weft  # noqa: E402
+from weft import connection  # noqa: E402
+
+report = Report()
+OK = b"HTTP/1.1 200 OK\r\n"
+GOOD = {
+    "a length": (OK + b"Content-Length: 5\r\n\r\nhello", 200, b"hello", True),
+    "no body": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", True),
+    "a length of 0": (OK + b"content-length:0\r\n\r\n", 200, b"", True),
+    "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nh\r\n00000004;x=y\r\nello\r\n0\r\n\r\n", 200, b"hello", True),
+    "trailers": (OK + b"Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n", 200, b"hello", True),
+    "an answer on the way to it": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello", 200, b"hello", True),
+    "an error": (b"HTTP/1.1 429 Slow down\r\nRetry-After:  7 \r\nContent-Length: 2\r\n\r\nno", 429, b"no", True),
+    "the last one on this connection": (OK + b"Connection: Close\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", False),
+    "up to the end of the connection": (OK + b"\r\nhello", 200, b"hello", False),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", False),
+}
+BAD = {
+    "nothing": b"",
+    "no HTTP": b"SSH-2.0-x\r\n\r\n",
+    "no status": b"HTTP/1.1 fine\r\n\r\n",
+    "a head that ends": b"HTTP/1.1 200 OK\r\nA: b",
+    "a head without end": OK + b"A: " + b"b" * (2 * connection.HEAD),
+    "half a body": OK + b"Content-Length: 5\r\n\r\nhel",
+    "half a chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
+    "no last chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "a chunk of no size": OK + b"Transfer-Encoding: chunked\r\n\r\n\r\nhello\r\n0\r\n\r\n",
+    "a chunk of negative size": OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+    "a chunk longer than it says": OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n",
+}
+
+
+class Script:
+    """A server that answers each request on a connection with the next of its texts, `piece` bytes at a time; behind the last it closes it."""
+
+    def __init__(self, *connections, piece=1 << 20, context=None):
+        self.connections, self.piece, self.context, self.asked = connections, piece, context, []
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        for answers in self.connections:
+            try:
+                with self.accept() as s:
+                    for answer in answers:
+                        self.asked.append(self.request(s))
+                        for at in range(0, len(answer), self.piece):
+                            s.sendall(answer[at:at + self.piece])
+                    s.shutdown(socket.SHUT_WR)
+                    while s.recv(65536):
+                        pass
+            except OSError:
+                pass        # the client went away
+        self.sock.close()
+
+    def accept(self):
+        s = self.sock.accept()[0]
+        s.settimeout(60)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self.context.wrap_socket(s, server_side=True) if self.context else s
+
+    @staticmethod
+    def request(s):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += s.recv(1)
+        length = [line.split(b":")[1] for line in data.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        for _ in range(int(length[0]) if length else 0):
+            data += s.recv(1)
+        return data
+
+    def client(self, context=None):
+        return connection.Connection("127.0.0.1", self.port, context, 60.0)
+
+
+def good():
+    for name, (text, status, body, kept) in GOOD.items():
+        for piece in (1, 3, 1 << 20):
+            server = Script([text], piece=piece)
+            c = server.client()
+            got = c.request("GET", "/", {}), c.read()
+            report.check("%s, %d bytes at a time" % (name, piece), got == (status, body) and (c.sock is not None) == kept, got)
+            c.close()
+    server = Script([GOOD["chunks"][0], GOOD["an error"][0], GOOD["a length"][0]], [GOOD["a length"][0]])
+    c = server.client()
+    got = [(c.request("POST", "/x?y=1", {"A": "b"}, b"body"), c.headers.get("retry-after"), c.read()) for _ in range(3)]
+    report.check("three on one connection", got == [(200, None, b"hello"), (429, "7", b"no"), (200, None, b"hello")], got)
+    report.check("as they were sent", server.asked[0] == b"POST /x?y=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nA: b\r\nContent-Length: 4\r\n\r\nbody" % server.port, server.asked)
+    c.close()
+    report.check("and another after it was closed", (c.request("POST", "/", {}), c.read()) == (200, b"hello") and b"\r\nContent-Length: 0\r\n" in server.asked[3])
+    c.close()
+
+
+def bad():
+    for name, text in BAD.items():
+        server = Script([text])
+        c = server.client()
+        try:
+            got = c.request("GET", "/", {}), c.read()
+            report.check(name, False, got)
+        except OSError as e:
+            report.check(name, isinstance(e, connection.Broken), repr(e))
+        c.close()
+
+
+def given_up():
+    server = Script([OK + b"Content-Length: 5\r\n\r\nfirst"], [OK + b"Content-Length: 6\r\n\r\nsecond"])
+    c = server.client()
+    c.request("GET", "/1", {})      # and what it says is never taken, as when the user interrupts
+    report.check("an answer that nobody took is not that of the next request", (c.request("GET", "/2", {}), c.read()) == (200, b"second"))
+    c.close()
+
+
+def refused():
+    c = connection.Connection("127.0.0.1", 1, None, 60.0)
+    for name, target, headers in (("a line end in a path", "/a\r\nb", {}), ("a space in a path", "/a b", {}), ("more than ASCII in a path", "/\u00e4", {}),
+                                  ("a line end in a header", "/", {"A": "b\nC: d"})):
+        try:
+            c.request("GET", target, headers)
+            report.check(name, False)
+        except weft.WeftError as e:
+            report.check(name, "cannot be" in str(e), e)
+
+
+def tls():
+    with tempfile.TemporaryDirectory(prefix="weft-tls-") as d:
+        context, cert = self_signed(d)
+        version = OK + b"Content-Length: 11\r\n\r\n{\"api\":\"3\"}"
+        server = Script([version, version], context=context)
+        client = weft.Client("https://127.0.0.1:%d" % server.port, "t", ca_file=cert)
+        report.check("TLS", client.version() == client.version() == {"api": "3"} and len(server.asked) == 2, server.asked)
+        server = Script([version], context=context)
+        try:
+            server.client(ssl.create_default_context()).request("GET", "/", {})
+            report.check("a certificate that nobody vouches for", False)
+        except OSError as e:
+            report.check("a certificate that nobody vouches for", "CERTIFICATE" in str(e).upper() and not server.asked, e)
+
+
+for test in (good, bad, given_up, refused, tls):
+    test()
+report.end()
