@@ -528,7 +528,7 @@ def plain_end(data, at, end):
 def plain_string(value):
     """A long string as JSON text in UTF-8; None: it has to be escaped."""
     data = value.encode("utf-8")
-    return b'"' + data + b'"' if plain_end(data, 0, len(data)) == len(data) else None
+    return b"".join((b'"', data, b'"')) if plain_end(data, 0, len(data)) == len(data) else None
 
 
 def json_string(value):
