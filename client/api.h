@@ -16,7 +16,7 @@ struct api_opts {
 #define API_OPTS(type) \
 	{ "url", 0, CLI_STRING, offsetof (type, api.url), "URL", 0, 0, \
 	  "the service; default: WEFT_URL, then the last `weft login`, then the running `weft up`" }, \
-	{ "profile", 0, CLI_STRING, offsetof (type, api.profile), "NAME", 0, 0, "a login to use; default WEFT_PROFILE, then as for --url" }, \
+	{ "profile", 0, CLI_STRING, offsetof (type, api.profile), "PROFILE", 0, 0, "a login to use; default WEFT_PROFILE, then as for --url" }, \
 	{ "token-file", 0, CLI_STRING, offsetof (type, api.token_file), "FILE", 0, 0, \
 	  "file with the token; default WEFT_TOKEN, then the one stored with the URL" }, \
 	{ "ca-file", 0, CLI_STRING, offsetof (type, api.ca_file), "FILE", 0, 0, "certificates to trust, for https with a private CA" }, \

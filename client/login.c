@@ -256,7 +256,7 @@ static int cmd_use (void *op, int argc, char **argv)
 
 #define JSON_OPT { "json", 'j', CLI_FLAG, AT (json), NULL, 0, 0, "print JSON, for programs" }
 static const struct cli_opt login_opts[] = {
-	{ "profile", 0, CLI_STRING, AT (profile), "NAME", 0, 0, "what to call it; default: the host's name" },
+	{ "profile", 0, CLI_STRING, AT (profile), "PROFILE", 0, 0, "what to call it; default: the host's name" },
 	{ "token-file", 0, CLI_STRING, AT (token_file), "FILE", 0, 0, "take the token from this file instead of asking" },
 	{ "client-id", 0, CLI_STRING, AT (client_id), "ID", 0, 0, "log in with client id and secret; tokens are then got, and renewed, as needed" },
 	{ "secret-file", 0, CLI_STRING, AT (secret_file), "FILE", 0, 0, "take the client secret from this file instead of asking" },
@@ -266,7 +266,7 @@ static const struct cli_opt login_opts[] = {
 	JSON_OPT, CLI_END,
 };
 static const struct cli_opt logout_opts[] = {
-	{ "profile", 0, CLI_STRING, AT (profile), "NAME", 0, 0, "which one; default: the one in use" },
+	{ "profile", 0, CLI_STRING, AT (profile), "PROFILE", 0, 0, "which one; default: the one in use" },
 	{ "all", 'a', CLI_FLAG, AT (all), NULL, 0, 0, "all of them" },
 	JSON_OPT, CLI_END,
 };

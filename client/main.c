@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "client/cmds.h"
+#include "client/complete.h"
 #include "common/spawn.h"
 
 #define MAX_COMMANDS 64
@@ -40,10 +41,13 @@ int main (int argc, char **argv)
 		all,
 		"Environment: WEFT_URL, WEFT_TOKEN, WEFT_ENDPOINT (`weft env` prints them), WEFT_PROFILE, WEFT_CA_FILE, WEFT_HOME (default ~/.weft).\n"
 		"`weft login --help` says which counts when several say where the service is.\n"
-		"Completion: source <(weft completion bash)",
+		"Completion, of names of functions, endpoints and profiles too: source <(weft completion bash)",
+		COMPLETE_NAMED,
 	};
 	if (argc >= 4 && !strcmp (argv[1], "__tie"))
 		return tie (argv + 2);
+	if (argc >= 3 && !strcmp (argv[1], "__complete"))
+		return complete_main (argv[2], argv + 3);
 	int n = gather (all, 0, cmds_up);
 	n = gather (all, n, cmds_function);
 	n = gather (all, n, cmds_run);

@@ -8,5 +8,8 @@
  * new, but not again and again. */
 const char *names_function (const struct api_opts *o, const char *id);
 const char *names_endpoint (const struct api_opts *o, const char *id);
+/* All of them, id -> name; borrowed like those. Empty when the service cannot be asked. */
+json_t *names_functions (const struct api_opts *o);
+json_t *names_endpoints (const struct api_opts *o);
 
 #endif

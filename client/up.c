@@ -247,7 +247,7 @@ static const struct cli_opt down_opts[] = {
 };
 static const struct cli_opt env_opts[] = {
 	STATE_OPT,
-	{ "profile", 0, CLI_STRING, AT (profile), "NAME", 0, 0, "of this login, instead" },
+	{ "profile", 0, CLI_STRING, AT (profile), "PROFILE", 0, 0, "of this login, instead" },
 	{ "json", 'j', CLI_FLAG, AT (json), NULL, 0, 0, "print JSON" },
 	CLI_END,
 };

@@ -41,6 +41,9 @@ struct cli_prog {
 	const char *help;		/* what it is, in a few lines */
 	const struct cli_cmd *cmds;	/* terminated by name NULL */
 	const char *footer;		/* examples, files, environment; may be NULL */
+	/* Names of arguments, as synopses and options call them, that completion asks the program for: "FUNCTION ENDPOINT"; NULL: none.
+	 * `PROGRAM __complete ARG WORD...` prints what they can be, safe for a shell, at once or not at all; WORD... is the line so far. */
+	const char *named;
 };
 
 /* Parse and run: handles --help, --version, help, unknown commands (nearest suggested), `completion bash|zsh`.

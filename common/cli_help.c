@@ -153,6 +153,48 @@ static void put_options (const struct cli_cmd *c, FILE *to)
 	fputs ("--help", to);
 }
 
+/* The word at the start of text, when the program can tell what it may be. */
+static void put_named (const struct cli_prog *p, const char *text, FILE *to)
+{
+	size_t n = strspn (text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+	for (const char *w = p->named; w && *w; w += strcspn (w, " "), w += strspn (w, " "))
+		if (n && strcspn (w, " ") == n && strncmp (w, text, n) == 0)
+			fprintf (to, "%.*s", (int) n, text);
+}
+
+static void put_value (const struct cli_prog *p, const struct cli_opt *o, FILE *to)
+{
+	const char *arg = o->arg ? o->arg : "";
+	fprintf (to, "--%s=", o->name);
+	put_named (p, arg, to);
+	if (o->letter) {
+		fprintf (to, " -%c=", o->letter);
+		put_named (p, arg, to);
+	}
+	fputc (' ', to);
+}
+
+/* What is known of a command when its words are completed, as shell variables: words, its options; takes, those with a value and what it
+ * is, " --endpoint=ENDPOINT -e=ENDPOINT --limit= "; kind, what its first argument is. */
+static void put_command (const struct cli_prog *p, const struct cli_cmd *c, FILE *to)
+{
+	const char *first = c->synopsis ? c->synopsis : "";
+	fputs ("words=\"", to);
+	put_options (c, to);
+	fputc ('"', to);
+	if (!p->named)
+		return;
+	fputs (" takes=\" ", to);
+	for (const struct cli_opt *o = c->opts; o && o->name; o++)
+		if (o->type != CLI_REST && o->type != CLI_FLAG)
+			put_value (p, o, to);
+	fputs ("\" kind=\"", to);
+	if (strncmp (first, "[OPTIONS]", 9) == 0)
+		first += 9 + strspn (first + 9, " ");
+	put_named (p, first + (*first == '['), to);
+	fputc ('"', to);
+}
+
 /* First words, each once. */
 static void put_first_words (const struct cli_prog *p, FILE *to)
 {
@@ -188,26 +230,51 @@ static void put_second_words (const struct cli_prog *p, FILE *to)
 	}
 }
 
+/* Walks to the word that is completed: what comes after an option is its value, and only the first argument has names. "--opt=value" are
+ * three words there. */
+static const char ask_for_names[] =
+	"\tfor (( ; at < COMP_CWORD; at++ )); do\n"
+	"\t\tcase \"$takes\" in *\" ${COMP_WORDS[at]}=\"*)\n"
+	"\t\t\tlocal value=\"${takes#*\" ${COMP_WORDS[at]}=\"}\"\n"
+	"\t\t\t[ \"${COMP_WORDS[at+1]}\" = \"=\" ] && [ $(( at + 1 )) -lt \"$COMP_CWORD\" ] && at=$(( at + 1 ))\n"
+	"\t\t\tat=$(( at + 1 ))\n"
+	"\t\t\tif [ \"$at\" -ge \"$COMP_CWORD\" ]; then\n"
+	"\t\t\t\tkind=\"${value%%\" \"*}\" words=\"\"\n"
+	"\t\t\t\t[ \"$cur\" = \"=\" ] && cur=\"\"\n"
+	"\t\t\tfi\n"
+	"\t\t\tcontinue ;;\n"
+	"\t\tesac\n"
+	"\t\tcase \"${COMP_WORDS[at]}\" in\n"
+	"\t\t--) kind=\"\" words=\"\"; break ;;\n"
+	"\t\t-*) ;;\n"
+	"\t\t*) kind=\"\" ;;\n"
+	"\t\tesac\n"
+	"\tdone\n"
+	"\tcase \"$kind:$cur\" in\n"
+	"\t:* | *:-*) ;;\n"
+	"\t*) words=\"$words $(\"${COMP_WORDS[0]}\" __complete \"$kind\" \"${COMP_WORDS[@]:1:$COMP_CWORD}\" 2>/dev/null)\" ;;\n"
+	"\tesac\n";
+
 /* bash's own form; zsh runs it through bashcompinit. */
 static void put_script (const struct cli_prog *p, FILE *to)
 {
 	const struct cli_cmd *only = p->cmds->name && !*p->cmds->name ? p->cmds : NULL;
 
 	put_func (p->name, to);
-	fputs (" ()\n{\n\tlocal cur=\"${COMP_WORDS[COMP_CWORD]}\" words=\"\"\n", to);
+	fputs (" ()\n{\n\tlocal cur=\"${COMP_WORDS[COMP_CWORD]}\" words=\"\" takes=\"\" kind=\"\" at=2\n", to);
 	fputs ("\tcase \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n", to);
 	for (const struct cli_cmd *c = p->cmds; c->name; c++)
 		if (strchr (c->name, ' ')) {
-			fprintf (to, "\t\"%s\") words=\"", c->name);
-			put_options (c, to);
-			fputs ("\" ;;\n", to);
+			fprintf (to, "\t\"%s\") at=3 ", c->name);
+			put_command (p, c, to);
+			fputs (" ;;\n", to);
 		}
 	fputs ("\t*) case \"${COMP_WORDS[1]}\" in\n", to);
 	for (const struct cli_cmd *c = p->cmds; c->name; c++)
 		if (*c->name && !strchr (c->name, ' ') && !cli_is_group (p, c->name, strlen (c->name))) {
-			fprintf (to, "\t\t\"%s\") words=\"", c->name);
-			put_options (c, to);
-			fputs ("\" ;;\n", to);
+			fprintf (to, "\t\t\"%s\") ", c->name);
+			put_command (p, c, to);
+			fputs (" ;;\n", to);
 		}
 	put_second_words (p, to);
 	fputs ("\t\tcompletion) words=\"bash zsh\" ;;\n\t\tesac ;;\n\tesac\n", to);
@@ -219,6 +286,8 @@ static void put_script (const struct cli_prog *p, FILE *to)
 		put_options (only, to);
 		fputs (" --version\"\n", to);
 	}
+	if (p->named)
+		fputs (ask_for_names, to);
 	fputs ("\tCOMPREPLY=( $(compgen -W \"$words\" -- \"$cur\") )\n}\ncomplete -o default -F ", to);
 	put_func (p->name, to);
 	fprintf (to, " %s\n", p->name);

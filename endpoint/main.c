@@ -107,6 +107,7 @@ static const struct cli_prog prog = {
 		  "  weft-endpoint start\n\n"
 		  "Files: ~/.weft/endpoints/NAME/ (or $WEFT_HOME/endpoints/NAME/): config.yaml, logs/, spool/\n"
 		  "Environment: WEFT_HOME, WEFT_URL, WEFT_TOKEN",
+		NULL,
 };
 
 int main (int argc, char **argv)

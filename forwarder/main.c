@@ -215,6 +215,7 @@ int main (int argc, char **argv)
 		cmds,
 		"Signals: SIGTERM stops gracefully (the endpoints reconnect elsewhere), SIGHUP reopens the log.\n"
 		"Files: /etc/weft/forwarder.yaml",
+		NULL,
 	};
 	return cli_main (&prog, argc, argv);
 }

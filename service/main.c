@@ -101,6 +101,7 @@ static const struct cli_prog prog = {
 	"The web service of Weft: takes functions and tasks over HTTP, hands tasks to endpoints through Redis, gives results back.",
 	cmds,
 	"Files: /etc/weft/service.yaml (configuration), see 'weft-service print-config'.",
+	NULL,
 };
 
 int main (int argc, char **argv)

@@ -185,6 +185,7 @@ int main (int argc, char **argv)
 		.name = "weft-worker",
 		.help = "Runs the functions of tasks: Python, commands and shared objects, each in a process of its own.",
 		.cmds = cmds,
+		NULL,
 	};
 
 	if (argc > 1 && strcmp (argv[1], "so-runner") == 0)

@@ -551,6 +551,7 @@ int main (int argc, char **argv)
 	static const struct cli_prog prog = {
 		.name = "weft-manager", .help = "Runs on each node of an endpoint: starts workers, hands them tasks, hands on their results.",
 		.cmds = cmds,
+		NULL,
 	};
 	return cli_main (&prog, argc, argv);
 }

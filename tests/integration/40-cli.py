@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,48 @@ def about(report, f):
                         'fn=$(complete -p weft | sed "s/.*-F \\([^ ]*\\).*/\\1/"); $fn weft sub weft; echo "${COMPREPLY[@]}"', "_", script],
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     report.check("bash completes a command", "submit" in r.stdout, r.stdout + r.stderr)
+
+
+def complete(script, words, env):
+    """What bash makes of a line whose last word is being typed."""
+    r = subprocess.run(["bash", "-c", 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _weft; printf "%s\\n" "${COMPREPLY[@]}"', "_", script] + words,
+                       env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=45)
+    return r.stdout.split(), r.stderr
+
+
+def completion(report, f):
+    """Names of functions, endpoints and profiles; quick and silent when they cannot be had."""
+    home, script = os.path.join(f.state, "home"), os.path.join(f.state, "names.bash")
+    os.makedirs(os.path.join(home, "profiles"))
+    env = dict(f.env(), WEFT_HOME=home)
+    with open(script, "w") as s:
+        s.write(f.weft("completion", "bash").stdout)
+    with open(os.path.join(home, "profiles", "lab"), "w") as s:
+        s.write("WEFT_URL=%s\nWEFT_TOKEN=%s\n" % (f.url, f.token))
+    os.chmod(os.path.join(home, "profiles", "lab"), 0o600)
+    names = ["complete_me", "$(touch %s/harm)" % f.state, "com plete", "com*"]
+    for name in names:
+        f.weft("function", "register", "--name", name, "--", "true")
+    endpoint = weft_json(f, "endpoint", "show", "--json")["name"]
+    nowhere = {k: v for k, v in env.items() if k not in ("WEFT_URL", "WEFT_TOKEN", "WEFT_ENDPOINT")}
+    for words, want, e in ((["run", "com"], ["complete_me"], env), (["submit", "--time-limit", "5s", "com"], ["complete_me"], env),
+                           (["function", "show", "com"], ["complete_me"], env), (["tasks", "-f", "com"], ["complete_me"], env),
+                           (["run", "complete_me", "com"], [], env), (["run", "--", "com"], [], env), (["run", "--input", "com"], [], env),
+                           (["endpoint", "show", endpoint[:2]], [endpoint], env), (["run", "--endpoint", "=", endpoint[:2]], [endpoint], env),
+                           (["run", "--profile", "l"], ["lab"], env), (["profile", "use", "l"], ["lab"], nowhere),
+                           (["run", "com"], [], nowhere), (["run", "--profile", "lab", "com"], ["complete_me"], nowhere),
+                           (["run", "--profile", "=", "lab", "com"], ["complete_me"], nowhere), (["run", "--url", "x", "com"], [], env)):
+        got, said = complete(script, ["weft"] + words, e)
+        report.check("bash completes %s%s" % (" ".join(words), "" if e is env else ", without WEFT_URL"), got == want and said == "", (got, said))
+    got, said = complete(script, ["weft", "run", ""], env)
+    report.check("no name that means something to a shell", "complete_me" in got and not [w for w in got if set(w) & set("$*(")] and "plete" not in got and said == "" and
+                 not os.path.exists(f.state + "/harm"), (got, said))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        for what, port in (("nobody listens", 1), ("nobody answers", mute.getsockname()[1])):
+            got, said = complete(script, ["weft", "run", "com"], dict(env, WEFT_URL="http://127.0.0.1:%d" % port))     # a request has a minute
+            report.check("where %s it gives up soon, and says nothing" % what, got == [] and said == "", (got, said))
+    for name in names:
+        f.weft("function", "delete", name)
 
 
 def taken_port(report, f):
@@ -240,4 +283,4 @@ def detached(report, f):
         shutil.rmtree(state, ignore_errors=True)
 
 
-main(__doc__, [about, environment, endpoints, functions, running, taken_port, detached], make)
+main(__doc__, [about, completion, environment, endpoints, functions, running, taken_port, detached], make)

@@ -68,12 +68,12 @@ static const struct cli_cmd cmds[] = {
 	{ "status", "[ARGS...]", "Show the state.", opts, sizeof (struct opts), 0, -1, run_status },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL }
 };
-static const struct cli_prog prog = { "tool", "tool - does things.", cmds, "Examples:\n  tool status" };
+static const struct cli_prog prog = { "tool", "tool - does things.", cmds, "Examples:\n  tool status", "FILE NAME" };
 static const struct cli_cmd one_cmd[] = {
 	{ "", "[OPTIONS]", "Runs until stopped.", opts, sizeof (struct opts), 0, 1, run_status },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL }
 };
-static const struct cli_prog daemon_prog = { "toold", "toold - serves things.", one_cmd, NULL };
+static const struct cli_prog daemon_prog = { "toold", "toold - serves things.", one_cmd, NULL, NULL };
 
 static char out[20000], errout[20000];
 
@@ -221,11 +221,16 @@ static void test_man_and_completion (void **state)
 	static const struct { const char *words; int at; const char *want; } t[] = {
 		{ "tool fun", 1, "function" }, { "tool function re", 2, "register" }, { "tool function register --o", 3, "--out" },
 		{ "tool status --fo", 2, "--force" }, { "tool completion b", 2, "bash" },
+		/* what it asks the program for; the one here says what it was asked */
+		{ "tool function register NAME", 3, "NAME" }, { "tool function register --force -n 3 NAME", 6, "NAME" },
+		{ "tool function register a NAME", 4, "" }, { "tool status NAME", 2, "" }, { "tool status -o FI", 3, "FILE" },
+		{ "tool status --out = FI", 4, "FILE" }, { "tool status --out =", 3, "FILE" },
+		{ "tool status --set NAME", 3, "" }, { "tool function register -- NAME", 4, "" },
 	};
 	char script[24000], line[100];
 	for (size_t i = 0; i < sizeof (t) / sizeof (t[0]); i++) {
-		snprintf (script, sizeof (script), "bash -c '%s\nCOMP_WORDS=(%s); COMP_CWORD=%d; _tool; echo \"${COMPREPLY[*]}\"'", out,
-			  t[i].words, t[i].at);
+		snprintf (script, sizeof (script), "bash -c '%s\ntool () { echo \"$2\"; }; COMP_WORDS=(%s); COMP_CWORD=%d; _tool; "
+			  "echo \"${COMPREPLY[*]}\"'", out, t[i].words, t[i].at);
 		FILE *p = popen (script, "r");
 		assert_non_null (p);
 		line[0] = 0;
