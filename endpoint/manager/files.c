@@ -1,28 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See files.h. Threads are started when they are first needed; they take jobs from `todo` and put them into `finished`. What both sides touch is under
- * `lock`; needs, entries and the map of jobs are the loop's alone. */
+/* See files.h. Threads (crew.h) bring; needs, entries and the map of jobs are the loop's alone. */
 #include "endpoint/manager/files.h"
 #include <curl/curl.h>
-#include <errno.h>
-#include <event2/event.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/queue.h>
-#include <time.h>
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/digest.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/xmem.h"
+#include "endpoint/manager/crew.h"
 #include "endpoint/manager/download.h"
 
 #define MOD "files"
-#define THREADS_MAX 32
 #define NAME_SHOWN 60
 
 struct entry { struct id key; uint8_t digest[FILES_DIGEST]; uint64_t bytes; int fd; unsigned refs; };
@@ -46,103 +39,23 @@ struct need {
 };
 
 struct job {
+	struct crew_job crew;
 	struct files *f;
 	struct id key;
 	char *url;
 	struct download d;
 	int fd;
 	struct err err;
-	bool stop;			/* under the lock */
 	TAILQ_HEAD (, want) waiting;
-	TAILQ_ENTRY (job) link;		/* todo or finished */
 };
-TAILQ_HEAD (jobs, job);
 
 struct files {
-	struct loop *loop;		/* borrowed */
 	struct download_opts o;
 	files_f *done;
 	void *arg;
+	struct crew *crew;
 	struct map *jobs, *entries;	/* under way; held */
-	unsigned parallel, nthreads, idle, ntodo;
-	pthread_t threads[THREADS_MAX];
-	pthread_mutex_t lock;
-	pthread_cond_t wake;		/* something to do, or to stop */
-	struct jobs todo, finished;
-	bool stop;
-	int fd;				/* eventfd */
-	struct event *ev;
 };
-
-/* ---- threads ---- */
-
-static bool pause_job (int64_t ms, void *arg)
-{
-	struct job *j = arg;
-	struct files *f = j->f;
-	struct timespec until;
-	bool stop;
-
-	clock_gettime (CLOCK_MONOTONIC, &until);
-	until.tv_sec += (ms + until.tv_nsec / 1000000) / 1000;
-	until.tv_nsec = (ms + until.tv_nsec / 1000000) % 1000 * 1000000;
-	pthread_mutex_lock (&f->lock);
-	while (ms && !j->stop && !f->stop && pthread_cond_timedwait (&f->wake, &f->lock, &until) != ETIMEDOUT)
-		;
-	stop = j->stop || f->stop;
-	pthread_mutex_unlock (&f->lock);
-	return stop;
-}
-
-/* Locked. */
-static void finish (struct files *f, struct job *j)
-{
-	uint64_t one = 1;
-
-	TAILQ_INSERT_TAIL (&f->finished, j, link);
-	if (write (f->fd, &one, sizeof (one)) < 0)
-		log_error (MOD, "waking the loop failed", NULL);
-}
-
-static void *run (void *arg)
-{
-	struct files *f = arg;
-	struct job *j;
-
-	pthread_mutex_lock (&f->lock);
-	while (!f->stop) {
-		if (!(j = TAILQ_FIRST (&f->todo))) {
-			f->idle++;
-			pthread_cond_wait (&f->wake, &f->lock);
-			f->idle--;
-			continue;
-		}
-		TAILQ_REMOVE (&f->todo, j, link);
-		f->ntodo--;
-		if (!j->stop) {
-			pthread_mutex_unlock (&f->lock);
-			j->fd = download_run (&f->o, &j->d, &j->err);
-			pthread_mutex_lock (&f->lock);
-		}
-		finish (f, j);
-	}
-	pthread_mutex_unlock (&f->lock);
-	return NULL;
-}
-
-/* 0, or the reason why there is none. */
-static int start_thread (struct files *f)
-{
-	sigset_t all, old;
-	int rc;
-
-	sigfillset (&all);
-	pthread_sigmask (SIG_BLOCK, &all, &old);
-	rc = pthread_create (&f->threads[f->nthreads], NULL, run, f);
-	pthread_sigmask (SIG_SETMASK, &old, NULL);
-	f->nthreads += rc == 0;
-	return rc;
-}
 
 /* ---- entries ---- */
 
@@ -199,6 +112,33 @@ static void free_job (struct job *j)
 	free (j);
 }
 
+static struct job *job_of (struct crew_job *c) { return (struct job *) ((char *) c - offsetof (struct job, crew)); }
+
+static bool pause_job (int64_t ms, void *arg)
+{
+	struct job *j = arg;
+
+	return crew_pause (&j->crew, ms);
+}
+
+static void run_job (struct crew_job *c)
+{
+	struct job *j = job_of (c);
+
+	j->fd = download_run (&j->f->o, &j->d, &j->err);
+}
+
+static void drop_job (struct crew_job *c)
+{
+	struct job *j = job_of (c);
+
+	if (j->fd >= 0)
+		close (j->fd);
+	free_job (j);
+}
+
+static void end_job (struct crew_job *c);
+
 /* The same file, from the same place, with the same limit. */
 static struct id job_key (const struct msg_file *m)
 {
@@ -208,24 +148,6 @@ static struct id job_key (const struct msg_file *m)
 	memset (digest, 0, sizeof (digest));
 	digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), digest);
 	return key_of (digest);
-}
-
-static void hand_out (struct files *f, struct job *j)
-{
-	int rc = 0;
-
-	pthread_mutex_lock (&f->lock);
-	if (f->ntodo >= f->idle && f->nthreads < f->parallel)
-		rc = start_thread (f);
-	if (f->nthreads) {
-		TAILQ_INSERT_TAIL (&f->todo, j, link);
-		f->ntodo++;
-		pthread_cond_broadcast (&f->wake);	/* those that pause wait there too */
-	} else {
-		err_set (&j->err, ERR_TASK_FILE, FAULT_SITE, "no thread can be started to bring it: %s", strerror (rc));
-		finish (f, j);
-	}
-	pthread_mutex_unlock (&f->lock);
 }
 
 static void join (struct files *f, struct want *w, const struct msg_file *m)
@@ -244,7 +166,10 @@ static void join (struct files *f, struct want *w, const struct msg_file *m)
 		memcpy (j->d.digest, m->digest, FILES_DIGEST);
 		TAILQ_INIT (&j->waiting);
 		map_put (f->jobs, &j->key, j);
-		hand_out (f, j);
+		j->crew.run = run_job;
+		j->crew.done = end_job;
+		j->crew.drop = drop_job;
+		crew_do (f->crew, &j->crew);
 	}
 	w->job = j;
 	TAILQ_INSERT_TAIL (&j->waiting, w, link);
@@ -257,10 +182,7 @@ static void abandon (struct job *j)
 
 	if (map_get (f->jobs, &j->key) == j)
 		map_del (f->jobs, &j->key);
-	pthread_mutex_lock (&f->lock);
-	j->stop = true;
-	pthread_cond_broadcast (&f->wake);
-	pthread_mutex_unlock (&f->lock);
+	crew_stop (&j->crew);
 }
 
 static void here (struct files *f, struct want *w, struct job *j, struct entry *e)
@@ -279,14 +201,18 @@ static void here (struct files *f, struct want *w, struct job *j, struct entry *
 	}
 }
 
-static void end_job (struct files *f, struct job *j)
+static void end_job (struct crew_job *c)
 {
+	struct job *j = job_of (c);
+	struct files *f = j->f;
 	struct entry *e = NULL;
 	struct want *w;
 	char shown[200];
 
 	if (map_get (f->jobs, &j->key) == j)
 		map_del (f->jobs, &j->key);
+	if (c->trouble)
+		err_set (&j->err, ERR_TASK_FILE, FAULT_SITE, "no thread can be started to bring it: %s", strerror (c->trouble));
 	if (j->fd >= 0) {
 		e = add_entry (f, j->d.digest, j->d.bytes, j->fd);
 		e->refs++;	/* until all that wait have theirs */
@@ -309,26 +235,6 @@ static void end_job (struct files *f, struct job *j)
 	if (e)
 		release_entry (f, e);
 	free_job (j);
-}
-
-static void on_finished (evutil_socket_t fd, short what, void *arg)
-{
-	struct files *f = arg;
-	struct job *j;
-	uint64_t n;
-
-	(void) what;
-	if (read (fd, &n, sizeof (n)) < 0 && errno == EAGAIN)
-		return;
-	for (;;) {
-		pthread_mutex_lock (&f->lock);
-		if ((j = TAILQ_FIRST (&f->finished)))
-			TAILQ_REMOVE (&f->finished, j, link);
-		pthread_mutex_unlock (&f->lock);
-		if (!j)
-			return;
-		end_job (f, j);
-	}
 }
 
 /* ---- needs ---- */
@@ -455,20 +361,9 @@ void need_tell (const struct need *n, struct need_told *out) { *out = n->told; }
 struct files *files_create (struct loop *l, const struct files_opts *o, struct err *err)
 {
 	struct files *f = xcalloc (1, sizeof (*f));
-	pthread_condattr_t attr;
 
-	f->loop = l;
-	f->fd = -1;
 	f->jobs = map_create ();
 	f->entries = map_create ();
-	f->parallel = o->parallel < 1 ? 1 : o->parallel > THREADS_MAX ? THREADS_MAX : o->parallel;
-	TAILQ_INIT (&f->todo);
-	TAILQ_INIT (&f->finished);
-	pthread_mutex_init (&f->lock, NULL);
-	pthread_condattr_init (&attr);
-	pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
-	pthread_cond_init (&f->wake, &attr);
-	pthread_condattr_destroy (&attr);
 	f->o = (struct download_opts) { .max_bytes = o->max_bytes, .timeout_ms = o->timeout_ms, .http = o->http, .ca_file = o->ca_file, .from = o->from };
 	if (curl_global_init (CURL_GLOBAL_DEFAULT) != CURLE_OK) {
 		err_set (err, ERR_INTERNAL, FAULT_SITE, "libcurl cannot be set up");
@@ -476,27 +371,12 @@ struct files *files_create (struct loop *l, const struct files_opts *o, struct e
 	}
 	if (!(f->o.cache = filecache_create (o->dir, o->cache_bytes, err)))
 		goto fail;
-	if ((f->fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 || !(f->ev = event_new (loop_base (l), f->fd, EV_READ | EV_PERSIST, on_finished, f))
-	    || event_add (f->ev, NULL) < 0) {
-		err_errno (err, "making an eventfd");
+	if (!(f->crew = crew_create (l, o->parallel, err)))
 		goto fail;
-	}
 	return f;
 fail:
 	files_destroy (&f);
 	return NULL;
-}
-
-static void drop_jobs (struct jobs *list)
-{
-	struct job *j;
-
-	while ((j = TAILQ_FIRST (list))) {
-		TAILQ_REMOVE (list, j, link);
-		if (j->fd >= 0)
-			close (j->fd);
-		free_job (j);
-	}
 }
 
 void files_destroy (struct files **fp)
@@ -505,23 +385,10 @@ void files_destroy (struct files **fp)
 
 	if (!f)
 		return;
-	pthread_mutex_lock (&f->lock);
-	f->stop = true;
-	pthread_cond_broadcast (&f->wake);
-	pthread_mutex_unlock (&f->lock);
-	for (unsigned i = 0; i < f->nthreads; i++)
-		pthread_join (f->threads[i], NULL);
-	drop_jobs (&f->todo);
-	drop_jobs (&f->finished);
-	if (f->ev)
-		event_free (f->ev);
-	if (f->fd >= 0)
-		close (f->fd);
+	crew_destroy (&f->crew);
 	filecache_destroy (&f->o.cache);
 	map_destroy (&f->jobs);
 	map_destroy (&f->entries);
-	pthread_mutex_destroy (&f->lock);
-	pthread_cond_destroy (&f->wake);
 	free (f);
 	*fp = NULL;
 }
