@@ -10,6 +10,17 @@
 
 #define ENTRY_FIXED 48
 
+/* UTF-8 without control characters, which people see. */
+static bool is_text (struct wire_str s)
+{
+	const unsigned char *p = (const unsigned char *) s.p;
+
+	for (size_t i = 0, n; i < s.n; i += n)
+		if (!(n = utf8_seq (p + i, s.n - i)) || p[i] < 0x20 || p[i] == 0x7f)
+			return false;
+	return true;
+}
+
 void msg_files_add (struct buf *list, const struct msg_file *f)
 {
 	uint8_t fixed[2 + ENTRY_FIXED];
@@ -90,15 +101,18 @@ bool msg_files_fixed (struct wire_str list)
 	return true;
 }
 
-bool msg_files_has_outputs (struct wire_str list)
+static bool has_kind (struct wire_str list, int kind)
 {
 	struct msg_file f;
 
 	while (msg_files_next (&list, &f, NULL) > 0)
-		if (f.kind == FILE_OUTPUT)
+		if (f.kind == kind)
 			return true;
 	return false;
 }
+
+bool msg_files_has_kept (struct wire_str list) { return has_kind (list, FILE_KEEP); }
+bool msg_files_has_outputs (struct wire_str list) { return has_kind (list, FILE_OUTPUT) || has_kind (list, FILE_KEEP); }
 
 void msg_files_data_add (struct buf *files, struct wire_str name, struct wire_str data)
 {
@@ -134,21 +148,54 @@ int msg_files_data_next (struct wire_str *files, struct wire_str *name, struct w
 	return 1;
 }
 
+void msg_files_kept_add (struct buf *kept, struct wire_str path, uint64_t bytes)
+{
+	uint8_t fixed[10];
+	struct wire_writer w = { fixed };
+
+	if (path.n > FILES_PATH_MAX) {
+		wire_refuse (kept);
+		return;
+	}
+	wire_w16 (&w, (uint16_t) path.n);
+	wire_w64 (&w, bytes);
+	wire_record_add (kept, fixed, sizeof (fixed), &path, 1);
+}
+
+int msg_files_kept_next (struct wire_str *kept, struct msg_kept *out, struct err *err)
+{
+	struct wire_reader r = { (const uint8_t *) kept->p, kept->n, false };
+	const char *slash;
+	size_t n;
+
+	if (!kept->n)
+		return 0;
+	n = wire_get_u16 (&r);
+	out->bytes = wire_get_u64 (&r);
+	out->path = out->name = wire_get_bytes (&r, n);
+	if (r.bad || n > FILES_PATH_MAX)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "kept files of a result: one runs over the end, or its path has more than %d bytes", FILES_PATH_MAX);
+	if ((slash = n ? memrchr (out->path.p, '/', n) : NULL))
+		out->name = wire_str (slash + 1, n - (size_t) (slash + 1 - out->path.p));
+	if (msg_files_name_ok (out->name, err) < 0)
+		return -1;
+	if (slash && (out->path.p[0] != '/' || !is_text (out->path)))
+		return err_set (err, ERR_INVALID, FAULT_PEER, "kept files of a result: a path is not absolute, or no text");
+	*kept = wire_str ((const char *) r.p, r.left);
+	return 1;
+}
+
 int msg_files_name_ok (struct wire_str name, struct err *err)
 {
 	const unsigned char *p = (const unsigned char *) name.p;
 
 	if (!name.n || name.n > FILES_NAME_MAX)
 		return err_set (err, ERR_INVALID, FAULT_USER, "a file's name has 1 to %d bytes, not %zu", FILES_NAME_MAX, name.n);
-	for (size_t i = 0; i < name.n;) {
-		size_t n = utf8_seq (p + i, name.n - i);
-		if (!n || p[i] < 0x20 || p[i] == 0x7f)
-			return err_set (err, ERR_INVALID, FAULT_USER, "a file's name must be UTF-8 text without control characters");
-		if (p[i] == '/')
-			return err_set (err, ERR_INVALID, FAULT_USER, "file name '%.*s': it names a file in the task's work directory, and has no '/'",
-					(int) (name.n < 80 ? name.n : 80), name.p);
-		i += n;
-	}
+	if (!is_text (name))
+		return err_set (err, ERR_INVALID, FAULT_USER, "a file's name must be UTF-8 text without control characters");
+	if (memchr (name.p, '/', name.n))
+		return err_set (err, ERR_INVALID, FAULT_USER, "file name '%.*s': it names a file in the task's work directory, and has no '/'",
+				(int) (name.n < 80 ? name.n : 80), name.p);
 	if ((name.n == 1 && p[0] == '.') || (name.n == 2 && p[0] == '.' && p[1] == '.') || (name.n >= 5 && !memcmp (p, ".weft", 5)))
 		return err_set (err, ERR_INVALID, FAULT_USER, "a file cannot have the name '%.*s'", (int) name.n, name.p);
 	return 0;

@@ -11,8 +11,12 @@
 #define FILES_DIGEST 32			/* SHA-256 */
 #define FILES_DATA_MAX (16u << 20)	/* what comes with a result, names included */
 #define FILES_DIGEST_TEXT (2 * FILES_DIGEST + 1)
+#define FILES_KEPT_MAX 65536		/* list of files that were left on the endpoint */
+#define FILES_PATH_MAX 1024		/* of one of them */
+#define FILES_KEPT_DIR "kept-"		/* and the task id: in a worker's directory, for the manager to take from */
 
-enum msg_file_kind { FILE_INPUT = 1, FILE_OUTPUT = 2 };	/* an output has a pattern for a name, and no URL */
+/* Outputs have a pattern for a name, and no URL. An output comes with the result, a kept one is left in a directory of the endpoint. */
+enum msg_file_kind { FILE_INPUT = 1, FILE_OUTPUT = 2, FILE_KEEP = 3 };
 enum { FILE_HAS_DIGEST = 1 };		/* flags */
 
 struct msg_file {
@@ -31,12 +35,19 @@ int msg_files_check (struct wire_str list, struct err *err);
 /* All inputs have a digest: an equal list then means equal data. The list was checked. */
 bool msg_files_fixed (struct wire_str list);
 
-bool msg_files_has_outputs (struct wire_str list);
+bool msg_files_has_outputs (struct wire_str list);	/* of either kind */
+bool msg_files_has_kept (struct wire_str list);
 
 /* Files that come with a RESULT: names and data, one after the other. */
 void msg_files_data_add (struct buf *files, struct wire_str name, struct wire_str data);
 /* The next one, as msg_files_next. */
 int msg_files_data_next (struct wire_str *files, struct wire_str *name, struct wire_str *data, struct err *err);
+
+struct msg_kept { struct wire_str path, name; uint64_t bytes; };	/* name: the last part of the path */
+/* Files that a RESULT says were left on the endpoint. path: a name while the worker has it, then an absolute path. */
+void msg_files_kept_add (struct buf *kept, struct wire_str path, uint64_t bytes);
+/* The next one, as msg_files_next. */
+int msg_files_kept_next (struct wire_str *kept, struct msg_kept *out, struct err *err);
 
 /* A plain name: UTF-8 without control characters and slashes, not "." nor "..", and not beginning with ".weft". */
 int msg_files_name_ok (struct wire_str name, struct err *err);

@@ -5,19 +5,20 @@
 
 #define RESULT_FIXED_1 176
 #define RESULT_PLAIN 208	/* without files */
-#define RESULT_FIXED 212
+#define RESULT_FILES 212	/* with files, none of them kept */
+#define RESULT_FIXED 216
 #define RESULT_STAMPS_AT 48
 
 void msg_result_encode (struct buf *b, const struct msg_result *m, int major)
 {
 	uint8_t fixed[RESULT_FIXED];
 	struct wire_writer w = { fixed };
-	size_t n = major < 2 ? RESULT_FIXED_1 : m->files.n ? RESULT_FIXED : RESULT_PLAIN;
+	size_t n = major < 2 ? RESULT_FIXED_1 : m->kept.n ? RESULT_FIXED : m->files.n ? RESULT_FILES : RESULT_PLAIN;
 	/* of long texts the end is kept: a traceback says at its end what happened */
 	struct wire_str parts[] = { m->result, wire_clip_tail (m->error, WIRE_MAX_TAIL), wire_clip_tail (m->out, WIRE_MAX_TAIL),
 				    wire_clip_tail (m->errout, WIRE_MAX_TAIL), wire_clip_head (m->node, WIRE_MAX_TEXT),
-				    m->runtime, m->files };
-	if (m->files.n > FILES_DATA_MAX || m->result.n > WIRE_MAX_PAYLOAD || m->runtime.n > WIRE_MAX_TEXT) {
+				    m->runtime, m->files, m->kept };
+	if (m->files.n > FILES_DATA_MAX || m->kept.n > FILES_KEPT_MAX || m->result.n > WIRE_MAX_PAYLOAD || m->runtime.n > WIRE_MAX_TEXT) {
 		wire_refuse (b);
 		return;
 	}
@@ -39,7 +40,8 @@ void msg_result_encode (struct buf *b, const struct msg_result *m, int major)
 	wire_w64 (&w, m->max_rss_bytes);
 	wire_wid (&w, &m->image);
 	wire_w32 (&w, (uint32_t) m->files.n);
-	wire_record_add (b, fixed, n, parts, n == RESULT_FIXED ? 7 : 6);
+	wire_w32 (&w, (uint32_t) m->kept.n);
+	wire_record_add (b, fixed, n, parts, n == RESULT_FIXED ? 8 : n == RESULT_FILES ? 7 : 6);
 }
 
 int msg_result_decode (struct msg_result *m, const void *p, size_t n, struct err *err)
@@ -63,7 +65,7 @@ int msg_result_decode (struct msg_result *m, const void *p, size_t n, struct err
 	m->cpu_ns = wire_get_u64 (&r.fixed);
 	m->max_rss_bytes = wire_get_u64 (&r.fixed);
 	wire_get_id (&r.fixed, &m->image);
-	size_t files = wire_get_u32 (&r.fixed);
+	size_t files = wire_get_u32 (&r.fixed), kept = wire_get_u32 (&r.fixed);
 	if (wire_record_take (&r, &m->result, len[0], WIRE_MAX_PAYLOAD, "result", err) < 0 ||
 	    wire_record_take (&r, &m->error, len[1], WIRE_MAX_TAIL, "error", err) < 0 ||
 	    wire_record_take (&r, &m->out, len[2], WIRE_MAX_TAIL, "stdout", err) < 0 ||
@@ -71,6 +73,7 @@ int msg_result_decode (struct msg_result *m, const void *p, size_t n, struct err
 	    wire_record_take (&r, &m->node, node, WIRE_MAX_TEXT, "node", err) < 0 ||
 	    wire_record_take (&r, &m->runtime, runtime, WIRE_MAX_TEXT, "runtime", err) < 0 ||
 	    wire_record_take (&r, &m->files, files, FILES_DATA_MAX, "files", err) < 0 ||
+	    wire_record_take (&r, &m->kept, kept, FILES_KEPT_MAX, "kept", err) < 0 ||
 	    wire_record_close (&r, err) < 0)
 		return -1;
 	if (m->status < STATUS_SUCCESS || m->status > STATUS_CANCELLED)

@@ -17,6 +17,7 @@ struct msg_result {
 	struct id image;		/* of the container, see IMAGE; zero = none, or not known */
 	struct wire_str result, error, out, errout, node, runtime;	/* out, errout: stdout and stderr tails */
 	struct wire_str files;		/* read with msg_files_data_next; empty = none */
+	struct wire_str kept;		/* read with msg_files_kept_next; empty = none */
 	uint32_t result_bytes;		/* decoded: of the data itself, when the result is a reference */
 	struct bulk_ref bulk;		/* decoded: with RESULT_BULK */
 };

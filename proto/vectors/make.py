@@ -220,6 +220,11 @@ def entry(name=b"data.csv", url=b"https://example.org/data.csv?v=1", digest=byte
     return u16(len(raw) if n is None else n) + raw
 
 
+def kept(path, size=7):
+    """One entry of the files that a RESULT says were kept."""
+    return u16(len(path)) + u64(size) + path
+
+
 def files():
     f = Family("files")
     k = "FILES"
@@ -234,6 +239,7 @@ def files():
     f.good("three", k, entry() + entry(name=b"b", url=b"file:///data/b") + entry(name="Ünï cøde".encode(), url=b"http://h:81/"),
            {"files": [one(), one("b", "file:///data/b"), one("Ünï cøde", "http://h:81/")]})
     f.good("an output: a pattern without a URL", k, entry(name=b"*.png", url=b"", digest=None, kind=2), {"files": [one("*.png", "", None, kind=2)]})
+    f.good("an output that is kept", k, entry(name=b"big.bin", url=b"", digest=None, kind=3), {"files": [one("big.bin", "", None, kind=3)]})
     f.good("kind and flags of the future", k, entry(kind=200, flags=0xff), {"files": [one(kind=200, flags=0xff)]})
     f.good("newer", k, entry(extra=u32(7) + u16(4), tail=b"tail") + entry(name=b"b"), {"files": [one(), one("b")]}, canonical=False)
     f.good("longest name and URL", k, entry(name=b"n" * 255, url=b"https://h/" + b"u" * 2038), {"files": [one("n" * 255, "https://h/" + "u" * 2038)]})
@@ -259,6 +265,18 @@ def files():
                 b"file:/etc/passwd", b"file://host/etc", b"file:///", b"file:////x", b"http:h", b"http://?x"):
         f.bad("URL %r" % url, k, entry(url=url))
     f.good("schemes in capitals", k, entry(url=b"HTTPS://h") + entry(name=b"f", url=b"File:///x"), {"files": [one(url="HTTPS://h"), one("f", "File:///x")]})
+    k = "KEPT"
+    f.good("kept: none", k, b"", {"kept": []})
+    f.good("kept: as a worker names them", k, kept(b"big.bin", 2**40) + kept("Ünï cøde".encode(), 0),
+           {"kept": [{"path": "big.bin", "bytes": 2**40}, {"path": "Ünï cøde", "bytes": 0}]})
+    f.good("kept: as a manager names one", k, kept(b"/scratch/out/x y/big.bin", 5), {"kept": [{"path": "/scratch/out/x y/big.bin", "bytes": 5}]})
+    f.good("kept: longest path", k, kept(b"/" + b"d" * 767 + b"/" + b"n" * 255), {"kept": [{"path": "/" + "d" * 767 + "/" + "n" * 255, "bytes": 7}]})
+    f.bad("kept: path over the limit", k, kept(b"/" + b"d" * 768 + b"/" + b"n" * 255))
+    f.bad("kept: a byte shorter", k, kept(b"a")[:-1])
+    f.bad("kept: a byte longer", k, kept(b"a") + b"\0")
+    f.bad("kept: cut within the sizes", k, kept(b"a") + kept(b"b")[:9])
+    for path in (b"", b"/", b"a/b", b"../x", b"/out/..", b"/out/.weft-x", b"/out/", b"/o\nut/x", b"/\xff/x", b"/out/\xff", b"/out/" + b"n" * 256):
+        f.bad("kept: path %r" % path[:40], k, kept(path))
     f.write()
 
 
@@ -494,7 +512,19 @@ def result():
         raw = rs(**more)
         return u16(212) + raw[2:192] + bytes(16) + u32(len(files) if n is None else n) + raw[192:] + files
     made = u16(7) + u32(4) + b"out.png" + b"\x89PNG" + u16(1) + u32(0) + b"e"
-    f.good("newer", k, newer(rs3(b""), 212, u64(5) + u16(2), b"xy"), fields(), canonical=False)
+    # Minor version 3: files that were left on the endpoint, sent only when there are some.
+    def rs4(left, made=b"", n=None):
+        raw = rs3(made)
+        return u16(216) + raw[2:212] + u32(len(left) if n is None else n) + raw[212:] + left
+    left = kept(b"/scratch/out/%s/big.bin" % TASK.encode(), 2**40) + kept(b"/scratch/out/x", 0)
+    f.good("newer", k, newer(rs4(b""), 216, u64(5) + u16(2), b"xy"), fields(), canonical=False)
+    f.good("3: kept files", k, rs4(left), dict(fields(), kept=data(left)))
+    f.good("3: kept files, and others", k, rs4(left, made), dict(fields(), files=data(made), kept=data(left)))
+    f.good("3: none kept, but their length", k, rs4(b"", made), dict(fields(), files=data(made)), canonical=False)
+    f.good("3: fixed part ends within their length", k, u16(214) + rs4(left)[2:214] + rs3(b"")[212:], fields(), canonical=False)
+    f.bad("3: kept files over the limit", k, rs4(left, n=65537), "TOO_LARGE")
+    f.bad("3: kept files reach over the end", k, rs4(left, n=len(left) + 1))
+    f.bad("3: a byte more than the kept files", k, rs4(left) + b"\0")
     f.good("no files, but their length", k, rs3(b""), fields(), canonical=False)
     f.good("files", k, rs3(made), dict(fields(), files=data(made)))
     f.bad("files over the limit", k, rs3(made, n=16 * MIB + 1), "TOO_LARGE")

@@ -32,6 +32,9 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t n)
 	FUZZ_ROUND_TRIP (struct wire_str, decode, encode, data, n);
 	for (struct wire_str files = wire_str ((const char *) data, n), name, bytes; msg_files_data_next (&files, &name, &bytes, &err) > 0;)
 		FUZZ_DEMAND (name.n && name.n <= FILES_NAME_MAX);
+	for (struct wire_str list = wire_str ((const char *) data, n); msg_files_kept_next (&list, &(struct msg_kept) { .bytes = 0 }, &err) > 0;)
+		;
+	msg_files_has_outputs (wire_str ((const char *) data, n));
 	msg_files_fixed (wire_str ((const char *) data, n));
 	msg_files_url_ok (wire_str ((const char *) data, n), &err);
 	msg_files_name_ok (wire_str ((const char *) data, n), &err);

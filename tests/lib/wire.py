@@ -15,13 +15,14 @@ import re
 import struct
 import uuid
 
-MAJOR, MINOR = 2, 2
+MAJOR, MINOR = 2, 3
 MIB = 1 << 20
 MAX_RECORDS, MAX_IDS = 4096, 65536
 MAX_TEXT, MAX_TAIL = 4096, 65536
 MAX_CODE, MAX_PAYLOAD, MAX_RECORD = 16 * MIB, 128 * MIB, 192 * MIB
 MAX_FILES_DATA = 16 * MIB
 MAX_FILES, MAX_FILES_BYTES, MAX_FILE_NAME, MAX_FILE_URL = 64, 32768, 255, 2048
+MAX_KEPT, MAX_PATH = 65536, 1024
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
 TYPES = {
@@ -89,9 +90,9 @@ RECORDS = {
         {"stdout": lambda d: len(d["stdout"]) <= d["stdout_total"], "stderr": lambda d: len(d["stderr"]) <= d["stderr_total"]}),
     "RESULT": Record(
         "status:B fault:B code:H attempt:B flags:B task:id #result:I #error:I #stdout:I #stderr:I detail:i #node:H #runtime:H stamps:stamps16",
-        "cpu_ns:Q max_rss_bytes:Q image:id #files:I",
+        "cpu_ns:Q max_rss_bytes:Q image:id #files:I #kept:I",
         (("result", MAX_PAYLOAD, None), ("error", MAX_TAIL, "tail"), ("stdout", MAX_TAIL, "tail"), ("stderr", MAX_TAIL, "tail"),
-         ("node", MAX_TEXT, "head"), ("runtime", MAX_TEXT, None), ("files", MAX_FILES_DATA, None)),
+         ("node", MAX_TEXT, "head"), ("runtime", MAX_TEXT, None), ("files", MAX_FILES_DATA, None), ("kept", MAX_KEPT, None)),
         {"status": lambda d: d["status"] in (1, 2, 3), "fault": lambda d: d["fault"] <= 4}),
     "CAPACITY": Record(
         "window_tasks:I window_bytes:Q slots:I free_slots:I queued:I running:I managers:I blocks:I pending_blocks:I time_left_s:I tasks_done:Q",
@@ -185,8 +186,9 @@ def decode(kind, raw):
     if at < len(raw) and fixed_bytes <= rec.known:
         raise Malformed("INVALID", "%s: longer than its lengths" % kind)
     out.pop("_", None)
-    if out.get("files") == b"":
-        del out["files"]            # absent and empty are the same
+    for name in ("files", "kept"):
+        if out.get(name) == b"":
+            del out[name]           # absent and empty are the same
     for name, fmt in rec.v2:
         if fmt == "id" and not out[name]:
             out[name] = NO_ID
@@ -216,10 +218,11 @@ def encode(kind, fields, major=MAJOR):
         fields["#" + name] = len(b)
         parts.append(b)
     fixed2 = rec.v2 if major >= 2 else []
-    if not fields.get("#files"):
-        fixed2 = [f for f in fixed2 if f[0] != "#files"]        # it is the last one, and sent only when there are files
-    elif major < 2:
-        parts.pop()
+    for name in ("#kept", "#files"):            # the last ones, sent only when there are some
+        if fixed2 and fixed2[-1][0] == name and not fields.get(name):
+            fixed2 = fixed2[:-1]
+    if major < 2:
+        parts = [part for (name, _, _), part in zip(rec.parts, parts) if name not in ("files", "kept")]
     fixed = b"".join(_put(fmt, fields.get(name)) for name, fmt in rec.v1 + fixed2)
     return struct.pack("<H", len(fixed) + 2) + fixed + b"".join(parts)
 
@@ -241,6 +244,27 @@ def decode_files_data(raw):
 
 def encode_files_data(files):
     return b"".join(struct.pack("<HI", len(to_bytes(name)), len(data)) + to_bytes(name) + data for name, data in files)
+
+
+def decode_kept(raw):
+    """Files that a result says were left on the endpoint: [(path, bytes)]."""
+    out, at = [], 0
+    while at < len(raw):
+        if len(raw) - at < 10:
+            raise Malformed("INVALID", "kept file")
+        n, size = struct.unpack_from("<HQ", raw, at)
+        path = raw[at + 10:at + 10 + n]
+        if len(path) < n or n > MAX_PATH or not _file_name_ok(path.rpartition(b"/")[2]):
+            raise Malformed("INVALID", "kept file")
+        if b"/" in path and not (path.startswith(b"/") and _is_text(path)):
+            raise Malformed("INVALID", "path of a kept file")
+        out.append((path.decode(), size))
+        at += 10 + n
+    return out
+
+
+def encode_kept(kept):
+    return b"".join(struct.pack("<HQ", len(to_bytes(path)), size) + to_bytes(path) for path, size in kept)
 
 
 FILE = struct.Struct("<HBB32sQHH")
@@ -272,12 +296,18 @@ def decode_files(raw):
     return out
 
 
-def _file_name_ok(name):
+def _is_text(raw):
     try:
-        text = name.decode()
+        return not re.search("[\0-\x1f\x7f]", raw.decode())
     except UnicodeDecodeError:
         return False
-    return bool(text) and not re.search("[\0-\x1f\x7f/]", text) and text not in (".", "..") and not text.startswith(".weft")
+
+
+def _file_name_ok(name):
+    if not _is_text(name):
+        return False
+    text = name.decode()
+    return 0 < len(name) <= MAX_FILE_NAME and "/" not in text and text not in (".", "..") and not text.startswith(".weft")
 
 
 def _file_url_ok(url):

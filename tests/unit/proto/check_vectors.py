@@ -44,6 +44,7 @@ DECODERS = {
     "RUNNER_READY": runner("I", lambda body: {"json": body}),
     "RUNNER_FUNCTION": runner("F", lambda body: wire.decode("FUNCTION", body)),
     "FILES": lambda raw: {"files": wire.decode_files(raw)},
+    "KEPT": lambda raw: {"kept": [{"path": path, "bytes": size} for path, size in wire.decode_kept(raw)]},
     "META": wire.decode_meta, "QUEUED": wire.decode_queued, "DONE": wire.decode_done, "ENDED": wire.decode_ended,
 }
 ENCODERS = {
@@ -56,6 +57,7 @@ ENCODERS = {
     "RUNNER_READY": lambda d, major: wire.runner_frame("I", wire.to_bytes(d["json"])),
     "RUNNER_FUNCTION": lambda d, major: wire.runner_frame("F", wire.encode("FUNCTION", d)),
     "FILES": lambda d, major: wire.encode_files(d["files"]),
+    "KEPT": lambda d, major: wire.encode_kept((f["path"], f["bytes"]) for f in d["kept"]),
     "META": lambda d, major: wire.encode_meta(d), "QUEUED": lambda d, major: wire.encode_queued(d),
     "DONE": lambda d, major: wire.encode_done(d), "ENDED": lambda d, major: wire.encode_ended(d),
 }
@@ -107,6 +109,8 @@ def check(v):
         got = as_json(fields)
         if v["type"] == "RESULT" and "files" in fields and wire.encode_files_data(wire.decode_files_data(fields["files"])) != fields["files"]:
             return "its files encoded to other bytes"
+        if v["type"] == "RESULT" and "kept" in fields and wire.encode_kept(wire.decode_kept(fields["kept"])) != fields["kept"]:
+            return "its kept files encoded to other bytes"
     except wire.Malformed as e:
         if v["ok"]:
             return "refused: %s" % e

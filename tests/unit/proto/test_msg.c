@@ -135,6 +135,39 @@ static void files_f (json_t *out, const union any *u)
 	json_object_set_new (out, "files", all);
 }
 
+/* Read with one call each. */
+static int kept_d (union any *u, const void *p, size_t n, struct err *e)
+{
+	struct wire_str list = wire_str (p, n);
+	struct msg_kept k;
+	int rc;
+
+	u->bytes = list;
+	while ((rc = msg_files_kept_next (&list, &k, e)) > 0)
+		;
+	return rc;
+}
+static void kept_e (struct buf *b, const union any *u, int major)
+{
+	struct wire_str list = u->bytes;
+	struct msg_kept k;
+	(void) major;
+	while (msg_files_kept_next (&list, &k, NULL) > 0)
+		msg_files_kept_add (b, k.path, k.bytes);
+}
+static void kept_f (json_t *out, const union any *u)
+{
+	json_t *all = json_array ();
+	struct wire_str list = u->bytes;
+	struct msg_kept k, *m = &k;
+	while (msg_files_kept_next (&list, &k, NULL) > 0) {
+		json_t *j = json_object ();
+		BYTES (path), INT (bytes);
+		json_array_append_new (all, j);
+	}
+	json_object_set_new (out, "kept", all);
+}
+
 static int hello_d (union any *u, const void *p, size_t n, struct err *e) { return msg_hello_decode (&u->hello, p, n, e); }
 static void hello_e (struct buf *b, const union any *u, int major) { msg_hello_encode (b, &u->hello, major); }
 static void hello_f (json_t *j, const union any *u)
@@ -243,6 +276,8 @@ static void result_f (json_t *j, const union any *u)
 	BYTES (result), BYTES (error), BYTES_AS ("stdout", out), BYTES_AS ("stderr", errout), BYTES (node), BYTES (runtime);
 	if (m->files.n)
 		BYTES (files);
+	if (m->kept.n)
+		BYTES (kept);
 	if (m->flags & RESULT_BULK)
 		reference_f (j, &m->bulk);
 	json_object_set_new (j, "stamps", j_stamps (m->stamps, STAMP_SLOTS));
@@ -459,6 +494,7 @@ static const struct type {
 	{ "REJECT", reason_d, reason_e, reason_f },
 	{ "BYE", reason_d, reason_e, reason_f },
 	{ "FILES", files_d, files_e, files_f },
+	{ "KEPT", kept_d, kept_e, kept_f },
 	{ "FUNCTION", function_d, function_e, function_f },
 	{ "TASK", task_d, task_e, task_f },
 	{ "TASK_STATE", state_d, state_e, state_f },
@@ -686,10 +722,11 @@ static void test_round_trips (void **state)
 		for (int k = 0; k < 6; k++)
 			*parts[k] = rnd_str (pool, 4096);
 		u.result.files = rnd_str (pool, 4096);
+		u.result.kept = rnd_str (pool, 4096);
 		same_after_trip ("RESULT", &u, 2);
 		u.result.cpu_ns = u.result.max_rss_bytes = 0;
 		memset (&u.result.image, 0, sizeof (u.result.image));
-		u.result.files = WIRE_STR ("");
+		u.result.files = u.result.kept = WIRE_STR ("");
 		same_after_trip ("RESULT", &u, 1);
 		rnd_fill (&u, sizeof (u));
 		u.hello.role = (uint8_t) (1 + rnd () % 3);
