@@ -19,6 +19,7 @@ struct opts {
 	int64_t time_limit_ms, memory_limit_bytes, batch_max, batch_latency_ms;
 	bool public, memoize, once;
 	struct cli_strings files, outputs;
+	bool keep_outputs;
 };
 #define AT(f) offsetof (struct opts, f)
 
@@ -78,7 +79,7 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 	}
 	if (o->image)
 		json_object_set_new (body, "container", container);
-	if ((o->files.n && !(files = inputs_of (&o->files, err))) || (o->outputs.n && !(outputs = outputs_of (&o->outputs, err)))) {
+	if ((o->files.n && !(files = inputs_of (&o->files, err))) || (o->outputs.n && !(outputs = outputs_of (&o->outputs, o->keep_outputs, err)))) {
 		json_decref (files);
 		json_decref (body);
 		return NULL;
@@ -245,6 +246,7 @@ static const struct cli_opt register_opts[] = {
 	{ "once", 0, CLI_FLAG, AT (once), NULL, 0, 0, "when you have registered the very same with --once before, print that one's id" },
 	{ "file", 0, CLI_STRINGS, AT (files), "NAME=URL", 0, 0, FILE_HELP },
 	{ "output", 0, CLI_STRINGS, AT (outputs), "PATTERN", 0, 0, OUTPUT_HELP },
+	{ "keep-outputs", 0, CLI_FLAG, AT (keep_outputs), NULL, 0, 0, KEEP_HELP },
 	{ "public", 0, CLI_FLAG, AT (public), NULL, 0, 0, "let everybody run it" },
 	CLI_END,
 };

@@ -51,12 +51,12 @@ json_t *inputs_of (const struct cli_strings *s, struct err *err)
 	return list;
 }
 
-json_t *outputs_of (const struct cli_strings *s, struct err *err)
+json_t *outputs_of (const struct cli_strings *s, bool keep, struct err *err)
 {
 	json_t *list = json_array ();
 
 	for (size_t i = 0; i < s->n; i++)
-		if (json_array_append_new (list, json_string (s->v[i])) < 0) {
+		if (json_array_append_new (list, keep ? json_pack ("{s:s, s:b}", "name", s->v[i], "keep", 1) : json_string (s->v[i])) < 0) {
 			err_set (err, ERR_INVALID, FAULT_USER, "an --output is not UTF-8 text");
 			json_decref (list);
 			return NULL;

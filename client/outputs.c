@@ -68,7 +68,11 @@ int outputs_save (const struct api_opts *o, const json_t *doc, const char *dir, 
 	int n = 0;
 
 	json_array_foreach (json_object_get (doc, "files"), i, f)
-		if (wanted (api_str (f, "name"), names)) {
+		if (wanted (api_str (f, "name"), names) && json_object_get (f, "path")) {
+			fprintf (stderr, "weft: left %s, %lld bytes, on node %s: %s\n", api_str (f, "name"),
+				 (long long) json_integer_value (json_object_get (f, "bytes")), api_str (doc, "node"), api_str (f, "path"));
+			n++;
+		} else if (wanted (api_str (f, "name"), names)) {
 			if (save_one (o, api_str (doc, "task_id"), api_str (f, "name"), dir ? dir : ".", err) < 0)
 				return -1;
 			n++;

@@ -177,6 +177,7 @@ static int cmd_run (void *op, int argc, char **argv)
 	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of each task, like 512MiB" }, \
 	{ "file", 0, CLI_STRINGS, AT (files), "NAME=URL", 0, 0, FILE_HELP }, \
 	{ "output", 0, CLI_STRINGS, AT (outputs), "PATTERN", 0, 0, OUTPUT_HELP }, \
+	{ "keep-outputs", 0, CLI_FLAG, AT (keep_outputs), NULL, 0, 0, KEEP_HELP }, \
 	{ "fresh", 0, CLI_FLAG, AT (fresh), NULL, 0, 0, "run it, even where an earlier result of a memoised function is known" }
 #define COMMAND_OPT \
 	{ "--", 0, CLI_REST, AT (command), "COMMAND [ARG...]", 0, 0, "run this on the endpoint, without a shell" }

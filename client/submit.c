@@ -66,7 +66,7 @@ json_t *submit_body (const struct submit_opts *o)
 	json_decref (l);
 	if (o->fresh)
 		json_object_set_new (body, "memoize", json_false ());
-	if (o->outputs.n && (outputs = outputs_of (&o->outputs, NULL)))
+	if (o->outputs.n && (outputs = outputs_of (&o->outputs, o->keep_outputs, NULL)))
 		json_object_set_new (body, "outputs", outputs);
 	if (o->files.n && (files = inputs_of (&o->files, NULL)))
 		json_object_set_new (body, "files", files);
@@ -75,7 +75,7 @@ json_t *submit_body (const struct submit_opts *o)
 
 int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char ep[37], struct err *err)
 {
-	json_t *files = inputs_of (&o->files, err), *outputs = files ? outputs_of (&o->outputs, err) : NULL;
+	json_t *files = inputs_of (&o->files, err), *outputs = files ? outputs_of (&o->outputs, o->keep_outputs, err) : NULL;
 	int rc;
 	json_decref (files);
 	json_decref (outputs);

@@ -19,6 +19,7 @@ struct submit_opts {
 	int64_t time_limit_ms, expected_ms, memory_limit_bytes, timeout_ms, repeat;
 	bool trace, fresh, retry_failed;
 	struct cli_strings command, files, outputs;
+	bool keep_outputs;
 	const char *output_dir;
 };
 

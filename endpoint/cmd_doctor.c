@@ -434,11 +434,13 @@ static void check_task_files (struct doctor *d)
 		say (d, FAIL, "files.cache_dir", "%s belongs to user %u, not to this one; name another directory", own, (unsigned) st.st_uid);
 	else
 		check_directory (d, "files.cache_dir", own, true);
+	if (c->files_output_dir && *c->files_output_dir)
+		check_directory (d, "files.output_dir", c->files_output_dir, true);
 	for (size_t i = 0; i < c->files_directories.n; i++)
 		check_directory (d, "files.directories", c->files_directories.v[i], false);
 	if (c->files_ca_file && *c->files_ca_file && access (c->files_ca_file, R_OK) < 0)
 		say (d, FAIL, "files.ca_file", "%s: %s", c->files_ca_file, strerror (errno));
-	if (!config_provider (c)->local && (c->files_directories.n || own))
+	if (!config_provider (c)->local && (c->files_directories.n || own || (c->files_output_dir && *c->files_output_dir)))
 		say (d, WARN, "files", "looked at on this host; the nodes of provider %s need these directories too", config_provider (c)->name);
 	free (own);
 }

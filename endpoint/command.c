@@ -86,6 +86,10 @@ static void add_files (struct args *a, const struct agent_command *c)
 		a->v[a->n++] = xstrdup ("--files-https-only");
 	if (cf->files_ca_file && *cf->files_ca_file)
 		add (a, "--files-ca", "%s", cf->files_ca_file);
+	if (cf->files_output_dir && *cf->files_output_dir) {
+		add (a, "--files-output", "%s", cf->files_output_dir);
+		add (a, "--files-output-max", "%" PRId64, cf->files_output_max_bytes);
+	}
 	for (size_t i = 0; i < cf->files_directories.n; i++)
 		add (a, "--files-from", "%s", cf->files_directories.v[i]);
 }

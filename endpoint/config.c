@@ -146,6 +146,11 @@ static const struct conf_key own[] = {
 	  "Files that a node brings at once." },
 	{ "files.ca_file", CONF_PATH, AT (files_ca_file), NULL, 0, 0, NULL, false,
 	  "Certificates, PEM, that sign those of the servers; the system's when not set." },
+	{ "files.output_dir", CONF_PATH, AT (files_output_dir), NULL, 0, 0, NULL, false,
+	  "A directory of the nodes in which tasks may leave files that they make, below it in one per task, instead of sending them back. Nothing is "
+	  "ever removed there. Not set: they may not." },
+	{ "files.output_max_bytes", CONF_SIZE, AT (files_output_max_bytes), "10GiB", 1, 1024 * 1024 * GIB, NULL, false,
+	  "What one task may leave there, all its files together." },
 	{ "heartbeat.interval", CONF_DURATION_MS, AT (heartbeat_ms), "2s", 50, 5 * MIN_MS, NULL, false,
 	  "Between heartbeats of agent and managers; the forwarder sets its own." },
 	{ "heartbeat.threshold", CONF_DURATION_MS, AT (threshold_ms), "10s", 200, 60 * MIN_MS, NULL, false,

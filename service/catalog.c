@@ -9,7 +9,9 @@
 #include "common/pythons.h"
 #include "common/xmem.h"
 #include "proto/layout.h"
+#include "proto/msg_files.h"
 #include "proto/msg_function.h"
+#include "service/files.h"
 #include "service/offers.h"
 #include "service/options.h"
 
@@ -17,7 +19,7 @@
 
 struct function {
 	struct id owner;
-	bool public, files;		/* files: it has some */
+	bool public, files, keeps;	/* files: it has some; keeps: of those that it makes one is kept */
 	uint8_t kind;
 	struct options_python python;
 	int64_t until_ms;
@@ -133,6 +135,7 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	f->options = row.options ? json_loads (row.options, 0, NULL) : NULL;
 	f->python = options_python (f->options);
 	f->files = json_object_get (f->options, "files") || json_object_get (f->options, "outputs");
+	f->keeps = outputs_keep (json_object_get (f->options, "outputs"));
 	if (!row.container) {
 		json_decref (f->options);
 		f->options = NULL;
@@ -240,7 +243,7 @@ bool catalog_python_warning (struct catalog *c, const struct id *endpoint, const
 	return true;
 }
 
-int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, bool files, enum fail *why,
+int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, struct wire_str files, enum fail *why,
 		     struct err *err)
 {
 	struct endpoint *e = get_endpoint (c, endpoint, err);
@@ -252,7 +255,7 @@ int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct 
 		struct function *f = map_get (c->functions, function);
 
 		*why = FAIL_SEMANTICS;
-		if ((files || (f && f->files)) && offers_files (e->offers, err) < 0)
+		if ((files.n || (f && f->files)) && offers_files (e->offers, msg_files_has_kept (files) || (f && f->keeps), err) < 0)
 			return -1;
 		return !f ? 0 : offers_check (e->offers, f->container, f->options, err) < 0 ? -1 : check_python (e, f, function, python, err);
 	}

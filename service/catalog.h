@@ -4,6 +4,7 @@
 #ifndef SERVICE_CATALOG_H
 #define SERVICE_CATALOG_H
 #include "common/rds.h"
+#include "proto/wire.h"
 #include "service/fail.h"
 #include "service/registry/registry.h"
 
@@ -17,7 +18,7 @@ int catalog_function (struct catalog *c, const struct id *function, const struct
 int catalog_endpoint (struct catalog *c, const struct id *endpoint, const struct id *user, enum fail *why, struct err *err);
 /* Does the endpoint take the function, can it run its container, and its code, and bring its files, or those of the task (files)? Call after
  * catalog_endpoint and catalog_function. python: of the submitter, as in common/pythons.h, which counts where the function's own is not known; 0 = unknown. */
-int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, bool files, enum fail *why,
+int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, struct wire_str files, enum fail *why,
 		     struct err *err);
 /* The endpoint takes the function but has no Python of the submitter's version, whose pickles another version may not read: says so in text. */
 bool catalog_python_warning (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, char *text, size_t room);

@@ -93,21 +93,45 @@ json_t *files_read (struct check *k, const json_t *body, size_t max_bytes, struc
 	return accept (k, "files", out, max_bytes, list);
 }
 
+/* Plain: a text, or an object when it is kept. Borrowed; NULL: a problem was added. */
+static const json_t *read_output (struct check *k, const json_t *v, long i)
+{
+	const json_t *name = json_object_get (v, "name"), *keep = json_object_get (v, "keep");
+
+	if (json_is_string (v))
+		return v;
+	if (json_is_string (name) && json_object_size (v) == 1 + (keep != NULL) && (!keep || json_is_boolean (keep)))
+		return json_is_true (keep) ? v : name;
+	check_problem (k, "outputs", i, "type_error.str", "the name of a file in the work directory, or a pattern like *.png, is expected; "
+		       "or {\"name\": NAME, \"keep\": true}, to leave it on the endpoint");
+	return NULL;
+}
+
 json_t *outputs_read (struct check *k, const json_t *body, size_t max_bytes, struct buf *list)
 {
-	json_t *all = check_array (k, body, "outputs", false), *v;
+	json_t *all = check_array (k, body, "outputs", false), *v, *out;
+	const json_t *one;
 	size_t i;
 
 	if (!json_array_size (all))
 		return NULL;
+	out = json_array ();
 	json_array_foreach (all, i, v)
-		if (!json_is_string (v)) {
-			check_problem (k, "outputs", (long) i, "type_error.str",
-				       "the name of a file in the work directory, or a pattern like *.png, is expected");
-			return NULL;
-		}
-	files_pack (NULL, all, list);
-	return accept (k, "outputs", json_incref (all), max_bytes, list);
+		if ((one = read_output (k, v, (long) i)))
+			json_array_append (out, (json_t *) one);
+	files_pack (NULL, out, list);
+	return accept (k, "outputs", out, max_bytes, list);
+}
+
+bool outputs_keep (const json_t *outputs)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach (outputs, i, v)
+		if (json_is_object (v))
+			return true;
+	return false;
 }
 
 void files_pack (const json_t *files, const json_t *outputs, struct buf *list)
@@ -124,7 +148,8 @@ void files_pack (const json_t *files, const json_t *outputs, struct buf *list)
 		msg_files_add (list, &f);
 	}
 	json_array_foreach (outputs, i, v) {
-		struct msg_file f = { .kind = FILE_OUTPUT, .name = wire_str (json_string_value (v), json_string_length (v)) };
+		struct msg_file f = { .kind = json_is_object (v) ? FILE_KEEP : FILE_OUTPUT,
+				      .name = json_is_object (v) ? text_of (v, "name") : wire_str (json_string_value (v), json_string_length (v)) };
 		msg_files_add (list, &f);
 	}
 }

@@ -98,10 +98,15 @@ const char *offers_pythons (const json_t *offers, char *out, size_t room)
 	return words (json_object_get (offers, "pythons"), out, room);
 }
 
-int offers_files (const json_t *offers, struct err *err)
+int offers_files (const json_t *offers, bool keep, struct err *err)
 {
-	if (json_is_object (json_object_get (offers, "files")))
+	const json_t *files = json_object_get (offers, "files");
+
+	if (json_is_object (files) && (!keep || json_is_integer (json_object_get (files, "keep_max_bytes"))))
 		return 0;
+	if (json_is_object (files))
+		return err_set (err, ERR_INVALID, FAULT_USER, "the task wants to leave files on the endpoint; this one has no directory for them "
+				"(files.output_dir is not set there, or its version does not know it)");
 	return err_set (err, ERR_INVALID, FAULT_USER, "the task wants files by URL; this endpoint brings none (files.cache_bytes is 0 there, or its "
 			"version does not know of files)");
 }

@@ -12,7 +12,7 @@
 json_t *offers_read (const char *metadata);	/* a new reference; NULL: it says nothing about containers, nor Python */
 /* image NULL: no container wanted. options: the registration's, may be NULL. -1 with *err, which names what there is. */
 int offers_check (const json_t *offers, const char *image, const json_t *options, struct err *err);
-int offers_files (const json_t *offers, struct err *err);
+int offers_files (const json_t *offers, bool keep, struct err *err);	/* keep: of those that it makes one is left there */
 /* Does the endpoint have this Python? True as well when nobody knows. */
 bool offers_has_python (const json_t *offers, uint16_t version);
 /* The versions that it has: "3.9, 3.11". Returns out. */

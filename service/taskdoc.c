@@ -179,10 +179,11 @@ static void add_waits (struct buf *b, struct wire_str runtime)
 	json_decref (o);
 }
 
-/* Files that came with the result: fetched one by one. */
-static void add_files (struct buf *b, struct wire_str files)
+/* Files that came with the result, to be fetched one by one, and those that were left on the endpoint. */
+static void add_files (struct buf *b, struct wire_str files, struct wire_str kept)
 {
 	struct wire_str name, data;
+	struct msg_kept k;
 	bool first = true;
 
 	buf_str (b, ",\"files\":[");
@@ -190,6 +191,14 @@ static void add_files (struct buf *b, struct wire_str files)
 		buf_str (b, first ? "{\"name\":" : ",{\"name\":");
 		buf_json_string (b, name.p, name.n);
 		buf_printf (b, ",\"bytes\":%zu}", data.n);
+		first = false;
+	}
+	while (msg_files_kept_next (&kept, &k, NULL) > 0) {
+		buf_str (b, first ? "{\"name\":" : ",{\"name\":");
+		buf_json_string (b, k.name.p, k.name.n);
+		buf_printf (b, ",\"bytes\":%" PRIu64 ",\"path\":", k.bytes);
+		buf_json_string (b, k.path.p, k.path.n);
+		buf_char (b, '}');
 		first = false;
 	}
 	buf_char (b, ']');
@@ -216,8 +225,8 @@ static void add_v3 (struct buf *b, const struct doc_task *t)
 		buf_printf (b, ",\"max_rss_bytes\":%" PRIu64, m->max_rss_bytes);
 	if (m->runtime.n)
 		add_waits (b, m->runtime);
-	if (m->files.n)
-		add_files (b, m->files);
+	if (m->files.n || m->kept.n)
+		add_files (b, m->files, m->kept);
 }
 
 static void add_result (struct buf *b, const struct doc_task *t)

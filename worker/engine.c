@@ -232,6 +232,10 @@ static void take_ack (const struct id *task, void *arg)
 	struct engine *e = arg;
 
 	results_ack (e->results, task);
+	if (e->nkept)
+		taskdir_drop (e->o.dir, task);	/* most have none */
+	if (!results_count (e->results))
+		e->nkept = 0;
 }
 
 static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_msg_t *records, size_t n, void *arg, struct err *err)

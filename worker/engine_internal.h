@@ -97,6 +97,7 @@ struct engine {
 	unsigned ngroup;		/* calls in the batch when it was given; 0 = no batch */
 	char *task_dir;			/* owned; see taskdir.h */
 	bool in_task_dir;		/* what is in flight runs there */
+	unsigned nkept;			/* directories that the manager takes files from */
 	struct buf group_out, group_errout;	/* what it printed */
 	struct slot slots[RUNNER_MAX + PYTHONS_MAX];	/* of the table of runners, then of the interpreters but the first */
 	size_t nslots;

@@ -106,21 +106,40 @@ static void check_result (struct engine *e, struct msg_result *m, const struct c
 	m->error = wire_str ((char *) text->data, text->len);
 }
 
+static void outputs_failed (struct msg_result *m, const struct err *err)
+{
+	m->status = STATUS_FAILED;
+	m->code = (uint16_t) err->code;
+	m->fault = (uint8_t) err->fault;
+	m->error = wire_str (err->text, strlen (err->text));
+	m->result.n = m->files.n = m->kept.n = 0;
+	m->flags = 0;
+}
+
 /* What the call was asked to make. Without it the task has failed. */
-static void take_outputs (struct engine *e, struct msg_result *m, const struct call *c, struct buf *files, struct err *err)
+static void take_outputs (struct engine *e, struct msg_result *m, const struct call *c, struct buf *files, struct buf *kept, struct err *err)
 {
 	size_t max = c->max_result_bytes < FILES_DATA_MAX ? c->max_result_bytes : FILES_DATA_MAX;
 
 	if (m->status != STATUS_SUCCESS || !msg_files_has_outputs (c->t.files))
 		return;
-	if (taskdir_take (e->task_dir, c->t.files, max, files, err) == 0) {
-		m->files = wire_str ((char *) files->data, files->len);
+	if (taskdir_take (e->task_dir, c->t.files, max, files, kept, err) < 0) {
+		outputs_failed (m, err);
 		return;
 	}
-	m->status = STATUS_FAILED;
-	m->code = (uint16_t) err->code;
-	m->fault = (uint8_t) err->fault;
-	m->error = wire_str (err->text, strlen (err->text));
+	m->files = wire_str ((char *) files->data, files->len);
+	m->kept = wire_str ((char *) kept->data, kept->len);
+}
+
+/* The result is good: what is kept goes aside before the directory is emptied. */
+static void keep_outputs (struct engine *e, struct msg_result *m, const struct call *c, struct err *err)
+{
+	if (!m->kept.n)
+		return;
+	if (taskdir_keep (e->task_dir, e->o.dir, &c->t.task, err) < 0)
+		outputs_failed (m, err);
+	else
+		e->nkept++;
 }
 
 /* A large result of a runner that does not write it to the store itself. When that fails it travels in the message. */
@@ -148,13 +167,14 @@ static void clean (struct wire_str *s)
 void settle_result (struct engine *e, struct call *c, const struct msg_runner_result *r, int32_t detail)
 {
 	struct msg_result m;
-	struct buf text, files;
+	struct buf text, files, kept;
 	struct err err;
 	uint8_t ref[BULK_REF_MAX];
 
 	fill (e, c, &m);
 	buf_init (&text, 1 << 20);
 	buf_init (&files, FILES_DATA_MAX);
+	buf_init (&kept, FILES_KEPT_MAX);
 	m.status = r->status;
 	m.fault = r->fault;
 	m.code = r->code;
@@ -177,16 +197,18 @@ void settle_result (struct engine *e, struct call *c, const struct msg_runner_re
 	clean (&m.errout);
 	if (m.code == ERR_TASK_MEMORY_LIMIT)
 		judge_memory (e, c, &m, &text);
-	take_outputs (e, &m, c, &files, &err);
+	take_outputs (e, &m, c, &files, &kept, &err);
 	check_result (e, &m, c, &text);
 	if (m.status != STATUS_SUCCESS)
-		m.files.n = 0;
+		m.files.n = m.kept.n = 0;
+	keep_outputs (e, &m, c, &err);
 	if (r->flags & RESULT_BULK && !(m.flags & RESULT_BULK))
 		settle_drop (e, r);
 	if (m.result.n > BULK_MIN)
 		put_bulk (e, &m, ref);
 	finish (e, &m);
 	buf_fini (&files);
+	buf_fini (&kept);
 	buf_fini (&text);
 }
 

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "common/ids.h"
+#include "common/tree.h"
 #include "common/xmem.h"
 #include "worker/workdir.h"
 
@@ -53,17 +55,19 @@ int taskdir_make (const char *path, const char *files_dir, struct wire_str files
 /* The pattern of an output as text; its bytes are checked, and have no NUL. */
 static void pattern_of (const struct msg_file *f, char out[FILES_NAME_MAX + 1]) { snprintf (out, FILES_NAME_MAX + 1, "%.*s", (int) f->name.n, f->name.p); }
 
-static bool wanted (struct wire_str files, const char *name)
+/* As what: 0 = as nothing. To keep it goes before sending it. */
+static int wanted (struct wire_str files, const char *name)
 {
 	char pattern[FILES_NAME_MAX + 1];
 	struct msg_file f;
+	int kind = 0;
 
-	while (msg_files_next (&files, &f, NULL) > 0) {
+	while (kind != FILE_KEEP && msg_files_next (&files, &f, NULL) > 0) {
 		pattern_of (&f, pattern);
-		if (f.kind == FILE_OUTPUT && fnmatch (pattern, name, FNM_PERIOD) == 0)
-			return true;
+		if ((f.kind == FILE_OUTPUT || f.kind == FILE_KEEP) && fnmatch (pattern, name, FNM_PERIOD) == 0)
+			kind = f.kind;
 	}
-	return false;
+	return kind;
 }
 
 static int too_large (struct err *err, const char *name, size_t max_bytes)
@@ -95,60 +99,100 @@ static int take_file (int fd, const char *name, size_t size, size_t max_bytes, s
 	return rc;
 }
 
-static int take_one (int dir, const char *name, size_t max_bytes, struct buf *out, struct err *err)
+static int take_one (int dir, const char *name, size_t max_bytes, struct buf *out, struct buf *kept, struct err *err)
 {
 	int fd = openat (dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), rc = 0;
 	struct stat st;
 
 	if (fd < 0)
 		return 0;		/* a link, as an input is, or gone */
-	if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && msg_files_name_ok (wire_str (name, strlen (name)), NULL) == 0)
+	if (fstat (fd, &st) < 0 || !S_ISREG (st.st_mode) || msg_files_name_ok (wire_str (name, strlen (name)), NULL) < 0)
+		rc = 0;
+	else if (kept)
+		msg_files_kept_add (kept, wire_str (name, strlen (name)), (uint64_t) st.st_size);
+	else
 		rc = (size_t) st.st_size > max_bytes - out->len ? too_large (err, name, max_bytes)
 							       : take_file (fd, name, (size_t) st.st_size, max_bytes, out, err);
 	close (fd);
 	return rc;
 }
 
-static bool has_file (struct wire_str data, const char *name)
-{
-	struct wire_str n, d;
+static bool same (struct wire_str a, const char *name) { return a.n == strlen (name) && memcmp (a.p, name, a.n) == 0; }
 
-	while (msg_files_data_next (&data, &n, &d, NULL) > 0)
-		if (n.n == strlen (name) && memcmp (n.p, name, n.n) == 0)
+static bool has_file (const struct buf *out, const struct buf *kept, const char *name)
+{
+	struct wire_str sent = wire_str ((char *) out->data, out->len), left = wire_str ((char *) kept->data, kept->len), n, d;
+	struct msg_kept k;
+
+	while (msg_files_data_next (&sent, &n, &d, NULL) > 0)
+		if (same (n, name))
+			return true;
+	while (msg_files_kept_next (&left, &k, NULL) > 0)
+		if (same (k.name, name))
 			return true;
 	return false;
 }
 
 /* An output that is no pattern has to be there. */
-static int check_all (struct wire_str files, const struct buf *out, struct err *err)
+static int check_all (struct wire_str files, const struct buf *out, const struct buf *kept, struct err *err)
 {
 	char name[FILES_NAME_MAX + 1];
 	struct msg_file f;
 
 	while (msg_files_next (&files, &f, NULL) > 0) {
 		pattern_of (&f, name);
-		if (f.kind == FILE_OUTPUT && !strpbrk (name, "*?[\\") && !has_file (wire_str ((char *) out->data, out->len), name))
+		if ((f.kind == FILE_OUTPUT || f.kind == FILE_KEEP) && !strpbrk (name, "*?[\\") && !has_file (out, kept, name))
 			return err_set (err, ERR_TASK_FILE, FAULT_USER, "the call made no output file '%.200s' in its work directory", name);
 	}
 	return 0;
 }
 
-int taskdir_take (const char *path, struct wire_str files, size_t max_bytes, struct buf *out, struct err *err)
+int taskdir_take (const char *path, struct wire_str files, size_t max_bytes, struct buf *out, struct buf *kept, struct err *err)
 {
 	DIR *d = opendir (path);
 	struct dirent *e;
 	unsigned n = 0;
-	int rc = 0;
+	int rc = 0, kind;
 
 	if (!d)
 		return err_errno (err, "opening the directory of the call");
 	while (rc == 0 && (e = readdir (d))) {
-		if (!wanted (files, e->d_name))
+		if (!(kind = wanted (files, e->d_name)))
 			continue;
-		rc = take_one (dirfd (d), e->d_name, max_bytes, out, err);
+		rc = take_one (dirfd (d), e->d_name, max_bytes, out, kind == FILE_KEEP ? kept : NULL, err);
 		if (rc == 0 && ++n > FILES_MAX)
 			rc = err_set (err, ERR_TASK_FILE, FAULT_USER, "the call made more than %d output files", FILES_MAX);
 	}
 	closedir (d);
-	return rc < 0 ? rc : check_all (files, out, err);
+	return rc < 0 ? rc : check_all (files, out, kept, err);
+}
+
+/* ---- files that are kept ---- */
+
+static char *kept_path (const char *dir, const struct id *task)
+{
+	char id[ID_TEXT];
+
+	return xasprintf ("%s/" FILES_KEPT_DIR "%s", dir, id_text (task, id));
+}
+
+int taskdir_keep (const char *path, const char *dir, const struct id *task, struct err *err)
+{
+	char *to = kept_path (dir, task);
+	int rc = rename (path, to);
+
+	if (rc < 0) {
+		rc = err_errno (err, "putting the directory of the call aside");
+		err->code = ERR_TASK_FILE;
+	}
+	free (to);
+	return rc;
+}
+
+void taskdir_drop (const char *dir, const struct id *task)
+{
+	char *path = kept_path (dir, task);
+
+	tree_remove (path);
+	free (path);
 }

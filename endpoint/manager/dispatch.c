@@ -8,6 +8,7 @@
 #include "common/xmem.h"
 #include "endpoint/manager/batch.h"
 #include "endpoint/manager/files.h"
+#include "endpoint/manager/keep.h"
 #include "endpoint/manager/pools.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
@@ -139,6 +140,8 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o)
 	d->run = loop_defer_create (l, dispatch_run, d);
 	if (o->files)
 		files_connect (o->files, dispatch_files_came, d);
+	if (o->keep)
+		keep_connect (o->keep, dispatch_files_kept, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);
 	d->capacity = loop_timer_create (l, dispatch_capacity_due, d);
 	if (o->time_left_ms > 0)

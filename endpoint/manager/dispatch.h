@@ -13,6 +13,7 @@
 struct bulk;
 struct dispatch;
 struct files;
+struct keep;
 struct dispatch_opts {
 	const char *node;		/* borrowed for life */
 	const struct bulk *bulk;	/* borrowed for life; NULL = none */
@@ -20,6 +21,7 @@ struct dispatch_opts {
 	int64_t missing_ms;		/* how long a task waits for its function; 0 = 10,000 */
 	const struct node *containers;	/* borrowed for life; NULL = none here */
 	struct files *files;		/* borrowed for life; NULL = none here */
+	struct keep *keep;		/* borrowed for life; NULL = no file can be left here */
 	int64_t time_left_ms;		/* of this node, from now; 0 = unlimited */
 	void (*session) (bool up, const struct msg_welcome *welcome, void *arg);	/* with the agent; welcome: when up */
 	void (*empty) (void *arg);	/* drained: nothing in hand, all acknowledged; called once */

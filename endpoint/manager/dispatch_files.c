@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See dispatch_internal.h. Tasks that want files: each waits in d->fetching until they are on the node; then its frame names them by what they
- * are, and it goes the way of other tasks. Its need holds them here until the task is gone. */
+ * are, and it goes the way of other tasks. Its need holds them here until the task is gone.
+ * And tasks that leave files: each stays with its worker, as if the call went on, until they are where they are to be. */
 #include "endpoint/manager/dispatch_internal.h"
 #include <jansson.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "common/clock.h"
 #include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/files.h"
+#include "endpoint/manager/keep.h"
 #include "proto/functions.h"
 #include "proto/link.h"
 
@@ -71,6 +73,39 @@ bool dispatch_files_here (struct dispatch *d, struct task *t, struct function *f
 		return stage (d, t) == 0;
 	tasks_pool (d->tasks, t, &d->fetching, clock_now_ms ());
 	return false;
+}
+
+/* ---- files that it leaves ---- */
+
+/* Only what it was asked to leave: need_create has seen that there is a place for it. */
+void dispatch_keep_files (struct dispatch *d, struct task *t, zmq_msg_t *record)
+{
+	struct msg_task m;
+	const char *inner;
+	char *from;
+
+	if (t->save)
+		return;		/* the worker says it again */
+	if (!d->o.keep || msg_task_decode (&m, zmq_msg_data (&t->frame), zmq_msg_size (&t->frame), NULL) < 0 || !msg_files_has_kept (m.files)) {
+		workers_send_id (t->worker, WIRE_RESULT_ACK, &t->id);
+		dispatch_end_failed (d, t, ERR_TASK_RUNNER, FAULT_USER, 0, "the call's worker named files to keep that the task did not ask for");
+		return;
+	}
+	from = workers_dir (t->worker, &inner);
+	t->save = save_start (d->o.keep, record, from, inner, t);
+	free (from);
+}
+
+/* The task is still with the worker that ran it: had that been lost, the save would have been dropped. */
+void dispatch_files_kept (void *task, zmq_msg_t *record, void *arg)
+{
+	struct dispatch *d = arg;
+	struct task *t = task;
+	struct msg_result m;
+
+	save_drop (&t->save);
+	msg_result_decode (&m, zmq_msg_data (record), zmq_msg_size (record), NULL);
+	dispatch_take_result (d, t, record, &m);
 }
 
 /* ---- what is told of it ---- */

@@ -96,10 +96,16 @@ void dispatch_image_is (struct dispatch *d, struct pool *p, const char *digest);
 void dispatch_image_tick (struct dispatch *d, struct pool *p, bool up, int64_t now_ms);	/* up: it has containers */
 void dispatch_images_untold (struct dispatch *d);		/* a new session: the agent knows nothing */
 
+/* dispatch_workers.c */
+void dispatch_take_result (struct dispatch *d, struct task *t, zmq_msg_t *record, const struct msg_result *m);
+
 /* dispatch_files.c */
 /* Are the files of t (f: its function) here? False: it waits for them, or has ended. */
 bool dispatch_files_here (struct dispatch *d, struct task *t, struct function *f);
 void dispatch_files_came (void *task, const struct err *err, void *dispatch);
+/* Keep the files that the result names, unless that has begun; dispatch_files_kept has the record then. */
+void dispatch_keep_files (struct dispatch *d, struct task *t, zmq_msg_t *record);
+void dispatch_files_kept (void *task, zmq_msg_t *record, void *dispatch);
 /* Says in the result what its task waited for: that its container started (w; NULL = it did not), that its files came. */
 void dispatch_note_waits (const struct worker *w, const struct task *t, zmq_msg_t *record);
 

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/spawn.h"
 #include "endpoint/manager/batch.h"
+#include "endpoint/manager/keep.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/results.h"
 #include "endpoint/manager/tasks.h"
@@ -43,15 +44,11 @@ static void note_batch (struct dispatch *d, struct worker *w, int64_t start_ns, 
 	w->batch_seen++;
 }
 
-static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg_result *m, void *arg)
+static void take_result (struct dispatch *d, struct worker *w, struct task *t, zmq_msg_t *record, const struct msg_result *m)
 {
-	struct dispatch *d = arg;
-	struct task *t = tasks_find (d->tasks, &m->task);
 	int64_t start = m->stamps[STAMP_EXECUTION_START], end = m->stamps[STAMP_EXECUTION_END];
 
 	workers_send_id (w, WIRE_RESULT_ACK, &m->task);
-	if (!t)
-		return;		/* it ended otherwise before: the first wins */
 	if (start > 0 && end >= start) {
 		if (w->batch_size && id_eq (&t->function, &w->batch_function))
 			note_batch (d, w, start, end);
@@ -74,6 +71,24 @@ static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg
 	if (w->container && !w->tasks.n)
 		dispatch_container_idle (w);
 	loop_defer_schedule (d->run);
+}
+
+void dispatch_take_result (struct dispatch *d, struct task *t, zmq_msg_t *record, const struct msg_result *m)
+{
+	take_result (d, t->worker, t, record, m);
+}
+
+static void worker_result (struct worker *w, zmq_msg_t *record, const struct msg_result *m, void *arg)
+{
+	struct dispatch *d = arg;
+	struct task *t = tasks_find (d->tasks, &m->task);
+
+	if (t && m->kept.n && t->worker == w)
+		dispatch_keep_files (d, t, record);
+	else if (t && !m->kept.n)
+		take_result (d, w, t, record, m);
+	else
+		workers_send_id (w, WIRE_RESULT_ACK, &m->task);	/* it ended otherwise before: the first wins */
 }
 
 static void worker_returned (struct worker *w, const struct id *task, void *arg)
@@ -133,6 +148,7 @@ static void rescue (struct dispatch *d, struct worker *w, struct task *t, bool b
 	char id[ID_TEXT], how[64], text[600];
 	int detail = WIFSIGNALED (status) ? WTERMSIG (status) : WIFEXITED (status) ? WEXITSTATUS (status) : 0;
 
+	save_drop (&t->save);		/* what it copies from goes */
 	if (t->cancelled) {
 		dispatch_end_cancelled (d, t);
 	} else if (d->stopping && begun) {

@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/digest.h"
+#include "endpoint/manager/beneath.h"
 
 #define URL_SHOWN 120
 #define CONNECT_MS 20000L
@@ -250,28 +251,8 @@ int download_allowed (const struct download_opts *o, struct wire_str url, struct
 /* Step by step, so that no symbolic link leads out. */
 static int open_below (const char *dir, const char *rest, struct err *err, const char *shown)
 {
-	int at = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), next;
-	char part[FILES_NAME_MAX + 1];
+	int at = beneath_open (dir, rest, 0);
 
-	while (at >= 0) {
-		size_t n = strcspn (rest, "/");
-		bool last = !rest[n];
-		if (n > FILES_NAME_MAX) {
-			errno = ENAMETOOLONG;
-			next = -1;
-		} else {
-			memcpy (part, rest, n);
-			part[n] = '\0';
-			next = openat (at, part, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (last ? 0 : O_DIRECTORY));
-		}
-		int saved = errno;
-		close (at);
-		errno = saved;
-		at = next;
-		if (last)
-			break;
-		rest += n + 1;
-	}
 	if (at >= 0)
 		return at;
 	if (errno == ELOOP)

@@ -23,7 +23,7 @@ struct entry { struct id key; uint8_t digest[FILES_DIGEST]; uint64_t bytes; int 
 struct want {				/* a file of a need */
 	struct need *need;
 	char *name;
-	bool output;			/* a pattern, for the worker to know */
+	uint8_t kind;			/* outputs have a pattern, for the worker to know */
 	struct job *job;		/* while it is being brought */
 	struct entry *entry;		/* once it is here */
 	TAILQ_ENTRY (want) link;	/* in job->waiting */
@@ -54,6 +54,7 @@ struct files {
 	files_f *done;
 	void *arg;
 	struct crew *crew;
+	bool keeps;
 	struct map *jobs, *entries;	/* under way; held */
 };
 
@@ -251,8 +252,11 @@ static bool same_name (struct wire_str list, struct wire_str name)
 
 static int check_one (struct files *f, const struct msg_file *m, struct err *err)
 {
-	if (m->kind == FILE_OUTPUT)
+	if (m->kind == FILE_OUTPUT || (m->kind == FILE_KEEP && f->keeps))
 		return 0;
+	if (m->kind == FILE_KEEP)
+		return err_set (err, ERR_TASK_FILE, FAULT_SITE, "output '%.*s': it is to be kept, and the node has no directory for it (files.output_dir "
+				"of the endpoint)", (int) (m->name.n < NAME_SHOWN ? m->name.n : NAME_SHOWN), m->name.p);
 	if (m->kind != FILE_INPUT)
 		return err_set (err, ERR_TASK_FILE, FAULT_SITE, "file '%.*s': this endpoint's version does not know files of kind %u", (int) m->name.n,
 				m->name.p, m->kind);
@@ -274,9 +278,9 @@ static int add_want (struct need *n, const struct msg_file *m, struct err *err)
 		return -1;
 	w->need = n;
 	w->name = strndup (m->name.p, m->name.n);
-	w->output = m->kind == FILE_OUTPUT;
+	w->kind = m->kind;
 	n->n++;
-	if (w->output)
+	if (w->kind != FILE_INPUT)
 		return 0;
 	if (!e) {
 		join (f, w, m);
@@ -345,8 +349,8 @@ bool need_ready (const struct need *n) { return n->left == 0; }
 void need_list (const struct need *n, struct buf *list)
 {
 	for (size_t i = 0; i < n->n; i++) {
-		struct msg_file m = { .kind = n->v[i].output ? FILE_OUTPUT : FILE_INPUT, .name = wire_str (n->v[i].name, strlen (n->v[i].name)) };
-		if (!n->v[i].output) {
+		struct msg_file m = { .kind = n->v[i].kind, .name = wire_str (n->v[i].name, strlen (n->v[i].name)) };
+		if (m.kind == FILE_INPUT) {
 			m.flags = FILE_HAS_DIGEST;
 			memcpy (m.digest, n->v[i].entry->digest, FILES_DIGEST);
 		}
@@ -362,6 +366,7 @@ struct files *files_create (struct loop *l, const struct files_opts *o, struct e
 {
 	struct files *f = xcalloc (1, sizeof (*f));
 
+	f->keeps = o->keeps;
 	f->jobs = map_create ();
 	f->entries = map_create ();
 	f->o = (struct download_opts) { .max_bytes = o->max_bytes, .timeout_ms = o->timeout_ms, .http = o->http, .ca_file = o->ca_file, .from = o->from };

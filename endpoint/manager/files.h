@@ -18,6 +18,7 @@ struct files_opts {
 	int64_t cache_bytes, max_bytes, timeout_ms;
 	unsigned parallel;
 	bool http;
+	bool keeps;			/* tasks may leave files: keep.h */
 };
 
 struct files;

@@ -5,6 +5,7 @@
  *     upstream    the session with the agent              workers   processes and their sessions
  *     dispatch    between the two: tasks.c, functions.c, results.c, prefetch.c, window.h
  *     files       brings the files that tasks want to the node's cache (filecache.c, download.c)
+ *     keep        leaves files that they make in a directory of the endpoint (shelf.c)
  *     containers/ what the node offers to functions that want a container; pools.c, workers_container.c
  *
  * Life: dial the agent; with its WELCOME (which brings the limits) the workers are started; run until SIGTERM, drained, the end of
@@ -34,6 +35,7 @@
 #include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/dispatch.h"
 #include "endpoint/manager/files.h"
+#include "endpoint/manager/keep.h"
 #include "endpoint/manager/reach.h"
 #include "endpoint/manager/rooms.h"
 #include "endpoint/manager/upstream.h"
@@ -55,9 +57,9 @@ static const char *const HOLDERS[] = {
 
 struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
-	const char *bulk_dir, *identify, *files_dir, *files_ca;
+	const char *bulk_dir, *identify, *files_dir, *files_ca, *files_output;
 	struct cli_strings files_from;
-	int64_t files_cache, files_max, files_timeout, files_parallel;
+	int64_t files_cache, files_max, files_timeout, files_parallel, files_output_max;
 	bool files_https_only;
 	int64_t workers, parent_pid, time_left_s, retries_on_loss, heartbeat_ms, threshold_ms, orphan_timeout;
 	bool no_retry;
@@ -70,6 +72,7 @@ struct manager {
 	void *zctx;
 	struct bulk *bulk;		/* NULL: none */
 	struct files *files;		/* NULL: none */
+	struct keep *keep;		/* NULL: no file can be left */
 	struct rooms *rooms;
 	struct dispatch *dispatch;
 	struct upstream *up;
@@ -286,7 +289,7 @@ static void open_files (struct manager *m)
 	struct files_opts fo = { .dir = o->files_dir, .ca_file = o->files_ca, .from = o->files_from.v, .cache_bytes = o->files_cache,
 				 .max_bytes = o->files_max ? o->files_max : o->files_cache,
 				 .timeout_ms = o->files_timeout ? o->files_timeout : FILES_TIMEOUT_MS,
-				 .parallel = o->files_parallel ? (unsigned) o->files_parallel : 4, .http = !o->files_https_only };
+				 .parallel = o->files_parallel ? (unsigned) o->files_parallel : 4, .http = !o->files_https_only, .keeps = o->files_output };
 	char *own = NULL;
 	struct err err;
 
@@ -296,6 +299,11 @@ static void open_files (struct manager *m)
 		fo.dir = own = xasprintf ("%s/weft-files-%u", tmp_base (), (unsigned) geteuid ());
 	if (!(m->files = files_create (m->loop, &fo, &err)))
 		log_err (LOG_ERROR, "main", "tasks that want files will fail on this node", &err);
+	if (m->files && o->files_output
+	    && !(m->keep = keep_create (m->loop, o->files_output, o->files_output_max ? (uint64_t) o->files_output_max : UINT64_MAX, &err))) {
+		log_err (LOG_ERROR, "main", "tasks that want files will fail on this node", &err);
+		files_destroy (&m->files);
+	}
 	free (own);
 }
 
@@ -321,6 +329,7 @@ static int prepare (struct manager *m, struct err *err)
 	d.bulk = m->bulk;
 	open_files (m);
 	d.files = m->files;
+	d.keep = m->keep;
 	m->dispatch = dispatch_create (m->loop, &d);
 	return dial (m, err);
 }
@@ -334,6 +343,7 @@ static void tear_down (struct manager *m)
 		dispatch_connect (m->dispatch, NULL, NULL);
 	upstream_destroy (&m->up, LINGER_MS);
 	dispatch_destroy (&m->dispatch);
+	keep_destroy (&m->keep);
 	files_destroy (&m->files);
 	if (m->loop) {
 		loop_timer_destroy (&m->orphan);
@@ -536,6 +546,8 @@ static const struct cli_opt options[] = {
 	OPT ("files-https-only", CLI_FLAG, files_https_only, NULL, 0, 0, "no http:// URLs"),
 	OPT ("files-ca", CLI_STRING, files_ca, "FILE", 0, 0, "certificates that sign those of the servers (default: the system's)"),
 	OPT ("files-from", CLI_STRINGS, files_from, "DIR", 0, 0, "file:// URLs may name what is below; may be given several times"),
+	OPT ("files-output", CLI_STRING, files_output, "DIR", 0, 0, "where tasks may leave files that they make (default: they may not)"),
+	OPT ("files-output-max", CLI_SIZE, files_output_max, "SIZE", 1, INT64_MAX, "those of a task together (default: no bound)"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	CLI_END,
 };

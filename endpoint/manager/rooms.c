@@ -167,9 +167,11 @@ const char *rooms_open (struct rooms *r, struct err *err)
 	return run;
 }
 
+char *rooms_path (const struct rooms *r, unsigned k) { return xasprintf ("%s/w%u", r->dir, k); }
+
 void rooms_clear (struct rooms *r, unsigned k)
 {
-	char *from = xasprintf ("%s/w%u", r->dir, k), *to = xasprintf ("%s/old-%lu", r->dir, ++r->old);
+	char *from = rooms_path (r, k), *to = xasprintf ("%s/old-%lu", r->dir, ++r->old);
 
 	if (rmdir (from) == 0 || errno == ENOENT)
 		goto done;	/* empty, the usual case: no process needed */
@@ -187,7 +189,7 @@ char *rooms_work (struct rooms *r, unsigned k, struct err *err)
 	char *path;
 
 	rooms_clear (r, k);
-	path = xasprintf ("%s/w%u", r->dir, k);
+	path = rooms_path (r, k);
 	if (mkdir (path, 0700) < 0 && errno != EEXIST) {
 		err_errno (err, "making the work directory %s", path);
 		free (path);

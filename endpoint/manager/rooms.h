@@ -20,6 +20,7 @@ const char *rooms_socket (const struct rooms *r);		/* "ipc://..."; borrowed */
 const char *rooms_open (struct rooms *r, struct err *err);	/* absolute; borrowed; NULL: *err */
 /* A fresh work directory for worker k; the one before is removed in the background. out: owned by the caller, free. */
 char *rooms_work (struct rooms *r, unsigned k, struct err *err);
+char *rooms_path (const struct rooms *r, unsigned k);		/* of worker k; owned by the caller, free */
 void rooms_clear (struct rooms *r, unsigned k);			/* remove it, in the background */
 
 #endif

@@ -6,6 +6,7 @@
 #include "common/map.h"
 #include "common/xmem.h"
 #include "endpoint/manager/files.h"
+#include "endpoint/manager/keep.h"
 
 struct tasks {
 	struct map *by_id;		/* of struct task, owned */
@@ -83,6 +84,7 @@ static void task_free (void *v)
 	zmq_msg_close (&t->frame);
 	if (t->need)
 		need_drop (&t->need);
+	save_drop (&t->save);
 	free (t);
 }
 

@@ -10,6 +10,7 @@
 #include "proto/msg_task.h"
 
 struct need;
+struct save;
 struct worker;
 struct tasks;
 
@@ -32,6 +33,7 @@ struct task {
 	bool files;			/* it brought a list of files */
 	bool staged;			/* its files are here, and stand in the frame as the worker wants them */
 	struct need *need;		/* owned; its files, until it is gone; NULL = none */
+	struct save *save;		/* owned; while files that it made are being kept */
 	uint32_t expected_ms;		/* as its submitter thinks; 0 = unknown */
 	uint64_t seq;			/* order of arrival */
 	int64_t since_ms;		/* when it came to its present place */

@@ -372,6 +372,12 @@ static const struct link_ops link_ops = {
 
 /* ---- sending ---- */
 
+char *workers_dir (const struct worker *w, const char **inner)
+{
+	*inner = w->container ? container_inner (w) : "";
+	return rooms_path (w->all->o.rooms, w->index);
+}
+
 bool workers_bulk (const struct worker *w)
 {
 	return w->peer && link_peer_bulk (w->peer);

@@ -125,6 +125,8 @@ typedef void workers_digest_f (const char *digest, void *arg);
 void workers_digest (struct workers *ws, const struct runtime *rt, const char *image, workers_digest_f *cb, void *arg);
 void workers_retire (struct worker *w, const char *why);	/* stop an idle container; `lost` follows */
 
+/* Its room, owned by the caller, and its directory in that, which is not ours where it runs in a container; for good. */
+char *workers_dir (const struct worker *w, const char **inner);
 bool workers_bulk (const struct worker *w);	/* may it be sent references? */
 /* The function once per session; record: a second reference is sent. */
 bool workers_has_function (const struct worker *w, const struct id *function);

@@ -166,6 +166,9 @@ static char *work_dir (struct worker *w, const struct container_place *p, struct
 	return NULL;
 }
 
+/* As worker_command names it inside. */
+const char *container_inner (const struct worker *w) { return strcmp (w->container->rt->base, "/mnt") == 0 ? "mnt/work/w" : "w"; }
+
 static char *log_path (const struct worker *w)
 {
 	return xasprintf ("%s/c%u.log", rooms_dir (w->all->o.rooms), w->index);

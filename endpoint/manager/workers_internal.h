@@ -26,6 +26,7 @@ void workers_check_stopped (struct workers *ws);	/* stopping, and nothing is lef
 void workers_hello_deadline (struct worker *w, int64_t ms);	/* the process runs: WORKER_STARTING */
 
 /* workers_container.c */
+const char *container_inner (const struct worker *w);	/* the worker's directory, below its room */
 void container_ended (struct worker *w);	/* its process: notes why, removes what the runtime kept */
 void container_forget (struct worker *w);	/* the slot is free again */
 void container_abandon (struct worker *w);	/* we end at once: the runtime is asked to remove it, nobody waits for that */

@@ -156,7 +156,7 @@ static int permitted (struct builder *b, const struct id *function, const struct
 	struct err err;
 
 	if (catalog_endpoint (k, endpoint, user, &why, &err) == 0 && catalog_function (k, function, user, &why, &err) == 0 &&
-	    catalog_allowed (k, endpoint, function, b->python, b->s.files.len > 0, &why, &err) == 0) {
+	    catalog_allowed (k, endpoint, function, b->python, wire_str ((char *) b->s.files.data, b->s.files.len), &why, &err) == 0) {
 		if (!*b->warning)
 			catalog_python_warning (k, endpoint, function, b->python, b->warning, sizeof (b->warning));
 		return 0;

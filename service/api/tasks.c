@@ -20,6 +20,7 @@ struct read {
 	enum doc_kind kind;
 	bool stamps, many, until_any, any, trace, ended;
 	char *file;			/* owned; its data is wanted; NULL = a document is */
+	char *left;			/* owned; where that file was left instead */
 	struct buf out;
 };
 
@@ -45,8 +46,13 @@ static void name_member (struct read *r, const struct id *task)
 static void take_file (struct read *r, const struct doc_task *t)
 {
 	struct wire_str files = t->result ? t->result->files : WIRE_STR (""), name, data;
+	struct wire_str kept = t->result ? t->result->kept : WIRE_STR ("");
+	struct msg_kept k;
 
 	r->ended = msg_state_ended (t->state);
+	while (t->result && !r->left && msg_files_kept_next (&kept, &k, NULL) > 0)
+		if (k.name.n == strlen (r->file) && !memcmp (k.name.p, r->file, k.name.n))
+			r->left = xasprintf ("node %.*s as %.*s", (int) t->result->node.n, t->result->node.p, (int) k.path.n, k.path.p);
 	while (!r->any && msg_files_data_next (&files, &name, &data, NULL) > 0)
 		if (name.n == strlen (r->file) && !memcmp (name.p, r->file, name.n)) {
 			buf_add (&r->out, data.p, data.n);
@@ -95,6 +101,8 @@ static void on_end (const struct err *err, void *arg)
 		call_fail (r->c, FAIL_RESULTS_TOO_LARGE, "the results together are over %u bytes; ask for fewer tasks at once", ANSWER_MAX);
 	else if (r->file && r->any)
 		call_reply (r->c, 200, "application/octet-stream", "X-Content-Type-Options: nosniff\r\nContent-Disposition: attachment\r\n", &r->out);
+	else if (r->left)
+		call_fail (r->c, FAIL_TASK_NOT_FOUND, "the file did not come with the task's result: it was left on %s", r->left);
 	else if (r->file)
 		call_fail (r->c, FAIL_TASK_NOT_FOUND, r->ended ? "no file of this name came with the task's result" : "no such task, or it has not ended");
 	else if (!r->out.len)
@@ -103,6 +111,7 @@ static void on_end (const struct err *err, void *arg)
 		call_ok (r->c, &r->out);
 	buf_fini (&r->out);
 	free (r->file);
+	free (r->left);
 	free (r);
 }
 

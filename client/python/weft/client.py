@@ -25,6 +25,11 @@ MAX_WAIT_S = 300.0    # what the service allows for ?wait
 ENDED = ("success", "failed", "cancelled")
 Document = Dict[str, Any]
 Files = Union[None, Mapping[str, str], Sequence[Mapping[str, Any]]]
+Outputs = Iterable[Union[str, Mapping[str, Any]]]
+
+
+def _outputs(outputs: Outputs, keep: bool) -> List[Any]:
+    return [{"name": o, "keep": True} if keep and isinstance(o, str) else o if isinstance(o, str) else dict(o) for o in outputs or ()]
 
 
 def _files(files: Files) -> List[Dict[str, Any]]:
@@ -157,7 +162,7 @@ class Client:
 
     def register(self, kind: str, code: str, name: str, entry: Optional[str] = None, public: bool = False, description: Optional[str] = None,
                  time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, container: Any = None, memoize: bool = False,
-                 batch: Union[None, int, Mapping[str, int]] = None, files: Files = None, outputs: Iterable[str] = ()) -> str:
+                 batch: Union[None, int, Mapping[str, int]] = None, files: Files = None, outputs: Outputs = (), keep_outputs: bool = False) -> str:
         """Register code of a kind: globus, python, command or shared_object. See the service's /openapi.json."""
         body: Document = {"function_name": name, "function_code": code, "kind": kind, "public": bool(public),
                 "meta": {"python_version": "%d.%d.%d" % sys.version_info[:3], "sdk_version": "weft-" + VERSION,
@@ -169,7 +174,7 @@ class Client:
             limits["memory_limit_bytes"] = memory_limit_bytes
         for key, value in (("entry", entry), ("description", description), ("container", container), ("limits", limits),
                            ("memoize", bool(memoize)), ("batch", {"max": batch} if isinstance(batch, int) else batch),
-                           ("files", _files(files)), ("outputs", list(outputs or []))):
+                           ("files", _files(files)), ("outputs", _outputs(outputs, keep_outputs))):
             if value:
                 body[key] = value
         return self.request("POST", "/v3/functions", body)["function_uuid"]
@@ -196,13 +201,15 @@ class Client:
     def submit(self, endpoint_id: str, function_id: str, payloads: Iterable[Any], wait: float = 0.0, task_group_id: Optional[str] = None,
                time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, idempotency_key: Optional[str] = None,
                memoize: bool = True, expected_s: Optional[float] = None, watch: bool = False,
-               files: Files = None, outputs: Iterable[str] = ()) -> Tuple[List[str], Document]:
+               files: Files = None, outputs: Outputs = (), keep_outputs: bool = False) -> Tuple[List[str], Document]:
         """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task.
 
         memoize: False refuses results of earlier calls. expected_s: how long it may take; it is not started on nodes whose time ends before.
         files: brought to the work directory by the endpoint: {name: URL} with "#sha256=HEX" behind the URL when the checksum is known, or a
         list of {"name", "url", "sha256", "max_bytes"}. Files with a checksum are kept on the node, and fetched once for many tasks.
         outputs: names or patterns of files in the work directory that come back with the result; see :meth:`task_file`.
+        Those given as {"name": ..., "keep": True}, and with keep_outputs all, are left in a directory of the endpoint instead; ``files`` of the
+        task document has their paths there.
         watch: the ends of the group are noted from the start, for :meth:`events` and :meth:`results`."""
         body: Document = {"tasks": {str(function_id): list(payloads)}, "create_queue": bool(watch)}
         limits: Dict[str, float] = {}
@@ -219,7 +226,7 @@ class Client:
         if files:
             body["files"] = _files(files)
         if outputs:
-            body["outputs"] = list(outputs)
+            body["outputs"] = _outputs(outputs, keep_outputs)
         if task_group_id:
             body["task_group_id"] = str(task_group_id)
         wait = min(float(wait), MAX_WAIT_S)

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See shelf.h. A directory appears under its final name by rename(2), which never replaces one that has something in it: so no lock is needed for the
+ * names, and what somebody was told of stays as it is. */
+#include "endpoint/manager/shelf.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "common/log.h"
+#include "common/tree.h"
+#include "common/xmem.h"
+#include "endpoint/manager/beneath.h"
+
+#define MOD "shelf"
+#define PIECE (1u << 20)
+#define ATTEMPTS_MAX 100
+#define NAME_SHOWN 80
+
+struct writing {
+	const struct shelf_put *p;
+	int from, top, parts, to, lock;	/* directories, and the lock */
+	char name[ID_TEXT], lock_name[ID_TEXT + 8];
+	uint64_t total;
+};
+
+static int failed (struct err *err, const char *what, const char *name)
+{
+	int why = errno;
+
+	err_errno (err, "%s '%.*s' in files.output_dir", what, NAME_SHOWN, name);
+	err->code = ERR_TASK_FILE;
+	err->fault = FAULT_SITE;
+	errno = why;
+	return -1;
+}
+
+/* ---- what is being written ---- */
+
+/* Was there one? */
+static bool remove_part (int parts, const char *name)
+{
+	int fd = openat (parts, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	tree_empty (fd);
+	close (fd);
+	unlinkat (parts, name, AT_REMOVEDIR);
+	return true;
+}
+
+/* A lock whose writer is gone, with what it wrote. The lock goes last: without it nothing is left. */
+static void sweep_one (int parts, const char *lock_name)
+{
+	size_t n = strlen (lock_name);
+	char name[ID_TEXT];
+	int fd;
+
+	if (n != ID_TEXT - 1 + 5 || strcmp (lock_name + n - 5, ".lock"))
+		return;
+	snprintf (name, sizeof (name), "%.*s", ID_TEXT - 1, lock_name);
+	if ((fd = openat (parts, lock_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
+		return;
+	if (flock (fd, LOCK_EX | LOCK_NB) == 0) {
+		if (remove_part (parts, name))
+			log_info (MOD, "removed what a manager left half written", "part=%s", name);
+		unlinkat (parts, lock_name, 0);
+	}
+	close (fd);
+}
+
+static void sweep (int parts)
+{
+	int copy = openat (parts, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir (copy);
+	struct dirent *e;
+
+	while (d && (e = readdir (d)))
+		sweep_one (parts, e->d_name);
+	if (d)
+		closedir (d);
+	else if (copy >= 0)
+		close (copy);
+}
+
+/* Locked, and still there: a sweep may have come between. */
+static int make_lock (struct writing *w)
+{
+	struct stat st;
+
+	w->lock = openat (w->parts, w->lock_name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (w->lock < 0)
+		return -1;
+	if (flock (w->lock, LOCK_EX | LOCK_NB) == 0 && fstat (w->lock, &st) == 0 && st.st_nlink)
+		return 0;
+	close (w->lock);
+	w->lock = -1;
+	errno = EAGAIN;
+	return -1;
+}
+
+static int open_parts (struct writing *w, struct err *err)
+{
+	char name[32];
+	struct stat st;
+
+	snprintf (name, sizeof (name), ".weft-%u", (unsigned) geteuid ());
+	if (mkdirat (w->top, name, 0700) < 0 && errno != EEXIST)
+		return failed (err, "making the directory", name);
+	w->parts = openat (w->top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (w->parts < 0 || fstat (w->parts, &st) < 0)
+		return failed (err, "opening the directory", name);
+	if (st.st_uid == geteuid ())
+		return 0;
+	return err_set (err, ERR_TASK_FILE, FAULT_SITE, "the directory '%s' in files.output_dir belongs to user %u; its operator must remove it", name,
+			(unsigned) st.st_uid);
+}
+
+static int begin (struct writing *w, struct err *err)
+{
+	struct id id;
+
+	if ((w->top = open (w->p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return failed (err, "opening the directory", w->p->dir);
+	if (open_parts (w, err) < 0)
+		return -1;
+	sweep (w->parts);
+	for (int tries = 0; w->lock < 0; tries++) {
+		id_new (&id);
+		id_text (&id, w->name);
+		snprintf (w->lock_name, sizeof (w->lock_name), "%s.lock", w->name);
+		if (make_lock (w) < 0 && (errno != EAGAIN || tries == 10))
+			return failed (err, "locking", w->lock_name);
+	}
+	/* all that the directory's access control list permits: the umask is ours where it has none */
+	if (mkdirat (w->parts, w->name, 0777) < 0 || (w->to = openat (w->parts, w->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return failed (err, "making the directory", w->name);
+	return 0;
+}
+
+static void end (struct writing *w)
+{
+	if (w->lock >= 0) {
+		remove_part (w->parts, w->name);	/* renamed, when all went well */
+		unlinkat (w->parts, w->lock_name, 0);
+	}
+	for (size_t i = 0; i < 5; i++) {
+		int fd = (int[]){ w->from, w->top, w->parts, w->to, w->lock }[i];
+		if (fd >= 0)
+			close (fd);
+	}
+}
+
+/* ---- copying ---- */
+
+static int open_from (struct writing *w, struct err *err)
+{
+	char id[ID_TEXT], *path = xasprintf ("%s%s" FILES_KEPT_DIR "%s", w->p->inner, *w->p->inner ? "/" : "", id_text (&w->p->task, id));
+
+	w->from = beneath_open (w->p->from, path, O_DIRECTORY);
+	free (path);
+	if (w->from >= 0)
+		return 0;
+	err_errno (err, "opening the directory of the call, to take its files");
+	err->code = ERR_TASK_FILE;
+	return -1;
+}
+
+static int over (const struct writing *w, const char *name, struct err *err)
+{
+	return err_set (err, ERR_TASK_FILE, FAULT_USER, "the kept files, with '%.*s', have more than the %" PRIu64 " bytes that a task may leave "
+			"(files.output_max_bytes of the endpoint)", NAME_SHOWN, name, w->p->max_bytes);
+}
+
+static int write_all (int fd, const char *p, size_t n)
+{
+	while (n) {
+		ssize_t k = write (fd, p, n);
+
+		if (k < 0 && errno != EINTR)
+			return -1;
+		p += k > 0 ? k : 0;
+		n -= k > 0 ? (size_t) k : 0;
+	}
+	return 0;
+}
+
+/* It may grow while it is read. */
+static int copy_bytes (struct writing *w, int in, int out, const char *name, uint64_t *bytes, struct err *err)
+{
+	char *piece = malloc (PIECE);
+	ssize_t n = -1;
+	int rc = 0;
+
+	*bytes = 0;
+	if (!piece)
+		return err_set (err, ERR_TASK_FILE, FAULT_SITE, "no memory on the node to keep the file '%.*s'", NAME_SHOWN, name);
+	while (rc == 0 && ((n = read (in, piece, PIECE)) > 0 || (n < 0 && errno == EINTR))) {
+		if (n > 0 && (w->total += (uint64_t) n) > w->p->max_bytes)
+			rc = over (w, name, err);
+		else if (w->p->stop (w->p->arg))
+			rc = err_set (err, ERR_CANCELLED, FAULT_SITE, "the manager is stopping");
+		else if (n > 0 && write_all (out, piece, (size_t) n) < 0)
+			rc = failed (err, "writing", name);
+		*bytes += n > 0 ? (uint64_t) n : 0;
+	}
+	free (piece);
+	if (rc == 0 && n < 0) {
+		err_errno (err, "reading the file '%.*s' of the call", NAME_SHOWN, name);
+		err->code = ERR_TASK_FILE;
+		rc = -1;
+	}
+	return rc;
+}
+
+static int copy_one (struct writing *w, const char *name, uint64_t *bytes, struct err *err)
+{
+	int in = openat (w->from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), out = -1, rc = -1;
+	struct stat st;
+
+	if (in < 0 || fstat (in, &st) < 0 || !S_ISREG (st.st_mode))
+		err_set (err, ERR_TASK_FILE, FAULT_USER, "the file '%.*s' of the call cannot be kept: %s", NAME_SHOWN, name,
+			 in < 0 ? strerror (errno) : "it is no regular file any more");
+	else if ((uint64_t) st.st_size > w->p->max_bytes - w->total)
+		over (w, name, err);
+	else if ((out = openat (w->to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666 | (st.st_mode & 0111))) < 0)
+		failed (err, "making", name);
+	else if ((rc = copy_bytes (w, in, out, name, bytes, err)) == 0 && fsync (out) < 0)
+		rc = failed (err, "writing", name);
+	if (in >= 0)
+		close (in);
+	if (out >= 0)
+		close (out);
+	return rc;
+}
+
+static int copy_all (struct writing *w, uint64_t bytes[FILES_MAX], struct err *err)
+{
+	struct wire_str list = w->p->kept;
+	struct msg_kept k;
+	size_t n = 0;
+	int rc;
+
+	while ((rc = msg_files_kept_next (&list, &k, err)) > 0) {
+		char name[FILES_NAME_MAX + 1];
+
+		if (n == FILES_MAX)
+			return err_set (err, ERR_TASK_FILE, FAULT_USER, "more than %d files are to be kept", FILES_MAX);
+		snprintf (name, sizeof (name), "%.*s", (int) k.name.n, k.name.p);
+		if (copy_one (w, name, &bytes[n++], err) < 0)
+			return -1;
+	}
+	return rc < 0 ? rc : fsync (w->to) < 0 ? failed (err, "writing", w->name) : 0;
+}
+
+/* ---- the final name ---- */
+
+static int publish (struct writing *w, char name[ID_TEXT + 8], struct err *err)
+{
+	char id[ID_TEXT];
+
+	id_text (&w->p->task, id);
+	for (int i = 1; i <= ATTEMPTS_MAX; i++) {
+		snprintf (name, ID_TEXT + 8, i > 1 ? "%s.%d" : "%s", id, i);
+		if (renameat (w->parts, w->name, w->top, name) == 0) {
+			fsync (w->top);
+			return 0;
+		}
+		if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
+			break;
+	}
+	return failed (err, "making the directory", name);
+}
+
+static void tell (const struct writing *w, const char *name, const uint64_t bytes[FILES_MAX], struct buf *kept)
+{
+	struct wire_str list = w->p->kept;
+	struct msg_kept k;
+
+	for (size_t i = 0; msg_files_kept_next (&list, &k, NULL) > 0; i++) {
+		char *path = xasprintf ("%s/%s/%.*s", w->p->dir, name, (int) k.name.n, k.name.p);
+
+		msg_files_kept_add (kept, wire_str (path, strlen (path)), bytes[i]);
+		free (path);
+	}
+}
+
+int shelf_put (const struct shelf_put *p, struct buf *kept, struct err *err)
+{
+	struct writing w = { .p = p, .from = -1, .top = -1, .parts = -1, .to = -1, .lock = -1 };
+	uint64_t bytes[FILES_MAX] = { 0 };
+	char name[ID_TEXT + 8];
+	int rc = -1;
+
+	if (open_from (&w, err) == 0 && begin (&w, err) == 0 && copy_all (&w, bytes, err) == 0) {
+		if (p->stop (p->arg))
+			err_set (err, ERR_CANCELLED, FAULT_SITE, "the manager is stopping");
+		else if ((rc = publish (&w, name, err)) == 0)
+			tell (&w, name, bytes, kept);
+	}
+	end (&w);
+	return rc;
+}

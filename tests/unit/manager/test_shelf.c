@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "common/tree.h"
+#include "common/xmem.h"
+#include "endpoint/manager/shelf.h"
+
+#define MIB (1u << 20)
+
+struct rig {
+	char dir[64], out[80], room[80], call[160];
+	struct id task;
+	char task_text[ID_TEXT];
+	struct shelf_put put;
+	struct buf list, kept;
+	unsigned asked, kill_at, stop_at;	/* pieces; 0 = never */
+};
+
+static bool stop_asked (void *arg)
+{
+	struct rig *r = arg;
+
+	r->asked++;
+	if (r->asked == r->kill_at)
+		raise (SIGKILL);
+	return r->asked == r->stop_at;
+}
+
+static int set_up (void **state)
+{
+	struct rig *r = xcalloc (1, sizeof (*r));
+
+	snprintf (r->dir, sizeof (r->dir), "/tmp/weft-t-shelf-XXXXXX");
+	assert_non_null (mkdtemp (r->dir));
+	snprintf (r->out, sizeof (r->out), "%s/out", r->dir);
+	snprintf (r->room, sizeof (r->room), "%s/w0", r->dir);
+	id_new (&r->task);
+	snprintf (r->call, sizeof (r->call), "%s/" FILES_KEPT_DIR "%s", r->room, id_text (&r->task, r->task_text));
+	assert_int_equal (mkdir (r->out, 0700) | mkdir (r->room, 0700) | mkdir (r->call, 0700), 0);
+	buf_init (&r->list, 0);
+	buf_init (&r->kept, FILES_KEPT_MAX);
+	r->put = (struct shelf_put) { .dir = r->out, .from = r->dir, .inner = "w0", .max_bytes = 16 * MIB, .task = r->task, .stop = stop_asked, .arg = r };
+	*state = r;
+	return 0;
+}
+
+static int tear_down (void **state)
+{
+	struct rig *r = *state;
+
+	assert_int_equal (tree_remove (r->dir), 0);
+	buf_fini (&r->list);
+	buf_fini (&r->kept);
+	free (r);
+	return 0;
+}
+
+/* A file that the call made, and that is to be kept. */
+static void made (struct rig *r, const char *name, size_t n, mode_t mode)
+{
+	char *path = xasprintf ("%s/%s", r->call, name), *text = xcalloc (1, n + 1);
+	int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC, mode);
+
+	memset (text, name[0], n);
+	assert_true (fd >= 0);
+	assert_int_equal (write (fd, text, n), (ssize_t) n);
+	close (fd);
+	msg_files_kept_add (&r->list, wire_str (name, strlen (name)), n);
+	r->put.kept = wire_str ((char *) r->list.data, r->list.len);
+	free (text);
+	free (path);
+}
+
+static void name_only (struct rig *r, const char *name)
+{
+	msg_files_kept_add (&r->list, wire_str (name, strlen (name)), 1);
+	r->put.kept = wire_str ((char *) r->list.data, r->list.len);
+}
+
+static const char *below (const char *dir, const char *name)
+{
+	static char path[4][400];
+	static unsigned i;
+
+	i = (i + 1) % 4;
+	snprintf (path[i], sizeof (path[i]), "%s/%s", dir, name);
+	return path[i];
+}
+
+/* A file of what a task left. */
+static const char *left_at (struct rig *r, const char *task_dir, const char *name)
+{
+	static char path[500];
+
+	snprintf (path, sizeof (path), "%s/%s/%s", r->out, task_dir, name);
+	return path;
+}
+
+/* Names in DIR, but for the directory of what is being written, which must have `parts` entries. */
+static unsigned names (struct rig *r, unsigned parts)
+{
+	unsigned n = 0;
+	struct dirent *e;
+	DIR *d = opendir (r->out);
+
+	while ((e = readdir (d))) {
+		if (strncmp (e->d_name, ".weft-", 6) == 0) {
+			DIR *p = opendir (below (r->out, e->d_name));
+			unsigned k = 0;
+			while ((e = readdir (p)))
+				k += e->d_name[0] != '.';
+			closedir (p);
+			assert_int_equal (k, parts);
+		} else
+			n += e->d_name[0] != '.';
+	}
+	closedir (d);
+	return n;
+}
+
+static void is_there (struct rig *r, const char *task_dir, const char *name, off_t size)
+{
+	struct stat st;
+	char first = 0;
+	int fd = open (left_at (r, task_dir, name), O_RDONLY | O_NOFOLLOW);
+
+	assert_true (fd >= 0);
+	assert_int_equal (fstat (fd, &st), 0);
+	assert_int_equal (st.st_size, size);
+	assert_int_equal (size ? pread (fd, &first, 1, size - 1) : 0, size ? 1 : 0);
+	assert_int_equal (first, size ? name[0] : 0);
+	close (fd);
+}
+
+static void fails (struct rig *r, const char *word, enum err_fault fault)
+{
+	struct err err = { 0 };
+
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), -1);
+	assert_int_equal (err.code, ERR_TASK_FILE);
+	assert_int_equal (err.fault, fault);
+	if (!strstr (err.text, word))
+		fail_msg ("'%s' is not in '%s'", word, err.text);
+	assert_int_equal (r->kept.len, 0);
+	assert_int_equal (names (r, 0), 0);
+}
+
+static void test_files_stand_there_whole (void **state)
+{
+	struct rig *r = *state;
+	struct wire_str list;
+	struct msg_kept k;
+	struct err err;
+
+	made (r, "a", 3 * MIB + 5, 0600);
+	made (r, "empty", 0, 0600);
+	made (r, "script", 9, 0700);
+	made (r, "more", 7, 0600);
+	r->list.len -= 10 + 4;		/* "more" is not to be kept */
+	r->put.kept.n = r->list.len;
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), 0);
+	assert_int_equal (names (r, 0), 1);
+	is_there (r, r->task_text, "a", 3 * MIB + 5);
+	is_there (r, r->task_text, "empty", 0);
+	is_there (r, r->task_text, "script", 9);
+	assert_int_equal (access (left_at (r, r->task_text, "script"), X_OK), 0);
+	assert_int_equal (access (left_at (r, r->task_text, "more"), F_OK), -1);
+	list = wire_str ((char *) r->kept.data, r->kept.len);
+	assert_int_equal (msg_files_kept_next (&list, &k, &err), 1);
+	assert_int_equal (k.bytes, 3 * MIB + 5);
+	const char *path = left_at (r, r->task_text, "a");
+	assert_int_equal (k.path.n, strlen (path));
+	assert_memory_equal (k.path.p, path, k.path.n);
+}
+
+static void test_what_is_there_is_not_touched (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+	char second[60], third[60];
+	int fd;
+
+	made (r, "a", 5, 0600);
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), 0);
+	made (r, "a", 6, 0600);
+	r->put.kept.n /= 2;
+	snprintf (second, sizeof (second), "%s.2", r->task_text);
+	fd = creat (below (r->out, second), 0600);	/* of somebody else: a file */
+	assert_int_equal (write (fd, "mine", 4), 4);
+	close (fd);
+	snprintf (third, sizeof (third), "%s.3", r->task_text);
+	assert_int_equal (symlink ("/etc", below (r->out, third)), 0);
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), 0);
+	is_there (r, r->task_text, "a", 5);
+	snprintf (third, sizeof (third), "%s.4", r->task_text);
+	is_there (r, third, "a", 6);
+	assert_int_equal (names (r, 0), 4);
+}
+
+static void test_links_are_not_followed (void **state)
+{
+	struct rig *r = *state;
+	char secret[100], parts[40];
+	int fd;
+
+	snprintf (secret, sizeof (secret), "%s/secret", r->dir);
+	fd = creat (secret, 0600);
+	assert_int_equal (write (fd, "secret", 6), 6);
+	close (fd);
+	assert_int_equal (symlink (secret, below (r->call, "a")), 0);
+	name_only (r, "a");
+	fails (r, "cannot be kept", FAULT_USER);
+	assert_int_equal (unlink (below (r->call, "a")), 0);
+	assert_int_equal (mkfifo (below (r->call, "a"), 0600), 0);
+	fails (r, "no regular file", FAULT_USER);
+	/* the directory of the call itself */
+	assert_int_equal (rename (r->call, below (r->room, "moved")), 0);
+	assert_int_equal (symlink (r->dir, r->call), 0);
+	name_only (r, "secret");
+	fails (r, "directory of the call", FAULT_SITE);
+	assert_int_equal (unlink (r->call), 0);
+	assert_int_equal (rename (below (r->room, "moved"), r->call), 0);
+	/* and where it is written to */
+	snprintf (parts, sizeof (parts), ".weft-%u", (unsigned) geteuid ());
+	assert_int_equal (tree_remove (below (r->out, parts)), 0);
+	assert_int_equal (symlink (r->dir, below (r->out, parts)), 0);
+	r->list.len = 0;
+	assert_int_equal (unlink (below (r->call, "a")), 0);
+	made (r, "b", 1, 0600);
+	struct err err;
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), -1);
+	assert_non_null (strstr (err.text, parts));
+}
+
+static void test_more_than_a_task_may_leave (void **state)
+{
+	struct rig *r = *state;
+
+	made (r, "a", 1000, 0600);
+	made (r, "b", 1001, 0600);
+	r->put.max_bytes = 2000;
+	fails (r, "'b', have more than the 2000 bytes", FAULT_USER);
+	fails (r, "files.output_max_bytes", FAULT_USER);
+}
+
+static void test_no_directory (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+
+	made (r, "a", 1, 0600);
+	r->put.dir = "/nonexistent/weft";
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), -1);
+	assert_int_equal (err.code, ERR_TASK_FILE);
+	assert_int_equal (err.fault, FAULT_SITE);
+	assert_non_null (strstr (err.text, "/nonexistent/weft"));
+}
+
+static void test_a_full_disk_leaves_nothing (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+
+	if (mount ("none", r->out, "tmpfs", 0, "size=2m") < 0) {
+		print_message ("nothing can be mounted here: %s\n", strerror (errno));
+		skip ();
+	}
+	made (r, "a", MIB, 0600);
+	made (r, "b", 3 * MIB, 0600);
+	fails (r, "No space left on device", FAULT_SITE);
+	r->put.kept.n = 11;		/* a alone */
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), 0);
+	is_there (r, r->task_text, "a", MIB);
+	assert_int_equal (umount (r->out), 0);
+}
+
+static void test_asked_to_stop (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+
+	made (r, "a", 5 * MIB, 0600);
+	for (r->stop_at = 3; r->stop_at; r->stop_at = r->stop_at == 3 ? 6 : 0) {	/* in between, and when all is copied */
+		r->asked = 0;
+		assert_int_equal (shelf_put (&r->put, &r->kept, &err), -1);
+		assert_int_equal (err.code, ERR_CANCELLED);
+		assert_int_equal (names (r, 0), 0);
+	}
+}
+
+static void test_killed_at_each_piece (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+	int status;
+
+	made (r, "a", 2 * MIB, 0600);
+	made (r, "b", 2 * MIB, 0600);
+	for (unsigned k = 1; k <= 5; k++) {
+		pid_t pid = fork ();
+
+		if (pid == 0) {
+			r->kill_at = k;
+			shelf_put (&r->put, &r->kept, &err);
+			_exit (0);
+		}
+		assert_int_equal (waitpid (pid, &status, 0), pid);
+		assert_true (WIFSIGNALED (status));
+		assert_int_equal (names (r, 2), 0);	/* a part and its lock, of this one alone: no final name */
+	}
+	r->asked = 0;
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), 0);
+	assert_int_equal (names (r, 0), 1);
+	is_there (r, r->task_text, "a", 2 * MIB);
+	is_there (r, r->task_text, "b", 2 * MIB);
+}
+
+int main (void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown (test_files_stand_there_whole, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_what_is_there_is_not_touched, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_links_are_not_followed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_more_than_a_task_may_leave, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_no_directory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_a_full_disk_leaves_nothing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_asked_to_stop, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_killed_at_each_piece, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests (tests, NULL, NULL);
+}
