@@ -49,7 +49,7 @@ def mount():
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"none", b"/tmp", b"tmpfs", 0, None):
         raise OSError(ctypes.get_errno(), "mount")
-def f(port, base, outside):
+def f(port, base, outside=""):
     status = dict(l.split(":\\t", 1) for l in open("/proc/self/status").read().splitlines() if ":\\t" in l)
     with open("kept", "w") as out:
         out.write("mine")
