@@ -17,7 +17,8 @@ import pythons  # noqa: E402
 import venvs  # noqa: E402
 from fabric import Fabric, Report  # noqa: E402
 
-VERSIONS = ["globus-compute-sdk", "globus-compute-sdk<4", "globus-compute-sdk<2.30"]      # the newest, and the last of each line before
+# The newest, the last of each line before, and one that many still have
+VERSIONS = ["globus-compute-sdk", "globus-compute-sdk<4", "globus-compute-sdk<3", "globus-compute-sdk<2.30"]
 CHECKS = ["client", "serialise", "refusal", "environment", "python", "page"]
 # Port 5000 may be taken on this machine. What the namespaces hold ends with them; a shell is their first process, because it reaps.
 APART = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/bash", "-c", '"$@"; exit $?', "apart"]

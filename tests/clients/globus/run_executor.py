@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The unmodified globus_compute_sdk.Executor from PyPI against `weft up`: all of executor_checks.py with the newest SDK, the short part with the last
-of each line before. Skipped, and counted, where PyPI is out of reach. Meanwhile connections are cut, the service is killed, and a queue is
+"""The unmodified globus_compute_sdk.Executor from PyPI against `weft up`: all of executor_checks.py with the newest SDK, the short part with the
+others of run.py. Skipped, and counted, where PyPI is out of reach. Meanwhile connections are cut, the service is killed, and a queue is
 trimmed, when the checks ask for it."""
 import argparse
 import os
