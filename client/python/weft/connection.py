@@ -39,7 +39,7 @@ class Connection:
         self.status = 0                         # of the answer, and its headers with their names in small letters
         self.headers: Dict[str, str] = {}
         self._version = ""
-        self._came = b""                        # and not yet taken
+        self._came, self._at = b"", 0           # what came, and what of it was taken
         self._asked = False                     # the end of an answer was not yet seen
 
     def set_timeout(self, timeout: float) -> None:
@@ -59,7 +59,7 @@ class Connection:
             raise
 
     def close(self) -> None:
-        sock, self.sock, self._came, self._asked = self.sock, None, b"", False
+        sock, self.sock, self._came, self._at, self._asked = self.sock, None, b"", 0, False
         if sock is not None:
             sock.close()
 
@@ -131,28 +131,32 @@ class Connection:
 
     def _exactly(self, left: int) -> Iterator[bytes]:
         while left > 0:
-            if not self._came:
-                self._more()
-            piece, self._came = self._came[:left], self._came[left:]
+            piece = self._take(left)
             left -= len(piece)
             yield piece
 
     def _rest(self) -> Iterator[bytes]:
         try:
             while True:
-                if not self._came:
-                    self._more()
-                piece, self._came = self._came, b""
-                yield piece
+                yield self._take(READ)
         except Ended:
             self.close()
 
     def _until(self, mark: bytes) -> bytes:
-        while mark not in self._came:
-            if len(self._came) > HEAD:
+        end = self._came.find(mark, self._at)
+        while end < 0:
+            if len(self._came) - self._at > HEAD:
                 raise Broken("the head of the answer is longer than %d bytes" % HEAD)
             self._more()
-        taken, _, self._came = self._came.partition(mark)
+            end = self._came.find(mark)
+        taken, self._at = self._came[self._at:end], end + len(mark)
+        return taken
+
+    def _take(self, most: int) -> bytes:
+        if self._at == len(self._came):
+            self._more()
+        taken = self._came[self._at:self._at + most]
+        self._at += len(taken)
         return taken
 
     def _more(self) -> None:
@@ -160,4 +164,4 @@ class Connection:
         piece = self.sock.recv(READ)
         if not piece:
             raise Ended("the connection was closed before the end of the answer")
-        self._came += piece
+        self._came, self._at = self._came[self._at:] + piece, 0
