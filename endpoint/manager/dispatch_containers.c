@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "endpoint/manager/batch.h"
 #include "endpoint/manager/containers/node.h"
+#include "endpoint/manager/files.h"
 #include "endpoint/manager/pools.h"
 #include "endpoint/manager/prefetch.h"
 #include "endpoint/manager/tasks.h"
@@ -288,6 +289,15 @@ static void make_room (struct dispatch *d, struct pool *p, const struct pool_loa
 	}
 }
 
+/* They are mounted, or the container does without. */
+static void use_files (struct dispatch *d)
+{
+	struct err err;
+
+	if (d->o.files && files_use (d->o.files, &err) < 0)
+		log_err (LOG_WARN, "dispatch", "a container starts without a directory of files", &err);
+}
+
 static void grow (struct dispatch *d, struct pool *p, int64_t now_ms)
 {
 	struct pool_load l;
@@ -300,10 +310,12 @@ static void grow (struct dispatch *d, struct pool *p, int64_t now_ms)
 	if (have >= p->replicas && !pool_wants_more (&l))
 		return;
 	places (d, &empty, &leaving);
-	if (empty)
+	if (empty) {
+		use_files (d);
 		workers_start_container (d->workers, p, p->rt, &p->spec);
-	else if (!leaving && p->waiting.head)
+	} else if (!leaving && p->waiting.head) {
 		make_room (d, p, &l);
+	}
 }
 
 /* Where a start failed, one try at a time; the tasks fail with the reason when the last try did. */

@@ -59,7 +59,7 @@ static int open_dir (struct filecache *c, const char *dir, struct err *err)
 	if (fchmod (c->dir_fd, 0700) < 0)
 		return err_errno (err, "closing %s to others", dir);
 	c->dir = xstrdup (path);
-	c->content = xasprintf ("%s/content", path);
+	c->content = xasprintf ("%s/" FILECACHE_CONTENT, path);
 	return 0;
 }
 
@@ -111,7 +111,7 @@ struct filecache *filecache_create (const char *dir, int64_t max_bytes, struct e
 
 	c->dir_fd = c->content_fd = c->part_fd = -1;
 	c->max_bytes = (uint64_t) max_bytes;
-	if (open_dir (c, dir, err) < 0 || sub_dir (c, "content", 0711, &c->content_fd, err) < 0 || sub_dir (c, "part", 0700, &c->part_fd, err) < 0
+	if (open_dir (c, dir, err) < 0 || sub_dir (c, FILECACHE_CONTENT, 0711, &c->content_fd, err) < 0 || sub_dir (c, "part", 0700, &c->part_fd, err) < 0
 	    || (lock = lock_dir (c, err)) < 0) {
 		filecache_destroy (&c);
 		return NULL;
@@ -140,8 +140,6 @@ void filecache_destroy (struct filecache **cp)
 	*cp = NULL;
 	errno = saved;
 }
-
-const char *filecache_content (const struct filecache *c) { return c->content; }
 
 /* ---- using ---- */
 

@@ -17,11 +17,12 @@
 #include <stdint.h>
 #include "proto/msg_files.h"
 
+#define FILECACHE_CONTENT "content"
+
 struct filecache;
 /* Makes DIR (0700) and what is in it, removes what is left over. Refuses a directory of somebody else. */
 struct filecache *filecache_create (const char *dir, int64_t max_bytes, struct err *err);
 void filecache_destroy (struct filecache **c);
-const char *filecache_content (const struct filecache *c);	/* DIR/content, absolute; borrowed */
 
 /* A descriptor that holds the file in its place; close it when it may go. -1: ERR_NOT_FOUND it is not here. */
 int filecache_open (struct filecache *c, const uint8_t digest[FILES_DIGEST], uint64_t *bytes, struct err *err);

@@ -2,6 +2,7 @@
 /* See files.h. Threads (crew.h) bring; needs, entries and the map of jobs are the loop's alone. */
 #include "endpoint/manager/files.h"
 #include <curl/curl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,8 @@ struct files {
 	void *arg;
 	struct crew *crew;
 	bool keeps;
+	char *dir, *content;		/* of the cache, which is made when it is first wanted */
+	int64_t cache_bytes;
 	struct map *jobs, *entries;	/* under way; held */
 };
 
@@ -238,6 +241,34 @@ static void end_job (struct crew_job *c)
 	free_job (j);
 }
 
+/* ---- the cache ---- */
+
+int files_use (struct files *f, struct err *err)
+{
+	return f->o.cache || (f->o.cache = filecache_create (f->dir, f->cache_bytes, err)) ? 0 : -1;
+}
+
+/* As the cache will say it. What is above it is there; a link in its own place is refused later. */
+static char *absolute (const char *dir)
+{
+	char *copy = xstrdup (dir), *slash, parent[PATH_MAX], *out;
+	size_t n = strlen (copy);
+
+	while (n > 1 && copy[n - 1] == '/')
+		copy[--n] = '\0';
+	slash = strrchr (copy, '/');
+	if (slash)
+		*slash = '\0';
+	if (realpath (!slash ? "." : *copy ? copy : "/", parent))
+		out = xasprintf ("%s/%s", parent[1] ? parent : "", slash ? slash + 1 : copy);
+	else
+		out = xstrdup (dir);
+	free (copy);
+	return out;
+}
+
+const char *files_content (const struct files *f) { return f->content; }
+
 /* ---- needs ---- */
 
 static bool same_name (struct wire_str list, struct wire_str name)
@@ -282,6 +313,10 @@ static int add_want (struct need *n, const struct msg_file *m, struct err *err)
 	n->n++;
 	if (w->kind != FILE_INPUT)
 		return 0;
+	if (files_use (f, err) < 0) {
+		err->code = ERR_TASK_FILE;
+		return err_prefix (err, "node directory of files (files.cache_dir)");
+	}
 	if (!e) {
 		join (f, w, m);
 		return 0;
@@ -367,6 +402,9 @@ struct files *files_create (struct loop *l, const struct files_opts *o, struct e
 	struct files *f = xcalloc (1, sizeof (*f));
 
 	f->keeps = o->keeps;
+	f->dir = absolute (o->dir);
+	f->content = xasprintf ("%s/" FILECACHE_CONTENT, f->dir);
+	f->cache_bytes = o->cache_bytes;
 	f->jobs = map_create ();
 	f->entries = map_create ();
 	f->o = (struct download_opts) { .max_bytes = o->max_bytes, .timeout_ms = o->timeout_ms, .http = o->http, .ca_file = o->ca_file, .from = o->from };
@@ -374,8 +412,6 @@ struct files *files_create (struct loop *l, const struct files_opts *o, struct e
 		err_set (err, ERR_INTERNAL, FAULT_SITE, "libcurl cannot be set up");
 		goto fail;
 	}
-	if (!(f->o.cache = filecache_create (o->dir, o->cache_bytes, err)))
-		goto fail;
 	if (!(f->crew = crew_create (l, o->parallel, err)))
 		goto fail;
 	return f;
@@ -394,6 +430,8 @@ void files_destroy (struct files **fp)
 	filecache_destroy (&f->o.cache);
 	map_destroy (&f->jobs);
 	map_destroy (&f->entries);
+	free (f->dir);
+	free (f->content);
 	free (f);
 	*fp = NULL;
 }
@@ -403,5 +441,3 @@ void files_connect (struct files *f, files_f *done, void *arg)
 	f->done = done;
 	f->arg = arg;
 }
-
-const char *files_content (const struct files *f) { return filecache_content (f->o.cache); }

@@ -5,15 +5,15 @@
  *     job               one file that is being brought, with the needs that wait for it; without any it stops
  *     entry             a file that is here and held, for as long as a need has it
  *
- * From the loop only, but for what the threads do. */
+ * The cache's directory is made when it is first wanted. From the loop only, but for what the threads do. */
 #ifndef MANAGER_FILES_H
 #define MANAGER_FILES_H
 #include "common/loop.h"
 #include "proto/msg_files.h"
 
 struct files_opts {
-	const char *dir;		/* borrowed for life, as what follows; of the cache */
-	const char *ca_file;		/* NULL = the system's */
+	const char *dir;		/* copied; of the cache */
+	const char *ca_file;		/* borrowed for life, as what follows; NULL = the system's */
 	const char *const *from;	/* see download.h */
 	int64_t cache_bytes, max_bytes, timeout_ms;
 	unsigned parallel;
@@ -24,7 +24,8 @@ struct files_opts {
 struct files;
 struct files *files_create (struct loop *l, const struct files_opts *o, struct err *err);
 void files_destroy (struct files **f);		/* after all needs */
-const char *files_content (const struct files *f);	/* the directory in which the files stand, by SHA-256 */
+const char *files_content (const struct files *f);	/* the directory in which the files stand, by SHA-256, when there were some */
+int files_use (struct files *f, struct err *err);	/* it has to be there now, to be mounted */
 
 struct need;
 /* All files of a need are here, or (err) one cannot be had; called once a need, from the loop. May drop it. owner: as given to need_create. */

@@ -97,6 +97,14 @@ static void give_up (struct worker *w)
 /* ---- starting ---- */
 
 /* The command inside, its paths below the runtime's base. */
+/* NULL: the container has none, and fails tasks that want files. */
+static const char *files_dir (const struct worker *w)
+{
+	const char *dir = w->all->o.files_dir;
+
+	return dir && access (dir, X_OK) == 0 ? dir : NULL;
+}
+
 static void worker_command (const struct worker *w, const char *const **command, struct args *a)
 {
 	const struct workers *ws = w->all;
@@ -128,7 +136,7 @@ static void worker_command (const struct worker *w, const char *const **command,
 		args_add (a, "--retries-on-kill");
 		args_add (a, ws->o.retries_on_kill);
 	}
-	if (ws->o.files_dir) {
+	if (files_dir (w)) {
 		args_add (a, "--files-dir");
 		args_addf (a, "%s/files", base);
 	}
@@ -201,7 +209,7 @@ static void run (struct worker *w)
 	const struct node *node = ws->o.node_containers;
 	struct container *c = w->container;
 	struct container_place p = { .name = c->name, .reference = c->image, .endpoint = node->o->endpoint_id ? node->o->endpoint_id : "none",
-				     .owner = node->owner, .bundle = node->o->bundle, .run_dir = ws->run_dir, .files_dir = ws->o.files_dir,
+				     .owner = node->owner, .bundle = node->o->bundle, .run_dir = ws->run_dir, .files_dir = files_dir (w),
 				     .network = node->o->network, .root = node->root,
 				     .limits = node_limits (node, c->rt) };
 	struct args a = { .n = 0 }, inner = { .n = 0 };

@@ -75,6 +75,7 @@ def fails(report, what, doc, *words):
 
 def kinds(report, f):
     data = b"a,b\n1,2\n3,4\n"
+    report.check("the cache is made when the first task wants a file", not os.path.exists(f.cache))
     fn = register(f, READ, "read")
     doc = run(f, fn, [one("k1", data)])
     report.check("python: the file is in the work directory, alone", doc["status"] == "success" and result(doc) == [12, "a,b\n1,2\n3,4\n", ["data.csv"]],
@@ -314,8 +315,9 @@ def refused(report, f):
         a = f.http("POST", "/v3/endpoints/%s/submit" % ep.id, {"tasks": {own: [{"args": []}]}})
         report.check("for a function with files as well", a[0] == 422 and "files.cache_bytes" in str(a[1]), a)
         report.check("tasks without files run there", result(call(f, register(f, "def one():\n    return 1\n", "one"), endpoint=ep.id)) == 1)
-    with Endpoint(f, "https", {"files.http": False, "workers_per_node": 1}) as ep:
+    with Endpoint(f, "https", {"files.http": False, "files.ca_file": TLS.ca, "workers_per_node": 1}) as ep:
         fails(report, "only https", run(f, fn, [one("k1", b"a")], endpoint=ep.id), "files.http")
+        report.check("and https it does", result(run(f, fn, [one("k1", b"a", web=TLS)], endpoint=ep.id))[0] == 1)
         report.check("its cache is in its own directory", os.path.isdir(os.path.join(ep.dir, "files", "content")), os.listdir(ep.dir))
         out = ep.command("doctor")
         report.check("doctor looks at it", "files" in out and os.path.join(ep.dir, "files") in out, out)

@@ -79,7 +79,7 @@ static char *path_of (const struct rig *r, const uint8_t digest[FILES_DIGEST])
 {
 	char text[FILES_DIGEST_TEXT];
 
-	return xasprintf ("%s/%s", filecache_content (r->c), msg_files_digest_text (digest, text));
+	return xasprintf ("%s/" FILECACHE_CONTENT "/%s", r->dir, msg_files_digest_text (digest, text));
 }
 
 static void test_what_is_kept_is_found (void **state)
