@@ -26,13 +26,13 @@ static int copy (const json_t *o, const char *key, char *out, size_t room)
 static int read_block (const json_t *o, uint64_t last, struct takeover_block *b)
 {
 	json_int_t nodes = json_integer_value (json_object_get (o, "nodes"));
-	char *end;
+	const char *digits = b->id + 1;
 
 	if (copy (o, "id", b->id, sizeof (b->id)) < 0 || copy (o, "job", b->job, sizeof (b->job)) < 0
 	    || copy (o, "name", b->name, sizeof (b->name)) < 0 || nodes < 1 || nodes > NODES_MAX)
 		return -1;
 	b->nodes = (unsigned) nodes;
-	return b->id[0] == 'b' && strtoull (b->id + 1, &end, 10) <= last && !*end ? 0 : -1;
+	return b->id[0] == 'b' && *digits && !digits[strspn (digits, "0123456789")] && strtoull (digits, NULL, 10) <= last ? 0 : -1;
 }
 
 static int fill (struct takeover *t, const json_t *o)
@@ -55,10 +55,22 @@ static int fill (struct takeover *t, const json_t *o)
 	return 0;
 }
 
+int takeover_parse (const char *text, struct takeover *t)
+{
+	json_t *o = json_loads (text, JSON_REJECT_DUPLICATES, NULL);
+	int rc;
+
+	memset (t, 0, sizeof (*t));
+	rc = json_is_object (o) ? fill (t, o) : -1;
+	json_decref (o);
+	if (rc < 0)
+		takeover_fini (t);
+	return rc;
+}
+
 int takeover_read (const char *path, struct takeover *t, struct err *err)
 {
 	char *text;
-	json_t *o;
 	struct stat st;
 	int rc;
 
@@ -69,15 +81,9 @@ int takeover_read (const char *path, struct takeover *t, struct err *err)
 		return err_set (err, ERR_FORBIDDEN, FAULT_SITE, "%s is not a file that only we write", path);
 	if (!(text = paths_read (path, FILE_MAX, NULL, err)))
 		return -1;
-	o = json_loads (text, JSON_REJECT_DUPLICATES, NULL);
+	rc = takeover_parse (text, t);
 	free (text);
-	rc = json_is_object (o) ? fill (t, o) : -1;
-	json_decref (o);
-	if (rc < 0) {
-		takeover_fini (t);
-		return err_set (err, ERR_INVALID, FAULT_SITE, "%s is damaged", path);
-	}
-	return 0;
+	return rc < 0 ? err_set (err, ERR_INVALID, FAULT_SITE, "%s is damaged", path) : 0;
 }
 
 char *takeover_text (const struct takeover *t)

@@ -20,6 +20,7 @@ struct takeover {
 
 /* 0, or -1 with *err: there is none (ERR_NOT_FOUND), or it is not to be used. *t is empty then. */
 int takeover_read (const char *path, struct takeover *t, struct err *err);
+int takeover_parse (const char *text, struct takeover *t);	/* 0; -1, *t is empty then: it is damaged */
 char *takeover_text (const struct takeover *t);	/* to be written; owned by the caller; NULL: no memory */
 void takeover_fini (struct takeover *t);
 
