@@ -174,7 +174,8 @@ int msg_files_kept_next (struct wire_str *kept, struct msg_kept *out, struct err
 	out->bytes = wire_get_u64 (&r);
 	out->path = out->name = wire_get_bytes (&r, n);
 	if (r.bad || n > FILES_PATH_MAX)
-		return err_set (err, ERR_INVALID, FAULT_PEER, "kept files of a result: one runs over the end, or its path has more than %d bytes", FILES_PATH_MAX);
+		return err_set (err, ERR_INVALID, FAULT_PEER, "kept files of a result: one runs over the end, or its path has more than %d bytes",
+				FILES_PATH_MAX);
 	if ((slash = n ? memrchr (out->path.p, '/', n) : NULL))
 		out->name = wire_str (slash + 1, n - (size_t) (slash + 1 - out->path.p));
 	if (msg_files_name_ok (out->name, err) < 0)
