@@ -9,7 +9,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
-from cluster import Endpoint, result  # noqa: E402
+from cluster import Endpoint, fake_docker, result  # noqa: E402
 from e2e import Fabric, gather, main, register, submit, wait_for  # noqa: E402
 
 CODE = "import os\n\ndef where():\n    return [os.environ.get('FAKE_IMAGE'), os.environ.get('WEFT_NODE'), os.getppid()]\n"
@@ -28,13 +28,9 @@ def containers(f):
 
 
 def endpoint(f, name, **conf):
-    docker = os.path.join(f.state, "docker")
-    os.makedirs(os.path.join(docker, "containers"), exist_ok=True)
-    with open(os.path.join(docker, "images"), "w") as out:
-        out.write("a\nb\n")
+    _, env = fake_docker(f, "a", "b")
     return Endpoint(f, name, dict({"containers.runtimes": ["docker"], "scaling.init_blocks": 1, "scaling.max_blocks": 1, "scaling.nodes_per_block": 2,
-                                   "workers_per_node": 2, "routing": "spread"}, **conf),
-                    env={"PATH": os.path.join(ROOT, "tests/fakes/bin") + ":" + os.environ["PATH"], "FAKE_DOCKER": docker})
+                                   "workers_per_node": 2, "routing": "spread"}, **conf), env=env)
 
 
 def run(f, ep, fn, payload=None, n=1):

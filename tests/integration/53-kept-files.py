@@ -12,7 +12,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 import e2e  # noqa: E402
-from cluster import Endpoint, result  # noqa: E402
+from cluster import Endpoint, fake_docker, result  # noqa: E402
 from e2e import Fabric, call, gather, pids_of, register, register_command, submit, task, wait_for  # noqa: E402
 
 MIB = 1 << 20
@@ -187,11 +187,7 @@ def clients(report, f):
 
 
 def containers(report, f):
-    docker = os.path.join(f.state, "docker")
-    os.makedirs(os.path.join(docker, "containers"), exist_ok=True)
-    with open(os.path.join(docker, "images"), "w") as out:
-        out.write("a\n")
-    env = {"PATH": os.path.join(ROOT, "tests/fakes/bin") + ":" + os.environ["PATH"], "FAKE_DOCKER": docker}
+    docker, env = fake_docker(f, "a")
     with Endpoint(f, "boxes", {"containers.runtimes": ["docker"], "workers_per_node": 1, "files.output_dir": OUT}, env=env) as ep:
         fn = register(f, MAKE, "make", container="a")
         doc = call(f, fn, {"a": 70000}, outputs=keep("a"), endpoint=ep.id)

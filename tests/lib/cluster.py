@@ -27,6 +27,16 @@ def free_ports(n):
     raise RuntimeError("no free ports")
 
 
+def fake_docker(f, *images):
+    """The directory of a docker that has these images (tests/fakes/bin), and the environment that an endpoint finds it in."""
+    folder = os.path.join(f.state, "docker")
+    os.makedirs(os.path.join(folder, "containers"), exist_ok=True)
+    with open(os.path.join(folder, "images"), "w") as out:
+        out.write("".join(i + "\n" for i in images))
+    fakes = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fakes", "bin")
+    return folder, {"PATH": fakes + ":" + os.environ["PATH"], "FAKE_DOCKER": folder}
+
+
 def result(doc):
     return json.loads(doc["result"]) if isinstance(doc["result"], str) else doc["result"]
 
