@@ -20,6 +20,13 @@ def run(*argv, **kw):
     return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=120, **kw)
 
 
+def packages_of_libraries(program):
+    """Those with the libraries that a program names, but for what every Debian has."""
+    needed = re.findall(r"NEEDED +(\S+)", run("objdump", "-p", program).stdout)
+    return {line.split(":")[0] for name in needed if name != "libc.so.6"
+            for line in run("dpkg-query", "-S", "*/" + name).stdout.splitlines()}
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--build", default="build")
@@ -55,6 +62,11 @@ def main():
         bundle = os.path.join(usr, "lib", "weft", "bundle")
         v = run(os.path.join(bundle, "ld.so"), "--library-path", os.path.join(bundle, "lib"), os.path.join(bundle, "weft-worker"), "--version")
         r.check("the worker's bundle starts", v.returncode == 0 and "weft-worker" in v.stdout, v.stdout)
+        with open(os.path.join(ROOT, "packaging", "images", "worker", "Dockerfile")) as f:
+            has = re.search(r'^ARG PACKAGES="(.*)"$', f.read(), re.M).group(1).split()
+        for p in ("weft-manager", "weft-worker"):
+            wants = packages_of_libraries(os.path.join(a.build, "bin", p))
+            r.check("the image for pods has the libraries of " + p, wants and wants <= set(has), wants - set(has))
         installed = Fabric(a.build)
         installed.bin = os.path.join(usr, "bin")
         with installed as f:
