@@ -162,6 +162,7 @@ static int build (struct hand_task *t, const struct layout_queued *q, struct wir
 	m.stamps[STAMP_FORWARDER_READ] = clock_real_ns ();
 	m.payload = payload;
 	m.files = q->files;
+	m.resources = q->resources;
 	buf_init (&b, WIRE_MAX_RECORD);
 	msg_task_encode (&b, &m, WIRE_MAJOR);
 	if (buf_failed (&b) || b.len == 0) {

@@ -14,6 +14,8 @@
 #define META_VERSION 1
 #define QUEUED_VERSION 2	/* 1 had all fields, whatever their values; it is still read */
 #define QUEUED_VERSION_FILES 3
+#define QUEUED_VERSION_RESOURCES 4
+#define QUEUED_RESOURCES_MAX 4096	/* without an environment, which comes later */
 #define FLAG_APART 1
 #define FLAG_JSON 2
 #define FLAG_BULK 4
@@ -22,7 +24,7 @@
 #define FLAG_LIMITS 16	/* of a queue record */
 #define QUEUED_FIXED 52
 #define QUEUED_LIMITS 16
-#define QUEUED_MAX (QUEUED_FIXED + QUEUED_LIMITS + 4 + 2)
+#define QUEUED_MAX (QUEUED_FIXED + QUEUED_LIMITS + 4 + 2 + 2)
 #define QUEUED_TASK_AT 4	/* in every version */
 #define DONE_FIXED 17
 #define ENDED_FIXED 19
@@ -135,13 +137,14 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 	uint8_t fixed[QUEUED_MAX];
 	struct wire_writer w = { fixed };
 	bool limits = q->time_limit_ms || q->memory_limit_bytes || q->max_result_bytes;
-	struct wire_str payload = q->payload_apart ? WIRE_STR ("") : q->payload, parts[] = { q->files, payload };
+	struct wire_str payload = q->payload_apart ? WIRE_STR ("") : q->payload, parts[] = { q->files, q->resources, payload };
 	uint32_t payload_bytes = q->payload_apart ? q->payload_bytes : (uint32_t) payload.n;
-	if (payload.n > WIRE_MAX_PAYLOAD || payload_bytes > WIRE_MAX_PAYLOAD || q->files.n > FILES_MAX_BYTES) {
+	if (payload.n > WIRE_MAX_PAYLOAD || payload_bytes > WIRE_MAX_PAYLOAD || q->files.n > FILES_MAX_BYTES ||
+	    q->resources.n > QUEUED_RESOURCES_MAX) {
 		wire_refuse (b);
 		return;
 	}
-	wire_w8 (&w, q->files.n ? QUEUED_VERSION_FILES : QUEUED_VERSION);
+	wire_w8 (&w, q->resources.n ? QUEUED_VERSION_RESOURCES : q->files.n ? QUEUED_VERSION_FILES : QUEUED_VERSION);
 	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0) |
 				(q->payload_bulk ? FLAG_BULK : 0) |
 				(q->fresh ? FLAG_FRESH : 0) | (limits ? FLAG_LIMITS : 0)));
@@ -157,19 +160,22 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 	}
 	if (q->payload_apart)
 		wire_w32 (&w, payload_bytes);
-	if (q->files.n)
+	if (q->files.n || q->resources.n)
 		wire_w16 (&w, (uint16_t) q->files.n);
-	wire_record_add (b, fixed, (size_t) (w.p - fixed), parts, 2);
+	if (q->resources.n)
+		wire_w16 (&w, (uint16_t) q->resources.n);
+	wire_record_add (b, fixed, (size_t) (w.p - fixed), parts, 3);
 }
 
 int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err)
 {
 	struct wire_reader r = { p, n, false };
 	uint8_t version = wire_get_u8 (&r), flags = wire_get_u8 (&r);
-	bool all = version == 1, limits = all || (flags & FLAG_LIMITS), files = version == QUEUED_VERSION_FILES;
-	size_t file_bytes;
+	bool all = version == 1, limits = all || (flags & FLAG_LIMITS);
+	bool resources = version == QUEUED_VERSION_RESOURCES, files = resources || version == QUEUED_VERSION_FILES;
+	size_t file_bytes, resource_bytes;
 	if (n && version != QUEUED_VERSION && !all && !files)
-		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, at most %d", version, QUEUED_VERSION_FILES);
+		return err_set (err, ERR_VERSION, FAULT_SITE, "queue record of version %u, at most %d", version, QUEUED_VERSION_RESOURCES);
 	q->expected_s = wire_get_u16 (&r);
 	wire_get_id (&r, &q->task);
 	wire_get_id (&r, &q->function);
@@ -183,12 +189,16 @@ int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, stru
 	file_bytes = files ? wire_get_u16 (&r) : 0;
 	if (file_bytes > FILES_MAX_BYTES)
 		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "queue record: files of %zu bytes, at most %d", file_bytes, FILES_MAX_BYTES);
+	resource_bytes = resources ? wire_get_u16 (&r) : 0;
+	if (resource_bytes > QUEUED_RESOURCES_MAX)
+		return err_set (err, ERR_TOO_LARGE, FAULT_SITE, "queue record: resources of %zu bytes, at most %d", resource_bytes, QUEUED_RESOURCES_MAX);
 	q->files = wire_get_bytes (&r, file_bytes);
+	q->resources = wire_get_bytes (&r, resource_bytes);
 	if (!all && !q->payload_apart)
 		q->payload_bytes = (uint32_t) (r.left > WIRE_MAX_PAYLOAD ? WIRE_MAX_PAYLOAD + 1u : r.left);
-	if (r.bad || (files && !file_bytes))
+	if (r.bad || (files && !resources && !file_bytes) || (resources && !resource_bytes))
 		return err_set (err, ERR_INVALID, FAULT_SITE, "queue record of %zu bytes is too short%s", n,
-				r.bad ? "" : " for its files");
+				r.bad ? "" : resources ? " for its resources" : " for its files");
 	q->payload_is_json = (flags & FLAG_JSON) != 0;
 	q->fresh = (flags & FLAG_FRESH) != 0;
 	q->payload_bulk = (flags & FLAG_BULK) != 0;

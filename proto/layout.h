@@ -36,6 +36,7 @@ struct layout_queued {
 	bool payload_apart, payload_is_json, payload_bulk, fresh;	/* fresh: no earlier result */
 	struct wire_str payload;	/* empty when apart */
 	struct wire_str files;		/* a list of msg_files.h; empty = none */
+	struct wire_str resources;	/* a record of msg_resources.h; empty = none */
 };
 void layout_queued_encode (struct buf *b, const struct layout_queued *q);
 int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, struct err *err);

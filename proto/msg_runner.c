@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Frames between worker and runner: SPEC.md, section 7. A runner runs code of users: nothing it sends is trusted. */
 #include "proto/msg_runner.h"
+#include "proto/msg_resources.h"
 #include "proto/wire_record.h"
 
 #define FRAME_HEAD 5		/* length and type */
 #define CALL_FIXED 40
+#define ENVIRON_FIXED 4		/* its length, in calls that have one */
 #define BATCH_FIXED 28
 #define INPUT_FIXED 20
 #define RESULT_FIXED 72
@@ -46,18 +48,23 @@ void msg_runner_ready_encode (struct buf *b, const char *json) { add_plain (b, '
 
 void msg_runner_call_encode (struct buf *b, const struct msg_runner_call *m)
 {
-	uint8_t fixed[FRAME_HEAD + CALL_FIXED];
+	uint8_t fixed[FRAME_HEAD + CALL_FIXED + ENVIRON_FIXED];
 	struct wire_writer w = { fixed };
-	if (m->payload.n > WIRE_MAX_PAYLOAD) {
+	bool environ = m->flags & RUNNER_ENVIRON;
+	struct wire_str parts[] = { environ ? m->environ : WIRE_STR (""), m->payload };
+	size_t n = CALL_FIXED + (environ ? ENVIRON_FIXED : 0);
+	if (m->payload.n > WIRE_MAX_PAYLOAD || parts[0].n > RESOURCES_ENVIRON_MAX) {
 		wire_refuse (b);
 		return;
 	}
-	frame_head (&w, CALL_FIXED + m->payload.n, 'C');
+	frame_head (&w, n + parts[0].n + m->payload.n, 'C');
 	wire_wid (&w, &m->task);
 	wire_wid (&w, &m->function);
 	wire_w32 (&w, m->flags);
 	wire_w32 (&w, m->max_result_bytes);
-	wire_record_add (b, fixed, sizeof (fixed), &m->payload, 1);
+	if (environ)
+		wire_w32 (&w, (uint32_t) parts[0].n);
+	wire_record_add (b, fixed, FRAME_HEAD + n, parts, m->payload.p || !m->payload.n ? 2 : 1);
 }
 
 long msg_runner_frame (const void *p, size_t n, uint8_t *type, struct wire_str *body, struct err *err)
@@ -81,14 +88,19 @@ int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t 
 {
 	if (n < CALL_FIXED)
 		return err_set (err, ERR_INVALID, FAULT_PEER, "runner call of %zu bytes, at least %d", n, CALL_FIXED);
-	if (n - CALL_FIXED > WIRE_MAX_PAYLOAD)
-		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "runner call: payload of %zu bytes, at most %u", n - CALL_FIXED,
-				WIRE_MAX_PAYLOAD);
 	struct wire_reader r = { body, n, false };
 	wire_get_id (&r, &m->task);
 	wire_get_id (&r, &m->function);
 	m->flags = wire_get_u32 (&r);
 	m->max_result_bytes = wire_get_u32 (&r);
+	size_t environ = m->flags & RUNNER_ENVIRON ? wire_get_u32 (&r) : 0;
+	if (environ > RESOURCES_ENVIRON_MAX)
+		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "runner call: environ of %zu bytes, at most %u", environ, RESOURCES_ENVIRON_MAX);
+	m->environ = wire_get_bytes (&r, environ);
+	if (r.bad || !msg_resources_environ_ok (m->environ))
+		return err_set (err, ERR_INVALID, FAULT_PEER, "runner call: its environ is no list of texts, or not all there");
+	if (r.left > WIRE_MAX_PAYLOAD)
+		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "runner call: payload of %zu bytes, at most %u", r.left, WIRE_MAX_PAYLOAD);
 	m->payload = wire_get_bytes (&r, r.left);
 	if (m->flags & TASK_BULK)
 		return bulk_ref_decode (&m->bulk, m->payload.p, m->payload.n, &m->task, BULK_PAYLOAD, err);

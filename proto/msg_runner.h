@@ -5,11 +5,15 @@
 #include "proto/msg_result.h"
 
 enum { RUNNER_FD_IN = 3, RUNNER_FD_OUT = 4 };
-/* flags: as in TASK, and RUNNER_OWN_DIR. */
-enum { RUNNER_OWN_DIR = 256 };		/* in flags: the call runs in ../task, seen from its runner's directory */
+/* flags: as in TASK, and these. */
+enum {
+	RUNNER_OWN_DIR = 256,		/* the call runs in ../task, seen from its runner's directory */
+	RUNNER_ENVIRON = 512,		/* it has an environment of its own, on top of its runner's */
+};
 struct msg_runner_call {
 	struct id task, function;
 	uint32_t flags, max_result_bytes;
+	struct wire_str environ;	/* with RUNNER_ENVIRON, as in msg_resources.h */
 	struct wire_str payload;
 	struct bulk_ref bulk;		/* decoded: with TASK_BULK */
 };
@@ -28,7 +32,7 @@ struct msg_runner_result {
 };
 /* Whole frames, length first. */
 void msg_runner_function_encode (struct buf *b, const void *function_record, size_t n);
-void msg_runner_call_encode (struct buf *b, const struct msg_runner_call *m);
+void msg_runner_call_encode (struct buf *b, const struct msg_runner_call *m);	/* payload.p NULL: its bytes follow */
 /* 0 = incomplete, -1 = malformed (over the limit), else the bytes of the frame; type and body are set. */
 long msg_runner_frame (const void *p, size_t n, uint8_t *type, struct wire_str *body, struct err *err);
 int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t n, struct err *err);	/* for C runners */

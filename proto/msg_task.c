@@ -4,8 +4,9 @@
 #include "proto/wire_record.h"
 
 #define TASK_FIXED_1 108
-#define TASK_PLAIN 124		/* without files: what is sent for nearly all tasks */
-#define TASK_FIXED 126
+#define TASK_PLAIN 124		/* without files and resources: what is sent for nearly all tasks */
+#define TASK_FILES 126
+#define TASK_FIXED 130
 #define TASK_ATTEMPT_AT 3
 #define TASK_STAMPS_AT 44
 #define TASK_STATE_FIXED 28
@@ -34,9 +35,9 @@ void msg_task_encode (struct buf *b, const struct msg_task *m, int major)
 {
 	uint8_t fixed[TASK_FIXED];
 	struct wire_writer w = { fixed };
-	struct wire_str parts[] = { m->payload, major < 2 ? WIRE_STR ("") : m->files };
-	size_t n = major < 2 ? TASK_FIXED_1 : m->files.n ? TASK_FIXED : TASK_PLAIN;
-	if (m->payload.n > WIRE_MAX_PAYLOAD || m->files.n > FILES_MAX_BYTES) {
+	struct wire_str parts[] = { m->payload, major < 2 ? WIRE_STR ("") : m->files, major < 2 ? WIRE_STR ("") : m->resources };
+	size_t n = major < 2 ? TASK_FIXED_1 : m->resources.n ? TASK_FIXED : m->files.n ? TASK_FILES : TASK_PLAIN;
+	if (m->payload.n > WIRE_MAX_PAYLOAD || m->files.n > FILES_MAX_BYTES || m->resources.n > RESOURCES_MAX_BYTES) {
 		wire_refuse (b);
 		return;
 	}
@@ -53,7 +54,8 @@ void msg_task_encode (struct buf *b, const struct msg_task *m, int major)
 	wire_w32 (&w, m->max_result_bytes);
 	wire_w32 (&w, m->expected_ms);
 	wire_w16 (&w, (uint16_t) m->files.n);
-	wire_record_add (b, fixed, n, parts, m->payload.p || !m->payload.n ? 2 : 0);
+	wire_w32 (&w, (uint32_t) m->resources.n);
+	wire_record_add (b, fixed, n, parts, m->payload.p || !m->payload.n ? 3 : 0);
 }
 
 int msg_task_decode (struct msg_task *m, const void *p, size_t n, struct err *err)
@@ -72,9 +74,10 @@ int msg_task_decode (struct msg_task *m, const void *p, size_t n, struct err *er
 	m->memory_limit_bytes = wire_get_u64 (&r.fixed);
 	m->max_result_bytes = wire_get_u32 (&r.fixed);
 	m->expected_ms = wire_get_u32 (&r.fixed);
-	size_t files = wire_get_u16 (&r.fixed);
+	size_t files = wire_get_u16 (&r.fixed), resources = wire_get_u32 (&r.fixed);
 	if (wire_record_take (&r, &m->payload, payload, WIRE_MAX_PAYLOAD, "payload", err) < 0 ||
-	    wire_record_take (&r, &m->files, files, FILES_MAX_BYTES, "files", err) < 0 || wire_record_close (&r, err) < 0)
+	    wire_record_take (&r, &m->files, files, FILES_MAX_BYTES, "files", err) < 0 ||
+	    wire_record_take (&r, &m->resources, resources, RESOURCES_MAX_BYTES, "resources", err) < 0 || wire_record_close (&r, err) < 0)
 		return -1;
 	m->payload_bytes = (uint32_t) payload;
 	if (!(m->flags & TASK_BULK))

@@ -5,6 +5,7 @@
 #include <zmq.h>
 #include "proto/msg_bulk.h"
 #include "proto/msg_files.h"
+#include "proto/msg_resources.h"
 
 /* Stamps, SPEC.md section 4. A TASK has the first STAMP_TASK_SLOTS, a RESULT all. */
 enum msg_stamp {
@@ -39,6 +40,7 @@ struct msg_task {
 	int64_t stamps[STAMP_TASK_SLOTS];
 	struct wire_str payload;
 	struct wire_str files;		/* a list of msg_files.h, not looked at here; empty = none */
+	struct wire_str resources;	/* a record of msg_resources.h, likewise */
 	uint32_t payload_bytes;		/* decoded: of the data itself, when the payload is a reference */
 	struct bulk_ref bulk;		/* decoded: with TASK_BULK */
 };

@@ -85,7 +85,7 @@ int batch_give (struct engine *e, struct call *c, struct slot *s, unsigned n, st
 
 	for (unsigned k = 0; k < n; k++) {
 		rc[k] = (struct runner_call){ i->t.task, &i->fn->fn, record, i->t.payload, call_flags (i), i->max_result_bytes,
-					   NULL };
+					   NULL, WIRE_STR ("") };
 		i = k ? TAILQ_NEXT (i, link) : TAILQ_FIRST (&e->group);
 	}
 	buf_clear (&e->group_out);

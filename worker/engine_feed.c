@@ -51,12 +51,29 @@ uint32_t call_flags (const struct call *c)
 	return (c->t.flags & (TASK_JSON | TASK_BULK)) | (c->t.files.n ? RUNNER_OWN_DIR : 0);
 }
 
+/* What the nodes that it was given add to its environment; empty for nearly all. */
+static int nodes_of (const struct call *c, bool batched, struct wire_str *environ, struct err *err)
+{
+	struct msg_resources m;
+
+	*environ = WIRE_STR ("");
+	if (!c->t.resources.n)
+		return 0;
+	if (batched)
+		return err_set (err, ERR_INVALID, FAULT_USER, "a function with a batch entry cannot be given nodes of its own (resource_specification)");
+	if (msg_resources_decode (&m, c->t.resources.p, c->t.resources.n, err) < 0)
+		return -1;
+	*environ = m.environ;
+	return 0;
+}
+
 /* 0 = given to the runner, -1 = refused: it has its result. c is in no list. */
 static int give (struct engine *e, struct call *c, struct slot *s)
 {
 	struct wire_str record = wire_str (zmq_msg_data (&c->fn->record), zmq_msg_size (&c->fn->record));
 	bool running = s->ops->pid (s->self) > 0, batched = call_is_batched (c) && s->ops->batch;
 	struct runner_call rc;
+	struct wire_str environ;
 	unsigned n;
 	struct err err;
 
@@ -65,7 +82,7 @@ static int give (struct engine *e, struct call *c, struct slot *s)
 		refuse (e, c, &err);
 		return -1;
 	}
-	if (batched && batch_load (e, c, &err) < 0) {
+	if (nodes_of (c, batched, &environ, &err) < 0 || (batched && batch_load (e, c, &err) < 0)) {
 		refuse (e, c, &err);
 		return -1;
 	}
@@ -76,7 +93,9 @@ static int give (struct engine *e, struct call *c, struct slot *s)
 	}
 	n = batched ? batch_gather (e, c) : 0;
 	rc = (struct runner_call){ c->t.task, &c->fn->fn, record, c->t.payload, call_flags (c), c->max_result_bytes,
-				   &c->t.bulk };
+				   &c->t.bulk, environ };
+	if (environ.n)
+		rc.flags |= RUNNER_ENVIRON;
 	if ((n ? batch_give (e, c, s, n, &err) : s->ops->call (s->self, &rc, &err)) < 0) {
 		if (err.code == ERR_IO && !running)
 			err_prefix (&err, "node %s", e->o.node);

@@ -280,6 +280,37 @@ def files():
     f.write()
 
 
+def resources_record(nodes=2, ranks=4, options=b"--exclusive", environ=b"A=1\0B=\0", options_n=None, environ_n=None):
+    return (u16(14) + u16(nodes) + u32(ranks) + u16(len(options) if options_n is None else options_n)
+            + u32(len(environ) if environ_n is None else environ_n) + options + environ)
+
+
+def resources():
+    f = Family("resources")
+    k = "RESOURCES"
+
+    def fields(nodes=2, ranks=4, options="--exclusive", environ=b"A=1\0B=\0"):
+        return {"nodes": nodes, "ranks_per_node": ranks, "options": options, "environ": data(environ)}
+    f.good("with its nodes", k, resources_record(), fields())
+    f.good("as it is asked for", k, resources_record(environ=b""), fields(environ=b""))
+    f.good("no options", k, resources_record(options=b"", environ=b""), fields(options="", environ=b""))
+    f.good("most of all", k, resources_record(1024, 65536, b"o" * 1024, b"A=" + b"x" * 997 + b"\0"),
+           fields(1024, 65536, "o" * 1024, b"A=" + b"x" * 997 + b"\0"))
+    f.good("newer", k, newer(resources_record(), 14, u32(7), b"more"), fields(), canonical=False)
+    f.shapes(k, resources_record(), 14, 14)
+    f.bad("no node", k, resources_record(nodes=0))
+    f.bad("more nodes than there may be", k, resources_record(nodes=1025))
+    f.bad("no rank", k, resources_record(ranks=0))
+    f.bad("more ranks than there may be", k, resources_record(ranks=65537))
+    f.bad("options over the limit", k, resources_record(options=b"o" * 1025), "TOO_LARGE")
+    f.bad("environ over the limit", k, resources_record(environ_n=512 * 1024 + 1), "TOO_LARGE")
+    f.bad("NUL in the options", k, resources_record(options=b"a\0b"))
+    for what, environ in (("without its end", b"A=1"), ("without a name", b"=1\0"), ("without a value", b"A\0"), ("empty", b"\0")):
+        f.bad("environ " + what, k, resources_record(environ=environ))
+    f.bad("options say a byte more than came", k, resources_record(environ=b"", options_n=12))
+    f.write()
+
+
 def function():
     f = Family("function")
     k = "FUNCTION"
@@ -392,12 +423,24 @@ def task():
     f.bad("files over the limit", k, tk2(b"x" * 32769), "TOO_LARGE")
     f.bad("files reach over the end", k, tk2(listed, n=len(listed) + 1))
     f.bad("a byte more than the files", k, tk2(listed) + b"\0")
-    f.good("newer: longer fixed part", k, newer(tk2(b""), 126, b"\x55" * 12, b""), fields(), canonical=False)
-    f.good("newer: another variable part", k, newer(tk2(b""), 126, u32(5), b"extra"), fields(), canonical=False)
+    # Minor version 3: resources, likewise.
+    def tk3(wanted, files=b"", n=None, **more):
+        raw = tk(**more)
+        return u16(130) + raw[2:124] + u16(len(files)) + u32(len(wanted) if n is None else n) + raw[124:] + files + wanted
+    wanted = resources_record(environ=b"")
+    f.good("resources", k, tk3(wanted), dict(fields(), resources=data(wanted)))
+    f.good("resources and files", k, tk3(wanted, listed), dict(fields(), files=data(listed), resources=data(wanted)))
+    f.good("resources with an environment", k, tk3(resources_record()), dict(fields(), resources=data(resources_record())))
+    f.good("no resources, but their length", k, tk3(b""), fields(), canonical=False)
+    f.bad("resources over the limit", k, tk3(wanted, n=512 * 1024 + 4097), "TOO_LARGE")
+    f.bad("resources reach over the end", k, tk3(wanted, n=len(wanted) + 1))
+    f.bad("a byte more than the resources", k, tk3(wanted) + b"\0")
+    f.good("newer: longer fixed part", k, newer(tk3(b""), 130, b"\x55" * 12, b""), fields(), canonical=False)
+    f.good("newer: another variable part", k, newer(tk3(b""), 130, u32(5), b"extra"), fields(), canonical=False)
     f.shapes(k, tk(), 124, 108)
     f.bad("version 1, a byte longer", k, tk(v=1) + b"\0", major=1)
     f.bad("version 1, a byte shorter", k, tk(v=1)[:-1], major=1)
-    f.bad("newer, but shorter than the payload", k, newer(tk2(b""), 126, u32(0), b"")[:-1])
+    f.bad("newer, but shorter than the payload", k, newer(tk3(b""), 130, u32(0), b"")[:-1])
     f.bad("payload over the limit", k, tk(n=128 * MIB + 1), "TOO_LARGE")
     f.bad("payload of 4 GiB less one", k, tk(n=0xffffffff), "TOO_LARGE")
     f.bad("payload at the limit that did not come", k, tk(n=128 * MIB))
@@ -635,6 +678,13 @@ def runner():
     f.good("plain", k, frame(b"C", call()), cfields())
     f.good("no payload", k, frame(b"C", call(b"")), cfields(b""))
     f.good("bytes that are not text", k, frame(b"C", call(b"\0\1\xff")), cfields(b"\0\1\xff"))
+    surrounded = u32(8) + b"A=1\0B=2\0"
+    f.good("an environment of its own", k, frame(b"C", call(surrounded + b"[1]", 513)), dict(cfields(b"[1]", 513), environ=data(b"A=1\0B=2\0")))
+    f.good("an empty one", k, frame(b"C", call(u32(0) + b"[1]", 513)), cfields(b"[1]", 513))
+    f.bad("environment over the end", k, frame(b"C", call(u32(9) + b"A=1\0B=2\0", 513)))
+    f.bad("environment over the limit", k, frame(b"C", call(u32(512 * 1024 + 1), 513)), "TOO_LARGE")
+    f.bad("environment cut in its length", k, frame(b"C", call(u32(0)[:3], 513)))
+    f.bad("environment that is none", k, frame(b"C", call(u32(4) + b"A=1B", 513)))
     f.bad("fixed part cut", k, frame(b"C", call(b"")[:-1]))
     f.bad("nothing yet", k, b"", "INCOMPLETE")
     f.bad("half a length", k, frame(b"C", call())[:3], "INCOMPLETE")
@@ -782,7 +832,7 @@ def layout():
     f.bad("in the bulk store, but with bytes", k, queued_1(flags=5))
     f.bad("inline, but without its bytes", k, queued_1(payload=b"", n=MIB))
     f.bad("version 0", k, queued_1(version=0), "VERSION")
-    f.bad("version 4", k, queued(version=4), "VERSION")
+    f.bad("version 5", k, queued(version=5), "VERSION")
     f.bad("version 2, shorter", k, queued()[:51])
     f.bad("version 2, its limits cut", k, queued(limits=True, payload=b"")[:-1])
     f.bad("version 2, apart without a length", k, queued(flags=1, payload=b""))
@@ -800,6 +850,16 @@ def layout():
     f.bad("version 3, cut in their length", k, queued_3(b"", payload=b"")[:-1])
     f.bad("files over the limit", k, queued_3(b"x" * 32769), "TOO_LARGE")
     f.bad("files longer than what came", k, queued_3(listed, n=len(listed) + 4))
+    def queued_4(wanted, files=b"", n=None, payload=b"[1]", size=None, **more):
+        return queued(version=4, payload=b"", n=size, **more) + u16(len(files)) + u16(len(wanted) if n is None else n) + files + wanted + payload
+    wanted = resources_record(environ=b"")
+    f.good("with resources", k, queued_4(wanted), dict(qfields(limits=False), resources=data(wanted)))
+    f.good("with resources, files and limits", k, queued_4(wanted, listed, limits=True), dict(qfields(), files=data(listed), resources=data(wanted)))
+    f.good("with resources, apart", k, queued_4(wanted, flags=1, payload=b"", size=MIB), dict(qfields(apart=True, payload=b"", n=MIB, limits=False), resources=data(wanted)))
+    f.bad("version 4 without resources", k, queued_4(b"", listed))
+    f.bad("version 4, cut in their length", k, queued_4(b"", payload=b"")[:-1])
+    f.bad("resources over the limit", k, queued_4(b"x" * 4097), "TOO_LARGE")
+    f.bad("resources longer than what came", k, queued_4(wanted, n=len(wanted) + 4))
     f.bad("payload over the limit", k, queued_1(flags=1, payload=b"", n=128 * MIB + 1), "TOO_LARGE")
     k = "DONE"
     f.good("without its record", k, uid(TASK) + u8(6), {"task": TASK, "state": 6, "record": ""})
@@ -834,5 +894,5 @@ def layout():
 
 
 if __name__ == "__main__":
-    for make in (header, session, files, function, task, result, capacity, runner, layout):
+    for make in (header, session, files, resources, function, task, result, capacity, runner, layout):
         make()

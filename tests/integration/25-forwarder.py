@@ -837,7 +837,7 @@ def unreadable_entries():
     with Rig(sets=["retention=60s"], start=False) as g:
         old = "%d-1" % (time.time() * 1000 - 61000)
         late = entry(lambda r: b"\x07" + r[1:], old)
-        newer = entry(lambda r: b"\x04" + r[1:] + b"more")
+        newer = entry(lambda r: b"\x05" + r[1:] + b"more")
         cut = entry(lambda r: r[:50])
         short = entry(lambda r: r[:40])
         g.redis("XADD", g.ekey("tasks"), "*", "t", "nonsense")
@@ -850,7 +850,7 @@ def unreadable_entries():
         e.results([good])
         all_ended(g, [late, newer, cut, short, good], e=e)
         assert e.ids() == [good]
-        assert b"version 4, at most 3" in g.result(newer)["error"] and b"same release" in g.result(newer)["error"], g.result(newer)
+        assert b"version 5, at most 4" in g.result(newer)["error"] and b"same release" in g.result(newer)["error"], g.result(newer)
         assert g.result(newer)["code"] == 13 and g.result(cut)["code"] == 2 and b"40 bytes" in g.result(short)["error"]
         assert g.hash()[b"unreadable"] == b"2"
 

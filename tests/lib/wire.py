@@ -21,6 +21,8 @@ MAX_RECORDS, MAX_IDS = 4096, 65536
 MAX_TEXT, MAX_TAIL = 4096, 65536
 MAX_CODE, MAX_PAYLOAD, MAX_RECORD = 16 * MIB, 128 * MIB, 192 * MIB
 MAX_FILES_DATA = 16 * MIB
+MAX_ENVIRON = 512 << 10
+MAX_RESOURCES, MAX_RESOURCES_QUEUED = MAX_ENVIRON + 4096, 4096
 MAX_FILES, MAX_FILES_BYTES, MAX_FILE_NAME, MAX_FILE_URL = 64, 32768, 255, 2048
 MAX_KEPT, MAX_PATH = 65536, 1024
 NO_ID = "00000000-0000-0000-0000-000000000000"
@@ -83,7 +85,12 @@ RECORDS = {
          ("files", MAX_FILES_BYTES, None))),
     "TASK": Record(
         "flags:B attempt:B task:id function:id #payload:I time_limit_ms:I stamps:stamps8",
-        "memory_limit_bytes:Q max_result_bytes:I expected_ms:I #files:H", (("payload", MAX_PAYLOAD, None), ("files", MAX_FILES_BYTES, None))),
+        "memory_limit_bytes:Q max_result_bytes:I expected_ms:I #files:H #resources:I",
+        (("payload", MAX_PAYLOAD, None), ("files", MAX_FILES_BYTES, None), ("resources", MAX_RESOURCES, None))),
+    "RESOURCES": Record(                # a part of TASK
+        "nodes:H ranks_per_node:I #options:H #environ:I", "", (("options", 1024, None), ("environ", MAX_ENVIRON, None)),
+        {"nodes": lambda d: 1 <= d["nodes"] <= 1024, "ranks_per_node": lambda d: 1 <= d["ranks_per_node"] <= 65536,
+         "options": lambda d: b"\0" not in d["options"], "environ": lambda d: environ_ok(d["environ"])}),
     "TASK_STATE": Record("state:B _:-1 task:id time_ns:q", "", (), {"state": lambda d: d["state"] <= 7}),
     "OUTPUT": Record(
         "_:-2 task:id stdout_total:Q stderr_total:Q #stdout:I #stderr:I", "", (("stdout", MAX_TAIL, "tail"), ("stderr", MAX_TAIL, "tail")),
@@ -104,6 +111,11 @@ RECORDS = {
     "IMAGE": Record("function:id image:id valid_ms:I #digest:H", "", (("digest", MAX_TEXT, None),)),
     "METRICS": Record("#json:I", "", (("json", MAX_TAIL, None),)),
 }
+
+
+def environ_ok(raw):
+    """Of "NAME=VALUE", each with a NUL behind it."""
+    return not raw or (raw.endswith(b"\0") and all(e.find(b"=") > 0 for e in raw[:-1].split(b"\0")))
 
 
 def to_bytes(v):
@@ -186,7 +198,7 @@ def decode(kind, raw):
     if at < len(raw) and fixed_bytes <= rec.known:
         raise Malformed("INVALID", "%s: longer than its lengths" % kind)
     out.pop("_", None)
-    for name in ("files", "kept"):
+    for name in ("files", "kept", "resources"):
         if out.get(name) == b"":
             del out[name]           # absent and empty are the same
     for name, fmt in rec.v2:
@@ -218,11 +230,11 @@ def encode(kind, fields, major=MAJOR):
         fields["#" + name] = len(b)
         parts.append(b)
     fixed2 = rec.v2 if major >= 2 else []
-    for name in ("#kept", "#files"):            # the last ones, sent only when there are some
+    for name in ("#resources", "#kept", "#files"):      # the last ones, sent only when there are some
         if fixed2 and fixed2[-1][0] == name and not fields.get(name):
             fixed2 = fixed2[:-1]
     if major < 2:
-        parts = [part for (name, _, _), part in zip(rec.parts, parts) if name not in ("files", "kept")]
+        parts = [part for (name, _, _), part in zip(rec.parts, parts) if name not in ("files", "kept", "resources")]
     fixed = b"".join(_put(fmt, fields.get(name)) for name, fmt in rec.v1 + fixed2)
     return struct.pack("<H", len(fixed) + 2) + fixed + b"".join(parts)
 
@@ -423,17 +435,30 @@ START = struct.Struct("<16sq")
 
 
 def encode_call(d):
-    payload = to_bytes(d.get("payload", b""))
-    return runner_frame("C", CALL.pack(id_bytes(d["task"]), id_bytes(d["function"]), d.get("flags", 0), d.get("max_result_bytes", 0)) + payload)
+    payload, environ = to_bytes(d.get("payload", b"")), to_bytes(d.get("environ", b""))
+    return runner_frame("C", CALL.pack(id_bytes(d["task"]), id_bytes(d["function"]), d.get("flags", 0), d.get("max_result_bytes", 0))
+                        + (struct.pack("<I", len(environ)) + environ if d.get("flags", 0) & 512 else b"") + payload)
 
 
 def decode_call(body):
     if len(body) < CALL.size:
         raise Malformed("INVALID", "call")
-    if len(body) - CALL.size > MAX_PAYLOAD:
-        raise Malformed("TOO_LARGE", "payload")
     task, function, flags, max_result = CALL.unpack_from(body)
-    out = {"task": id_text(task), "function": id_text(function), "flags": flags, "max_result_bytes": max_result, "payload": body[CALL.size:]}
+    at, environ = CALL.size, b""
+    if flags & 512:
+        n = struct.unpack_from("<I", body, at)[0] if len(body) >= at + 4 else 0
+        if n > MAX_ENVIRON:
+            raise Malformed("TOO_LARGE", "environ")
+        at += 4
+        environ = body[at:at + n]
+        if len(body) < at + n or not environ_ok(environ):
+            raise Malformed("INVALID", "environ")
+        at += n
+    if len(body) - at > MAX_PAYLOAD:
+        raise Malformed("TOO_LARGE", "payload")
+    out = {"task": id_text(task), "function": id_text(function), "flags": flags, "max_result_bytes": max_result, "payload": body[at:]}
+    if environ:
+        out["environ"] = environ
     if flags & 2:
         out.update(decode_reference(out["payload"], out["task"], "payload"))
     return out
@@ -543,14 +568,15 @@ def encode_queued(d):
     payload = b"" if apart else to_bytes(d.get("payload", b""))
     flags = (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (4 if d.get("payload_bulk") else 0) | (8 if d.get("fresh") else 0)
     limits = [d.get(k, 0) for k in ("time_limit_ms", "memory_limit_bytes", "max_result_bytes")]
-    files = to_bytes(d.get("files", b""))
-    return (QUEUED.pack(3 if files else 2, flags | (16 if any(limits) else 0), d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
+    files, resources = to_bytes(d.get("files", b"")), to_bytes(d.get("resources", b""))
+    lengths = struct.pack("<HH", len(files), len(resources)) if resources else struct.pack("<H", len(files)) if files else b""
+    return (QUEUED.pack(4 if resources else 3 if files else 2, flags | (16 if any(limits) else 0), d.get("expected_s", 0), id_bytes(d["task"]), id_bytes(d["function"]),
                         d.get("received_ns", 0), d.get("queued_ns", 0)) + (LIMITS.pack(*limits) if any(limits) else b"")
-            + (struct.pack("<I", d["payload_bytes"]) if apart else b"") + (struct.pack("<H", len(files)) + files if files else b"") + payload)
+            + (struct.pack("<I", d["payload_bytes"]) if apart else b"") + lengths + files + resources + payload)
 
 
 def decode_queued(raw):
-    if raw and raw[0] not in (1, 2, 3):
+    if raw and raw[0] not in (1, 2, 3, 4):
         raise Malformed("VERSION", "queue record version")
     try:
         version, flags, expected, task, function, received, queued = QUEUED.unpack_from(raw)
@@ -560,16 +586,21 @@ def decode_queued(raw):
             at += LIMITS.size
         if version == 1 or apart:
             n, at = struct.unpack_from("<I", raw, at)[0], at + 4
-        nfiles = 0
-        if version == 3:
+        nfiles = nresources = 0
+        if version >= 3:
             nfiles, at = struct.unpack_from("<H", raw, at)[0], at + 2
+        if version == 4:
+            nresources, at = struct.unpack_from("<H", raw, at)[0], at + 2
     except struct.error:
         raise Malformed("INVALID", "queue record")
     if nfiles > MAX_FILES_BYTES:
         raise Malformed("TOO_LARGE", "files")
-    files, payload = bytes(raw[at:at + nfiles]), bytes(raw[at + nfiles:])
-    if len(files) != nfiles or (version == 3 and not nfiles):
-        raise Malformed("INVALID", "queue record files")
+    if nresources > MAX_RESOURCES_QUEUED:
+        raise Malformed("TOO_LARGE", "resources")
+    files, resources, payload = (bytes(raw[at:at + nfiles]), bytes(raw[at + nfiles:at + nfiles + nresources]),
+                                 bytes(raw[at + nfiles + nresources:]))
+    if len(files) != nfiles or len(resources) != nresources or (version == 3 and not nfiles) or (version == 4 and not nresources):
+        raise Malformed("INVALID", "queue record files or resources")
     n = len(payload) if n is None else n
     if flags & 5 == 4:
         raise Malformed("INVALID", "queue record flags")
@@ -577,7 +608,7 @@ def decode_queued(raw):
         raise Malformed("TOO_LARGE", "payload")
     if len(payload) != (0 if apart else n):
         raise Malformed("INVALID", "queue record payload")
-    return {**({"files": files} if files else {}), "expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
+    return {**({"files": files} if files else {}), **({"resources": resources} if resources else {}), "expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
             "memory_limit_bytes": memory, "max_result_bytes": max_result, "payload_bytes": n, "payload_apart": apart,
             "payload_is_json": bool(flags & 2), "payload_bulk": bool(flags & 4), "fresh": bool(flags & 8), "payload": payload}
 

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/spawn.h"
 #include "common/xmem.h"
+#include "proto/msg_resources.h"
 #include "worker/child.h"
 #include "worker/proctree.h"
 #include "worker/runners/runner.h"
@@ -83,13 +84,14 @@ static bool env_overrides (const struct plan *p, const char *name, size_t n)
 	return false;
 }
 
-/* Ours, but for what the function sets and the two names that tell the task. */
-static int plan_env (struct plan *p, const struct id *task, struct err *err)
+/* Ours, but for what the function sets, what the task's nodes need (environ) and the two names that tell the task. */
+static int plan_env (struct plan *p, const struct id *task, struct wire_str environ_list, struct err *err)
 {
 	json_t *set = json_object_get (p->root, "env"), *value;
 	const char *key;
 	char text[ID_TEXT];
-	size_t n = 0, i, total = 0;
+	size_t n = 0, i, total = 0, more = 0;
+	struct wire_str list = environ_list, entry;
 
 	if (set && !json_is_object (set))
 		return bad (err, "'env' must be an object of strings");
@@ -97,11 +99,15 @@ static int plan_env (struct plan *p, const struct id *task, struct err *err)
 		return bad (err, "'env' has more than 4096 names");
 	while (environ[total])
 		total++;
-	p->owned = xcalloc (json_object_size (set) + 2, sizeof (*p->owned));
-	p->env = xcalloc (json_object_size (set) + 2 + total + 1, sizeof (*p->env));
+	while (msg_resources_environ_next (&list, &entry))
+		more++;
+	p->owned = xcalloc (json_object_size (set) + 2 + more, sizeof (*p->owned));
+	p->env = xcalloc (json_object_size (set) + 2 + more + total + 1, sizeof (*p->env));
 	id_text (task, text);
 	p->owned[p->nowned++] = xasprintf ("WEFT_TASK_ID=%s", text);
 	p->owned[p->nowned++] = xasprintf ("GC_TASK_UUID=%s", text);
+	while (msg_resources_environ_next (&environ_list, &entry))
+		p->owned[p->nowned++] = xstrdup (entry.p);
 	json_object_foreach (set, key, value) {
 		if (!json_is_string (value) || !key[0] || strchr (key, '='))
 			return bad (err, "'env' must be an object of strings");
@@ -149,7 +155,7 @@ static int plan_make (struct plan *p, const struct runner_call *c, struct err *e
 		return err_set (err, ERR_TASK_DECODE, FAULT_USER, "code of a command is not JSON: %s", je.text);
 	if (!json_is_object (p->root))
 		return bad (err, "expected an object with 'argv'");
-	return plan_argv (p, err) < 0 || plan_env (p, &c->task, err) < 0 ? -1 : 0;
+	return plan_argv (p, err) < 0 || plan_env (p, &c->task, c->environ, err) < 0 ? -1 : 0;
 }
 
 /* ---- the process ---------------------------------------------------------------------------------------------- */

@@ -233,22 +233,16 @@ static void retire_when_full (struct framed *f)
 static void write_call (struct framed *f, const struct runner_call *c)
 {
 	struct msg_runner_call m = { .task = c->task, .function = c->fn->id, .flags = c->flags, .max_result_bytes = c->max_result_bytes,
-				     .payload = c->payload };
-	uint32_t length = (uint32_t) (1 + 40 + c->payload.n);
+				     .environ = c->environ, .payload = c->payload };
+	bool borrow = !f->inflight && c->payload.n > 65536;
 
 	buf_clear (&f->frame);
-	if (f->inflight || c->payload.n <= 65536) {
-		msg_runner_call_encode (&f->frame, &m);
-		child_write (f->child, f->frame.data, f->frame.len);
-		return;
-	}
-	wire_put_u32 (&f->frame, length);
-	wire_put_u8 (&f->frame, 'C');
-	wire_put_id (&f->frame, &c->task);
-	wire_put_id (&f->frame, &c->fn->id);
-	wire_put_u32 (&f->frame, c->flags);
-	wire_put_u32 (&f->frame, c->max_result_bytes);
+	if (borrow)
+		m.payload.p = NULL;
+	msg_runner_call_encode (&f->frame, &m);
 	child_write (f->child, f->frame.data, f->frame.len);
+	if (!borrow)
+		return;
 	child_write_borrowed (f->child, c->payload.p, c->payload.n);
 	f->borrowed = true;
 }

@@ -38,6 +38,7 @@ KIND_GLOBUS, KIND_PYTHON = 1, 2
 FLAG_JSON = 1                   # the payload is JSON text made by the service
 FLAG_BULK = 2                   # the payload is a reference to a file of the bulk store
 FLAG_OWN_DIR = 256              # the call runs in the directory that the worker made for it
+FLAG_ENVIRON = 512              # it has an environment of its own, on top of ours
 RESULT_BULK = 4                 # the result is one
 BULK_MIN = 32768                # results over it go there
 NOT_FOUND, IO = 5, 14
@@ -959,8 +960,11 @@ class Runner:
             if function is None:
                 raise Fail(RUNNER, FAULT_SELF, "the worker named a function that it did not send")
             self.enter(flags)
+            at += CALL.size
+            if flags & FLAG_ENVIRON:
+                at = self.surround(data, at)
             target = function.target or function.load()
-            payload = memoryview(data)[at + CALL.size:end]
+            payload = memoryview(data)[at:end]
             if flags & FLAG_BULK:
                 if not self.bulk:
                     raise Fail(NOT_FOUND, FAULT_SELF, "its payload is in a bulk store that its runner does not have")
@@ -1136,6 +1140,15 @@ class Runner:
                 os.chdir(self.task_dir)     # until after()
             except OSError as e:
                 raise Fail(RUNNER, FAULT_SITE, "cannot go to the directory of the call on node %s: %s" % (NODE, e))
+
+    @staticmethod
+    def surround(data, at):
+        """The call's environment, until after(). Returns where its payload begins."""
+        end = at + 4 + LENGTH.unpack_from(data, at)[0]
+        for entry in bytes(data[at + 4:end]).split(b"\0")[:-1]:
+            name, value = entry.split(b"=", 1)
+            os.environ[os.fsdecode(name)] = os.fsdecode(value)
+        return end
 
     def after(self):
         """Give the next call the surroundings that this one had."""

@@ -27,6 +27,7 @@ struct runner_call {
 	struct wire_str payload;		/* a reference, with TASK_BULK in flags */
 	uint32_t flags, max_result_bytes;
 	const struct bulk_ref *bulk;	/* with TASK_BULK */
+	struct wire_str environ;	/* with RUNNER_ENVIRON: what the call has on top of its runner's, see msg_resources.h */
 };
 
 struct runner_death {

@@ -17,6 +17,7 @@
 #include "common/xmem.h"
 #include "proto/bulk.h"
 #include "proto/msg_function.h"
+#include "proto/msg_resources.h"
 #include "proto/msg_runner.h"
 #include "worker/child.h"
 #include "worker/runners/so_host.h"
@@ -287,6 +288,22 @@ static struct object *find (struct host *h, const struct id *function, struct er
 	return o && (o->call || load (h, o, err) == 0) ? o : NULL;
 }
 
+/* The call's own environment, which is taken out again after it. */
+static void surround (struct wire_str environ_list, bool on)
+{
+	struct wire_str entry;
+
+	while (msg_resources_environ_next (&environ_list, &entry)) {
+		char *name = xstrdup (entry.p), *is = strchr (name, '=');
+		*is = 0;
+		if (on)
+			setenv (name, is + 1, 1);
+		else
+			unsetenv (name);
+		free (name);
+	}
+}
+
 static void end (struct msg_runner_result *r, uint64_t cpu_before, uint32_t n)
 {
 	r->end_ns = clock_real_ns ();
@@ -318,10 +335,12 @@ static int take_call (struct host *h, struct wire_str body)
 		msg_runner_result_encode (&h->frame, &r);
 	} else {
 		input_open (&p, o, &c.task, c.flags, c.max_result_bytes, payload, ref ? ref->bytes : c.payload.n);
+		surround (c.environ, true);
 		cpu = cpu_ns ();
 		r.start_ns = clock_real_ns ();
 		rc = o->call (&p.in, &p.wo);
 		end (&r, cpu, 1);
+		surround (c.environ, false);
 		input_close (h, &p, &r, rc, c.max_result_bytes);
 	}
 	leave (h, c.flags);

@@ -31,6 +31,7 @@ union any {
 	struct msg_image image;
 	struct msg_metrics metrics;
 	struct msg_runner_call call;
+	struct msg_resources resources;
 	struct msg_runner_batch batch;
 	struct msg_runner_result run_result;
 	struct wire_str bytes; /* ids, ready, files */
@@ -168,6 +169,14 @@ static void kept_f (json_t *out, const union any *u)
 	json_object_set_new (out, "kept", all);
 }
 
+static int resources_d (union any *u, const void *p, size_t n, struct err *e) { return msg_resources_decode (&u->resources, p, n, e); }
+static void resources_e (struct buf *b, const union any *u, int major) { (void) major; msg_resources_encode (b, &u->resources); }
+static void resources_f (json_t *j, const union any *u)
+{
+	const struct msg_resources *m = &u->resources;
+	INT (nodes), INT (ranks_per_node), BYTES (options), BYTES (environ);
+}
+
 static int hello_d (union any *u, const void *p, size_t n, struct err *e) { return msg_hello_decode (&u->hello, p, n, e); }
 static void hello_e (struct buf *b, const union any *u, int major) { msg_hello_encode (b, &u->hello, major); }
 static void hello_f (json_t *j, const union any *u)
@@ -214,6 +223,8 @@ static void task_f (json_t *j, const union any *u)
 	INT (expected_ms), BYTES (payload);
 	if (m->files.n)
 		BYTES (files);
+	if (m->resources.n)
+		BYTES (resources);
 	if (m->flags & TASK_BULK)
 		reference_f (j, &m->bulk);
 	json_object_set_new (j, "stamps", j_stamps (m->stamps, STAMP_TASK_SLOTS));
@@ -347,6 +358,8 @@ static void call_f (json_t *j, const union any *u)
 {
 	const struct msg_runner_call *m = &u->call;
 	ID (task), ID (function), INT (flags), INT (max_result_bytes), BYTES (payload);
+	if (m->environ.n)
+		BYTES (environ);
 	if (m->flags & TASK_BULK)
 		reference_f (j, &m->bulk);
 }
@@ -450,6 +463,8 @@ static void queued_f (json_t *j, const union any *u)
 	INT (expected_s);
 	if (m->files.n)
 		BYTES (files);
+	if (m->resources.n)
+		BYTES (resources);
 }
 static int done_d (union any *u, const void *p, size_t n, struct err *e) { return layout_done_decode (&u->done, p, n, e); }
 static void done_e (struct buf *b, const union any *u, int major) /* store.lua writes these */
@@ -495,6 +510,7 @@ static const struct type {
 	{ "BYE", reason_d, reason_e, reason_f },
 	{ "FILES", files_d, files_e, files_f },
 	{ "KEPT", kept_d, kept_e, kept_f },
+	{ "RESOURCES", resources_d, resources_e, resources_f },
 	{ "FUNCTION", function_d, function_e, function_f },
 	{ "TASK", task_d, task_e, task_f },
 	{ "TASK_STATE", state_d, state_e, state_f },
@@ -709,10 +725,11 @@ static void test_round_trips (void **state)
 		rnd_fill (&u, sizeof (u));
 		u.task.payload = rnd_str (pool, 4096);
 		u.task.files = rnd_str (pool, 4096);
+		u.task.resources = rnd_str (pool, 4096);
 		u.task.flags &= (uint8_t) ~TASK_BULK;
 		same_after_trip ("TASK", &u, 2);
 		u.task.memory_limit_bytes = u.task.max_result_bytes = u.task.expected_ms = 0;
-		u.task.files = WIRE_STR ("");
+		u.task.files = u.task.resources = WIRE_STR ("");
 		same_after_trip ("TASK", &u, 1);
 		rnd_fill (&u, sizeof (u));
 		u.result.status = (uint8_t) (1 + rnd () % 3);
@@ -761,6 +778,7 @@ static void test_round_trips (void **state)
 		u.queued.fresh = rnd () & 1;
 		u.queued.payload_bulk = u.queued.payload_apart && (rnd () & 1);
 		u.queued.files = rnd_str (pool, 64);
+		u.queued.resources = rnd_str (pool, 64);
 		u.queued.payload = u.queued.payload_apart ? WIRE_STR ("") : rnd_str (pool, 4096);
 		u.queued.payload_bytes = u.queued.payload_apart ? (uint32_t) (rnd () % WIRE_MAX_PAYLOAD) : (uint32_t) u.queued.payload.n;
 		same_after_trip ("QUEUED", &u, 2);
@@ -938,7 +956,7 @@ int main (void)
 {
 #define FAMILY(f) { "vectors " f, test_vectors, NULL, NULL, (void *) f }, { "damage " f, test_damage, NULL, NULL, (void *) f }
 	const struct CMUnitTest tests[] = {
-		FAMILY ("header"), FAMILY ("session"), FAMILY ("files"), FAMILY ("function"), FAMILY ("task"), FAMILY ("result"), FAMILY ("capacity"),
+		FAMILY ("header"), FAMILY ("session"), FAMILY ("files"), FAMILY ("resources"), FAMILY ("function"), FAMILY ("task"), FAMILY ("result"), FAMILY ("capacity"),
 		FAMILY ("runner"), FAMILY ("layout"),
 		cmocka_unit_test (test_round_trips),
 		cmocka_unit_test (test_frames_are_changed_in_place),
