@@ -174,6 +174,9 @@ static int cmd_run (void *op, int argc, char **argv)
 	{ "repeat", 0, CLI_INT, AT (repeat), "N", 1, 100000, "submit the payload N times" }, \
 	{ "time-limit", 0, CLI_DURATION_MS, AT (time_limit_ms), "TIME", 0, 0, "longest run of each task, like 30s" }, \
 	{ "expected", 0, CLI_DURATION_MS, AT (expected_ms), "TIME", 0, 0, "how long each may take: not started on nodes that end before" }, \
+	{ "nodes", 0, CLI_INT, AT (nodes), "N", 1, 1024, "whole nodes of a block for each task; PARSL_MPI_PREFIX starts a program on them" }, \
+	{ "ranks-per-node", 0, CLI_INT, AT (ranks_per_node), "N", 1, 65536, "of that program; default 1" }, \
+	{ "launcher-options", 0, CLI_STRING, AT (launcher_options), "TEXT", 0, 0, "for what starts it" }, \
 	{ "memory-limit", 0, CLI_SIZE, AT (memory_limit_bytes), "SIZE", 0, 0, "most memory of each task, like 512MiB" }, \
 	{ "file", 0, CLI_STRINGS, AT (files), "NAME=URL", 0, 0, FILE_HELP }, \
 	{ "output", 0, CLI_STRINGS, AT (outputs), "PATTERN", 0, 0, OUTPUT_HELP }, \

@@ -52,6 +52,16 @@ char *submit_read (const char *path, size_t max, size_t *n, struct err *err)
 	return text;
 }
 
+static json_t *nodes_of (const struct submit_opts *o)
+{
+	json_t *spec = json_pack ("{s:I}", "num_nodes", (json_int_t) (o->nodes ? o->nodes : 1));
+	if (o->ranks_per_node)
+		json_object_set_new (spec, "ranks_per_node", json_integer (o->ranks_per_node));
+	if (o->launcher_options)
+		json_object_set_new (spec, "launcher_options", json_string (o->launcher_options));
+	return spec;
+}
+
 json_t *submit_body (const struct submit_opts *o)
 {
 	json_t *body = json_pack ("{s:b}", "create_queue", 0), *l = json_object (), *files, *outputs;
@@ -64,6 +74,8 @@ json_t *submit_body (const struct submit_opts *o)
 	if (json_object_size (l))
 		json_object_set (body, "limits", l);
 	json_decref (l);
+	if (o->nodes || o->ranks_per_node || o->launcher_options)
+		json_object_set_new (body, "resource_specification", nodes_of (o));
 	if (o->fresh)
 		json_object_set_new (body, "memoize", json_false ());
 	if (o->outputs.n && (outputs = outputs_of (&o->outputs, o->keep_outputs, NULL)))

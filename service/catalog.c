@@ -19,7 +19,7 @@
 
 struct function {
 	struct id owner;
-	bool public, files, keeps;	/* files: it has some; keeps: of those that it makes one is kept */
+	bool public, files, keeps, batch;	/* files: it has some; keeps: of those that it makes one is kept; batch: a batch entry */
 	uint8_t kind;
 	struct options_python python;
 	int64_t until_ms;
@@ -134,6 +134,7 @@ static struct function *get_function (struct catalog *c, const struct id *id, st
 	json_decref (f->options);
 	f->options = row.options ? json_loads (row.options, 0, NULL) : NULL;
 	f->python = options_python (f->options);
+	f->batch = json_object_get (f->options, "batch") != NULL;
 	f->files = json_object_get (f->options, "files") || json_object_get (f->options, "outputs");
 	f->keeps = outputs_keep (json_object_get (f->options, "outputs"));
 	if (!row.container) {
@@ -243,7 +244,7 @@ bool catalog_python_warning (struct catalog *c, const struct id *endpoint, const
 	return true;
 }
 
-int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, struct wire_str files, enum fail *why,
+int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, const struct catalog_wants *wants, enum fail *why,
 		     struct err *err)
 {
 	struct endpoint *e = get_endpoint (c, endpoint, err);
@@ -255,9 +256,13 @@ int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct 
 		struct function *f = map_get (c->functions, function);
 
 		*why = FAIL_SEMANTICS;
-		if ((files.n || (f && f->files)) && offers_files (e->offers, msg_files_has_kept (files) || (f && f->keeps), err) < 0)
+		if ((wants->files.n || (f && f->files)) && offers_files (e->offers, msg_files_has_kept (wants->files) || (f && f->keeps), err) < 0)
 			return -1;
-		return !f ? 0 : offers_check (e->offers, f->container, f->options, err) < 0 ? -1 : check_python (e, f, function, python, err);
+		if (wants->nodes && f && f->batch)
+			return err_set (err, ERR_INVALID, FAULT_USER, "resource_specification: a function with a batch entry cannot be given nodes of its own");
+		if (wants->nodes && offers_nodes (e->offers, wants->nodes, err) < 0)
+			return -1;
+		return !f ? 0 : offers_check (e->offers, f->container, f->options, err) < 0 ? -1 : check_python (e, f, function, wants->python, err);
 	}
 	*why = FAIL_FUNCTION_NOT_PERMITTED;
 	return err_set (err, ERR_FORBIDDEN, FAULT_USER, "Function %s not permitted on endpoint %s", id_text (function, t),

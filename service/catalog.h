@@ -16,9 +16,15 @@ void catalog_destroy (struct catalog **c);
 int catalog_function (struct catalog *c, const struct id *function, const struct id *user, enum fail *why, struct err *err);
 /* May the user send to the endpoint? */
 int catalog_endpoint (struct catalog *c, const struct id *endpoint, const struct id *user, enum fail *why, struct err *err);
-/* Does the endpoint take the function, can it run its container, and its code, and bring its files, or those of the task (files)? Call after
- * catalog_endpoint and catalog_function. python: of the submitter, as in common/pythons.h, which counts where the function's own is not known; 0 = unknown. */
-int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, struct wire_str files, enum fail *why,
+/* What a submission wants of the endpoint beside what the function does. */
+struct catalog_wants {
+	uint16_t python;	/* of the submitter, as in common/pythons.h: it counts where the function's own is not known; 0 = unknown */
+	struct wire_str files;	/* the list of its tasks; empty = none */
+	unsigned nodes;		/* for each task; 0 = none */
+};
+/* Does the endpoint take the function, can it run its container, and its code, bring its files, and give what is wanted? Call after
+ * catalog_endpoint and catalog_function. */
+int catalog_allowed (struct catalog *c, const struct id *endpoint, const struct id *function, const struct catalog_wants *wants, enum fail *why,
 		     struct err *err);
 /* The endpoint takes the function but has no Python of the submitter's version, whose pickles another version may not read: says so in text. */
 bool catalog_python_warning (struct catalog *c, const struct id *endpoint, const struct id *function, uint16_t python, char *text, size_t room);

@@ -192,6 +192,20 @@ json_t *check_array (struct check *c, const json_t *o, const char *key, bool req
 	return v;
 }
 
+void check_known (struct check *c, json_t *o, const char *where, const char *const *keys)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach (o, key, v) {
+		int i = 0;
+		while (keys[i] && strcmp (keys[i], key))
+			i++;
+		if (!keys[i])
+			check_problem (c, where, -1, "value_error.extra", "unknown member '%.60s'", key);
+	}
+}
+
 bool check_id (struct check *c, const json_t *o, const char *key, bool required, struct id *out)
 {
 	json_t *v = get (c, o, key, required);

@@ -30,6 +30,8 @@ int64_t check_int (struct check *c, const json_t *o, const char *key, int64_t mi
 double check_number (struct check *c, const json_t *o, const char *key, double min, double max, double def);
 json_t *check_object (struct check *c, const json_t *o, const char *key, bool required);
 json_t *check_array (struct check *c, const json_t *o, const char *key, bool required);
+/* Members of o, which is the member `where` of the body, other than these (NULL at the end) are problems. */
+void check_known (struct check *c, json_t *o, const char *where, const char *const *keys);
 /* true when present and good. */
 bool check_id (struct check *c, const json_t *o, const char *key, bool required, struct id *out);
 /* An array of ids; *out owned (free), *n their count; NULL when absent. At most max. */

@@ -9,7 +9,8 @@
 
 json_t *offers_read (const char *metadata)
 {
-	bool says = metadata && (strstr (metadata, "\"containers\"") || strstr (metadata, "\"pythons\"") || strstr (metadata, "\"files\""));
+	bool says = metadata && (strstr (metadata, "\"containers\"") || strstr (metadata, "\"pythons\"") || strstr (metadata, "\"files\"") ||
+				 strstr (metadata, "\"mpi\""));
 	json_t *all = says ? json_loads (metadata, 0, NULL) : NULL, *o = all ? json_object () : NULL;
 
 	if (json_is_array (json_object_get (all, "containers"))) {
@@ -21,6 +22,8 @@ json_t *offers_read (const char *metadata)
 		json_object_set (o, "pythons", json_object_get (all, "pythons"));
 	if (json_is_object (json_object_get (all, "files")))
 		json_object_set (o, "files", json_object_get (all, "files"));
+	if (json_is_object (json_object_get (all, "mpi")))
+		json_object_set (o, "mpi", json_object_get (all, "mpi"));
 	json_decref (all);
 	return o;
 }
@@ -109,4 +112,18 @@ int offers_files (const json_t *offers, bool keep, struct err *err)
 				"(files.output_dir is not set there, or its version does not know it)");
 	return err_set (err, ERR_INVALID, FAULT_USER, "the task wants files by URL; this endpoint brings none (files.cache_bytes is 0 there, or its "
 			"version does not know of files)");
+}
+
+int offers_nodes (const json_t *offers, unsigned nodes, struct err *err)
+{
+	const json_t *mpi = json_object_get (offers, "mpi");
+	json_int_t most = json_integer_value (json_object_get (mpi, "nodes_per_block"));
+
+	if (!mpi)
+		return err_set (err, ERR_INVALID, FAULT_USER, "resource_specification: this endpoint gives no nodes to single tasks (mpi_launcher is not "
+				"set there, or its version does not know of them)");
+	if (nodes > most)
+		return err_set (err, ERR_INVALID, FAULT_USER, "resource_specification: the task asks for %u nodes, and blocks of this endpoint have %lld",
+				nodes, (long long) most);
+	return 0;
 }

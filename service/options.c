@@ -16,20 +16,6 @@
 
 static const char *const types[] = { "docker", "podman", "apptainer", "singularity", "charliecloud", "shifter" };
 
-static void known_keys (struct check *k, json_t *o, const char *where, const char *const *keys)
-{
-	const char *key;
-	json_t *v;
-
-	json_object_foreach (o, key, v) {
-		int i = 0;
-		while (keys[i] && strcmp (keys[i], key))
-			i++;
-		if (!keys[i])
-			check_problem (k, where, -1, "value_error.extra", "unknown member '%.60s'", key);
-	}
-}
-
 static void read_batch (struct check *k, const json_t *body, int kind, json_t *out)
 {
 	static const char *const keys[] = { "max", "latency_ms", NULL };
@@ -38,7 +24,7 @@ static void read_batch (struct check *k, const json_t *body, int kind, json_t *o
 
 	if (!o)
 		return;
-	known_keys (k, o, "batch", keys);
+	check_known (k, o, "batch", keys);
 	if (kind == KIND_COMMAND)
 		check_problem (k, "batch", -1, "value_error.kind", "a command takes one input: kind command has no batches");
 	if (!check_get (o, "max"))
@@ -98,7 +84,7 @@ static void read_container (struct check *k, const json_t *body, struct options 
 			out->image = xstrdup (image);
 		return;
 	}
-	known_keys (k, c, "container", keys);
+	check_known (k, c, "container", keys);
 	if (!(image = check_string (k, c, "image", false, WIRE_MAX_TEXT, NULL)) || !*image) {
 		check_problem (k, "container", -1, "value_error.missing", "'image' is needed");
 		return;

@@ -49,6 +49,7 @@ void submission_release (struct op *o)
 	free (o->s.tasks);
 	buf_fini (&o->s.head);
 	buf_fini (&o->s.files);
+	buf_fini (&o->s.resources);
 	buf_fini (&o->results);
 	free (o);
 }

@@ -20,6 +20,7 @@ struct submission {			/* filled by the handler, then given to submission_start *
 	size_t ntasks;
 	struct limits limits;
 	struct buf files;		/* owned: for each of the tasks, a list of proto/msg_files.h; empty = none */
+	struct buf resources;		/* owned: likewise, a record of proto/msg_resources.h */
 	struct id group;
 	bool group_given;
 	bool watch;			/* the ends of the group are wanted: watch.h */

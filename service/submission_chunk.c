@@ -153,7 +153,8 @@ static void encode (struct op *o, const struct submission_task *t, int64_t now, 
 				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
 				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = goes_bulk (o, t),
 				   .payload_is_json = t->is_json, .fresh = o->s.fresh,
-				   .files = wire_str ((char *) o->s.files.data, o->s.files.len) };
+				   .files = wire_str ((char *) o->s.files.data, o->s.files.len),
+				   .resources = wire_str ((char *) o->s.resources.data, o->s.resources.len) };
 	size_t at = b->len;
 
 	if (!apart)

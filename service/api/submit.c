@@ -6,6 +6,7 @@
 #include "service/api/api.h"
 #include "service/call.h"
 #include "service/files.h"
+#include "service/resources.h"
 #include "service/submission.h"
 
 struct builder {
@@ -14,6 +15,7 @@ struct builder {
 	struct submission s;
 	size_t cap;
 	uint16_t python;		/* of the submitter, 0 = it does not say */
+	unsigned nodes;			/* that each task asks for */
 	char warning[300];
 };
 
@@ -26,6 +28,7 @@ static void drop (struct builder *b)
 	jscan_fini (&b->s.body);
 	buf_fini (&b->s.head);
 	buf_fini (&b->s.files);
+	buf_fini (&b->s.resources);
 	check_fini (&b->k);
 }
 
@@ -93,6 +96,13 @@ static int begin (struct builder *b, struct call *c)
 		json_decref (outputs_read (&b->k, outputs, FILES_TASK_BYTES, &b->s.files));
 		json_decref (outputs);
 	}
+	if ((v = body_object (&b->k, &b->s.body, "resource_specification", false))) {
+		json_t *wanted = member (b, "resource_specification", v);
+		if (!wanted)
+			return -1;
+		b->nodes = resources_read (&b->k, wanted, &b->s.resources);
+		json_decref (wanted);
+	}
 	return 0;
 }
 
@@ -151,12 +161,13 @@ static int add_task (struct builder *b, const struct id *function, const struct 
 static int permitted (struct builder *b, const struct id *function, const struct id *endpoint)
 {
 	struct catalog *k = b->c->app->catalog;
+	struct catalog_wants wants = { b->python, wire_str ((char *) b->s.files.data, b->s.files.len), b->nodes };
 	const struct id *user = &b->c->who.user;
 	enum fail why;
 	struct err err;
 
 	if (catalog_endpoint (k, endpoint, user, &why, &err) == 0 && catalog_function (k, function, user, &why, &err) == 0 &&
-	    catalog_allowed (k, endpoint, function, b->python, wire_str ((char *) b->s.files.data, b->s.files.len), &why, &err) == 0) {
+	    catalog_allowed (k, endpoint, function, &wants, &why, &err) == 0) {
 		if (!*b->warning)
 			catalog_python_warning (k, endpoint, function, b->python, b->warning, sizeof (b->warning));
 		return 0;

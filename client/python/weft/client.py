@@ -201,7 +201,8 @@ class Client:
     def submit(self, endpoint_id: str, function_id: str, payloads: Iterable[Any], wait: float = 0.0, task_group_id: Optional[str] = None,
                time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, idempotency_key: Optional[str] = None,
                memoize: bool = True, expected_s: Optional[float] = None, watch: bool = False,
-               files: Files = None, outputs: Outputs = (), keep_outputs: bool = False) -> Tuple[List[str], Document]:
+               files: Files = None, outputs: Outputs = (), keep_outputs: bool = False,
+               resource_specification: Optional[Mapping[str, Any]] = None) -> Tuple[List[str], Document]:
         """Submit one task per payload string; returns ``(task ids, answer)``. A repeated POST makes no second task.
 
         memoize: False refuses results of earlier calls. expected_s: how long it may take; it is not started on nodes whose time ends before.
@@ -210,6 +211,8 @@ class Client:
         outputs: names or patterns of files in the work directory that come back with the result; see :meth:`task_file`.
         Those given as {"name": ..., "keep": True}, and with keep_outputs all, are left in a directory of the endpoint instead; ``files`` of the
         task document has their paths there.
+        resource_specification: each task has whole nodes of a block for itself, as {"num_nodes": 2, "ranks_per_node": 4}; "num_ranks" and
+        "launcher_options" may be in it too. The beginning of a command line that starts a program on them is in PARSL_MPI_PREFIX then.
         watch: the ends of the group are noted from the start, for :meth:`events` and :meth:`results`."""
         body: Document = {"tasks": {str(function_id): list(payloads)}, "create_queue": bool(watch)}
         limits: Dict[str, float] = {}
@@ -227,6 +230,8 @@ class Client:
             body["files"] = _files(files)
         if outputs:
             body["outputs"] = _outputs(outputs, keep_outputs)
+        if resource_specification:
+            body["resource_specification"] = dict(resource_specification)
         if task_group_id:
             body["task_group_id"] = str(task_group_id)
         wait = min(float(wait), MAX_WAIT_S)

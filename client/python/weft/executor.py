@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import progress as bars
 from . import serialize
@@ -32,7 +32,7 @@ class Limits(dict):
     """Options of a submission that are given; hashable, so that calls with the same ones go together."""
 
     def __hash__(self) -> int:      # type: ignore[override]
-        return hash(tuple(sorted(self.items())))
+        return hash(tuple(sorted((k, tuple(v) if isinstance(v, dict) else v) for k, v in self.items())))
 
 
 class Options:
@@ -56,18 +56,21 @@ class Executor(concurrent.futures.Executor):
     """Run callables on an endpoint.
 
     endpoint_id: default WEFT_ENDPOINT. client: default ``Client()``. The others are for every task: time_limit_s, after which it is killed;
-    memory_limit_bytes; expected_s, how long it may take; memoize False refuses results of earlier calls. :meth:`options` sets them for some.
+    memory_limit_bytes; expected_s, how long it may take; memoize False refuses results of earlier calls; resource_specification, nodes of its
+    own, see :meth:`Client.submit`. :meth:`options` sets them for some.
     Functions are registered once per executor.
     """
 
     def __init__(self, endpoint_id: Optional[str] = None, client: Optional[Client] = None, time_limit_s: Optional[float] = None,
-                 memory_limit_bytes: Optional[int] = None, expected_s: Optional[float] = None, memoize: bool = True):
+                 memory_limit_bytes: Optional[int] = None, expected_s: Optional[float] = None, memoize: bool = True,
+                 resource_specification: Optional[Mapping[str, Any]] = None):
         self.endpoint_id = str(endpoint_id or os.environ.get("WEFT_ENDPOINT") or "")
         if not self.endpoint_id:
             raise WeftError("no endpoint: pass endpoint_id=, or set WEFT_ENDPOINT (`weft env` prints it)")
         self.client = client or Client()
         self.task_group_id: Optional[str] = None    # of all tasks of this executor; set with the first submission
-        self._limits = _limits(time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, expected_s=expected_s, memoize=memoize)
+        self._limits = _limits(time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, expected_s=expected_s, memoize=memoize,
+                               resource_specification=resource_specification)
         self._functions: Dict[Any, Tuple[Any, str, str]] = {}   # id(callable) -> (callable, function id, kind); the callable is kept alive
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -109,9 +112,10 @@ class Executor(concurrent.futures.Executor):
         return self._map(fn, iterables, timeout, progress, self._limits)
 
     def options(self, time_limit_s: Optional[float] = None, memory_limit_bytes: Optional[int] = None, expected_s: Optional[float] = None,
-                memoize: bool = True) -> Options:
+                memoize: bool = True, resource_specification: Optional[Mapping[str, Any]] = None) -> Options:
         """The same executor with other limits: ``ex.options(time_limit_s=5).submit(f, x)``. What is not given stays."""
-        given = _limits(time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, expected_s=expected_s, memoize=memoize)
+        given = _limits(time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, expected_s=expected_s, memoize=memoize,
+                        resource_specification=resource_specification)
         return Options(self, Limits(self._limits, **given))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -390,7 +394,7 @@ class Executor(concurrent.futures.Executor):
 
 
 def _limits(memoize: bool = True, **given: Any) -> Limits:
-    out = Limits({k: v for k, v in given.items() if v is not None})
+    out = Limits({k: dict(v) if isinstance(v, Mapping) else v for k, v in given.items() if v is not None})
     if not memoize:
         out["memoize"] = False
     return out
