@@ -14,6 +14,7 @@
 #include "endpoint/addresses.h"
 #include "endpoint/containers.h"
 #include "endpoint/files.h"
+#include "endpoint/mpi.h"
 #include "endpoint/memo.h"
 #include "endpoint/status.h"
 #include "endpoint/upstream.h"
@@ -236,6 +237,7 @@ static int make_storage (struct agent *a, struct err *err)
 		.max_bytes = (uint64_t) c->spool_max_bytes, .fsync = (enum spool_fsync) c->spool_fsync, .lost = result_lost, .arg = a,
 	};
 	struct dispatch_opts d = {
+		.mpi = (enum mpi_launcher) c->mpi_launcher, .nodes_per_block = (unsigned) c->nodes_per_block,
 		.routing = (enum route_mode) c->routing, .function_cache_bytes = (size_t) c->function_cache_bytes,
 		.allowed_functions = &c->allowed_functions,
 		.longest_ms = config_longest_ms (c), .retries_on_loss = c->retries_on_loss, .hold_ms = c->threshold_ms,
@@ -364,6 +366,7 @@ static int make_service (struct agent *a, struct err *err)
 		return -1;
 	containers_describe (c, a->metadata);
 	files_describe (c, a->metadata);
+	mpi_describe (c, a->metadata);
 	a->service = service_create (a->loop, &o, err);
 	if (token)
 		explicit_bzero (token, strlen (token));

@@ -28,7 +28,8 @@ static int64_t tasks_in_hand (void *arg)
 	struct dispatch_stats st;
 
 	dispatch_stats (a->dispatch, &st);
-	return (int64_t) (st.waiting + st.held + st.out);
+	/* a task that asks for whole nodes needs as many slots as these have */
+	return (int64_t) (st.waiting + st.held + st.out - st.gang_tasks + st.gang_nodes * (a->node_slots ? a->node_slots : config_workers (a->config)));
 }
 
 static int64_t block_idle_ms (const char *block, void *arg)
@@ -123,5 +124,6 @@ void agent_manager_up (const char *block, void *arg)
 		return;
 	for (struct manager *m = managers_first (a->managers); m; m = m->next)
 		slots = m->node.slots > slots ? m->node.slots : slots;
+	a->node_slots = slots;
 	blocks_slots (a->blocks, slots);
 }

@@ -44,6 +44,7 @@ struct agent {
 	char id[ID_TEXT];
 	char host[256];
 	char *last_status;
+	uint32_t node_slots;		/* of a node, as managers say; 0 = the configuration knows */
 	enum agent_phase phase;
 	int64_t phase_ms, drain_ms;
 	bool connected, registered, refused, address_known;

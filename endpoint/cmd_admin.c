@@ -8,6 +8,7 @@
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
 #include "endpoint/files.h"
+#include "endpoint/mpi.h"
 #include "endpoint/interpreters.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
@@ -68,6 +69,7 @@ static int register_now (const struct paths *p, const struct config *c, struct i
 	more = json_object ();
 	containers_describe (c, more);
 	files_describe (c, more);
+	mpi_describe (c, more);
 	interpreters_describe (&pythons, more);
 	pythons_fini (&pythons);
 	body = service_registration (c->display_name && *c->display_name ? c->display_name : p->name, keys.public_key,

@@ -5,6 +5,7 @@
 #include "endpoint/containers.h"
 #include "endpoint/files.h"
 #include "endpoint/interpreters.h"
+#include "endpoint/mpi.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,9 @@ static const struct conf_key own[] = {
 	{ "routing", CONF_ENUM, AT (routing), "pack", 0, 0, "pack spread random", false,
 	  "pack fills one node before the next, so that idle blocks can be released; spread uses all evenly. Either prefers a node that has the "
 	  "function's container warm; random draws lots, whatever is warm: to compare with." },
+	{ "mpi_launcher", CONF_ENUM, AT (mpi_launcher), "none", 0, 0, MPI_CHOICES, false,
+	  "What starts a program on several nodes, where it is installed: then tasks may ask for whole nodes of a block (resource_specification of "
+	  "Globus Compute), and find the beginning of its command line in PARSL_MPI_PREFIX. none: no task may." },
 	{ "retries_on_loss", CONF_INT, AT (retries_on_loss), "5", 0, 100, NULL, false,
 	  "How often a task is queued again when the manager that had it was lost." },
 	{ "retries_on_kill", CONF_INT, AT (retries_on_kill), "0", 0, 100, NULL, false,

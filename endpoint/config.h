@@ -13,6 +13,7 @@ struct config {
 	struct conf_list allowed_functions;
 	int64_t workers_per_node;	/* 0 = number of cores */
 	int64_t routing;		/* enum route_mode */
+	int64_t mpi_launcher;		/* enum mpi_launcher */
 	int64_t retries_on_loss, retries_on_kill;
 	int64_t manager_transport;
 	char *manager_address;

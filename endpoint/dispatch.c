@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/xmem.h"
 #include "endpoint/adapt.h"
+#include "endpoint/gang.h"
 #include "endpoint/memo.h"
 #include "endpoint/outcome.h"
 #include "proto/bulk_record.h"
@@ -59,22 +60,34 @@ void dispatch_keep_result (struct dispatch *d, const struct id *task, zmq_msg_t 
 	dispatch_work_later (d);
 }
 
+void dispatch_leave_manager (struct dispatch *d, struct queue_task *t)
+{
+	struct manager *m = t->owner;
+
+	if (m) {
+		m->node.out--;
+		m->node.out_bytes -= t->bytes;
+		if (!m->node.out)
+			m->idle_since_ms = clock_now_ms ();
+	}
+	if (t->gang)
+		dispatch_gang_let_go (d, t);
+	if (m)
+		route_update (d->route, &m->node);
+}
+
 /* Take it from its manager (or the queue) and free it. */
 void dispatch_drop_task (struct dispatch *d, struct queue_task *t)
 {
 	struct manager *m = t->owner;
 
 	dispatch_memo_left (d, t);
-	if (m) {
-		m->node.out--;
-		m->node.out_bytes -= t->bytes;
-		if (!m->node.out)
-			m->idle_since_ms = clock_now_ms ();
-		queue_drop (d->queue, t, &m->tasks);
-		route_update (d->route, &m->node);
-	} else {
-		queue_drop (d->queue, t, NULL);
+	dispatch_leave_manager (d, t);
+	if (t->nodes) {
+		d->gang_tasks--;
+		d->gang_nodes -= t->nodes;
 	}
+	queue_drop (d->queue, t, m ? &m->tasks : NULL);
 	dispatch_work_later (d);
 }
 
@@ -155,6 +168,9 @@ void dispatch_set_closed (struct dispatch *d, struct manager *m)
 {
 	m->node.closed = m->draining || d->draining || link_congested (m->peer);
 	route_update (d->route, &m->node);
+	if (m->reserved && m->draining)
+		dispatch_gang_let_go (d, d->gang->task);
+	dispatch_gang_look (d);
 }
 
 /* ---- work at the end of a burst ------------------------------------------------------------------------------------- */
@@ -192,6 +208,7 @@ void dispatch_give_back (struct dispatch *d)
 		return;
 	queue_release_held (d->queue, clock_now_ms ());
 	dispatch_memo_release (d);
+	dispatch_gang_released (d);
 	while ((t = queue_front (d->queue)))
 		dispatch_give_back_task (d, t);
 }
@@ -369,6 +386,8 @@ void dispatch_destroy (struct dispatch **dp)
 void dispatch_connect (struct dispatch *d, struct upstream *u, struct managers *ms)
 {
 	d->up = u;
+	if (d->managers && !ms)
+		dispatch_gang_end (d);
 	d->managers = ms;
 }
 
@@ -376,7 +395,9 @@ void dispatch_stats (const struct dispatch *d, struct dispatch_stats *out)
 {
 	*out = d->st;
 	out->held = queue_held (d->queue)->n + queue_joined (d->queue)->n;
-	out->waiting = queue_waiting (d->queue)->n;
+	out->waiting = queue_waiting (d->queue)->n + queue_gangs (d->queue)->n;
+	out->gang_tasks = d->gang_tasks;
+	out->gang_nodes = d->gang_nodes;
 	out->out = queue_out (d->queue);
 	out->bytes = queue_bytes (d->queue);
 	out->managers = d->managers ? managers_count (d->managers) : 0;

@@ -6,6 +6,7 @@
  *     routed     | function known: to the manager, before it the function if it has not had it | else held, FUNCTION_MISSING upward
  *     RESULT     | stamped, spooled, acknowledged to the manager, sent upward; the first one wins, a second copy is cancelled
  *     manager lost | its tasks go to the front of the queue, up to retries_on_loss times, then end as TASK_LOST
+ *     asks for nodes | see dispatch_gang.c
  *     equal to an earlier one, of a function that memoises | see dispatch_memo.c
  *     CANCEL     | queued: ends as cancelled at once | with a manager: passed on
  *
@@ -14,6 +15,7 @@
 #define ENDPOINT_DISPATCH_H
 #include "common/conf.h"
 #include "endpoint/managers.h"
+#include "endpoint/mpi.h"
 #include "endpoint/queue.h"
 #include "endpoint/route.h"
 #include "endpoint/spool.h"
@@ -26,6 +28,8 @@ struct dispatch_opts {
 	struct spool *spool;			/* borrowed, like all here */
 	struct memo *memo;			/* NULL = functions are not memoised */
 	enum route_mode routing;
+	enum mpi_launcher mpi;			/* MPI_NONE: no task gets nodes of its own */
+	unsigned nodes_per_block;
 	size_t function_cache_bytes;
 	const struct conf_list *allowed_functions;
 	int64_t longest_ms;			/* no block is there for longer: tasks expected to take more are refused; 0 = any */
@@ -65,6 +69,7 @@ void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blo
 
 struct dispatch_stats {
 	size_t waiting, held, out, bytes, managers;
+	size_t gang_tasks, gang_nodes;		/* of the first three, those that ask for nodes; how many they ask for */
 	uint32_t slots, free_slots, window_tasks;
 	uint64_t received, duplicates, done, lost, cancelled, returned, refused;
 	uint64_t memoised, joined;		/* ended with another's result; waited for one */

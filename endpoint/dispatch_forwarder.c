@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "endpoint/adapt.h"
+#include "endpoint/gang.h"
 #include "proto/functions.h"
 #include "proto/link.h"
 #include "proto/msg_result.h"
@@ -83,6 +84,7 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	size_t bytes = m->payload_bytes;
 	uint32_t expected_ms = m->expected_ms;
 	uint8_t attempt = m->attempt;
+	bool asks = m->resources.n > 0;
 	struct queue_task *t;
 
 	if (send_again (d, &task) || queue_find (d->queue, &task)) {
@@ -103,7 +105,7 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 		refuse_function (d, t);
 	else if (d->o.longest_ms && t->expected_ms > d->o.longest_ms)
 		refuse_length (d, t);
-	else
+	else if (!asks || !dispatch_gang_refused (d, t))
 		dispatch_memo_ask (d, t);
 	dispatch_work_later (d);
 }
@@ -124,6 +126,8 @@ static void on_cancel (const struct id *task, void *arg)
 	if (!t)
 		return;		/* it has ended; its result is on its way */
 	if ((m = t->owner)) {
+		if (t->gang)
+			t->gang->cancelled = !(t->gang->recalled = false);
 		dispatch_memo_left (d, t);	/* whatever it ends as, it is not remembered, and nobody waits for it */
 		link_send_id (m->peer, WIRE_CANCEL, task);
 		return;

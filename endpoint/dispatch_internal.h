@@ -7,17 +7,20 @@
  *   dispatch_managers.c   what comes from the managers
  *   dispatch_memo.c       equal tasks: earlier results, waiting for each other
  *   dispatch_containers.c functions that want a container
+ *   dispatch_gang.c       tasks that ask for whole nodes, several of one block
  *   dispatch_images.c     which image such a call would run from
  *   dispatch_tick.c       by time: states that are reported, tasks that are held */
 #ifndef ENDPOINT_DISPATCH_INTERNAL_H
 #define ENDPOINT_DISPATCH_INTERNAL_H
 #include "endpoint/dispatch.h"
 #include "endpoint/images.h"
+#include "proto/msg_result.h"
 
 enum dispatch_drain_for { DRAIN_OURS = 1, DRAIN_FORWARDER = 2 };
 enum { DISPATCH_TICK_MS = 200 };	/* TASK_STATE is gathered for so long (SPEC.md, 3.2) */
 
 struct function;
+struct gang;
 
 struct dispatch {
 	struct loop *loop;
@@ -31,6 +34,9 @@ struct dispatch {
 	struct managers *managers;
 	struct map *flights;			/* of equal tasks, by the beginning of their key */
 	struct map *replicated;			/* functions that want replicas */
+	struct gang *gang;			/* nodes are being kept for its task; NULL = for none */
+	bool gang_look;				/* more than the last time may get nodes */
+	size_t gang_tasks, gang_nodes;		/* in hand: that ask for nodes; for how many */
 	bool containers_seen;			/* any manager has said something of a container */
 	struct map *allowed;			/* NULL = all */
 	struct loop_defer *work;
@@ -66,11 +72,31 @@ uint32_t dispatch_window (const struct dispatch *d);	/* tasks that the forwarder
 void dispatch_note_window (struct dispatch *d);
 void dispatch_figures_changed (struct dispatch *d);	/* managers or slots: the forwarder hears of it */
 void dispatch_set_closed (struct dispatch *d, struct manager *m);
+/* t is no longer with its manager, nor are nodes kept for it. Before it is dropped or put back, the manager's list still holds it. */
+void dispatch_leave_manager (struct dispatch *d, struct queue_task *t);
 
 /* dispatch_route.c */
 void dispatch_route (struct dispatch *d);
 bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct id *function);	/* false: not at hand */
 void dispatch_ask_function (struct dispatch *d, const struct id *function);
+void dispatch_hold_for_function (struct dispatch *d, struct queue_task *t);
+void dispatch_send_task (struct dispatch *d, struct manager *m, struct queue_task *t);
+
+/* dispatch_managers.c */
+void dispatch_lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why);	/* m: its owner */
+
+/* dispatch_gang.c */
+bool dispatch_gang_refused (struct dispatch *d, struct queue_task *t);	/* new, with resources; t has ended then */
+void dispatch_gang_look (struct dispatch *d);		/* managers came, went or changed, or time has gone by */
+void dispatch_gang_place (struct dispatch *d);		/* those that wait, as far as there are nodes */
+void dispatch_gang_let_go (struct dispatch *d, struct queue_task *t);	/* t has a gang */
+void dispatch_gang_end (struct dispatch *d);		/* all gangs: their managers are about to be freed */
+void dispatch_gang_released (struct dispatch *d);	/* those that wait for nodes wait at the front of the queue instead */
+/* The record of a task that has its nodes, as the first of them gets it. -1: unchanged. */
+int dispatch_gang_frame (struct dispatch *d, const struct queue_task *t, zmq_msg_t *record, struct err *err);
+void dispatch_gang_lost (struct dispatch *d, struct manager *m, const char *why);	/* before m's own tasks are lost */
+/* Is this result of t, from m, one of a call that was given up for a lost node? It is queued again then, or has ended. */
+bool dispatch_gang_recalled (struct dispatch *d, struct manager *m, struct queue_task *t, zmq_msg_t *record);
 
 /* dispatch_memo.c */
 /* Has t been taken care of, by an earlier result (t is freed then) or because it waits for an equal task? */

@@ -14,6 +14,10 @@ static void on_result (struct manager *m, zmq_msg_t *record, const struct id *ta
 	struct queue_task *t = queue_find (d->queue, task);
 
 	m->done++;
+	if (t && dispatch_gang_recalled (d, m, t, record)) {
+		link_send_id (m->peer, WIRE_RESULT_ACK, task);
+		return;
+	}
 	if (t) {
 		struct manager *other = t->owner;
 		/* it was given to another one since: the first result wins, the other copy need not run on */
@@ -38,6 +42,7 @@ static void on_manager_up (struct manager *m, void *arg)
 	if (queue_held (d->queue)->n)
 		queue_release_held (d->queue, clock_now_ms ());
 	dispatch_replicas_spread (d);
+	dispatch_gang_look (d);
 	d->o.manager_up (m->block, d->o.arg);
 	dispatch_figures_changed (d);
 }
@@ -57,7 +62,7 @@ static void own_frame (struct queue_task *t)
 	zmq_msg_close (&copy);
 }
 
-static void lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why)
+void dispatch_lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why)
 {
 	struct buf block;
 	char text[900];
@@ -68,8 +73,7 @@ static void lose_task (struct dispatch *d, struct manager *m, struct queue_task 
 		if (t->attempt < 255)
 			t->attempt++;
 		msg_task_set_attempt (zmq_msg_data (&t->frame), t->attempt);
-		m->node.out--;
-		m->node.out_bytes -= t->bytes;
+		dispatch_leave_manager (d, t);
 		queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
 		return;
 	}
@@ -91,8 +95,9 @@ static void on_manager_down (struct manager *m, const char *why, void *arg)
 	log_line (n ? LOG_WARN : LOG_INFO, "dispatch", "manager down", "node=%s block=%s why=%s tasks=%zu", m->name, m->block, why, n);
 	d->wanted -= map_size (m->wanted);
 	route_remove (d->route, &m->node);
+	dispatch_gang_lost (d, m, why);
 	while (m->tasks.tail)	/* from the end: they keep their order at the front of the queue */
-		lose_task (d, m, m->tasks.tail, why);
+		dispatch_lose_task (d, m, m->tasks.tail, why);
 	dispatch_replicas_spread (d);
 	dispatch_figures_changed (d);
 }
@@ -125,13 +130,9 @@ static void on_returned (struct manager *m, const struct id *task, void *arg)
 
 	if (!t || t->owner != m)
 		return;
-	m->node.out--;
-	m->node.out_bytes -= t->bytes;
-	if (!m->node.out)
-		m->idle_since_ms = clock_now_ms ();
 	own_frame (t);
+	dispatch_leave_manager (d, t);
 	queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
-	route_update (d->route, &m->node);
 	d->st.returned++;
 	if (d->draining)
 		dispatch_give_back (d);

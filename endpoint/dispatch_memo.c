@@ -201,7 +201,7 @@ static bool remembered (struct dispatch *d, struct queue_task *t, const struct m
 
 bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
 {
-	struct function *fn = t->asked_memo || !d->o.memo ? NULL : functions_get (d->functions, &t->function);
+	struct function *fn = t->asked_memo || t->nodes || !d->o.memo ? NULL : functions_get (d->functions, &t->function);
 	struct flight like = { .container = false }, *f;
 	struct id images[DISPATCH_IMAGES_MAX];
 	enum images_state s = IMAGES_NONE;

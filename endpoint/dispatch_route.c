@@ -24,7 +24,7 @@ bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct
 	return true;
 }
 
-static void send_task (struct dispatch *d, struct manager *m, struct queue_task *t)
+void dispatch_send_task (struct dispatch *d, struct manager *m, struct queue_task *t)
 {
 	int64_t now = clock_now_ms ();
 	zmq_msg_t record;
@@ -36,6 +36,11 @@ static void send_task (struct dispatch *d, struct manager *m, struct queue_task 
 	if (!link_peer_bulk (m->peer) && bulk_record_task (d->o.bulk, &record, &err) < 0) {
 		zmq_msg_close (&record);
 		err_prefix (&err, "the task cannot be sent to a manager");
+		dispatch_end_task (d, t, STATUS_FAILED, err.code, err.fault, err.text);
+		return;
+	}
+	if (t->gang && dispatch_gang_frame (d, t, &record, &err) < 0) {
+		zmq_msg_close (&record);
 		dispatch_end_task (d, t, STATUS_FAILED, err.code, err.fault, err.text);
 		return;
 	}
@@ -58,7 +63,7 @@ void dispatch_ask_function (struct dispatch *d, const struct id *function)
 	d->asked_ms = clock_now_ms ();
 }
 
-static void hold_for_function (struct dispatch *d, struct queue_task *t)
+void dispatch_hold_for_function (struct dispatch *d, struct queue_task *t)
 {
 	int64_t now = clock_now_ms ();
 	struct id function = t->function;
@@ -80,6 +85,11 @@ void dispatch_route (struct dispatch *d)
 		bool time_short = false;
 		struct route_node *n;
 		struct manager *m;
+		if (t->nodes) {
+			queue_wait_nodes (d->queue, t, now);
+			d->gang_look = true;
+			continue;
+		}
 		if (dispatch_memo_ask (d, t))
 			continue;
 		if ((m = dispatch_warm_manager (d, t, now)))
@@ -97,11 +107,13 @@ void dispatch_route (struct dispatch *d)
 		if (!n)
 			break;
 		if (!dispatch_send_function (d, m, &t->function)) {
-			hold_for_function (d, t);
+			dispatch_hold_for_function (d, t);
 			continue;
 		}
-		send_task (d, m, t);
+		dispatch_send_task (d, m, t);
 	}
-	if (queue_front (d->queue) || queue_held (d->queue)->n)
+	if (d->gang || queue_gangs (d->queue)->n)
+		dispatch_gang_place (d);
+	if (queue_front (d->queue) || queue_held (d->queue)->n || queue_gangs (d->queue)->n)
 		d->o.tasks_waiting (d->o.arg);
 }

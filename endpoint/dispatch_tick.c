@@ -39,6 +39,7 @@ static void report_states (struct dispatch *d)
 		report_list (d, queue_waiting (d->queue), state, &b);
 		report_list (d, queue_held (d->queue), state, &b);
 		report_list (d, queue_joined (d->queue), state, &b);
+		report_list (d, queue_gangs (d->queue), state, &b);
 		for (struct manager *m = managers_first (d->managers); m; m = m->next)
 			report_list (d, &m->tasks, state, &b);
 	}
@@ -66,6 +67,7 @@ static void look_at_held (struct dispatch *d)
 		queue_release_held (d->queue, now);
 		dispatch_work_later (d);
 	}
+	dispatch_gang_look (d);
 }
 
 /* For people who look: the forwarder acts on none of these. */
@@ -86,7 +88,7 @@ void dispatch_tick (void *arg)
 	if (++d->tick_n % (1000 / DISPATCH_TICK_MS))
 		return;
 	spool_tick (d->spool);
-	if (queue_held (d->queue)->n)
+	if (queue_held (d->queue)->n || queue_gangs (d->queue)->n)
 		look_at_held (d);
 	dispatch_note_window (d);
 	tell_figures (d);

@@ -26,6 +26,9 @@ struct manager {
 	struct warm *warm;		/* its containers */
 	struct images *images;		/* and what they would be started from */
 	bool draining;
+	bool knows_nodes;		/* its version takes tasks that have nodes of their own */
+	struct gang *gang;		/* with others it has one task (gang.h); NULL = none */
+	bool reserved;			/* nothing new: it is kept for a gang */
 	int64_t idle_since_ms;		/* 0 = has tasks */
 	uint64_t done;
 	char why[200];			/* set before it is closed: overrides the link's reason */

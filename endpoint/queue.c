@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See queue.h. Three kinds of lists share the links of a task; `state` says which list it is in. A fourth runs across them. */
+/* See queue.h. Several kinds of lists share the links of a task; `state` says which list it is in. Another runs across them. */
 #include "endpoint/queue.h"
 #include "common/map.h"
 #include "common/xmem.h"
@@ -9,7 +9,7 @@
 
 struct queue {
 	struct map *by_id;
-	struct queue_list waiting, held, joined;
+	struct queue_list waiting, held, joined, gangs;
 	struct queue_task *oldest, *newest;	/* unreported */
 	size_t out, bytes;
 };
@@ -153,6 +153,9 @@ static void leave (struct queue *q, struct queue_task *t, struct queue_list *min
 	case QUEUE_JOINED:
 		list_remove (&q->joined, t);
 		break;
+	case QUEUE_GANG:
+		list_remove (&q->gangs, t);
+		break;
 	case QUEUE_OUT:
 		assert (mine);
 		list_remove (mine, t);
@@ -206,6 +209,29 @@ void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms)
 	list_append (&q->joined, t);
 }
 
+void queue_wait_nodes (struct queue *q, struct queue_task *t, int64_t now_ms)
+{
+	struct queue_task *after = q->gangs.tail;
+
+	leave (q, t, NULL);
+	t->state = QUEUE_GANG;
+	t->since_ms = now_ms;
+	t->deadline_ms = 0;
+	while (after && after->came_ms > t->came_ms)	/* what comes back is older than others */
+		after = after->prev;
+	if (after == q->gangs.tail)
+		list_append (&q->gangs, t);
+	else if (!after)
+		list_prepend (&q->gangs, t);
+	else {
+		t->prev = after;
+		t->next = after->next;
+		after->next->prev = t;
+		after->next = t;
+		q->gangs.n++;
+	}
+}
+
 void queue_release_held (struct queue *q, int64_t now_ms)
 {
 	struct queue_task *t;
@@ -253,6 +279,11 @@ const struct queue_list *queue_held (const struct queue *q)
 const struct queue_list *queue_joined (const struct queue *q)
 {
 	return &q->joined;
+}
+
+const struct queue_list *queue_gangs (const struct queue *q)
+{
+	return &q->gangs;
 }
 
 size_t queue_size (const struct queue *q)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tasks in hand: each is waiting (FIFO), held (something it needs is not there yet), joined (to an equal task, whose result it
- * waits for) or out (with a manager).
+ * waits for), waiting for nodes of its own, or out (with a manager).
  *
  * A task owns the frame it came in; handing it on shares that frame (zmq_msg_copy), so payloads are never copied on the way.
  * Ids are unique: a second task with the id of one in hand is refused by queue_add. */
@@ -13,7 +13,7 @@
 #include <zmq.h>
 #include "common/ids.h"
 
-enum queue_state { QUEUE_NONE, QUEUE_WAITING, QUEUE_HELD, QUEUE_JOINED, QUEUE_OUT };
+enum queue_state { QUEUE_NONE, QUEUE_WAITING, QUEUE_HELD, QUEUE_JOINED, QUEUE_GANG, QUEUE_OUT };
 
 struct queue_task {
 	struct id id, function;
@@ -28,6 +28,8 @@ struct queue_task {
 	int64_t came_ms, since_ms;	/* in hand, in this state; monotonic */
 	int64_t deadline_ms;		/* held: when to give it back; 0 = never */
 	void *owner;			/* out: who has it; borrowed, the dispatcher's */
+	uint16_t nodes;			/* that it asks for; 0 = none, as nearly all */
+	struct gang *gang;		/* of those that it has, or that are kept for it, see dispatch_gang.c; NULL = none */
 	struct flight *flight;		/* of equal tasks, see dispatch_memo.c; NULL = none */
 	TAILQ_ENTRY (queue_task) follow;	/* in its flight */
 	int64_t image_until_ms;		/* it is held until its image is known, so long at most; 0 = not yet */
@@ -56,6 +58,8 @@ void queue_put_back (struct queue *q, struct queue_task *t, struct queue_list *m
 void queue_hold (struct queue *q, struct queue_task *t, int64_t deadline_ms, int64_t now_ms);
 /* Until it is put back or dropped. */
 void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms);
+/* By the time it came; until it is taken, put back or dropped. */
+void queue_wait_nodes (struct queue *q, struct queue_task *t, int64_t now_ms);
 void queue_release_held (struct queue *q, int64_t now_ms);	/* all held ones to the front, in their order */
 /* Forget and free. mine: the owner's list when out. */
 void queue_drop (struct queue *q, struct queue_task *t, struct queue_list *mine);
@@ -67,6 +71,7 @@ void queue_reported (struct queue *q, struct queue_task *t, uint8_t state);	/* s
 const struct queue_list *queue_waiting (const struct queue *q);
 const struct queue_list *queue_held (const struct queue *q);
 const struct queue_list *queue_joined (const struct queue *q);
+const struct queue_list *queue_gangs (const struct queue *q);	/* that wait for nodes */
 size_t queue_size (const struct queue *q);		/* all in hand */
 size_t queue_out (const struct queue *q);
 size_t queue_bytes (const struct queue *q);		/* payloads of all in hand */

@@ -105,7 +105,7 @@ static int cap (uint32_t room)
 
 static int bucket_of (const struct route_node *n)
 {
-	if (n->closed || n->out >= n->window)
+	if (n->closed || n->reserved || n->out >= n->window)
 		return 0;
 	if (n->window_bytes && n->out && n->out_bytes >= n->window_bytes)
 		return 0;
@@ -139,7 +139,7 @@ void route_update (struct route *r, struct route_node *n)
 		row_insert (&r->ahead, -n->bucket, n);
 	if (!n->closed) {
 		n->counted_slots = n->slots;
-		n->counted_free = n->out < n->slots ? n->slots - n->out : 0;
+		n->counted_free = !n->reserved && n->out < n->slots ? n->slots - n->out : 0;
 		n->counted_window = n->window;
 		r->window += n->counted_window;
 		r->slots += n->counted_slots;

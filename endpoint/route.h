@@ -24,6 +24,7 @@ struct route_node {
 	uint32_t out;		/* tasks it has */
 	uint64_t out_bytes;
 	bool closed;		/* draining, congested: gets nothing */
+	bool reserved;		/* nothing either, but its slots are there: one task has it whole, or will */
 	int64_t ends_ms;	/* monotonic end of its time; 0 = unlimited */
 	/* private */
 	int bucket;		/* 0 = in none; > 0 free slots; < 0 prefetch room */

@@ -65,7 +65,8 @@ static void slurm_launch (const struct batch_job *j, const char *options, struct
 
 	plain_name (&b, log);
 	buf_str (&b, "%t.log");
-	buf_printf (out, "\texec srun --nodes=%u --ntasks=%u --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=1 --open-mode=append --output=",
+	/* --overlap: tasks over several nodes start steps of their own beside this one, which would else wait for its end */
+	buf_printf (out, "\texec srun --overlap --nodes=%u --ntasks=%u --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=1 --open-mode=append --output=",
 		    j->nodes, j->nodes);
 	provider_quote ((const char *) b.data, out);
 	buf_printf (out, " %s", options);
