@@ -8,7 +8,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from cluster import Endpoint, result  # noqa: E402
-from e2e import Fabric, Report, gather, main, register, task, wait_for  # noqa: E402
+from e2e import Fabric, Report, gather, main, register, register_command, submit, task, wait_for  # noqa: E402
 from slurm_bed import Cluster, missing  # noqa: E402
 
 WHERE = ("import os, time\n"
@@ -154,6 +154,22 @@ def two_nodes_through_srun(report, f):
         ep.check("one job, two nodes", len({j for j, _ in where}) == 1 and len({n for _, n in where}) == 2, where)
 
 
+def mpi_over_two_nodes(report, f):
+    """The step that a task starts with Slurm's own srun, from within the step of the managers."""
+    with Slurm(f, report, "mpi", scaling__nodes_per_block=2, scaling__max_blocks=1, provider__slurm__launcher="srun",
+               mpi_launcher="srun") as ep:
+        command = register_command(f, ["bash", "-c", "$PARSL_MPI_PREFIX bash -c 'echo $SLURM_JOB_ID $SLURM_PROCID $SLURMD_NODENAME'; echo $PARSL_MPI_NODELIST"])
+        small = ep.tasks(8, 0.2)
+        ids = submit(f, command, [""] * 2, endpoint=ep.id, resource_specification={"num_nodes": 2, "ranks_per_node": 2})[0]
+        ep.all_well(small)
+        for doc in gather(f, ids, 120).values():
+            lines = [line.split() for line in (doc.get("result") or "").splitlines()]
+            nodes = lines[-1][0].split(",") if lines else []
+            ep.check("two ranks on each node", sorted(x[1] for x in lines[:-1]) == ["0", "1", "2", "3"] and len(nodes) == 2
+                     and sorted(x[2] for x in lines[:-1]) == sorted(nodes * 2), doc)
+            ep.check("in the job of the block", len({x[0] for x in lines[:-1]}) == 1, doc)
+
+
 def agent_is_killed(report, f):
     with Slurm(f, report, "agent killed", scaling__max_blocks=2) as ep:
         ids = ep.tasks(40, 0.5)
@@ -172,7 +188,7 @@ def agent_is_killed(report, f):
         wait_for(lambda: not CLUSTER.jobs(), 30, "stop cancels them")
 
 
-TESTS = [scaling_up_and_down, node_goes_down, operator_cancels, controller_away, wrong_partition, wrong_account, two_nodes_through_srun,
+TESTS = [scaling_up_and_down, node_goes_down, operator_cancels, controller_away, wrong_partition, wrong_account, two_nodes_through_srun, mpi_over_two_nodes,
          agent_is_killed, wall_time_ends]
 
 

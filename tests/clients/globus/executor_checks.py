@@ -151,6 +151,26 @@ def check_shell(directory):
         check("and its processes are gone", len(children) == 2 and not any(alive(p) for p in children), children)
 
 
+def check_mpi():
+    from globus_compute_sdk import MPIFunction
+    with executor(new_group()) as ex:
+        ex.resource_specification = {"num_nodes": 2, "ranks_per_node": 2}
+        r = gather([ex.submit(MPIFunction("sh -c 'echo $MPI_NODE $MPI_RANK {word}'"), word="here")])[0]
+        lines = sorted(line.split() for line in getattr(r, "stdout", "").splitlines())
+        check("MPIFunction runs its ranks on two nodes", len(lines) == 4 and [x[1:] for x in lines] == [[str(i), "here"] for i in range(4)]
+              and len({x[0] for x in lines}) == 2 and lines[0][0] == lines[1][0], repr(getattr(r, "stdout", r)))
+        ex.resource_specification = {"num_nodes": 2, "num_ranks": 2, "launcher_options": "--quiet"}
+        r = gather([ex.submit(MPIFunction("sh -c 'exit $MPI_RANK'"))])[0]
+        check("its status comes back", getattr(r, "returncode", None) == 1, repr(r))
+        ex.resource_specification = None
+        r = gather([ex.submit(MPIFunction("echo \"[$PARSL_MPI_PREFIX]\""))])[0]
+        check("without a resource_specification it runs once", getattr(r, "stdout", None) == "[]\n", repr(r))
+    with executor(new_group()) as ex:       # which the SDK shuts down when a submission is refused
+        ex.resource_specification = {"num_nodes": 3}
+        e = gather([ex.submit(MPIFunction("true"))])[0]
+        check("more nodes than a block has: the SDK shows why", "blocks of this endpoint have 2" in str(e), repr(e))
+
+
 def alive(pid):
     try:
         with open("/proc/%d/stat" % pid) as f:
@@ -228,7 +248,7 @@ def main():
     directory = ask("directory")
     checks = [check_one, lambda: check_many(10000 if sys.argv[1] == "full" else 500), check_two_executors]
     if sys.argv[1] == "full":
-        checks += [check_reload, check_shutdown, lambda: check_shell(directory), check_cut, check_service_ends, check_bound]
+        checks += [check_reload, check_shutdown, lambda: check_shell(directory), check_mpi, check_cut, check_service_ends, check_bound]
     for c in checks:
         try:
             c()

@@ -21,6 +21,7 @@ from relay import Relay  # noqa: E402
 from run import VERSIONS, count_line  # noqa: E402
 
 LIMIT = 900
+FAKE_MPI = os.path.abspath(os.path.join(HERE, "..", "..", "fakes", "mpi"))     # its "nodes" are this host
 
 
 class Run:
@@ -109,7 +110,9 @@ def main():
         if python is None:
             report.skip("Executor, " + spec, why)
             continue
-        with tempfile.TemporaryDirectory(prefix="weft-t-") as directory, Fabric(a.build, workers=2, python=python) as f:
+        f = Fabric(a.build, workers=2, python=python, env={"PATH": FAKE_MPI + ":" + os.environ["PATH"]})
+        f.args += ["--endpoint-set", "mpi_launcher=mpiexec", "--endpoint-set", "scaling.nodes_per_block=2"]
+        with tempfile.TemporaryDirectory(prefix="weft-t-") as directory, f:
             Run(report, f, directory).checks(spec, python, "full" if spec == VERSIONS[0] else "short")
     report.end()
 
