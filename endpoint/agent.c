@@ -199,13 +199,16 @@ static json_t *on_control (const char *cmd, json_t *request, void *arg)
 
 /* ---- making and unmaking ------------------------------------------------------------------------------------ */
 
-/* A cache: when it cannot be had, functions are called each time. */
-static void open_memo (struct agent *a)
+/* A cache: when it cannot be had, functions are called each time. image: of the nodes; under a name without digest stands another one
+ * tomorrow, and nobody tells us. */
+static void open_memo (struct agent *a, const char *image)
 {
 	struct memo_opts o = { .dir = a->paths->memo, .max_bytes = (uint64_t) a->config->memo_max_bytes, .max_age_ms = a->config->memo_max_age_ms };
 	struct err err;
 
-	if (o.max_bytes && !(a->memo = memo_open (&o, &err)))
+	if (o.max_bytes && image && !provider_image_is_pinned (image))
+		log_info ("agent", "results are not remembered, the image has no digest in its name", "image=%s", image);
+	else if (o.max_bytes && !(a->memo = memo_open (&o, &err)))
 		log_err (LOG_WARN, "agent", "results are not remembered", &err);
 }
 
@@ -254,7 +257,8 @@ static int make_storage (struct agent *a, struct err *err)
 		return -1;
 	if (!(a->spool = spool_open (&so, err)))
 		return -1;
-	open_memo (a);
+	d.memo_image = config_provider (c)->image ? config_provider (c)->image (config_of_provider (c, config_provider (c))) : NULL;
+	open_memo (a, d.memo_image);
 	d.spool = a->spool;
 	d.memo = a->memo;
 	return (a->dispatch = dispatch_create (a->loop, &d, err)) ? 0 : -1;

@@ -27,6 +27,7 @@ struct dispatch;
 struct dispatch_opts {
 	struct spool *spool;			/* borrowed, like all here */
 	struct memo *memo;			/* NULL = functions are not memoised */
+	const char *memo_image;			/* results are of this image, and for it; NULL = of the nodes themselves */
 	enum route_mode routing;
 	enum mpi_launcher mpi;			/* MPI_NONE: no task gets nodes of its own */
 	unsigned nodes_per_block;

@@ -10,7 +10,7 @@
  * Equal: the same FUNCTION record, that is code, entry, image and limits under one id; the same payload, meant in the same way; the same files,
  * by checksum: a task with a file that has none is always run. In a container also: the image that a call would run from now, as managers
  * say, is the one that the result says it came from. A tag may be moved; a result is kept under what it did run from, and looked for under
- * what it would run from. */
+ * what it would run from. Where all of a node is in an image, as on Kubernetes, that one is named by its digest, or nothing is remembered. */
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "common/digest.h"
@@ -59,11 +59,13 @@ static bool make_base (const struct dispatch *d, struct function *f, const struc
 	char *mem;
 	const void *data = data_of (d, m, &mem);
 	const uint8_t *function = function_digest (f);
+	const char *image = d->o.memo_image;
 	uint8_t meant = m->flags & TASK_JSON;
 	uint16_t files = htole16 ((uint16_t) m->files.n);
 	struct digest_part parts[] = { { "weft memo 3", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { &files, sizeof (files) },
-				       { m->files.p, m->files.n }, { data, m->payload_bytes } };
-	bool made = data && function && digest_sha256 (parts, sizeof (parts) / sizeof (parts[0]), base) == 0;
+				       { m->files.p, m->files.n }, { data, m->payload_bytes }, { image, image ? strlen (image) : 0 } };
+	size_t n = sizeof (parts) / sizeof (parts[0]) - (image ? 0 : 1);
+	bool made = data && function && digest_sha256 (parts, n, base) == 0;
 
 	free (mem);
 	return made;

@@ -163,7 +163,8 @@ static void check_deployment (struct doctor *d, const struct provider_block *b)
 	body = kubespec_deployment (&s, b->nodes);
 	status = ask (d, "POST", path, body, NULL);
 	if (status / 100 == 2)
-		say (d, "ok", "deployment", "the API server takes it (tried without making it); image %s", d->conf->image);
+		say (d, "ok", "deployment", "the API server takes it (tried without making it); image %s%s", d->conf->image,
+		     provider_image_is_pinned (d->conf->image) ? "" : ", which has no digest in its name: memoised functions are called each time");
 	else
 		say (d, "fail", "deployment", "the API server refuses it: %s", why (d));
 	json_decref (body);

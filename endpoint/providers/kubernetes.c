@@ -32,7 +32,8 @@ static const struct conf_key keys[] = {
 	     "when the agent runs in a pod, else $KUBECONFIG, else ~/.kube/config."),
 	KEY ("context", CONF_STRING, context, NULL, 0, 253, NULL, "Context of the kubeconfig; its current one when not set."),
 	KEY ("namespace", CONF_STRING, namespace_, NULL, 0, 63, NULL, "Namespace of all objects; the context's, else default, when not set."),
-	KEY ("image", CONF_STRING, image, NULL, 0, 1000, NULL, "Image of the pods, with weft-manager and weft-worker in it; needed."),
+	KEY ("image", CONF_STRING, image, NULL, 0, 1000, NULL, "Image of the pods, with weft-manager and weft-worker in it; needed. Results of memoised functions are kept only when it is named by "
+	     "its digest: NAME@sha256:HEX."),
 	KEY ("image_pull_policy", CONF_ENUM, image_pull_policy, "IfNotPresent", 0, 0, "IfNotPresent Always Never", "When nodes fetch the image."),
 	KEY ("image_pull_secret", CONF_STRING, image_pull_secret, NULL, 0, 253, NULL, "Secret with the registry's credentials."),
 	KEY ("manager", CONF_STRING, manager, "weft-manager", 0, 4000, NULL, "The program in the image, a path or a name on its PATH."),
@@ -388,8 +389,13 @@ static void kube_doctor (const void *conf, const struct provider_block *pb, stru
 	kubedoctor_run (conf, pb, out);
 }
 
+static const char *kube_image (const void *conf)
+{
+	return ((const struct kubespec_conf *) conf)->image;
+}
+
 const struct provider provider_kubernetes = {
 	.name = "kubernetes", .help = "pods of a Kubernetes cluster", .keys = keys, .conf_bytes = sizeof (struct kubespec_conf),
 	.create = kube_create, .destroy = kube_destroy, .submit = kube_submit, .poll = kube_poll, .cancel = kube_cancel, .job = kube_job,
-	.trouble = kube_trouble, .check = kube_check, .workers = kube_workers, .doctor = kube_doctor, .describe = kube_describe,
+	.trouble = kube_trouble, .check = kube_check, .image = kube_image, .workers = kube_workers, .doctor = kube_doctor, .describe = kube_describe,
 };

@@ -60,6 +60,8 @@ struct provider {
 	int (*check) (const void *conf, unsigned nodes, struct err *err);
 	/* Optional: how long a block is there, in seconds; 0 = for ever. */
 	int64_t (*walltime_s) (const void *conf);
+	/* Optional: the image that everything on its nodes runs in, by name; memoised results are of one image. NULL: the node's own system. */
+	const char *(*image) (const void *conf);
 	/* Optional: workers of a node, where workers_per_node does not say; 0 = not known either. */
 	unsigned (*workers) (const void *conf);
 	/* Optional, for `doctor`: what it needs of this host, one after the other; may block. Adds lines "level|check|text". */
@@ -72,6 +74,7 @@ extern const struct provider provider_local, provider_dryrun, provider_slurm, pr
 extern const struct provider *const providers[];	/* NULL-terminated; the order of provider.type's choices */
 #define PROVIDER_CHOICES "local dryrun slurm pbs htcondor kubernetes"
 
+bool provider_image_is_pinned (const char *image);	/* by its content: NAME@sha256:HEX */
 void provider_quote (const char *word, struct buf *out);	/* as one word for a shell */
 void provider_render_argv (const char *const *argv, struct buf *out);	/* quoted for a shell, one line */
 

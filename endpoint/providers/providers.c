@@ -27,6 +27,14 @@ void provider_quote (const char *word, struct buf *out)
 	buf_char (out, '\'');
 }
 
+bool provider_image_is_pinned (const char *image)
+{
+	static const char mark[] = "@sha256:";
+	const char *at = strstr (image, mark);
+
+	return at && at != image && strlen (at += sizeof (mark) - 1) == 64 && strspn (at, "0123456789abcdef") == 64;
+}
+
 void provider_render_argv (const char *const *argv, struct buf *out)
 {
 	for (size_t i = 0; argv[i]; i++) {

@@ -291,6 +291,29 @@ def test_agent_killed(report, f):
     report.check("nothing is left", f.clean() == [], f.clean())
 
 
+def test_memo_is_of_one_image(report, f):
+    f.reset()
+    log = os.path.join(f.state, "runs")
+    fn = register(f, "def note(path):\n    with open(path, 'a') as f:\n        f.write('x')\n    return 7", "note", memoize=True)
+
+    def runs(e):
+        """Of two equal calls."""
+        open(log, "w").close()
+        for _ in range(2):
+            doc = call(f, fn, log, endpoint=e.id)
+            assert doc.get("status") == "success" and json.loads(doc["result"]) == 7, doc
+        return os.path.getsize(log)
+    with f.kube() as e:
+        e.start()
+        report.check("under a tag may be another image tomorrow: each call runs", runs(e) == 2, e.log()[-2000:])
+        for name, digest, want in (("an image that its digest names: the second is answered", "a", 1), ("another image: nothing of the first one's", "b", 1),
+                                   ("the first one again: what it made", "a", 0)):
+            e.run("stop")
+            e.start("provider.kubernetes.image=registry.example/weft@sha256:" + digest * 64)
+            report.check(name, runs(e) == want)
+    report.check("nothing of it is left", f.clean() == [], f.clean())
+
+
 def test_stop_without_server(report, f):
     f.reset()
     with f.kube(scaling={"stop_grace": "1s"}) as e:

@@ -37,8 +37,8 @@ class KubeEndpoint:
         return subprocess.run([os.path.join(self.f.bin, "weft-endpoint"), command] + list(args) + [self.name], env=env, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, universal_newlines=True, timeout=timeout)
 
-    def start(self):
-        r = self.run("start")
+    def start(self, *settings):
+        r = self.run("start", *[word for s in settings for word in ("--set", s)])
         if r.returncode:
             raise RuntimeError("weft-endpoint start: %s\n%s" % (r.stdout, self.log()))
         self.id = self.status()["endpoint_id"]
