@@ -168,6 +168,19 @@ def mpi_over_two_nodes(report, f):
             ep.check("two ranks on each node", sorted(x[1] for x in lines[:-1]) == ["0", "1", "2", "3"] and len(nodes) == 2
                      and sorted(x[2] for x in lines[:-1]) == sorted(nodes * 2), doc)
             ep.check("in the job of the block", len({x[0] for x in lines[:-1]}) == 1, doc)
+        # the next agent takes the job over, and finds the call where it left it
+        runs = os.path.join(f.state, "mpi-runs")
+        command = register_command(f, ["bash", "-c", "$PARSL_MPI_PREFIX bash -c 'echo run >>%s; while [ ! -e %s.go ]; do sleep 0.1; done; echo $SLURMD_NODENAME'" % (runs, runs)])
+        ids = submit(f, command, [""], endpoint=ep.id, resource_specification={"num_nodes": 2})[0]
+        wait_for(lambda: os.path.exists(runs) and len(open(runs).readlines()) == 2, 60, "both ranks run")
+        job = set(CLUSTER.running())
+        wait_for(lambda: job <= set(ep.noted()), 20, "the job is noted for the next run")
+        ep.kill()
+        ep.start()
+        wait_for(lambda: ep.blocks()["up"] == 1, 40, "the block is taken over")
+        open(runs + ".go", "w").close()
+        doc = gather(f, ids, 120)[ids[0]]
+        ep.check("the agent is killed: the task ends well", sorted((doc.get("result") or "").split()) == sorted(nodes) and job == set(CLUSTER.running()), doc)
 
 
 def agent_is_killed(report, f):
