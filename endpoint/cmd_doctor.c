@@ -9,6 +9,7 @@
 #include "endpoint/containers.h"
 #include "endpoint/control.h"
 #include "endpoint/files.h"
+#include "endpoint/mpi.h"
 #include "endpoint/interpreters.h"
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
@@ -445,6 +446,20 @@ static void check_task_files (struct doctor *d)
 	free (own);
 }
 
+/* The nodes need it; those of a cluster are mostly set up as this host is, so a lack of it here is worth a look. */
+static void check_mpi (struct doctor *d)
+{
+	const char *name = mpi_program (d->c->mpi_launcher);
+	char *path = name ? paths_on_path (name) : NULL;
+
+	if (path)
+		say (d, OK, "mpi_launcher", "%s is %s", name, path);
+	else if (name)
+		say (d, config_provider (d->c)->local ? FAIL : WARN, "mpi_launcher", "%s is not on PATH on this host; tasks that ask for nodes need it there",
+		     name);
+	free (path);
+}
+
 static void check_space (struct doctor *d)
 {
 	struct statvfs v;
@@ -513,6 +528,7 @@ int cmd_doctor (void *opts, int argc, char **argv)
 		check_containers (&d);
 		check_bulk (&d);
 		check_task_files (&d);
+		check_mpi (&d);
 		check_program (&d, d.c->manager_bin, "weft-manager");
 		check_program (&d, d.c->worker_bin, "weft-worker");
 		if (config_provider (d.c)->doctor)

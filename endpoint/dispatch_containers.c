@@ -14,7 +14,8 @@ struct manager *dispatch_warm_manager (struct dispatch *d, const struct queue_ta
 	if (!f || !f->fn.container.n || d->o.routing == ROUTE_RANDOM)
 		return NULL;
 	for (struct manager *m = managers_first (d->managers); m; m = m->next) {
-		unsigned up = m->node.closed || m->node.reserved || m->node.out >= m->node.slots || m->node.out >= m->node.window ? 0 : warm_count (m->warm, f->fn.container);
+		bool full = m->node.closed || m->node.reserved || m->node.out >= m->node.slots || m->node.out >= m->node.window;
+		unsigned up = full ? 0 : warm_count (m->warm, f->fn.container);
 
 		if (!up || m->node.out >= m->node.slots || (m->node.ends_ms && m->node.ends_ms - now_ms <= (int64_t) t->expected_ms))
 			continue;

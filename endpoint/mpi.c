@@ -55,9 +55,14 @@ int mpi_environ (struct buf *out, enum mpi_launcher launcher, const struct msg_r
 				   "ask for fewer nodes", r->nodes);
 }
 
+const char *mpi_program (enum mpi_launcher launcher)
+{
+	return launchers[launcher].name;
+}
+
 void mpi_describe (const struct config *c, json_t *o)
 {
 	if (c->mpi_launcher != MPI_NONE)
-		json_object_set_new (o, "mpi", json_pack ("{s:s, s:I}", "launcher", launchers[c->mpi_launcher].name, "nodes_per_block",
+		json_object_set_new (o, "mpi", json_pack ("{s:s, s:I}", "launcher", mpi_program (c->mpi_launcher), "nodes_per_block",
 							  (json_int_t) c->nodes_per_block));
 }

@@ -13,6 +13,7 @@ enum mpi_launcher { MPI_NONE, MPI_SRUN, MPI_MPIEXEC, MPI_APRUN };
 
 /* Appended to out. nodes: names of r->nodes nodes. -1: no such command line can be started, with the reason. */
 int mpi_environ (struct buf *out, enum mpi_launcher launcher, const struct msg_resources *r, const char *const *nodes, struct err *err);
+const char *mpi_program (enum mpi_launcher launcher);	/* its name */
 /* {"mpi": {"launcher": name, "nodes_per_block": n}} put into o, unless there is none. */
 void mpi_describe (const struct config *c, json_t *o);
 

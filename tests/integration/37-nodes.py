@@ -222,9 +222,11 @@ def agent_killed(report, f):
 
 def retries_end(report, f):
     """An endpoint that does not try again says what was lost."""
-    conf = {"workers_per_node": 1, "scaling.nodes_per_block": 2, "mpi_launcher": "srun", "retries_on_loss": 0,
+    conf = {"workers_per_node": 1, "scaling.nodes_per_block": 2, "mpi_launcher": "mpiexec", "retries_on_loss": 0,
             "heartbeat.interval": "200ms", "heartbeat.threshold": "2s"}
-    with Endpoint(f, "once", conf) as ep:
+    with Endpoint(f, "once", conf, env={"PATH": f.extra["PATH"]}) as ep:
+        told = [c for c in json.loads(ep.command("doctor", "--json")) if c["check"] == "mpi_launcher"]
+        report.check("doctor looks for the launcher", len(told) == 1 and "mpiexec" in told[0]["text"] and told[0]["level"] == "ok", told)
         ids, _ = submit(f, register(f, f.source, "gate"), [{"args": ["once"]}], endpoint=ep.id, resource_specification=TWO)
         wait_for(lambda: noted(f, "once"), 60, "it runs")
         node = noted(f, "once")[0][0][1]

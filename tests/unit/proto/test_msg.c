@@ -956,7 +956,8 @@ int main (void)
 {
 #define FAMILY(f) { "vectors " f, test_vectors, NULL, NULL, (void *) f }, { "damage " f, test_damage, NULL, NULL, (void *) f }
 	const struct CMUnitTest tests[] = {
-		FAMILY ("header"), FAMILY ("session"), FAMILY ("files"), FAMILY ("resources"), FAMILY ("function"), FAMILY ("task"), FAMILY ("result"), FAMILY ("capacity"),
+		FAMILY ("header"), FAMILY ("session"), FAMILY ("files"), FAMILY ("resources"), FAMILY ("function"), FAMILY ("task"),
+		FAMILY ("result"), FAMILY ("capacity"),
 		FAMILY ("runner"), FAMILY ("layout"),
 		cmocka_unit_test (test_round_trips),
 		cmocka_unit_test (test_frames_are_changed_in_place),
