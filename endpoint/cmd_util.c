@@ -5,9 +5,12 @@
 #include "endpoint/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/pidfd.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { POLL_MS = 50, KILL_AFTER_MS = 5000 };
 
@@ -72,21 +75,24 @@ void cmd_sleep_ms (int64_t ms)
 	nanosleep (&ts, NULL);
 }
 
-static bool wait_gone (const struct paths *p, int64_t timeout_ms)
+/* pidfd: -1 where the kernel has none. The lock goes with the files of the process, a moment before the process itself. */
+static bool wait_gone (const struct paths *p, int pidfd, int64_t timeout_ms)
 {
 	int64_t until = clock_now_ms () + timeout_ms;
+	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
 
 	while (paths_running (p)) {
 		if (clock_now_ms () >= until)
 			return false;
 		cmd_sleep_ms (POLL_MS);
 	}
-	return true;
+	return pidfd < 0 || poll (&ended, 1, KILL_AFTER_MS) != 0;
 }
 
 int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms, bool quiet, bool leave)
 {
 	pid_t pid = paths_running (p);
+	int pidfd = pid > 1 ? pidfd_open (pid, 0) : -1, rc = 0;
 	struct err err;
 	json_t *reply;
 
@@ -99,18 +105,19 @@ int cmd_stop_agent (const struct paths *p, int64_t grace_ms, int64_t timeout_ms,
 	json_decref (reply);
 	if (!reply && err.code == ERR_UNAVAILABLE && pid > 1)
 		kill (pid, SIGTERM);
-	if (!wait_gone (p, grace_ms + timeout_ms)) {
+	if (wait_gone (p, pidfd, grace_ms + timeout_ms)) {
+		if (!quiet)
+			printf ("Endpoint %s is stopped.\n", p->name);
+	} else {
 		if (pid > 1)
 			kill (pid, SIGKILL);
-		if (!wait_gone (p, KILL_AFTER_MS)) {
+		if (!wait_gone (p, pidfd, KILL_AFTER_MS)) {
 			fprintf (stderr, "weft-endpoint: endpoint %s (pid %ld) does not end, not even with SIGKILL\n", p->name, (long) pid);
-			return 1;
-		}
-		if (!quiet)
+			rc = 1;
+		} else if (!quiet)
 			printf ("Endpoint %s was killed: it did not stop in time. Results it had are in its spool.\n", p->name);
-		return 0;
 	}
-	if (!quiet)
-		printf ("Endpoint %s is stopped.\n", p->name);
-	return 0;
+	if (pidfd >= 0)
+		close (pidfd);
+	return rc;
 }
