@@ -25,6 +25,7 @@ from .transport import Interrupt
 BATCH = 1000        # tasks in one submission
 BATCH_CHARS = 32 << 20  # of their payloads together
 GAP = 1000          # tasks asked for at once when events are missing
+LONE_WAIT_S = 0.01  # that the only call in hand waits for its result in the answer to its submission, before the stream has to bring it
 Function = Union[str, Callable[..., Any]]
 
 
@@ -256,8 +257,9 @@ class Executor(concurrent.futures.Executor):
         self._submit_group(function_id, kind, limits, part)
 
     def _submit_group(self, function_id: str, kind: str, limits: Limits, calls: List[Tuple[Future, str]]) -> None:
+        lone = self._open == 1 and not self._pending and not self._closing
         try:
-            ids, _ = self.client.submit(self.endpoint_id, function_id, [p for _, p in calls], task_group_id=self._listen(), **limits)
+            ids, answer = self.client.submit(self.endpoint_id, function_id, [p for _, p in calls], LONE_WAIT_S if lone else 0.0, self._listen(), **limits)
         except LimitError as e:
             if e.status == 413 and len(calls) > 1:      # one call too large, or all together: find out which
                 half = len(calls) // 2
@@ -271,6 +273,7 @@ class Executor(concurrent.futures.Executor):
             return
         cancelled, early = [], []
         with self._lock:
+            self._early.update(answer.get("results", {}))
             for task_id, (future, _) in zip(ids, calls):
                 future.task_id = task_id
                 self._open -= 1
