@@ -21,9 +21,9 @@ def run(*argv, **kw):
 
 
 def packages_of_libraries(program):
-    """Those with the libraries that a program names, but for what every Debian has."""
+    """Those with the libraries that a program names, but for what every Debian has, and sanitizers."""
     needed = re.findall(r"NEEDED +(\S+)", run("objdump", "-p", program).stdout)
-    return {line.split(":")[0] for name in needed if name != "libc.so.6"
+    return {line.split(":")[0] for name in needed if not re.match(r"lib(c\.so|asan|ubsan|tsan)", name)
             for line in run("dpkg-query", "-S", "*/" + name).stdout.splitlines()}
 
 
