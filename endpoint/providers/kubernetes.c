@@ -32,7 +32,8 @@ static const struct conf_key keys[] = {
 	     "when the agent runs in a pod, else $KUBECONFIG, else ~/.kube/config."),
 	KEY ("context", CONF_STRING, context, NULL, 0, 253, NULL, "Context of the kubeconfig; its current one when not set."),
 	KEY ("namespace", CONF_STRING, namespace_, NULL, 0, 63, NULL, "Namespace of all objects; the context's, else default, when not set."),
-	KEY ("image", CONF_STRING, image, NULL, 0, 1000, NULL, "Image of the pods, with weft-manager and weft-worker in it; needed. Results of memoised functions are kept only when it is named by "
+	KEY ("image", CONF_STRING, image, NULL, 0, 1000, NULL,
+	     "Image of the pods, with weft-manager and weft-worker in it; needed. Results of memoised functions are kept only when it is named by "
 	     "its digest: NAME@sha256:HEX."),
 	KEY ("image_pull_policy", CONF_ENUM, image_pull_policy, "IfNotPresent", 0, 0, "IfNotPresent Always Never", "When nodes fetch the image."),
 	KEY ("image_pull_secret", CONF_STRING, image_pull_secret, NULL, 0, 253, NULL, "Secret with the registry's credentials."),
