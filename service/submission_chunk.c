@@ -201,6 +201,19 @@ static void send_chunk (struct op *o, size_t end)
 	}
 }
 
+/* The chunk follows when all payloads of it stand; else nothing of it stays. */
+static void payloads_done (struct op *o, size_t end)
+{
+	if (o->pending)
+		return;
+	if (!o->err.code) {
+		send_chunk (o, end);
+		return;
+	}
+	drop_apart (o, end);
+	submission_fail (o);
+}
+
 static void on_payload (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct op *o = arg;
@@ -212,14 +225,7 @@ static void on_payload (struct rds *r, struct redisReply *reply, const struct er
 	err = rds_error (reply, err, &e);
 	if (err)
 		submission_fail_err (o, err);
-	if (o->pending)
-		return;
-	if (!o->err.code) {
-		send_chunk (o, end);
-		return;
-	}
-	drop_apart (o, end);
-	submission_fail (o);
+	payloads_done (o, end);
 }
 
 /* A large payload's file; false: it cannot be written. */
@@ -265,12 +271,5 @@ void submission_chunk_next (struct op *o)
 		len[2] = t->payload_bytes;
 		rds_command (o->app->redis, on_payload, o, 5, argv, len);
 	}
-	if (o->pending)
-		return;
-	if (!o->err.code) {
-		send_chunk (o, end);
-		return;
-	}
-	drop_apart (o, end);
-	submission_fail (o);
+	payloads_done (o, end);
 }

@@ -96,7 +96,6 @@ static void give_up (struct worker *w)
 
 /* ---- starting ---- */
 
-/* The command inside, its paths below the runtime's base. */
 /* NULL: the container has none, and fails tasks that want files. */
 static const char *files_dir (const struct worker *w)
 {
@@ -105,6 +104,7 @@ static const char *files_dir (const struct worker *w)
 	return dir && access (dir, X_OK) == 0 ? dir : NULL;
 }
 
+/* The command inside, its paths below the runtime's base. */
 static void worker_command (const struct worker *w, const char *const **command, struct args *a)
 {
 	const struct workers *ws = w->all;
