@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Containers, the real ones: Docker, Podman, Apptainer and Charliecloud from Debian's packages (tests/testbed/), each with weft-manager
-between a scripted agent and an image: cold and warm, every wall of the sandbox tried from inside, a container killed, the manager killed,
-the daemon started again. An image with nothing but one program, too. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
+between a scripted agent and an image: cold and warm, every wall of the sandbox tried from inside, files that calls leave on the node, a container
+killed, the manager killed, the daemon started again. An image with nothing but one program, too. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
 import argparse
 import hashlib
 import json
@@ -22,6 +22,7 @@ from container_bed import PATH, RUNTIMES, Docker, Podman, Skip  # noqa: E402
 try:
     import zmq
     import peer
+    import wire
 except ImportError as e:
     print("skip - containers: %s" % e)
     print("0 passed, 0 failed, 1 skipped")
@@ -29,6 +30,7 @@ except ImportError as e:
 
 BUILD = None
 MIB = 1 << 20
+TASK_FILE = 32
 
 PROBE = b'''
 import ctypes, errno, json, os, socket, subprocess, sys
@@ -110,6 +112,49 @@ import os, time
 def f(s):
     time.sleep(s)
     return os.getpid()
+'''
+
+LEAVE = b'''
+import os
+def f(secret):
+    with open("frame-1.h5", "wb") as out:
+        out.write(b"\\x89" * (3 << 20))
+    for name in ("empty.h5", "a \\xe4.h5", "run.h5", ".hidden.h5", "other"):
+        open(name, "w").close()
+    os.chmod("run.h5", 0o755)
+    os.mkdir("dir.h5")
+    os.mkfifo("pipe.h5")
+    os.symlink(secret, "far.h5")
+    os.symlink("frame-1.h5", "near.h5")
+'''
+# leaves a process that goes on exchanging what is about to be taken with links, the directory of the call as well
+SWAP = b'''
+import os, time
+def swap(a, b):
+    try:
+        os.rename(a, "../aside")
+        os.rename(b, a)
+        os.rename(a, b)
+        os.rename("../aside", a)
+    except OSError:
+        pass
+def f(secret, seconds):
+    with open("mine.h5", "w") as out:
+        out.write("mine" * 500000)
+    os.symlink(secret, "link")
+    try:
+        os.symlink(os.path.dirname(secret), "../links")
+    except OSError:     # one that an earlier call left
+        pass
+    if os.fork() == 0:
+        os.setsid()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            swap("mine.h5", "link")
+            for name in os.listdir(".."):
+                if name.startswith("kept-"):
+                    swap("../" + name, "../links")
+        os._exit(0)
 '''
 
 
@@ -305,6 +350,48 @@ def image_that_is_not_there(rt):
         assert r["status"] == peer.FAILED and r["code"] == 31 and name in r["error"] and "node-1" in r["error"], r
 
 
+def keeps(*names):
+    return wire.encode_files([{"kind": 3, "name": n, "digest": "00" * 32} for n in names])
+
+
+def files_that_stay(rt):
+    with tempfile.TemporaryDirectory(prefix="weft-out-") as out:
+        owner = rt.user or os.geteuid()
+        secret = os.path.join(out, "mine.h5")
+        with open(secret, "w") as f:
+            f.write("secret")
+        os.chmod(out, 0o755)
+        shelf = os.path.join(out, "shelf")
+        os.mkdir(shelf)
+        os.chown(shelf, owner, -1)
+        with Rig(rt, "--files-cache", "1GiB", "--files-dir", os.path.join(out, "shelf", ".cache"), "--files-output", shelf) as g:
+            r = g.run(g.function(LEAVE, files=keeps("*.h5")), secret)
+            value(r)
+            folder = os.path.join(shelf, str(uuid.UUID(bytes=r["id"])))
+            kept = dict(wire.decode_kept(r["kept"]))
+            assert kept == {os.path.join(folder, n): 3 * MIB if n == "frame-1.h5" else 0
+                            for n in ("frame-1.h5", "empty.h5", "a \xe4.h5", "run.h5")}, (kept, r)
+            assert sorted(os.listdir(folder)) == sorted(map(os.path.basename, kept)), os.listdir(folder)
+            for path in [folder, *kept]:
+                st = os.lstat(path)
+                assert st.st_uid == owner and not st.st_mode & 0o7022, (path, oct(st.st_mode), st.st_uid)
+            assert os.access(folder + "/run.h5", os.X_OK) and os.stat(folder + "/empty.h5").st_mode & 0o111 == 0
+            with open(folder + "/frame-1.h5", "rb") as f:
+                assert f.read() == b"\x89" * (3 * MIB)
+            for name in ("far.h5", "near.h5", "pipe.h5", "dir.h5"):
+                r = g.run(g.function(LEAVE, files=keeps(name)), secret)
+                assert r["status"] == peer.FAILED and r["code"] == TASK_FILE and name in r["error"] and "kept" not in r, r
+            until(lambda: not [n for _, dirs, _ in os.walk(g.own) for n in dirs if n.startswith("kept-")], "what is through is removed")
+            for _ in range(5):      # whenever it is swapped: the call's own, or none
+                r = g.run(g.function(SWAP, files=keeps("mine.h5")), secret, 3)
+                for path, size in wire.decode_kept(r.get("kept", b"")):
+                    with open(path) as f:
+                        assert size == 2000000 and f.read() == "mine" * 500000, (path, size)
+                assert r["status"] == peer.SUCCESS if "kept" in r else r["code"] == TASK_FILE, r
+            tasks = [n for n in os.listdir(shelf) if n[0] != "."]
+            assert all(os.listdir(os.path.join(shelf, n)) == ["mine.h5"] for n in tasks if n != os.path.basename(folder)), tasks
+
+
 def killed_container(rt):
     if not hasattr(rt, "kill_one"):
         raise Skip("%s: a container is its process, which 23-containers.py kills" % rt.name)
@@ -339,7 +426,7 @@ def daemon_restarted(rt):
 
 
 TESTS = (cold_and_warm, walls_of_the_sandbox, memory_has_an_end, processes_have_an_end, cpu_is_shared_out, network_only_where_allowed,
-         reference_that_leads_elsewhere,
+         reference_that_leads_elsewhere, files_that_stay,
          image_with_one_program, image_that_is_not_there, killed_container, killed_manager, daemon_restarted)
 
 
