@@ -449,14 +449,18 @@ static void check_task_files (struct doctor *d)
 /* The nodes need it; those of a cluster are mostly set up as this host is, so a lack of it here is worth a look. */
 static void check_mpi (struct doctor *d)
 {
-	const char *name = mpi_program (d->c->mpi_launcher);
-	char *path = name ? paths_on_path (name) : NULL;
+	enum mpi_launcher launcher = (enum mpi_launcher) d->c->mpi_launcher;
+	const char *name = mpi_program (launcher), *argv[] = { name, "--version", NULL }, *other;
+	int bad = config_provider (d->c)->local ? FAIL : WARN;
+	char *path = name ? paths_on_path (name) : NULL, version[1024] = "";
 
-	if (path)
+	if (name && !path)
+		say (d, bad, "mpi_launcher", "%s is not on PATH on this host; tasks that ask for nodes need it there", name);
+	else if (path && output_of (argv, version, sizeof (version)) && (other = mpi_other (launcher, version)))
+		say (d, bad, "mpi_launcher", "%s is not the one that takes such a command line; with it 'mpi_launcher' has to be %s in %s", path, other,
+		     d->p->config);
+	else if (path)
 		say (d, OK, "mpi_launcher", "%s is %s", name, path);
-	else if (name)
-		say (d, config_provider (d->c)->local ? FAIL : WARN, "mpi_launcher", "%s is not on PATH on this host; tasks that ask for nodes need it there",
-		     name);
 	free (path);
 }
 

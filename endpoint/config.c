@@ -26,7 +26,8 @@ static const struct conf_key own[] = {
 	  "function's container warm; random draws lots, whatever is warm: to compare with." },
 	{ "mpi_launcher", CONF_ENUM, AT (mpi_launcher), "none", 0, 0, MPI_CHOICES, false,
 	  "What starts a program on several nodes, where it is installed: then tasks may ask for whole nodes of a block (resource_specification of "
-	  "Globus Compute), and find the beginning of its command line in PARSL_MPI_PREFIX. none: no task may." },
+	  "Globus Compute), and find the beginning of its command line in PARSL_MPI_PREFIX. mpiexec is that of MPICH and its kin, openmpi the one of "
+	  "Open MPI. none: no task may." },
 	{ "retries_on_loss", CONF_INT, AT (retries_on_loss), "5", 0, 100, NULL, false,
 	  "How often a task is queued again when the manager that had it was lost." },
 	{ "retries_on_kill", CONF_INT, AT (retries_on_kill), "0", 0, 100, NULL, false,

@@ -1,20 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See mpi.h. The command lines are those of Parsl's mpi_prefix_composer: scripts of users rely on their form. */
+/* See mpi.h. The command lines are those of Parsl's mpi_prefix_composer: scripts of users rely on their form. Open MPI, which Parsl does not
+ * know, takes no -ppn: how many ranks a node gets stands behind its name. */
 #include "endpoint/mpi.h"
 #include "endpoint/config.h"
 
+#include <string.h>
+
 #define ENTRY_MAX (128u << 10)	/* Linux takes no longer string into a new program */
 
-static const struct launcher { const char *name, *variable, *ranks, *per_node, *nodes, *count; } launchers[] = {
-	[MPI_SRUN] = { "srun", "PARSL_SRUN_PREFIX", "--ntasks", "--ntasks-per-node", "--nodelist", "--nodes" },
-	[MPI_MPIEXEC] = { "mpiexec", "PARSL_MPIEXEC_PREFIX", "-n", "-ppn", "-hosts", NULL },
-	[MPI_APRUN] = { "aprun", "PARSL_APRUN_PREFIX", "-n", "-N", "-node-list", NULL },
+/* NULL: has no such option. more: goes into the environment as it is, each entry with its NUL. */
+static const struct launcher { const char *name, *program, *variable, *ranks, *per_node, *nodes, *count, *more; } launchers[] = {
+	[MPI_SRUN] = { "srun", "srun", "PARSL_SRUN_PREFIX", "--ntasks", "--ntasks-per-node", "--nodelist", "--nodes", NULL },
+	[MPI_MPIEXEC] = { "mpiexec", "mpiexec", "PARSL_MPIEXEC_PREFIX", "-n", "-ppn", "-hosts", NULL, NULL },
+	[MPI_APRUN] = { "aprun", "aprun", "PARSL_APRUN_PREFIX", "-n", "-N", "-node-list", NULL, NULL },
+	/* In a job of Slurm it would go by the managers' step, which has one task on each node. Versions 3 and 4, and 5. */
+	[MPI_OPENMPI] = { "openmpi", "mpiexec", "PARSL_MPIEXEC_PREFIX", "-n", NULL, "--host", NULL,
+			  "OMPI_MCA_ras_slurm_use_entire_allocation=1\0PRTE_MCA_ras_slurm_use_entire_allocation=1\0" },
 };
 
-static void put_prefix (struct buf *out, const char *variable, const struct launcher *l, const struct msg_resources *r, const char *list)
+static void put_prefix (struct buf *out, const char *variable, const struct launcher *l, const struct msg_resources *r, const char *const *nodes)
 {
-	buf_printf (out, "%s=%s %s %u %s %u %s ", variable, l->name, l->ranks, r->nodes * r->ranks_per_node, l->per_node, r->ranks_per_node, l->nodes);
-	buf_str (out, list);
+	buf_printf (out, "%s=%s %s %u ", variable, l->program, l->ranks, r->nodes * r->ranks_per_node);
+	if (l->per_node)
+		buf_printf (out, "%s %u ", l->per_node, r->ranks_per_node);
+	buf_str (out, l->nodes);
+	for (unsigned i = 0; i < r->nodes; i++) {
+		buf_printf (out, "%c%s", i ? ',' : ' ', nodes[i]);
+		if (!l->per_node)
+			buf_printf (out, ":%u", r->ranks_per_node);
+	}
 	if (l->count)
 		buf_printf (out, " %s %u", l->count, r->nodes);
 	buf_char (out, ' ');
@@ -24,14 +38,10 @@ static void put_prefix (struct buf *out, const char *variable, const struct laun
 
 int mpi_environ (struct buf *out, enum mpi_launcher launcher, const struct msg_resources *r, const char *const *nodes, struct err *err)
 {
+	const struct launcher *own = &launchers[launcher];
 	struct wire_str all, entry;
 	size_t before = out->len;
-	struct buf list;
 
-	buf_init (&list, RESOURCES_ENVIRON_MAX);
-	for (unsigned i = 0; i < r->nodes; i++)
-		buf_printf (&list, "%s%s", i ? "," : "", nodes[i]);
-	buf_char (&list, 0);
 	buf_printf (out, "PARSL_NUM_NODES=%u%cPARSL_RANKS_PER_NODE=%u%cPARSL_NUM_RANKS=%u%c", r->nodes, 0, r->ranks_per_node, 0,
 		    r->nodes * r->ranks_per_node, 0);
 	if (r->options.n) {
@@ -39,15 +49,18 @@ int mpi_environ (struct buf *out, enum mpi_launcher launcher, const struct msg_r
 		buf_add (out, r->options.p, r->options.n);
 		buf_char (out, 0);
 	}
-	if (!buf_failed (&list)) {
-		buf_str (out, "PARSL_MPI_NODELIST=");
-		buf_add (out, list.data, list.len);
-		for (size_t i = MPI_SRUN; i <= MPI_APRUN; i++)
-			put_prefix (out, launchers[i].variable, &launchers[i], r, (const char *) list.data);
-		put_prefix (out, "PARSL_MPI_PREFIX", &launchers[launcher], r, (const char *) list.data);
+	buf_str (out, "PARSL_MPI_NODELIST");
+	for (unsigned i = 0; i < r->nodes; i++)
+		buf_printf (out, "%c%s", i ? ',' : '=', nodes[i]);
+	buf_char (out, 0);
+	for (size_t i = MPI_SRUN; i <= MPI_APRUN; i++) {
+		bool same = strcmp (launchers[i].program, own->program) == 0;
+		put_prefix (out, launchers[i].variable, same ? own : &launchers[i], r, nodes);
 	}
-	bool fits = !buf_failed (&list) && !buf_failed (out) && out->len - before <= RESOURCES_ENVIRON_MAX;
-	buf_fini (&list);
+	put_prefix (out, "PARSL_MPI_PREFIX", own, r, nodes);
+	for (const char *p = own->more; p && *p; p += strlen (p) + 1)
+		buf_add (out, p, strlen (p) + 1);
+	bool fits = !buf_failed (out) && out->len - before <= RESOURCES_ENVIRON_MAX;
 	all = wire_str ((const char *) out->data + before, fits ? out->len - before : 0);
 	while (fits && msg_resources_environ_next (&all, &entry))
 		fits = entry.n < ENTRY_MAX;
@@ -57,12 +70,20 @@ int mpi_environ (struct buf *out, enum mpi_launcher launcher, const struct msg_r
 
 const char *mpi_program (enum mpi_launcher launcher)
 {
-	return launchers[launcher].name;
+	return launchers[launcher].program;
+}
+
+const char *mpi_other (enum mpi_launcher launcher, const char *version)
+{
+	/* Open MPI 4 and 5; MPICH */
+	if (launcher == MPI_MPIEXEC && (strstr (version, "OpenRTE") || strstr (version, "Open MPI")))
+		return launchers[MPI_OPENMPI].name;
+	return launcher == MPI_OPENMPI && strstr (version, "HYDRA") ? launchers[MPI_MPIEXEC].name : NULL;
 }
 
 void mpi_describe (const struct config *c, json_t *o)
 {
 	if (c->mpi_launcher != MPI_NONE)
-		json_object_set_new (o, "mpi", json_pack ("{s:s, s:I}", "launcher", mpi_program (c->mpi_launcher), "nodes_per_block",
+		json_object_set_new (o, "mpi", json_pack ("{s:s, s:I}", "launcher", launchers[c->mpi_launcher].name, "nodes_per_block",
 							  (json_int_t) c->nodes_per_block));
 }

@@ -9,7 +9,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from cluster import Endpoint, result  # noqa: E402
 from e2e import Fabric, Report, gather, main, register, register_command, submit, task, wait_for  # noqa: E402
-from slurm_bed import Cluster, missing  # noqa: E402
+from slurm_bed import BASE, Cluster, missing  # noqa: E402
 
 WHERE = ("import os, time\n"
          "def where(seconds):\n"
@@ -18,9 +18,6 @@ WHERE = ("import os, time\n"
 
 
 CLUSTER = None
-BASE = {"provider.type": "slurm", "provider.slurm.poll_interval": "1s", "provider.slurm.walltime": "10m", "provider.slurm.cpus_per_node": 2,
-        "scaling.init_blocks": 0, "scaling.max_blocks": 4, "scaling.idle_timeout": "2s", "manager_address": "127.0.0.1", "workers_per_node": 2,
-        "python": "/usr/bin/python3", "heartbeat.interval": "500ms", "heartbeat.threshold": "3s"}
 
 
 class Slurm(Endpoint):

@@ -47,6 +47,43 @@ static void test_the_command_lines_are_parsls (void **state)
 	buf_fini (&b);
 }
 
+static void test_open_mpi_takes_ranks_behind_names (void **state)
+{
+	static const char *const nodes[] = { "n1", "n2" };
+	struct msg_resources r = { .nodes = 2, .ranks_per_node = 4, .options = WIRE_STR ("--oversubscribe") };
+	struct buf b;
+
+	(void) state;
+	buf_init (&b, 0);
+	assert_int_equal (mpi_environ (&b, MPI_OPENMPI, &r, nodes, NULL), 0);
+	assert_true (msg_resources_environ_ok (wire_str ((const char *) b.data, b.len)));
+	assert_string_equal (value (&b, "PARSL_MPI_PREFIX"), "mpiexec -n 8 --host n1:4,n2:4 --oversubscribe");
+	assert_string_equal (value (&b, "PARSL_MPIEXEC_PREFIX"), value (&b, "PARSL_MPI_PREFIX"));
+	assert_string_equal (value (&b, "PARSL_MPI_NODELIST"), "n1,n2");
+	assert_string_equal (value (&b, "OMPI_MCA_ras_slurm_use_entire_allocation"), "1");
+	assert_string_equal (value (&b, "PRTE_MCA_ras_slurm_use_entire_allocation"), "1");
+	buf_clear (&b);
+	assert_int_equal (mpi_environ (&b, MPI_MPIEXEC, &r, nodes, NULL), 0);
+	assert_string_equal (value (&b, "OMPI_MCA_ras_slurm_use_entire_allocation"), "");
+	buf_fini (&b);
+}
+
+static void test_whose_mpiexec_it_is (void **state)
+{
+	static const char *const open[] = { "mpiexec (OpenRTE) 4.1.4\n", "mpiexec (Open MPI) 5.0.11\n" };
+	static const char mpich[] = "HYDRA build details:\n    Version: 4.0.2\n";
+
+	(void) state;
+	for (size_t i = 0; i < 2; i++) {
+		assert_string_equal (mpi_other (MPI_MPIEXEC, open[i]), "openmpi");
+		assert_null (mpi_other (MPI_OPENMPI, open[i]));
+	}
+	assert_string_equal (mpi_other (MPI_OPENMPI, mpich), "mpiexec");
+	assert_null (mpi_other (MPI_MPIEXEC, mpich));
+	assert_null (mpi_other (MPI_OPENMPI, "a wrapper of this site"));
+	assert_null (mpi_other (MPI_SRUN, open[0]));
+}
+
 /* The most nodes that there may be, with names as long as hosts have them, fit; longer ones are refused, not cut. */
 static void test_long_names (void **state)
 {
@@ -66,6 +103,8 @@ static void test_long_names (void **state)
 	assert_int_equal (mpi_environ (&b, MPI_MPIEXEC, &r, nodes, &err), 0);
 	assert_string_equal (value (&b, "PARSL_NUM_RANKS"), "67108864");
 	buf_clear (&b);
+	assert_int_equal (mpi_environ (&b, MPI_OPENMPI, &r, nodes, &err), 0);
+	buf_clear (&b);
 	for (size_t i = 0; i < RESOURCES_NODES_MAX; i++)
 		nodes[i] = longest;
 	assert_int_equal (mpi_environ (&b, MPI_MPIEXEC, &r, nodes, &err), -1);
@@ -77,6 +116,8 @@ int main (void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test (test_the_command_lines_are_parsls),
+		cmocka_unit_test (test_open_mpi_takes_ranks_behind_names),
+		cmocka_unit_test (test_whose_mpiexec_it_is),
 		cmocka_unit_test (test_long_names),
 	};
 
