@@ -105,7 +105,7 @@ static const char *files_dir (const struct worker *w)
 }
 
 /* The command inside, its paths below the runtime's base. */
-static void worker_command (const struct worker *w, const char *const **command, struct args *a)
+static void worker_command (const struct worker *w, struct container_place *p, struct args *a)
 {
 	const struct workers *ws = w->all;
 	const char *base = w->container->rt->base;
@@ -136,11 +136,11 @@ static void worker_command (const struct worker *w, const char *const **command,
 		args_add (a, "--retries-on-kill");
 		args_add (a, ws->o.retries_on_kill);
 	}
-	if (files_dir (w)) {
+	if (p->files_dir) {
 		args_add (a, "--files-dir");
 		args_addf (a, "%s/files", base);
 	}
-	*command = (const char *const *) a->v;
+	p->command = (const char *const *) a->v;
 }
 
 static int sub_dir (const char *dir, const char *name, uid_t uid, gid_t gid, bool give, struct err *err)
@@ -222,7 +222,7 @@ static void run (struct worker *w)
 		p.work_dir = dir;
 		if (c->runs)
 			c->spec.image = c->runs;
-		worker_command (w, &p.command, &inner);
+		worker_command (w, &p, &inner);
 		c->rt->run (&a, &c->spec, &p);
 		rc = spawn_run (w, &a, &err);
 	}
