@@ -31,6 +31,7 @@
 #include "common/loop.h"
 #include "common/spawn.h"
 #include "common/xmem.h"
+#include "endpoint/manager/bundle.h"
 #include "endpoint/manager/containers/identity.h"
 #include "endpoint/manager/containers/node.h"
 #include "endpoint/manager/dispatch.h"
@@ -57,7 +58,7 @@ static const char *const HOLDERS[] = {
 
 struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
-	const char *bulk_dir, *identify, *files_dir, *files_ca, *files_output;
+	const char *bulk_dir, *identify, *files_dir, *files_ca, *files_output, *make_bundle;
 	struct cli_strings files_from;
 	int64_t files_cache, files_max, files_timeout, files_parallel, files_output_max;
 	bool files_https_only;
@@ -78,7 +79,7 @@ struct manager {
 	struct upstream *up;
 	struct workers *workers;
 	struct loop_timer *orphan, *end_of_time, *stop_limit;
-	char node[256], program[PATH_MAX], worker_bin[PATH_MAX + 64], bundle[PATH_MAX], dir[PATH_MAX];
+	char node[256], program[PATH_MAX], worker_bin[PATH_MAX + 64], loader[PATH_MAX], lib[PATH_MAX + 64], bundle[PATH_MAX], dir[PATH_MAX];
 	bool own_dir;			/* made by us: goes with us */
 	int dir_lock;			/* its descriptor; held to the end */
 	struct node offer;		/* containers */
@@ -153,7 +154,7 @@ static void start_workers (struct manager *m, const struct msg_welcome *welcome)
 	const struct options *o = m->o;
 	const struct workers_opts wo = {
 		.n = (unsigned) o->workers, .containers = m->offer.n ? (unsigned) o->containers.max : 0, .node_containers = &m->offer,
-		.bin = m->worker_bin, .python = o->python ? o->python : "python3", .node = m->node,
+		.bin = m->worker_bin, .loader = *m->loader ? m->loader : NULL, .lib = m->lib, .python = o->python ? o->python : "python3", .node = m->node,
 		.log_level = o->log_level ? o->log_level : "info", .retries_on_kill = o->retries_on_kill,
 		.heartbeat_ms = o->heartbeat_ms, .threshold_ms = o->threshold_ms,
 		.max_payload_bytes = welcome->max_payload_bytes, .max_result_bytes = welcome->max_result_bytes,
@@ -359,13 +360,15 @@ static void tear_down (struct manager *m)
 	loop_destroy (&m->loop);
 }
 
-/* The directory of this program; "" when it cannot be told. */
-static void own_dir (char out[PATH_MAX])
+/* The directory of this program; "" when it cannot be told. loader: set to what started it, where that is in a bundle with it. */
+static void own_dir (char out[PATH_MAX], char loader[PATH_MAX])
 {
 	ssize_t n = readlink ("/proc/self/exe", out, PATH_MAX - 1);
 	char *slash;
 
 	out[n > 0 ? n : 0] = '\0';
+	if (bundle_loader (out))
+		snprintf (loader, PATH_MAX, "%s", out);
 	if ((slash = strrchr (out, '/')))
 		*slash = '\0';
 }
@@ -375,7 +378,8 @@ static void find_worker (struct manager *m)
 {
 	char dir[PATH_MAX], path[PATH_MAX + 64];
 
-	own_dir (dir);
+	own_dir (dir, m->loader);
+	snprintf (m->lib, sizeof (m->lib), "%s/lib", dir);
 	snprintf (m->program, sizeof (m->program), "%.*s/weft-manager", PATH_MAX - 20, dir);
 	snprintf (m->worker_bin, sizeof (m->worker_bin), "%s", m->o->worker_bin ? m->o->worker_bin : "weft-worker");
 	snprintf (path, sizeof (path), "%s/weft-worker", dir);
@@ -462,6 +466,18 @@ static int identify (const char *path)
 	return 0;
 }
 
+static int make_bundle (const char *dir)
+{
+	struct err err;
+
+	umask (022);
+	if (bundle_make (dir, &err) < 0) {
+		fprintf (stderr, "weft-manager: %s\n", err.text);
+		return 1;
+	}
+	return 0;
+}
+
 static int run (void *opts, int argc, char **argv)
 {
 	struct options *o = opts;
@@ -473,6 +489,8 @@ static int run (void *opts, int argc, char **argv)
 	(void) argv;
 	if (o->identify)
 		return identify (o->identify);
+	if (o->make_bundle)
+		return make_bundle (o->make_bundle);
 	if (o->parent_pid)
 		spawn_tie_to_parent ((pid_t) o->parent_pid);
 	if (o->log_level && log_level_parse (o->log_level, &level) < 0) {
@@ -536,6 +554,8 @@ static const struct cli_opt options[] = {
 	OPT ("container-recheck", CLI_DURATION_MS, containers.recheck_ms, "TIME", 1, 86400000,
 	     "which image a reference leads to is looked up anew after so long (default: 1s)"),
 	OPT ("identify", CLI_STRING, identify, "PATH", 0, 0, "print what identifies this image, a file or a directory, and end"),
+	OPT ("make-bundle", CLI_STRING, make_bundle, "DIR", 0, 0,
+	     "put this program and its worker there, with their libraries and their loader, so that they start in any image, and end"),
 	OPT ("bundle", CLI_STRING, containers.bundle, "DIR", 0, 0, "the worker's bundle for containers (default: as installed or built)"),
 	OPT ("bulk-dir", CLI_STRING, bulk_dir, "DIR", 0, 0, "the bulk store of this host, if it has one; passed on to the workers"),
 	OPT ("files-cache", CLI_SIZE, files_cache, "SIZE", 0, INT64_MAX, "bring files that tasks want, and keep so much of them (0, the default: none)"),

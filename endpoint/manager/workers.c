@@ -159,6 +159,11 @@ static int spawn_worker (struct worker *w, struct err *err)
 	if (!dir)
 		return -1;
 	snprintf (pid, sizeof (pid), "%d", (int) getpid ());
+	if (ws->o.loader) {
+		argv[n++] = ws->o.loader;
+		argv[n++] = "--library-path";
+		argv[n++] = ws->o.lib;
+	}
 	argv[n++] = ws->o.bin;
 	argv[n++] = "--connect";
 	argv[n++] = link_address (ws->link);

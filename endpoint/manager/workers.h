@@ -97,6 +97,7 @@ struct workers_opts {
 	unsigned containers;				/* at most; 0 = none */
 	const struct node *node_containers;		/* borrowed for life; with containers */
 	const char *bin, *python, *node, *log_level;	/* borrowed for life */
+	const char *loader, *lib;	/* what starts bin, and where its libraries are, in a bundle; NULL: the system's. Borrowed for life */
 	const char *retries_on_kill;			/* borrowed for life; NULL = not passed on */
 	const struct bulk *bulk;			/* borrowed for life; NULL = none */
 	const char *files_dir;				/* borrowed for life; where files of tasks stand; NULL = none */
