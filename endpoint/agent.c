@@ -199,8 +199,8 @@ static json_t *on_control (const char *cmd, json_t *request, void *arg)
 
 /* ---- making and unmaking ------------------------------------------------------------------------------------ */
 
-/* A cache: when it cannot be had, functions are called each time. image: of the nodes; under a name without digest stands another one
- * tomorrow, and nobody tells us. */
+/* A cache: when it cannot be had, functions are called each time. image: of all nodes; under a name without digest stands another one
+ * tomorrow, and nobody tells us. NULL: they are in none, or not in the same. */
 static void open_memo (struct agent *a, const char *image)
 {
 	struct memo_opts o = { .dir = a->paths->memo, .max_bytes = (uint64_t) a->config->memo_max_bytes, .max_age_ms = a->config->memo_max_age_ms };
@@ -258,7 +258,11 @@ static int make_storage (struct agent *a, struct err *err)
 	if (!(a->spool = spool_open (&so, err)))
 		return -1;
 	d.memo_image = config_provider (c)->image ? config_provider (c)->image (config_of_provider (c, config_provider (c))) : NULL;
-	open_memo (a, d.memo_image);
+	if (config_block_images (c)) {
+		d.block_image = agent_block_image;
+		d.images = &c->container_images;
+	}
+	open_memo (a, d.block_image ? NULL : d.memo_image);
 	d.spool = a->spool;
 	d.memo = a->memo;
 	return (a->dispatch = dispatch_create (a->loop, &d, err)) ? 0 : -1;

@@ -29,7 +29,17 @@ static int64_t tasks_in_hand (void *arg)
 
 	dispatch_stats (a->dispatch, &st);
 	/* a task that asks for whole nodes needs as many slots as these have */
-	return (int64_t) (st.waiting + st.held + st.out - st.gang_tasks + st.gang_nodes * (a->node_slots ? a->node_slots : config_workers (a->config)));
+	return (int64_t) (st.waiting + st.held + st.out - dispatch_lane_tasks (a->dispatch) - st.gang_tasks + st.gang_nodes * (a->node_slots ? a->node_slots : config_workers (a->config)));
+}
+
+static void images_wanted (blocks_wish_f *cb, void *cb_arg, void *arg)
+{
+	dispatch_images_wanted (((struct agent *) arg)->dispatch, cb, cb_arg);
+}
+
+static void image_failed (const char *image, const char *why, void *arg)
+{
+	dispatch_image_failed (((struct agent *) arg)->dispatch, image, why);
 }
 
 static int64_t block_idle_ms (const char *block, void *arg)
@@ -90,8 +100,15 @@ static void blocks_changed (void *arg)
 
 const struct blocks_ops agent_block_ops = {
 	.argv = block_argv, .tasks = tasks_in_hand, .idle_ms = block_idle_ms, .releasing = block_releasing, .lost = block_lost,
-	.connected = block_connected, .ending = block_ending, .changed = blocks_changed,
+	.connected = block_connected, .ending = block_ending, .changed = blocks_changed, .images = images_wanted, .image_failed = image_failed,
 };
+
+const char *agent_block_image (const char *block, void *arg)
+{
+	struct agent *a = arg;
+
+	return a->blocks ? blocks_image (a->blocks, block) : NULL;
+}
 
 void agent_tasks_waiting (void *arg)
 {

@@ -73,5 +73,6 @@ extern const struct blocks_ops agent_block_ops;
 void agent_tasks_waiting (void *agent);
 void agent_manager_up (const char *block, void *agent);
 void agent_block_words (const char *block, struct buf *out, void *agent);
+const char *agent_block_image (const char *block, void *agent);
 
 #endif

@@ -8,7 +8,11 @@
  *     STOPPING   | released or cancelled               | the provider says it ended -> gone
  *
  * A block that fails, or that ends before any manager connected, counts against the failure budget, and the next start waits (back-off)
- * until one has been up. */
+ * until one has been up.
+ *
+ * Where the provider makes blocks for images that functions name, those of an image are a fleet: scaling, back-off and budget are each
+ * fleet's own, max_blocks holds for all together. The fleet with fewest blocks goes first; when there is no room, an idle block of another
+ * fleet goes for it, and for one that has none for long, a busy one after its tasks. */
 #ifndef ENDPOINT_BLOCKS_H
 #define ENDPOINT_BLOCKS_H
 #include "common/loop.h"
@@ -18,10 +22,14 @@
 enum block_state { BLOCK_PENDING = 1, BLOCK_STARTING, BLOCK_UP, BLOCK_STOPPING };
 const char *blocks_state_name (enum block_state s);
 
+typedef void blocks_wish_f (const struct scale_wish *w, void *arg);
 struct blocks_ops {
 	/* The command of node `node` of a block, a NULL-terminated vector of owned strings. */
 	char **(*argv) (const char *block, unsigned node, unsigned nodes, void *arg);
-	int64_t (*tasks) (void *arg);			/* in hand */
+	int64_t (*tasks) (void *arg);			/* in hand, without those of images */
+	/* What the images that functions name want; what waits for this one ends, nodes cannot get it. Both NULL: there are none. */
+	void (*images) (blocks_wish_f *cb, void *cb_arg, void *arg);
+	void (*image_failed) (const char *image, const char *why, void *arg);
 	/* Is a manager of it connected? May be NULL: nobody asks. */
 	bool (*connected) (const char *block, void *arg);
 	/* Of no use to tasks that wait: near its end. May be NULL. */
@@ -60,6 +68,7 @@ uint64_t blocks_number (const struct blocks *b);	/* of the last one */
 void blocks_records (struct blocks *b, void (*cb) (const struct takeover_block *k, void *arg), void *arg);
 void blocks_stop_all (struct blocks *b, int64_t grace_ms);
 void blocks_slots (struct blocks *b, unsigned per_node);	/* as managers said, where the configuration does not */
+const char *blocks_image (struct blocks *b, const char *block);	/* "" = it is made for none; NULL = there is no such block */
 size_t blocks_count (const struct blocks *b);		/* with those that are stopping */
 
 struct blocks_stats {
@@ -69,8 +78,9 @@ struct blocks_stats {
 	const char *error, *scheduler;	/* borrowed, "" when fine; scheduler: what is wrong with it */
 };
 void blocks_stats (struct blocks *b, struct blocks_stats *out);
-/* One block, borrowed. job: the scheduler's, for people; text: what the scheduler says of it; both "" when there is nothing to say. */
-struct blocks_view { const char *id, *job, *text; enum block_state state; int64_t age_ms; };
+/* One block, borrowed. job: the scheduler's, for people; text: what the scheduler says of it; image: that it is made for; all "" when there is nothing to
+ * say. */
+struct blocks_view { const char *id, *job, *text, *image; enum block_state state; int64_t age_ms; };
 typedef void blocks_f (const struct blocks_view *v, void *arg);
 /* Why tasks wait for nodes: nothing is up, and what stands in the way. "" when some block is up, or there is nothing to say. */
 void blocks_why_waiting (struct blocks *b, struct buf *out);

@@ -152,9 +152,10 @@ static void print_status (const json_t *st)
 		cmd_int (st, "blocks", "started"), cmd_int (st, "blocks", "failed"));
 	for (size_t i = 0; i < json_array_size (list); i++) {
 		const json_t *b = json_array_get (list, i);
-		const char *job = cmd_text (b, "job"), *said = cmd_text (b, "text");
+		const char *job = cmd_text (b, "job"), *said = cmd_text (b, "text"), *image = cmd_text (b, "image");
 		if (*job || *said)
-			printf ("  %-20s %s%s%s%s%s\n", cmd_text (b, "id"), cmd_text (b, "state"), *job ? ", " : "", job, *said ? ": " : "", said);
+			printf ("  %-20s %s%s%s%s%s%s%s\n", cmd_text (b, "id"), cmd_text (b, "state"), *image ? ", image " : "", image, *job ? ", " : "", job,
+				*said ? ": " : "", said);
 	}
 	for (size_t i = 0; i < json_array_size (managers); i++) {
 		const json_t *m = json_array_get (managers, i);

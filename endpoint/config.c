@@ -58,7 +58,8 @@ static const struct conf_key own[] = {
 	{ "service.forwarder_address", CONF_STRING, AT (forwarder_address), NULL, 0, 255, NULL, false,
 	  "tcp://HOST:PORT to dial instead of the address that the service names, for tunnels and NAT." },
 	{ "containers.runtimes", CONF_STRING_LIST, AT (container_runtimes), NULL, 0, 0, NULL, false,
-	  "Container runtimes that functions may use: docker, podman, apptainer, singularity, charliecloud, shifter. Not set: none." },
+	  "Container runtimes that functions may use: docker, podman, apptainer, singularity, charliecloud, shifter. Not set: none; "
+	  "on Kubernetes the function's image is then that of a pod." },
 	{ "containers.images", CONF_STRING_LIST, AT (container_images), NULL, 0, 0, NULL, false,
 	  "Patterns of the only images that may run, as registry.example.org/* or /images/*.sif. Not set: any." },
 	{ "containers.pull", CONF_BOOL, AT (container_pull), "true", 0, 0, NULL, false,
@@ -308,6 +309,11 @@ const void *config_of_provider (const struct config *c, const struct provider *p
 	for (size_t i = 0; providers[i] && providers[i] != p; i++)
 		at += align16 (providers[i]->conf_bytes);
 	return (const char *) c + at;
+}
+
+bool config_block_images (const struct config *c)
+{
+	return config_provider (c)->images && !c->container_runtimes.n;
 }
 
 bool config_over_tcp (const struct config *c)

@@ -52,6 +52,7 @@ const void *config_of_provider (const struct config *c, const struct provider *p
 unsigned config_workers (const struct config *c);
 int64_t config_longest_ms (const struct config *c);	/* the longest that a task can run on a block's node; 0 = any time */
 bool config_workers_known (const struct config *c);	/* false: a guess; each node counts its own processors */
+bool config_block_images (const struct config *c);	/* a block may be made for an image that functions name */
 bool config_over_tcp (const struct config *c);	/* how managers reach the agent */
 const char *config_service_url (const struct config *c);	/* from the file, WEFT_URL, or the default */
 /* From the file named, or WEFT_TOKEN; NULL with *err none: no token. Owned by the caller. */

@@ -54,8 +54,11 @@ static json_t *list_json (const struct conf_list *l)
 
 void containers_describe (const struct config *c, json_t *o)
 {
-	json_object_set_new (o, "containers", list_json (&c->container_runtimes));
-	json_object_set_new (o, "container_network", json_boolean (c->container_allow_network));
+	bool pods = config_block_images (c);
+
+	/* whoever runs them there, they are images of a registry */
+	json_object_set_new (o, "containers", pods ? json_pack ("[s, s]", "docker", "podman") : list_json (&c->container_runtimes));
+	json_object_set_new (o, "container_network", json_boolean (pods || c->container_allow_network));
 	if (c->container_images.n)
 		json_object_set_new (o, "container_images", list_json (&c->container_images));
 }

@@ -83,6 +83,7 @@ void dispatch_drop_task (struct dispatch *d, struct queue_task *t)
 
 	dispatch_memo_left (d, t);
 	dispatch_leave_manager (d, t);
+	dispatch_lane_left (d, t);
 	if (t->nodes) {
 		d->gang_tasks--;
 		d->gang_nodes -= t->nodes;
@@ -209,6 +210,7 @@ void dispatch_give_back (struct dispatch *d)
 	queue_release_held (d->queue, clock_now_ms ());
 	dispatch_memo_release (d);
 	dispatch_gang_released (d);
+	dispatch_lanes_release (d);
 	while ((t = queue_front (d->queue)))
 		dispatch_give_back_task (d, t);
 }
@@ -378,6 +380,7 @@ void dispatch_destroy (struct dispatch **dp)
 	functions_destroy (&d->functions);
 	map_destroy (&d->allowed);
 	map_destroy (&d->replicated);
+	dispatch_lanes_end (d);
 	free (d->node);
 	free (d);
 	*dp = NULL;
@@ -395,7 +398,7 @@ void dispatch_stats (const struct dispatch *d, struct dispatch_stats *out)
 {
 	*out = d->st;
 	out->held = queue_held (d->queue)->n + queue_joined (d->queue)->n;
-	out->waiting = queue_waiting (d->queue)->n + queue_gangs (d->queue)->n;
+	out->waiting = queue_waiting (d->queue)->n + queue_gangs (d->queue)->n + queue_in_lanes (d->queue);
 	out->gang_tasks = d->gang_tasks;
 	out->gang_nodes = d->gang_nodes;
 	out->out = queue_out (d->queue);

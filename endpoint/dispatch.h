@@ -7,6 +7,7 @@
  *     RESULT     | stamped, spooled, acknowledged to the manager, sent upward; the first one wins, a second copy is cancelled
  *     manager lost | its tasks go to the front of the queue, up to retries_on_loss times, then end as TASK_LOST
  *     asks for nodes | see dispatch_gang.c
+ *     names an image, and blocks have images | see dispatch_lanes.c
  *     equal to an earlier one, of a function that memoises | see dispatch_memo.c
  *     CANCEL     | queued: ends as cancelled at once | with a manager: passed on
  *
@@ -43,6 +44,10 @@ struct dispatch_opts {
 	void (*manager_up) (const char *block, void *arg);
 	/* "b7 (Slurm job 123 on node1)", for errors; may be NULL. */
 	void (*block_words) (const char *block, struct buf *out, void *arg);
+	/* The image that the block is made for, "" = none of its own, NULL = there is no such block. The op is NULL where blocks have no images:
+	 * functions that name one find a runtime for containers on the nodes, or none. */
+	const char *(*block_image) (const char *block, void *arg);
+	const struct conf_list *images;		/* patterns of those that such a block may have; none = any */
 	void (*empty) (void *arg);		/* draining, and nothing is left */
 	void *arg;
 };
@@ -66,6 +71,13 @@ bool dispatch_block_connected (const struct dispatch *d, const char *block);	/* 
 /* It is of no use to tasks that wait: its managers drain, or none of those that wait for time fits into what it has left. */
 bool dispatch_block_ending (const struct dispatch *d, const char *block);
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block);
+/* Where blocks have images: what each wants; how many tasks in all that are not for nodes without an image, those
+ * whose function is not here yet among them; nodes cannot get this image, why: what waits for it ends. */
+enum { DISPATCH_IMAGE_MAX = 1000 };
+struct scale_wish;
+void dispatch_images_wanted (const struct dispatch *d, void (*cb) (const struct scale_wish *w, void *arg), void *arg);
+size_t dispatch_lane_tasks (const struct dispatch *d);
+void dispatch_image_failed (struct dispatch *d, const char *image, const char *why);
 void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks, const char *why_waiting);	/* for CAPACITY */
 
 struct dispatch_stats {

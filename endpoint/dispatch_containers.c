@@ -43,9 +43,15 @@ void dispatch_function_for (struct dispatch *d, const struct manager *m, struct 
 	struct buf b;
 
 	zmq_msg_copy (record, &f->record);
-	if (!fn.replicas)
+	if (d->o.block_image && fn.container.n) {
+		/* the whole node is in it */
+		fn.container = fn.container_type = wire_str (NULL, 0);
+		fn.replicas = 0;
+	} else if (fn.replicas) {
+		fn.replicas = part (d, m, fn.replicas);
+	} else {
 		return;
-	fn.replicas = part (d, m, fn.replicas);
+	}
 	buf_init (&b, 0);
 	msg_function_encode (&b, &fn);
 	if (buf_failed (&b)) {
@@ -69,14 +75,18 @@ static void send_again (struct dispatch *d, struct manager *m, struct function *
 
 void dispatch_function_came (struct dispatch *d, struct function *f, bool changed)
 {
+	bool spread = f->fn.replicas && !d->o.block_image;
+
 	if (changed)
 		dispatch_images_changed (d, &f->fn.id);
-	if (f->fn.replicas)
+	if (changed && d->o.block_image)
+		dispatch_lanes_release (d);
+	if (spread)
 		map_put (d->replicated, &f->fn.id, d);
 	else
 		map_del (d->replicated, &f->fn.id);
-	for (struct manager *m = changed || f->fn.replicas ? managers_first (d->managers) : NULL; m; m = m->next)
-		if (f->fn.replicas || map_get (m->functions, &f->fn.id))
+	for (struct manager *m = changed || spread ? managers_first (d->managers) : NULL; m; m = m->next)
+		if (spread || map_get (m->functions, &f->fn.id))
 			send_again (d, m, f);
 }
 

@@ -100,6 +100,8 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	t = queue_add (d->queue, &task, &function, record, bytes, clock_now_ms ());
 	t->expected_ms = expected_ms;
 	t->attempt = attempt;
+	if (d->o.block_image)
+		dispatch_lane_of (d, t);
 	d->st.received++;
 	if (d->allowed && !map_get (d->allowed, &function))
 		refuse_function (d, t);

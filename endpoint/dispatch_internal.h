@@ -9,6 +9,7 @@
  *   dispatch_containers.c functions that want a container
  *   dispatch_gang.c       tasks that ask for whole nodes, several of one block
  *   dispatch_images.c     which image such a call would run from
+ *   dispatch_lanes.c      functions that name an image, where blocks are made for images
  *   dispatch_tick.c       by time: states that are reported, tasks that are held */
 #ifndef ENDPOINT_DISPATCH_INTERNAL_H
 #define ENDPOINT_DISPATCH_INTERNAL_H
@@ -21,6 +22,15 @@ enum { DISPATCH_TICK_MS = 200 };	/* TASK_STATE is gathered for so long (SPEC.md,
 
 struct function;
 struct gang;
+
+/* Of an image that functions name, where blocks are made for images. */
+struct lane {
+	char *image;
+	struct route_lane *row;			/* its managers that can take a task */
+	struct queue_list waiting;
+	size_t tasks, managers;			/* tasks in hand: waiting here, held, joined or out; it goes when there are neither */
+	struct lane *next;
+};
 
 struct dispatch {
 	struct loop *loop;
@@ -37,6 +47,7 @@ struct dispatch {
 	struct gang *gang;			/* nodes are being kept for its task; NULL = for none */
 	bool gang_look;				/* more than the last time may get nodes */
 	size_t gang_tasks, gang_nodes;		/* in hand: that ask for nodes; for how many */
+	struct lane *lanes, unknown;		/* unknown: of the tasks whose function has not come yet */
 	bool containers_seen;			/* any manager has said something of a container */
 	struct map *allowed;			/* NULL = all */
 	struct loop_defer *work;
@@ -81,6 +92,8 @@ bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct
 void dispatch_ask_function (struct dispatch *d, const struct id *function);
 void dispatch_hold_for_function (struct dispatch *d, struct queue_task *t);
 void dispatch_send_task (struct dispatch *d, struct manager *m, struct queue_task *t);
+/* To a manager of the lane (NULL = of none), or held for want of its function or of time. False: nobody can take it now. */
+bool dispatch_give (struct dispatch *d, struct queue_task *t, const struct route_lane *lane, int64_t now_ms);
 
 /* dispatch_managers.c */
 void dispatch_lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why);	/* m: its owner */
@@ -112,6 +125,18 @@ void dispatch_function_for (struct dispatch *d, const struct manager *m, struct 
 void dispatch_function_came (struct dispatch *d, struct function *f, bool changed);
 void dispatch_replicas_spread (struct dispatch *d);	/* managers came or went */
 void dispatch_on_container (struct manager *m, const struct msg_container_state *s, void *dispatch);
+
+/* dispatch_lanes.c; all of it but the first is for endpoints whose blocks have images (opts.block_image) */
+void dispatch_lane_left (struct dispatch *d, struct queue_task *t);	/* t is about to be freed */
+/* t's function, NULL when it has not come yet; t is counted with those of its image from now on. */
+struct function *dispatch_lane_of (struct dispatch *d, struct queue_task *t);
+/* Has t, a waiting one, been taken care of? False: it is one for nodes without an image of their own. */
+bool dispatch_lane_take (struct dispatch *d, struct queue_task *t, int64_t now_ms);
+void dispatch_lanes_route (struct dispatch *d, int64_t now_ms);
+void dispatch_lanes_release (struct dispatch *d);	/* those that wait in lanes wait at the front of the queue instead */
+void dispatch_lane_up (struct dispatch *d, struct manager *m);		/* before it is added to the routing */
+void dispatch_lane_down (struct dispatch *d, struct manager *m);	/* after it was removed */
+void dispatch_lanes_end (struct dispatch *d);
 
 /* dispatch_images.c */
 enum { DISPATCH_IMAGES_MAX = 8 };

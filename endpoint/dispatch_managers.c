@@ -35,7 +35,8 @@ static void on_manager_up (struct manager *m, void *arg)
 	struct dispatch *d = arg;
 
 	log_info ("dispatch", "manager up", "node=%s block=%s slots=%u pid=%u", m->name, m->block, m->node.slots, m->pid);
-	m->node.closed = d->draining;
+	dispatch_lane_up (d, m);
+	m->node.closed = d->draining || m->draining;
 	route_add (d->route, &m->node);
 	if (!d->draining)	/* it may not have heard that a drain ended; one that comes while we drain just gets nothing */
 		dispatch_tell_drain (d, m);
@@ -98,6 +99,7 @@ static void on_manager_down (struct manager *m, const char *why, void *arg)
 	dispatch_gang_lost (d, m, why);
 	while (m->tasks.tail)	/* from the end: they keep their order at the front of the queue */
 		dispatch_lose_task (d, m, m->tasks.tail, why);
+	dispatch_lane_down (d, m);
 	dispatch_replicas_spread (d);
 	dispatch_figures_changed (d);
 }

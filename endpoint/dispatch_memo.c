@@ -17,6 +17,7 @@
 #include "common/xmem.h"
 #include "endpoint/memo.h"
 #include "endpoint/outcome.h"
+#include "endpoint/providers/provider.h"
 #include "proto/bulk_record.h"
 #include "proto/functions.h"
 #include "proto/msg_result.h"
@@ -54,12 +55,17 @@ static const void *data_of (const struct dispatch *d, const struct msg_task *m, 
 	return *mem;
 }
 
-static bool make_base (const struct dispatch *d, struct function *f, const struct msg_task *m, uint8_t base[MEMO_KEY_BYTES])
+/* That all of the node is in where t would run; NULL = none. */
+static const char *node_image (const struct dispatch *d, const struct queue_task *t)
+{
+	return t->lane ? t->lane->image : d->o.memo_image;
+}
+
+static bool make_base (const struct dispatch *d, struct function *f, const struct msg_task *m, const char *image, uint8_t base[MEMO_KEY_BYTES])
 {
 	char *mem;
 	const void *data = data_of (d, m, &mem);
 	const uint8_t *function = function_digest (f);
-	const char *image = d->o.memo_image;
 	uint8_t meant = m->flags & TASK_JSON;
 	uint16_t files = htole16 ((uint16_t) m->files.n);
 	struct digest_part parts[] = { { "weft memo 3", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { &files, sizeof (files) },
@@ -207,13 +213,18 @@ bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
 	struct flight like = { .container = false }, *f;
 	struct id images[DISPATCH_IMAGES_MAX];
 	enum images_state s = IMAGES_NONE;
+	const char *image = node_image (d, t);
 	struct msg_task m;
 	size_t n = 0;
 	bool fresh;
 
 	if (!fn)
 		return false;	/* when its function has not come yet: asked again then */
-	if (fn->fn.flags & FUNCTION_MEMOISE && fn->fn.container.n) {
+	if (image && !provider_image_is_pinned (image)) {
+		t->asked_memo = true;
+		return false;
+	}
+	if (fn->fn.flags & FUNCTION_MEMOISE && fn->fn.container.n && !d->o.block_image) {
 		like.container = true;
 		if (!d->managers || (s = dispatch_images (d, t, images, &n)) == IMAGES_UNKNOWN)
 			return false;	/* when there is a manager: asked again then */
@@ -224,7 +235,7 @@ bool dispatch_memo_ask (struct dispatch *d, struct queue_task *t)
 	}
 	t->asked_memo = true;
 	if (!(fn->fn.flags & FUNCTION_MEMOISE) || decode (t, &m) < 0 || !msg_files_fixed (fn->fn.files) || !msg_files_fixed (m.files)
-	    || !make_base (d, fn, &m, like.base))
+	    || !make_base (d, fn, &m, image, like.base))
 		return false;
 	fresh = m.flags & TASK_FRESH;
 	if (!fresh && (!like.container || n) && remembered (d, t, &m, &like, images, n))

@@ -74,6 +74,26 @@ void dispatch_hold_for_function (struct dispatch *d, struct queue_task *t)
 		dispatch_ask_function (d, &function);
 }
 
+bool dispatch_give (struct dispatch *d, struct queue_task *t, const struct route_lane *lane, int64_t now_ms)
+{
+	struct manager *m = lane ? NULL : dispatch_warm_manager (d, t, now_ms);
+	bool time_short = false;
+
+	if (!m)
+		m = (struct manager *) route_pick (d->route, lane, t->expected_ms, now_ms, &time_short);
+	if (m && !dispatch_send_function (d, m, &t->function)) {
+		dispatch_hold_for_function (d, t);
+	} else if (m) {
+		dispatch_send_task (d, m, t);
+	} else if (time_short) {
+		/* nobody has the time left that it needs; others behind it may be shorter */
+		queue_hold (d->queue, t, 0, now_ms);
+		if (!d->need_ms || t->expected_ms < d->need_ms)
+			d->need_ms = t->expected_ms;
+	}
+	return m || time_short;
+}
+
 void dispatch_route (struct dispatch *d)
 {
 	struct queue_task *t;
@@ -82,38 +102,19 @@ void dispatch_route (struct dispatch *d)
 	if (d->draining)
 		return;
 	while ((t = queue_front (d->queue))) {
-		bool time_short = false;
-		struct route_node *n;
-		struct manager *m;
+		if (d->o.block_image && dispatch_lane_take (d, t, now))
+			continue;
 		if (t->nodes) {
 			queue_wait_nodes (d->queue, t, now);
 			d->gang_look = true;
 			continue;
 		}
-		if (dispatch_memo_ask (d, t))
-			continue;
-		if ((m = dispatch_warm_manager (d, t, now)))
-			n = &m->node;
-		else
-			n = route_pick (d->route, t->expected_ms, now, &time_short);
-		m = (struct manager *) n;
-		if (!n && time_short) {
-			/* nobody has the time left that it needs; others behind it may be shorter */
-			queue_hold (d->queue, t, 0, now);
-			if (!d->need_ms || t->expected_ms < d->need_ms)
-				d->need_ms = t->expected_ms;
-			continue;
-		}
-		if (!n)
+		if (!dispatch_memo_ask (d, t) && !dispatch_give (d, t, NULL, now))
 			break;
-		if (!dispatch_send_function (d, m, &t->function)) {
-			dispatch_hold_for_function (d, t);
-			continue;
-		}
-		dispatch_send_task (d, m, t);
 	}
+	dispatch_lanes_route (d, now);
 	if (d->gang || queue_gangs (d->queue)->n)
 		dispatch_gang_place (d);
-	if (queue_front (d->queue) || queue_held (d->queue)->n || queue_gangs (d->queue)->n)
+	if (queue_front (d->queue) || queue_held (d->queue)->n || queue_gangs (d->queue)->n || queue_in_lanes (d->queue))
 		d->o.tasks_waiting (d->o.arg);
 }

@@ -25,6 +25,7 @@ struct manager {
 	struct map *wanted;		/* ids it misses and we do too */
 	struct warm *warm;		/* its containers */
 	struct images *images;		/* and what they would be started from */
+	struct lane *lane;		/* its block is made for this image (dispatch_lanes.c); NULL = for none */
 	bool draining;
 	bool knows_nodes;		/* its version takes tasks that have nodes of their own */
 	struct gang *gang;		/* with others it has one task (gang.h); NULL = none */

@@ -11,7 +11,7 @@ struct queue {
 	struct map *by_id;
 	struct queue_list waiting, held, joined, gangs;
 	struct queue_task *oldest, *newest;	/* unreported */
-	size_t out, bytes;
+	size_t in_lanes, out, bytes;
 };
 
 static void list_append (struct queue_list *l, struct queue_task *t)
@@ -156,6 +156,11 @@ static void leave (struct queue *q, struct queue_task *t, struct queue_list *min
 	case QUEUE_GANG:
 		list_remove (&q->gangs, t);
 		break;
+	case QUEUE_LANE:
+		list_remove (t->lane_list, t);
+		t->lane_list = NULL;
+		q->in_lanes--;
+		break;
 	case QUEUE_OUT:
 		assert (mine);
 		list_remove (mine, t);
@@ -209,27 +214,44 @@ void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms)
 	list_append (&q->joined, t);
 }
 
-void queue_wait_nodes (struct queue *q, struct queue_task *t, int64_t now_ms)
+/* By the time they came: what comes back is older than others. */
+static void list_insert (struct queue_list *l, struct queue_task *t)
 {
-	struct queue_task *after = q->gangs.tail;
+	struct queue_task *after = l->tail;
 
-	leave (q, t, NULL);
-	t->state = QUEUE_GANG;
-	t->since_ms = now_ms;
-	t->deadline_ms = 0;
-	while (after && after->came_ms > t->came_ms)	/* what comes back is older than others */
+	while (after && after->came_ms > t->came_ms)
 		after = after->prev;
-	if (after == q->gangs.tail)
-		list_append (&q->gangs, t);
-	else if (!after)
-		list_prepend (&q->gangs, t);
-	else {
+	if (after == l->tail) {
+		list_append (l, t);
+	} else if (!after) {
+		list_prepend (l, t);
+	} else {
 		t->prev = after;
 		t->next = after->next;
 		after->next->prev = t;
 		after->next = t;
-		q->gangs.n++;
+		l->n++;
 	}
+}
+
+void queue_wait_nodes (struct queue *q, struct queue_task *t, int64_t now_ms)
+{
+	leave (q, t, NULL);
+	t->state = QUEUE_GANG;
+	t->since_ms = now_ms;
+	t->deadline_ms = 0;
+	list_insert (&q->gangs, t);
+}
+
+void queue_wait_in (struct queue *q, struct queue_task *t, struct queue_list *lane, int64_t now_ms)
+{
+	leave (q, t, NULL);
+	t->state = QUEUE_LANE;
+	t->since_ms = now_ms;
+	t->deadline_ms = 0;
+	t->lane_list = lane;
+	q->in_lanes++;
+	list_insert (lane, t);
 }
 
 void queue_release_held (struct queue *q, int64_t now_ms)
@@ -284,6 +306,11 @@ const struct queue_list *queue_joined (const struct queue *q)
 const struct queue_list *queue_gangs (const struct queue *q)
 {
 	return &q->gangs;
+}
+
+size_t queue_in_lanes (const struct queue *q)
+{
+	return q->in_lanes;
 }
 
 size_t queue_size (const struct queue *q)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tasks in hand: each is waiting (FIFO), held (something it needs is not there yet), joined (to an equal task, whose result it
- * waits for), waiting for nodes of its own, or out (with a manager).
+ * waits for), waiting for nodes of its own, waiting in a lane (for nodes of its function's image), or out (with a manager).
  *
  * A task owns the frame it came in; handing it on shares that frame (zmq_msg_copy), so payloads are never copied on the way.
  * Ids are unique: a second task with the id of one in hand is refused by queue_add. */
@@ -13,7 +13,7 @@
 #include <zmq.h>
 #include "common/ids.h"
 
-enum queue_state { QUEUE_NONE, QUEUE_WAITING, QUEUE_HELD, QUEUE_JOINED, QUEUE_GANG, QUEUE_OUT };
+enum queue_state { QUEUE_NONE, QUEUE_WAITING, QUEUE_HELD, QUEUE_JOINED, QUEUE_GANG, QUEUE_LANE, QUEUE_OUT };
 
 struct queue_task {
 	struct id id, function;
@@ -30,6 +30,8 @@ struct queue_task {
 	void *owner;			/* out: who has it; borrowed, the dispatcher's */
 	uint16_t nodes;			/* that it asks for; 0 = none, as nearly all */
 	struct gang *gang;		/* of those that it has, or that are kept for it, see dispatch_gang.c; NULL = none */
+	struct lane *lane;		/* of its function's image, see dispatch_lanes.c; NULL = none, or not known yet */
+	struct queue_list *lane_list;	/* in which it waits there */
 	struct flight *flight;		/* of equal tasks, see dispatch_memo.c; NULL = none */
 	TAILQ_ENTRY (queue_task) follow;	/* in its flight */
 	int64_t image_until_ms;		/* it is held until its image is known, so long at most; 0 = not yet */
@@ -60,6 +62,8 @@ void queue_hold (struct queue *q, struct queue_task *t, int64_t deadline_ms, int
 void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms);
 /* By the time it came; until it is taken, put back or dropped. */
 void queue_wait_nodes (struct queue *q, struct queue_task *t, int64_t now_ms);
+/* By the time it came, in a list of the caller's; until it is taken, put back or dropped. */
+void queue_wait_in (struct queue *q, struct queue_task *t, struct queue_list *lane, int64_t now_ms);
 void queue_release_held (struct queue *q, int64_t now_ms);	/* all held ones to the front, in their order */
 /* Forget and free. mine: the owner's list when out. */
 void queue_drop (struct queue *q, struct queue_task *t, struct queue_list *mine);
@@ -72,6 +76,7 @@ const struct queue_list *queue_waiting (const struct queue *q);
 const struct queue_list *queue_held (const struct queue *q);
 const struct queue_list *queue_joined (const struct queue *q);
 const struct queue_list *queue_gangs (const struct queue *q);	/* that wait for nodes */
+size_t queue_in_lanes (const struct queue *q);		/* of all of them */
 size_t queue_size (const struct queue *q);		/* all in hand */
 size_t queue_out (const struct queue *q);
 size_t queue_bytes (const struct queue *q);		/* payloads of all in hand */

@@ -17,10 +17,12 @@ struct row {
 	uint64_t bits[WORDS];				/* bit room-1 */
 };
 
+struct route_lane { struct row free, ahead; };
+
 struct route {
 	enum route_mode mode;
 	uint64_t lot;			/* state of the random numbers, not 0 */
-	struct row free, ahead;
+	struct route_lane all;		/* but those that have a lane of their own */
 	uint32_t slots, free_slots;
 	uint64_t window;
 };
@@ -39,6 +41,16 @@ void route_destroy (struct route **r)
 {
 	free (*r);
 	*r = NULL;
+}
+
+struct route_lane *route_lane_create (void)
+{
+	return xcalloc (1, sizeof (struct route_lane));
+}
+
+static struct route_lane *lane_of (struct route *r, const struct route_node *n)
+{
+	return n->lane ? n->lane : &r->all;
 }
 
 static void row_insert (struct row *w, int room, struct route_node *n)
@@ -117,9 +129,9 @@ static int bucket_of (const struct route_node *n)
 static void leave (struct route *r, struct route_node *n)
 {
 	if (n->bucket > 0)
-		row_remove (&r->free, n->bucket, n);
+		row_remove (&lane_of (r, n)->free, n->bucket, n);
 	else if (n->bucket < 0)
-		row_remove (&r->ahead, -n->bucket, n);
+		row_remove (&lane_of (r, n)->ahead, -n->bucket, n);
 	n->bucket = 0;
 	r->slots -= n->counted_slots;
 	r->free_slots -= n->counted_free;
@@ -134,9 +146,9 @@ void route_update (struct route *r, struct route_node *n)
 	leave (r, n);
 	n->bucket = bucket_of (n);
 	if (n->bucket > 0)
-		row_insert (&r->free, n->bucket, n);
+		row_insert (&lane_of (r, n)->free, n->bucket, n);
 	else if (n->bucket < 0)
-		row_insert (&r->ahead, -n->bucket, n);
+		row_insert (&lane_of (r, n)->ahead, -n->bucket, n);
 	if (!n->closed) {
 		n->counted_slots = n->slots;
 		n->counted_free = !n->reserved && n->out < n->slots ? n->slots - n->out : 0;
@@ -203,27 +215,29 @@ static struct route_node *row_random (struct route *r, const struct row *w, uint
 	return picked;
 }
 
-static struct route_node *pick_random (struct route *r, uint32_t expected_ms, int64_t now_ms, bool *time_short)
+static struct route_node *pick_random (struct route *r, const struct route_lane *lane, uint32_t expected_ms, int64_t now_ms, bool *time_short)
 {
 	struct route_node *n;
 
 	*time_short = false;
-	if (!(n = row_random (r, &r->free, expected_ms, now_ms, time_short)))
-		n = row_random (r, &r->ahead, expected_ms, now_ms, time_short);
+	if (!(n = row_random (r, &lane->free, expected_ms, now_ms, time_short)))
+		n = row_random (r, &lane->ahead, expected_ms, now_ms, time_short);
 	*time_short = *time_short && !n;
 	return n;
 }
 
-struct route_node *route_pick (struct route *r, uint32_t expected_ms, int64_t now_ms, bool *time_short)
+struct route_node *route_pick (struct route *r, const struct route_lane *lane, uint32_t expected_ms, int64_t now_ms, bool *time_short)
 {
 	int looks = TIME_LOOK;
 	struct route_node *n;
 
+	if (!lane)
+		lane = &r->all;
 	if (r->mode == ROUTE_RANDOM)
-		return pick_random (r, expected_ms, now_ms, time_short);
-	n = row_pick (&r->free, r->mode == ROUTE_PACK, expected_ms, now_ms, &looks);
+		return pick_random (r, lane, expected_ms, now_ms, time_short);
+	n = row_pick (&lane->free, r->mode == ROUTE_PACK, expected_ms, now_ms, &looks);
 	if (!n)
-		n = row_pick (&r->ahead, false, expected_ms, now_ms, &looks);
+		n = row_pick (&lane->ahead, false, expected_ms, now_ms, &looks);
 	*time_short = !n && looks < TIME_LOOK;
 	return n;
 }

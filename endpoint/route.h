@@ -6,7 +6,9 @@
  *
  * pack: a free slot on the fullest manager that has one, so that the others can go idle and be released; spread: on the
  * emptiest. Prefetch always goes to the manager with the most room. random: by lot, first among those with a free slot; it looks at all of
- * them and is there to compare with. */
+ * them and is there to compare with.
+ *
+ * Managers that only take tasks of one image stand in a lane of their own; all others share one. */
 #ifndef ENDPOINT_ROUTE_H
 #define ENDPOINT_ROUTE_H
 #include <stdbool.h>
@@ -16,6 +18,7 @@
 enum route_mode { ROUTE_PACK, ROUTE_SPREAD, ROUTE_RANDOM };
 enum { ROUTE_BUCKETS = 1024 };	/* managers with more room than this share the last one */
 
+struct route_lane;
 /* Embedded in the manager. The caller changes the first part and then calls route_update. */
 struct route_node {
 	uint32_t slots;		/* tasks it runs at once */
@@ -26,6 +29,7 @@ struct route_node {
 	bool closed;		/* draining, congested: gets nothing */
 	bool reserved;		/* nothing either, but its slots are there: one task has it whole, or will */
 	int64_t ends_ms;	/* monotonic end of its time; 0 = unlimited */
+	struct route_lane *lane;	/* NULL = that of all others; does not change while it is added */
 	/* private */
 	int bucket;		/* 0 = in none; > 0 free slots; < 0 prefetch room */
 	struct route_node *prev, *next;
@@ -36,12 +40,13 @@ struct route_node {
 struct route;
 struct route *route_create (enum route_mode mode);
 void route_destroy (struct route **r);			/* nodes are borrowed: not touched */
+struct route_lane *route_lane_create (void);		/* freed with free (), when nobody stands in it */
 void route_add (struct route *r, struct route_node *n);
 void route_update (struct route *r, struct route_node *n);
 void route_remove (struct route *r, struct route_node *n);
-/* Who can take a task that needs expected_ms (0 = unknown)? NULL: nobody now.
+/* Who in this lane (NULL = that of those without one) can take a task that needs expected_ms (0 = unknown)? NULL: nobody now.
  * *time_short: somebody could, but for the time they have left. */
-struct route_node *route_pick (struct route *r, uint32_t expected_ms, int64_t now_ms, bool *time_short);
+struct route_node *route_pick (struct route *r, const struct route_lane *lane, uint32_t expected_ms, int64_t now_ms, bool *time_short);
 uint32_t route_slots (const struct route *r);		/* of all that are open */
 uint32_t route_free_slots (const struct route *r);
 uint64_t route_window (const struct route *r);		/* tasks that they take in hand, all together */

@@ -19,6 +19,13 @@ struct scale_input {
 	int64_t ending;			/* of them near their end: no capacity for what waits, but blocks all the same */
 	bool started;			/* init_blocks were up, and none was lost since */
 };
+/* What an image that functions name wants: blocks of its own. */
+struct scale_wish {
+	const char *image;
+	int64_t tasks;			/* in hand */
+	int64_t nodes;			/* kept whatever the load */
+	bool leaving;			/* another image takes its place: idle blocks go at once */
+};
 /* > 0: start so many; < 0: release so many idle ones; 0: leave it. */
 int64_t scale_decide (const struct scale_limits *l, const struct scale_input *in);
 

@@ -35,6 +35,8 @@ static void add_block (const struct blocks_view *v, void *arg)
 
 	json_object_set_new (j, "job", text (v->job));
 	json_object_set_new (j, "text", text (v->text));
+	if (*v->image)
+		json_object_set_new (j, "image", text (v->image));
 	json_array_append_new (arg, j);
 }
 

@@ -33,7 +33,8 @@ struct kubeblock {
 	struct loop_defer *ended;
 	unsigned attempt;
 	struct pod *pods;
-	bool running, failed, deleted;	/* running: so it was reported; deleted: the server has accepted that */
+	bool image;			/* it is for one that functions name */
+	bool running, failed, no_image, deleted;	/* running: so it was reported; deleted: the server has accepted that */
 	bool stopping;			/* cancelled while the Deployment is being made: what is made is known only with the answer */
 	long failures;
 	int64_t counted_since_ms, idle_since_ms, delete_by_ms;	/* idle: no pod runs */
@@ -78,7 +79,7 @@ static void on_ended (void *arg)
 {
 	struct kubeblock *b = arg;
 
-	b->on (b, PROVIDER_ENDED, b->failed, b->why, b->arg);
+	b->on (b, b->no_image ? PROVIDER_NO_IMAGE : PROVIDER_ENDED, b->failed, b->why, b->arg);
 }
 
 static void end (struct kubeblock *b)
@@ -104,6 +105,8 @@ static void fail (struct kubeblock *b, const char *why)
 	if (b->phase >= TELLING || b->stopping)
 		return;
 	b->failed = true;
+	for (const struct pod *p = b->pods; b->image && p; p = p->next)
+		b->no_image |= p->p.bad && p->p.no_image;
 	snprintf (b->why, sizeof (b->why), "%s", why);
 	b->delete_by_ms = clock_now_ms () + GIVE_UP_GRACE_MS;
 	log_warn ("kubernetes", "block given up", "block=%s deployment=%s reason=%s", b->id, b->name, b->why);
@@ -303,7 +306,7 @@ static void ask_log (struct kubeblock *b, const struct pod *p)
 {
 	bool previous = strncmp (p->p.text, "CrashLoopBackOff", 16) == 0;
 
-	call (b, "GET", xasprintf ("/api/v1/namespaces/%s/pods/%s/log?container=worker&tailLines=%d&limitBytes=%d%s", b->namespace_, p->p.name, LOG_LINES,
+	call (b, "GET", xasprintf ("/api/v1/namespaces/%s/pods/%s/log?container=" KUBESPEC_WORKER "&tailLines=%d&limitBytes=%d%s", b->namespace_, p->p.name, LOG_LINES,
 				   LOG_BYTES, previous ? "&previous=true" : ""), NULL, NULL, on_log);
 }
 
@@ -569,6 +572,7 @@ struct kubeblock *kubeblock_create (const struct kubeblock_opts *o)
 	snprintf (b->run, sizeof (b->run), "%s", s->run);
 	kubespec_name (s->endpoint, s->block, b->name);
 	b->pods_wanted = s->pods;
+	b->image = s->image;
 	b->deployment = kubespec_deployment (s, 0);
 	b->secret = kubespec_secret (s, o->key, "");
 	b->again = loop_timer_create (o->loop, step, b);

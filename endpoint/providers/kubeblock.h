@@ -19,7 +19,7 @@
 
 struct kubeapi;
 struct kubeblock;
-/* PROVIDER_ENDED comes once, never from inside a call of this module; the block may be destroyed by it. */
+/* That it ended comes once, never from inside a call of this module; the block may be destroyed by it. */
 typedef void kubeblock_f (struct kubeblock *b, enum provider_state state, bool failed, const char *text, void *arg);
 struct kubeblock_opts {
 	struct loop *loop;

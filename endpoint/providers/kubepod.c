@@ -61,6 +61,8 @@ static void read_waiting (const json_t *c, const json_t *w, struct kubepod *out)
 {
 	static const char *const usual[] = { "", "ContainerCreating", "PodInitializing", NULL };
 	static const char *const hopeless[] = { "InvalidImageName", "ErrImageNeverPull", NULL };
+	static const char *const no_image[] = { "InvalidImageName", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "ImageInspectError",
+						"RegistryUnavailable", NULL };
 	const char *reason = kubeapi_text (w, "reason");
 	const json_t *last = kubeapi_get (c, "lastState", "terminated", NULL);
 	char ended[600], all[1400];
@@ -70,6 +72,7 @@ static void read_waiting (const json_t *c, const json_t *w, struct kubepod *out)
 		return;
 	out->bad = true;
 	out->hopeless = is (reason, hopeless);
+	out->no_image = is (reason, no_image);
 	words (out->text, reason, kubeapi_text (w, "message"));
 	if (strcmp (reason, "CrashLoopBackOff") == 0) {
 		out->state = KUBEPOD_DEAD;
@@ -136,6 +139,7 @@ static void read_status (const json_t *status, struct kubepod *out)
 	size_t i, running = 0;
 
 	read_init (status, out);
+	out->no_image = false;
 	json_array_foreach (list, i, c)
 		running += read_container (c, out);
 	if (strcmp (phase, "Failed") == 0 || strcmp (phase, "Succeeded") == 0) {
@@ -165,7 +169,7 @@ int kubepod_read (const json_t *pod, const char *label, struct kubepod *out)
 	read_status (kubeapi_get (pod, "status", NULL), out);
 	if (json_is_string (json_object_get (meta, "deletionTimestamp"))) {
 		out->state = KUBEPOD_LEAVING;
-		out->bad = out->hopeless = false;
+		out->bad = out->hopeless = out->no_image = false;
 	}
 	return 0;
 }

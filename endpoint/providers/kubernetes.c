@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nodes from Kubernetes: a block is a Deployment of n pods (kubeblock.c has its life, kubespec.c its objects). Two watches, of the
- * Deployments and the pods with the endpoint's label, tell what became of them; between requests nothing is asked.
+/* Nodes from Kubernetes: a block is a Deployment of n pods, of the configured image or of one that functions name (kubeblock.c has its life,
+ * kubespec.c its objects). Two watches, of the Deployments and the pods with the endpoint's label, tell what became of them; between requests
+ * nothing is asked.
  *
  * Whatever has the label and is of no block in hand was left by a killed agent, and is deleted. While the API server is away, what runs
  * runs on: managers talk to the agent, not to the server. */
@@ -33,8 +34,8 @@ static const struct conf_key keys[] = {
 	KEY ("context", CONF_STRING, context, NULL, 0, 253, NULL, "Context of the kubeconfig; its current one when not set."),
 	KEY ("namespace", CONF_STRING, namespace_, NULL, 0, 63, NULL, "Namespace of all objects; the context's, else default, when not set."),
 	KEY ("image", CONF_STRING, image, NULL, 0, 1000, NULL,
-	     "Image of the pods, with weft-manager and weft-worker in it; needed. Results of memoised functions are kept only when it is named by "
-	     "its digest: NAME@sha256:HEX."),
+	     "Image of the pods, with weft-manager and weft-worker in it; needed. Functions that name an image get pods of that one, into which this one "
+	     "brings both. Results of memoised functions are kept only when their image is named by its digest: NAME@sha256:HEX."),
 	KEY ("image_pull_policy", CONF_ENUM, image_pull_policy, "IfNotPresent", 0, 0, "IfNotPresent Always Never", "When nodes fetch the image."),
 	KEY ("image_pull_secret", CONF_STRING, image_pull_secret, NULL, 0, 253, NULL, "Secret with the registry's credentials."),
 	KEY ("manager", CONF_STRING, manager, "weft-manager", 0, 4000, NULL, "The program in the image, a path or a name on its PATH."),
@@ -94,7 +95,7 @@ static void on_block (struct kubeblock *kb, enum provider_state state, bool fail
 	struct block **at = find (k, kubeblock_id (kb)), *b = *at;
 	char id[32], why[700];
 
-	if (state != PROVIDER_ENDED) {
+	if (state < PROVIDER_ENDED) {
 		k->env.on_block (kubeblock_id (kb), state, failed, text, k->env.arg);
 		return;
 	}
@@ -104,7 +105,7 @@ static void on_block (struct kubeblock *kb, enum provider_state state, bool fail
 	*at = b->next;
 	kubeblock_destroy (&b->k);
 	free (b);
-	k->env.on_block (id, PROVIDER_ENDED, failed, why, k->env.arg);
+	k->env.on_block (id, state, failed, why, k->env.arg);
 }
 
 /* The managers' key is in a file of the agent's, which their command line names. */
@@ -119,7 +120,7 @@ static int read_key (const char *const *argv, struct keys *keys_out, struct err 
 static int kube_submit (void *self, const struct provider_block *pb, struct err *err)
 {
 	struct kube *k = self;
-	struct kubespec s = { .conf = k->conf, .endpoint = k->endpoint, .run = k->run, .block = pb->id, .pods = pb->nodes, .argv = pb->argv[0] };
+	struct kubespec s = { .conf = k->conf, .endpoint = k->endpoint, .run = k->run, .block = pb->id, .image = pb->image, .pods = pb->nodes, .argv = pb->argv[0] };
 	struct kubeblock_opts o = { .loop = k->env.loop, .api = k->api, .spec = &s, .namespace_ = k->namespace_, .log_dir = pb->log_dir,
 				    .on = on_block, .arg = k };
 	struct keys key;
@@ -396,7 +397,7 @@ static const char *kube_image (const void *conf)
 }
 
 const struct provider provider_kubernetes = {
-	.name = "kubernetes", .help = "pods of a Kubernetes cluster", .keys = keys, .conf_bytes = sizeof (struct kubespec_conf),
+	.name = "kubernetes", .help = "pods of a Kubernetes cluster", .keys = keys, .conf_bytes = sizeof (struct kubespec_conf), .images = true,
 	.create = kube_create, .destroy = kube_destroy, .submit = kube_submit, .poll = kube_poll, .cancel = kube_cancel, .job = kube_job,
 	.trouble = kube_trouble, .check = kube_check, .image = kube_image, .workers = kube_workers, .doctor = kube_doctor, .describe = kube_describe,
 };

@@ -12,6 +12,7 @@ enum { TAG = 8, NAME_PART = 20, GRACE_S = 15 };
 #define KEY_ENV "WEFT_MANAGER_KEY"
 #define POD_ENV "WEFT_POD"
 #define WORK_DIR "/var/lib/weft"
+#define BUNDLE_DIR "/opt/weft"
 
 /* ---- the small languages of the configuration ---------------------------------------------------------------- */
 
@@ -229,19 +230,25 @@ static void add (json_t *list, const char *option, const char *value)
 	json_array_append_new (list, json_string (value));
 }
 
-/* The command of a host becomes that of a pod: its own program, directory and name; the key comes from the environment. */
+/* The command of a host becomes that of a pod: its own program, directory and name; the key comes from the environment. Which interpreters
+ * an image of functions has, nobody knows: its python3 is taken. */
 static json_t *command (const struct kubespec *s)
 {
-	static const char *const not_here[] = { "--node", "--dir", "--key-file", "--worker-bin", "--parent-pid" };
+	static const char *const not_here[] = { "--node", "--dir", "--key-file", "--worker-bin", "--parent-pid", "--python" };
+	size_t left_out = sizeof (not_here) / sizeof (not_here[0]) - (s->image ? 0 : 1);
 	bool has_workers = false, has_key = false;
 	json_t *list = json_array ();
 
-	json_array_append_new (list, literal (s->conf->manager));
+	if (s->image) {
+		json_array_append_new (list, json_string (BUNDLE_DIR "/ld.so"));
+		add (list, "--library-path", BUNDLE_DIR "/lib");
+	}
+	json_array_append_new (list, s->image ? json_string (BUNDLE_DIR "/weft-manager") : literal (s->conf->manager));
 	for (size_t i = 1; s->argv[i] && s->argv[i + 1]; i += 2) {
 		bool skip = false;
 		has_workers |= strcmp (s->argv[i], "--workers") == 0;
 		has_key |= strcmp (s->argv[i], "--key-file") == 0;
-		for (size_t k = 0; k < sizeof (not_here) / sizeof (not_here[0]); k++)
+		for (size_t k = 0; k < left_out; k++)
 			skip |= strcmp (s->argv[i], not_here[k]) == 0;
 		for (size_t k = 0; k < 2 && !skip; k++)
 			json_array_append_new (list, literal (s->argv[i + k]));
@@ -282,9 +289,19 @@ static json_t *resources (const struct kubespec_conf *c)
 	return json_pack ("{s:o, s:o}", "requests", requests, "limits", limits);
 }
 
-static json_t *container (const struct kubespec *s, json_t *mounts)
+static json_t *some_container (const struct kubespec_conf *c, const char *name, const char *image, json_t *words, json_t *mounts)
 {
 	static const char *const pull[] = { "IfNotPresent", "Always", "Never" };
+	json_t *o = json_pack ("{s:s, s:s, s:s, s:o, s:o, s:o}", "name", name, "image", image, "imagePullPolicy", pull[c->image_pull_policy],
+			       "command", words, "resources", resources (c), "volumeMounts", mounts);
+
+	json_object_set_new (o, "securityContext", json_pack ("{s:b, s:b, s:{s:[s]}}", "allowPrivilegeEscalation", 0, "readOnlyRootFilesystem", 1,
+							      "capabilities", "drop", "ALL"));
+	return o;
+}
+
+static json_t *container (const struct kubespec *s, json_t *mounts)
+{
 	const struct kubespec_conf *c = s->conf;
 	char secret[2 * KUBESPEC_NAME];
 	json_t *env, *o;
@@ -292,11 +309,20 @@ static json_t *container (const struct kubespec *s, json_t *mounts)
 	secret_name (s, secret);
 	env = json_pack ("[{s:s, s:{s:{s:s}}}, {s:s, s:{s:{s:s, s:s}}}]", "name", POD_ENV, "valueFrom", "fieldRef", "fieldPath", "metadata.name",
 			 "name", KEY_ENV, "valueFrom", "secretKeyRef", "name", secret, "key", "manager-key");
-	o = json_pack ("{s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "name", "worker", "image", c->image, "imagePullPolicy", pull[c->image_pull_policy],
-		       "command", command (s), "env", env, "resources", resources (c), "volumeMounts", mounts);
-	json_object_set_new (o, "securityContext", json_pack ("{s:b, s:b, s:{s:[s]}}", "allowPrivilegeEscalation", 0, "readOnlyRootFilesystem", 1,
-							      "capabilities", "drop", "ALL"));
+	o = some_container (c, KUBESPEC_WORKER, s->image ? s->image : c->image, command (s), mounts);
+	json_object_set_new (o, "env", env);
 	return o;
+}
+
+/* What is put into the pod for an image that knows nothing of us. */
+static void add_bundle (const struct kubespec *s, json_t *pod, json_t *volumes, json_t *mounts)
+{
+	json_t *words = json_pack ("[o, s, s]", literal (s->conf->manager), "--make-bundle", BUNDLE_DIR);
+	json_t *own = json_pack ("[{s:s, s:s}]", "name", "weft", "mountPath", BUNDLE_DIR);
+
+	json_array_append_new (volumes, json_pack ("{s:s, s:{}}", "name", "weft", "emptyDir"));
+	json_array_append_new (mounts, json_pack ("{s:s, s:s, s:b}", "name", "weft", "mountPath", BUNDLE_DIR, "readOnly", 1));
+	json_object_set_new (pod, "initContainers", json_pack ("[o]", some_container (s->conf, "weft", s->conf->image, words, own)));
 }
 
 static json_t *pod_spec (const struct kubespec *s)
@@ -313,6 +339,8 @@ static json_t *pod_spec (const struct kubespec *s)
 		}
 	o = json_pack ("{s:[o], s:o, s:i, s:b, s:b}", "containers", container (s, mounts), "volumes", volumes, "terminationGracePeriodSeconds", GRACE_S,
 		       "enableServiceLinks", 0, "automountServiceAccountToken", c->service_account && *c->service_account ? 1 : 0);
+	if (s->image)
+		add_bundle (s, o, volumes, mounts);
 	put (o, "serviceAccountName", c->service_account);
 	put (o, "priorityClassName", c->priority_class);
 	if (c->host_network) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The objects of a block, made from the configuration: a Deployment of n pods, each with one weft-manager, and a Secret with the key that
- * they use with the agent. The Deployment is made without pods, then the Secret that it owns, then it is scaled to n: wherever the agent
+ * they use with the agent. In a block for an image that functions name, a pod's container has that image, and weft-manager comes into it as a
+ * bundle that runs in any image (manager/bundle.c): an init container with the configured image makes it in a volume of the pod. The Deployment is made without pods, then the Secret that it owns, then it is scaled to n: wherever the agent
  * dies, deleting the Deployment removes all of it.
  *
  *     name                  weft-<endpoint>-<tag>-<block>; tag: from the endpoint's public key
@@ -15,6 +16,7 @@
 #define KUBESPEC_ENDPOINT "weft/endpoint"
 #define KUBESPEC_BLOCK "weft/block"
 #define KUBESPEC_RUN "weft/run"
+#define KUBESPEC_WORKER "worker"	/* the container that weft-manager runs in */
 enum { KUBESPEC_NAME = 64 };
 
 struct kubespec_conf {
@@ -35,6 +37,7 @@ struct kubespec {
 	const char *endpoint;		/* the label */
 	const char *run;
 	const char *block;
+	const char *image;		/* that functions name; NULL = the configured one */
 	unsigned pods;
 	const char *const *argv;	/* of weft-manager on a host; what is another in a pod is replaced */
 };

@@ -9,7 +9,10 @@
 #include "common/conf.h"
 #include "common/loop.h"
 
-enum provider_state { PROVIDER_PENDING = 1, PROVIDER_RUNNING, PROVIDER_ENDED };
+enum provider_state {
+	PROVIDER_PENDING = 1, PROVIDER_RUNNING, PROVIDER_ENDED,
+	PROVIDER_NO_IMAGE,		/* ended, because nodes cannot get the image that the block is made for */
+};
 
 /* One block to start; borrowed during the call. argv has the command of each node, which differ in their last words. */
 struct provider_block {
@@ -17,11 +20,12 @@ struct provider_block {
 	unsigned nodes;
 	const char *const *const *argv;	/* [node], NULL-terminated vectors */
 	const char *log_dir;		/* <log_dir>/block-<id>-<node>.log takes stdout and stderr */
+	const char *image;		/* of functions; what nodes run is in it. NULL = as configured; others only where the provider has `images` */
 	const char *endpoint;		/* the endpoint's name */
 	const char *identity;		/* its public key: names made from it are no other's */
 };
 
-/* What a block became; again with the same state when only the text is new. PROVIDER_ENDED comes exactly once, also after cancel. text: for
+/* What a block became; again with the same state when only the text is new. That it ended comes exactly once, also after cancel. text: for
  * people, the scheduler's own words where it has some; at the end why, "" when asked for. failed: it ended by itself, and that is no
  * ordinary end (a job's wall time is). May be called from inside submit and cancel. */
 typedef void provider_f (const char *block_id, enum provider_state state, bool failed, const char *text, void *arg);
@@ -43,6 +47,7 @@ struct provider {
 	const struct conf_key *keys;	/* rows "provider.<name>.*"; offsets into its own struct; may be NULL */
 	size_t conf_bytes;
 	bool local;			/* its nodes are this host: ipc works */
+	bool images;			/* a block may be made for an image that functions name */
 	void *(*create) (const struct provider_env *env, struct err *err);
 	void (*destroy) (void *self);	/* ends what still runs, at once, without on_block */
 	int (*submit) (void *self, const struct provider_block *b, struct err *err);

@@ -16,7 +16,7 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
-from e2e import Fabric, call, gather, main, register, submit, wait_for  # noqa: E402
+from e2e import Fabric, call, gather, main, register, register_command, submit, wait_for  # noqa: E402
 from kube_endpoint import KubeEndpoint  # noqa: E402
 
 BED = os.path.join(ROOT, "tests", "testbed", "kubernetes")
@@ -214,6 +214,51 @@ def test_images(report, f):
             image="nosuch:1")
     trouble(report, f, "an image name that is none", "InvalidImageName", "InvalidImageName: Failed to apply default image tag", image="Bad/Image")
     nothing_left(report, f, "images")
+
+
+MODEL = "import os\ndef model():\n    return [open('/model').read().strip(), os.path.exists('/usr/bin/weft-manager')]"
+
+
+def docker_build(f, tag, *lines, files=()):
+    """An image of its own on the node, that knows nothing of Weft."""
+    with tempfile.TemporaryDirectory() as context:
+        for path in files:
+            shutil.copy(path, context)
+        with open(os.path.join(context, "Dockerfile"), "w") as out:
+            out.write("\n".join(lines) + "\n")
+        subprocess.run(["docker", "-H", "unix://%s/docker/docker.sock" % f.k8s.dir, "build", "--quiet", "--network=none", "--tag", tag, context],
+                       check=True, stdout=subprocess.DEVNULL)
+
+
+def test_functions_name_their_images(report, f):
+    for n in "12":
+        docker_build(f, "model:" + n, "FROM worker-root", "RUN echo %s >/model" % n)
+    shout = os.path.join(f.k8s.dir, "shout")
+    with open(shout + ".c", "w") as out:
+        out.write("#include <ctype.h>\n#include <stdio.h>\nint main (void) { int c; while ((c = getchar ()) != EOF) putchar (toupper (c)); return 0; }\n")
+    subprocess.run(["cc", "-static", "-o", shout, shout + ".c"], check=True)
+    docker_build(f, "bare:1", "FROM scratch", "COPY shout /shout", files=[shout])
+    fns = [register(f, MODEL, "model", container={"image": "model:" + n}) for n in "12"]
+    bare = register_command(f, ["/shout"], container={"image": "bare:1"})
+    with f.kube("start_deadline: 60s", scaling={"max_blocks": 4, "idle_timeout": "3s"}) as e:
+        e.start()
+        for n, fn in zip("12", fns):
+            began = time.monotonic()
+            doc = call(f, fn, endpoint=e.id, wait=90)
+            report.check("a call in an image that knows nothing of Weft (%s)" % n, doc.get("status") == "success"
+                         and json.loads(doc["result"]) == [n, False], (doc, e.said(), e.log()))
+            print("# from no pod of the image to a result: %.1f s" % (time.monotonic() - began))
+        report.check("the endpoint's own pods beside them", call(f, f.double, 2, endpoint=e.id, wait=90).get("status") == "success")
+        ids, _ = submit(f, bare, ["hello"], endpoint=e.id)
+        doc = gather(f, ids, timeout=120)[ids[0]]
+        report.check("an image with nothing but one program", doc.get("status") == "success" and "HELLO" in json.dumps(doc), (doc, e.said(), e.log()))
+        nosuch = call(f, register(f, MODEL, "model", container={"image": "nosuch:1"}), endpoint=e.id, wait=90)
+        report.check("an image that is not there: its task ends with the cluster's words", nosuch.get("status") == "failed"
+                     and "ErrImageNeverPull" in json.dumps(nosuch), nosuch)
+        report.check("others go on", call(f, fns[0], endpoint=e.id, wait=90).get("status") == "success")
+        wait_for(lambda: not f.k8s.of("deployments"), 120, "idle Deployments are gone")
+        report.check("scaled down to none when idle", True)
+    nothing_left(report, f, "functions with images")
 
 
 def test_crash(report, f):

@@ -4,7 +4,8 @@ really run their command on this host, deleting a Deployment deletes what it own
 
     k = KubeApi(directory)                  # TLS; directory/kubeconfig (token), directory/kubeconfig-cert (client certificate)
     k.plan = lambda n: [RUNNING]            # the statuses of the n-th pod, one after the other
-    k.runner = lambda command, env: Popen   # a pod in status RUNNING is this process
+    k.plans = {image: [...]}                # those of pods whose (first) container has this image
+    k.runner = lambda command, env, pod: Popen      # a pod in status RUNNING is this process; its init containers were run before
     k.refuse("POST", "/deployments", 403, "Forbidden", 'deployments.apps is forbidden: ...')
     k.down(); k.up(); k.expire()            # the server goes, comes back; versions become too old for watches
 """
@@ -73,6 +74,7 @@ class KubeApi:
         self.refusals = []          # [method, regex, status, reason, message, times]
         self.denied = set()         # "create deployments"
         self.plan = lambda n: [CREATING, RUNNING]
+        self.plans = {}
         self.quota = None           # message: the Deployment makes no pods
         self.runner = None
         self.logs = "Traceback: the pod's last words\n"
@@ -263,7 +265,8 @@ class KubeApi:
         for _ in range(want - len(pods)):
             self.made += 1
             t = d["spec"]["template"]
-            pod = {"kind": "Pod", "apiVersion": "v1", "spec": t["spec"], "status": {"phase": "Pending"}, "plan": list(self.plan(self.made - 1)),
+            plan = self.plans.get(t["spec"]["containers"][0]["image"]) or self.plan(self.made - 1)
+            pod = {"kind": "Pod", "apiVersion": "v1", "spec": t["spec"], "status": {"phase": "Pending"}, "plan": list(plan),
                    "metadata": {"name": "%s-%05d" % (d["metadata"]["name"], self.made), "labels": dict(t["metadata"]["labels"]),
                                 "annotations": dict(t["metadata"].get("annotations", {})),
                                 "ownerReferences": [{"uid": uid, "kind": "Deployment"}]}}
@@ -289,6 +292,10 @@ class KubeApi:
             self._event("MODIFIED", "pods", pod)
 
     def _run(self, ns, pod):
+        for c in pod["spec"].get("initContainers", []):
+            if self.runner(c["command"], {}, pod).wait():
+                pod["status"] = waiting("CrashLoopBackOff", "the init container has failed")
+                return
         c = pod["spec"]["containers"][0]
         env = {}
         for e in c.get("env", []):
@@ -306,7 +313,7 @@ class KubeApi:
         def expand(m):
             return "$" if m.group(0) == "$$" else env.get(m.group(1), m.group(0))
         command = [re.sub(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)", expand, a) for a in c["command"]]
-        self.processes[pod["metadata"]["uid"]] = self.runner(command, env)
+        self.processes[pod["metadata"]["uid"]] = self.runner(command, env, pod)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

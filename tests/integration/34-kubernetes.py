@@ -22,12 +22,15 @@ class Pods:
     def __init__(self, build):
         self.bin, self.dir, self.n, self.commands = os.path.join(os.path.abspath(build), "bin"), tempfile.mkdtemp(prefix="weft-pods-"), 0, []
 
-    def __call__(self, command, env):
+    def __call__(self, command, env, pod):
         self.commands.append(command)
         self.n += 1
         home = os.path.join(self.dir, str(self.n))
         os.mkdir(home)
-        argv = [os.path.join(self.bin, command[0])] + [a.replace("/var/lib/weft", home) for a in command[1:]]
+        volume = os.path.join(self.dir, pod["metadata"]["uid"])
+        words = [a.replace("/var/lib/weft", home).replace("/opt/weft", volume) for a in command]
+        argv = [os.path.join(self.bin, words[0])] + words[1:]
+        env = dict(env, IMAGE=pod["spec"]["containers"][0]["image"])
         with open(os.path.join(home, "log"), "ab") as log:
             return subprocess.Popen(argv, env=dict({"PATH": os.environ["PATH"]}, **env), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
@@ -62,7 +65,7 @@ class World(Fabric):
 
     def reset(self):
         self.k8s.allow()
-        self.k8s.plan, self.k8s.quota = (lambda n: [kubeapi.CREATING, kubeapi.RUNNING]), None
+        self.k8s.plan, self.k8s.plans, self.k8s.quota = (lambda n: [kubeapi.CREATING, kubeapi.RUNNING]), {}, None
 
     def stop(self):
         left = super().stop()
@@ -312,6 +315,116 @@ def test_memo_is_of_one_image(report, f):
             e.start("provider.kubernetes.image=registry.example/weft@sha256:" + digest * 64)
             report.check(name, runs(e) == want)
     report.check("nothing of it is left", f.clean() == [], f.clean())
+
+
+MODEL = "registry.example/model:"
+
+
+def where(f, image, **container):
+    """A function that says which image it runs in, which it names unless that is None."""
+    more = {"container": dict(container, image=image)} if image else {}
+    return register(f, "import os\ndef where(x=0):\n    return os.environ['IMAGE']", "where", **more)
+
+
+def said(doc):
+    return json.loads(doc["result"]) if doc.get("status") == "success" else doc
+
+
+def test_functions_name_their_images(report, f):
+    f.reset()
+    plain, one, two = where(f, None), where(f, MODEL + "1"), where(f, MODEL + "2", type="docker", network=True)
+    with f.kube(scaling={"max_blocks": 3}, top=["workers_per_node: 2"]) as e:
+        e.start()
+        for fn, image in ((one, MODEL + "1"), (plain, "registry.example/weft:1"), (two, MODEL + "2")):
+            report.check("a call runs in %s" % image, said(call(f, fn, endpoint=e.id)) == image, e.log())
+        specs = {d["spec"]["template"]["spec"]["containers"][0]["image"]: d["spec"]["template"]["spec"] for d in f.k8s.of("deployments")}
+        report.check("a Deployment for each image", sorted(specs) == [MODEL + "1", MODEL + "2", "registry.example/weft:1"], sorted(specs))
+        init, c = specs[MODEL + "1"]["initContainers"][0], specs[MODEL + "1"]["containers"][0]
+        report.check("the configured image brings manager and worker", init["image"] == "registry.example/weft:1"
+                     and {"name": "weft", "mountPath": "/opt/weft", "readOnly": True} in c["volumeMounts"] and c["command"][0] == "/opt/weft/ld.so", init)
+        report.check("without privileges, and within the same limits", init["securityContext"] == c["securityContext"]
+                     and c["securityContext"]["readOnlyRootFilesystem"] and init["resources"] == c["resources"])
+        report.check("plain pods have nothing of it", "initContainers" not in specs["registry.example/weft:1"])
+        report.check("status says for which image a block is", "up, image %s1, Deployment weft-kube-" % MODEL in e.text(), e.text())
+        started = e.blocks()["started"]
+        docs = [submit(f, fn, [{"args": [i]} for i in range(10)], endpoint=e.id)[0] for fn in (one, plain, two)]
+        docs = [gather(f, ids) for ids in docs]
+        got = [{said(d) if d.get("status") == "success" else str(d) for d in x.values()} for x in docs]
+        report.check("tasks of three images at once go each to their own", got == [{MODEL + "1"}, {"registry.example/weft:1"}, {MODEL + "2"}], got)
+        report.check("max_blocks holds for all of them together", len(f.k8s.of("deployments")) == 3 and e.blocks()["started"] >= started)
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def test_images_share_the_room(report, f):
+    f.reset()
+    plain, one = where(f, None), where(f, MODEL + "1")
+    with f.kube(scaling={"max_blocks": 1}) as e:
+        e.start()
+        got = [said(call(f, fn, endpoint=e.id)) for fn in (plain, one, plain)]
+        report.check("an idle block of another image goes when there is no room", got == ["registry.example/weft:1", MODEL + "1",
+                                                                                           "registry.example/weft:1"], got)
+    report.check("nothing is left", f.clean() == [], f.clean())
+    with f.kube(scaling={"max_blocks": 2, "idle_timeout": "1s"}) as e:
+        e.start()
+        report.check("a call in an image", said(call(f, one, endpoint=e.id)) == MODEL + "1")
+        wait_for(lambda: not f.k8s.of("deployments"), 30, "idle blocks of images are gone")
+        report.check("its block goes when it is idle", True)
+
+
+def test_image_of_a_function_that_cannot_be_pulled(report, f):
+    f.reset()
+    pull = kubeapi.waiting("ErrImagePull", "manifest for %snone not found: manifest unknown" % MODEL)
+    f.k8s.plans = {MODEL + "none": [kubeapi.CREATING, pull],
+                   MODEL + "Bad": [kubeapi.waiting("InvalidImageName", 'Failed to apply default image tag "%sBad"' % MODEL)]}
+    with f.kube("start_deadline: 2s", scaling={"max_blocks": 3, "max_failures_per_hour": 1}) as e:
+        e.start()
+        ids, _ = submit(f, where(f, MODEL + "none"), [{"args": [1]}, {"args": [2]}], endpoint=e.id)
+        report.check("tasks of others go on meanwhile", said(call(f, where(f, MODEL + "1"), endpoint=e.id)) == MODEL + "1"
+                     and call(f, double(f), 1, endpoint=e.id).get("status") == "success")
+        docs = list(gather(f, ids).values())
+        report.check("its own end with the cluster's words", all(d.get("status") == "failed" and "manifest unknown" in json.dumps(d)
+                                                                 and MODEL + "none" in json.dumps(d) for d in docs), docs)
+        doc = call(f, where(f, MODEL + "none"), endpoint=e.id)
+        report.check("and later ones at once, while its budget is spent", doc.get("status") == "failed" and "no more are started" in json.dumps(doc), doc)
+        doc = call(f, where(f, MODEL + "Bad"), endpoint=e.id)
+        report.check("a name that is none: at once", doc.get("status") == "failed" and "InvalidImageName" in json.dumps(doc), doc)
+        report.check("the endpoint's own image has lost nothing by it", call(f, f.double, 2, endpoint=e.id).get("status") == "success")
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def test_memo_is_of_the_function_s_image(report, f):
+    f.reset()
+    log = os.path.join(f.state, "runs-of-images")
+    source = "def note(path):\n    with open(path, 'a') as f:\n        f.write('x')\n    return 7"
+
+    def runs(e, fn, n=2):
+        open(log, "w").close()
+        for _ in range(n):
+            doc = call(f, fn, log, endpoint=e.id)
+            assert doc.get("status") == "success" and json.loads(doc["result"]) == 7, doc
+        return os.path.getsize(log)
+    digest = MODEL[:-1] + "@sha256:"
+    pinned, tagged = (register(f, source, "note", memoize=True, container={"image": i}) for i in (digest + "a" * 64, MODEL + "1"))
+    with f.kube(scaling={"max_blocks": 4}) as e:
+        e.start()
+        report.check("a function in an image that its digest names: the second call is answered", runs(e, pinned) == 1, e.log()[-2000:])
+        report.check("under a tag each call runs", runs(e, tagged) == 2)
+        r = f.http("PATCH", "/v3/functions/" + pinned, {"container": {"image": digest + "b" * 64}})
+        wait_for(lambda: runs(e, pinned, 1) == 1, 30, "the first call in the new image runs")
+        report.check("in another image nothing of the first one's, then its own", runs(e, pinned) == 0, r)
+    report.check("nothing of it is left", f.clean() == [], f.clean())
+
+
+def test_images_that_are_not_permitted(report, f):
+    f.reset()
+    bad = where(f, "registry.example/a b")
+    with f.kube(top=["containers: {images: [\"registry.example/*\"]}"]) as e:
+        e.start()
+        status, body = f.http("POST", "/v3/endpoints/%s/submit" % e.id, {"tasks": {where(f, "elsewhere.example/x:1"): ["{}"]}})[:2]
+        report.check("an image that containers.images does not have is refused at once", status == 400 or "not permitted" in json.dumps(body), body)
+        doc = call(f, bad, endpoint=e.id)
+        report.check("a name with a space is none", doc.get("status") == "failed" and "is no name of an image" in json.dumps(doc), doc)
+        report.check("no pod was made for it", not f.k8s.of("deployments"))
 
 
 def test_stop_without_server(report, f):

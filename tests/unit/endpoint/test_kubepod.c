@@ -28,6 +28,17 @@ static struct kubepod pod (const char *meta, const char *status)
 
 #define STATUS(state) "\"phase\": \"Pending\", \"containerStatuses\": [{\"name\": \"worker\", \"restartCount\": 0, \"state\": " state "}]"
 
+static void test_whose_image_cannot_be_had (void **state)
+{
+	(void) state;
+	assert_true (pod ("", STATUS ("{\"waiting\": {\"reason\": \"ImagePullBackOff\"}}")).no_image);
+	assert_true (pod ("", STATUS ("{\"waiting\": {\"reason\": \"InvalidImageName\"}}")).no_image);
+	assert_false (pod ("", STATUS ("{\"waiting\": {\"reason\": \"CreateContainerConfigError\"}}")).no_image);
+	/* an init container's is another one */
+	assert_false (pod ("", "\"initContainerStatuses\": [{\"name\": \"weft\", \"state\": {\"waiting\": {\"reason\": \"ErrImagePull\"}}}], "
+			   STATUS ("{\"waiting\": {\"reason\": \"PodInitializing\"}}")).no_image);
+}
+
 static void test_states (void **state)
 {
 	static const struct { const char *status; enum kubepod_state state; bool bad, hopeless; const char *text; } rows[] = {
@@ -124,7 +135,7 @@ static void test_watch_lines (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test (test_states), cmocka_unit_test (test_leaving_and_odd), cmocka_unit_test (test_deployment),
+		cmocka_unit_test (test_states), cmocka_unit_test (test_whose_image_cannot_be_had), cmocka_unit_test (test_leaving_and_odd), cmocka_unit_test (test_deployment),
 		cmocka_unit_test (test_watch_lines),
 	};
 

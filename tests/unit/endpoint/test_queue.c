@@ -168,10 +168,37 @@ static void test_unreported_ones_are_found_in_order_of_coming (void **state)
 	queue_destroy (&q);
 }
 
+static void test_lanes_are_in_order_of_coming (void **state)
+{
+	struct queue *q = queue_create ();
+	struct queue_list lane = { NULL, NULL, 0 };
+	struct queue_task *t[4];
+
+	(void) state;
+	for (uint32_t i = 0; i < 4; i++) {
+		t[i] = add (q, i);
+		t[i]->came_ms = i;
+	}
+	queue_wait_in (q, t[1], &lane, 9);
+	queue_wait_in (q, t[3], &lane, 9);
+	queue_wait_in (q, t[0], &lane, 9);
+	queue_wait_in (q, t[2], &lane, 9);
+	assert_int_equal (queue_in_lanes (q), 4);
+	assert_null (queue_front (q));
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal (number (lane.head), i);
+		queue_drop (q, lane.head, NULL);
+	}
+	assert_int_equal (queue_in_lanes (q), 0);
+	assert_int_equal (lane.n, 0);
+	queue_destroy (&q);
+}
+
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test (test_joined),
+		cmocka_unit_test (test_lanes_are_in_order_of_coming),
 		cmocka_unit_test (test_fifo_and_dedup),
 		cmocka_unit_test (test_lost_tasks_keep_their_order_at_the_front),
 		cmocka_unit_test (test_held_tasks_come_back_in_order),

@@ -12,7 +12,7 @@
 static struct route_node *pick (struct route *r)
 {
 	bool time_short;
-	struct route_node *n = route_pick (r, 0, 0, &time_short);
+	struct route_node *n = route_pick (r, NULL, 0, 0, &time_short);
 
 	if (n) {
 		n->out++;
@@ -133,13 +133,13 @@ static void test_time_left (void **state)
 
 	(void) state;
 	route_add (r, &a);
-	assert_null (route_pick (r, 10000, 0, &time_short));
+	assert_null (route_pick (r, NULL, 10000, 0, &time_short));
 	assert_true (time_short);
-	assert_ptr_equal (route_pick (r, 1000, 0, &time_short), &a);
-	assert_ptr_equal (route_pick (r, 0, 0, &time_short), &a);
+	assert_ptr_equal (route_pick (r, NULL, 1000, 0, &time_short), &a);
+	assert_ptr_equal (route_pick (r, NULL, 0, 0, &time_short), &a);
 	route_add (r, &b);
-	assert_ptr_equal (route_pick (r, 10000, 0, &time_short), &b);
-	assert_ptr_equal (route_pick (r, 1000, 0, &time_short), &a);
+	assert_ptr_equal (route_pick (r, NULL, 10000, 0, &time_short), &b);
+	assert_ptr_equal (route_pick (r, NULL, 1000, 0, &time_short), &a);
 	route_destroy (&r);
 }
 
@@ -198,7 +198,7 @@ static void test_random_uses_all_that_can (void **state)
 	for (size_t i = 0; i < 4; i++)
 		route_add (r, &n[i]);
 	for (int i = 0; i < 4000; i++)
-		seen[route_pick (r, 5000, 0, &time_short) - n]++;
+		seen[route_pick (r, NULL, 5000, 0, &time_short) - n]++;
 	assert_int_equal (seen[2] + seen[3], 0);
 	assert_in_range (seen[0], 1600, 2400);
 	assert_in_range (seen[1], 1600, 2400);
@@ -207,6 +207,27 @@ static void test_random_uses_all_that_can (void **state)
 	assert_null (pick (r));
 	assert_int_equal (n[0].out + n[1].out + n[3].out, 24);
 	route_destroy (&r);
+}
+
+static void test_lanes_are_apart (void **state)
+{
+	struct route *r = route_create (ROUTE_PACK);
+	struct route_lane *lane = route_lane_create ();
+	struct route_node a = { .slots = 2, .window = 3 }, b = { .slots = 4, .window = 4, .lane = lane };
+	bool time_short;
+
+	(void) state;
+	route_add (r, &a);
+	route_add (r, &b);
+	assert_int_equal (route_slots (r), 6);
+	for (int i = 0; i < 3; i++)
+		assert_ptr_equal (pick (r), &a);
+	assert_null (pick (r));
+	assert_ptr_equal (route_pick (r, lane, 0, 0, &time_short), &b);
+	route_remove (r, &b);
+	assert_null (route_pick (r, lane, 0, 0, &time_short));
+	route_destroy (&r);
+	free (lane);
 }
 
 int main (void)
@@ -219,6 +240,7 @@ int main (void)
 		cmocka_unit_test (test_bytes_bound_but_one_task_always_fits),
 		cmocka_unit_test (test_time_left),
 		cmocka_unit_test (test_random_uses_all_that_can),
+		cmocka_unit_test (test_lanes_are_apart),
 		cmocka_unit_test (test_cost_is_flat),
 	};
 

@@ -62,6 +62,9 @@ static struct {
 	bool refuse, gone;	/* gone: no manager is connected */
 	char why[300];
 	int64_t tasks, idle_ms;
+	struct scale_wish wish[2];	/* of images */
+	char image[64][32];		/* that each block is for */
+	char failed[32], failed_why[600], releasing[16];
 	int64_t now_ms;
 } w;
 
@@ -85,6 +88,7 @@ static int fake_submit (void *self, const struct provider_block *b, struct err *
 	if (w.refuse)
 		return err_set (err, ERR_UNAVAILABLE, FAULT_SITE, "the queue is closed");
 	assert_string_equal (b->argv[0][0], "run");
+	snprintf (w.image[w.submitted], sizeof (w.image[0]), "%s", b->image ? b->image : "");
 	snprintf (w.ids[w.submitted++], 16, "%s", b->id);
 	f->env.on_block (b->id, PROVIDER_PENDING, false, "", f->env.arg);
 	return 0;
@@ -143,8 +147,23 @@ static bool connected_of (const char *block, void *arg)
 
 static void releasing (const char *block, void *arg)
 {
-	(void) block;
 	(void) arg;
+	snprintf (w.releasing, sizeof (w.releasing), "%s", block);
+}
+
+static void images (blocks_wish_f *cb, void *cb_arg, void *arg)
+{
+	(void) arg;
+	for (size_t i = 0; i < sizeof (w.wish) / sizeof (w.wish[0]); i++)
+		if (w.wish[i].image)
+			cb (&w.wish[i], cb_arg);
+}
+
+static void image_failed (const char *image, const char *why, void *arg)
+{
+	(void) arg;
+	snprintf (w.failed, sizeof (w.failed), "%s", image);
+	snprintf (w.failed_why, sizeof (w.failed_why), "%s", why);
 }
 
 static void lost (const char *block, const char *why, void *arg)
@@ -157,6 +176,7 @@ static void lost (const char *block, const char *why, void *arg)
 
 static const struct blocks_ops ops = {
 	.argv = argv_of, .tasks = tasks_of, .connected = connected_of, .idle_ms = idle_of, .releasing = releasing, .lost = lost,
+	.images = images, .image_failed = image_failed,
 };
 
 static void stop_loop (void *arg)
@@ -420,6 +440,146 @@ static void test_stop_all (void **state)
 	unmake (&l, &b);
 }
 
+/* ---- blocks of images ---------------------------------------------------------------------------------------- */
+
+static int of_image (const char *image)
+{
+	int n = 0;
+
+	for (int i = 0; i < w.submitted; i++)
+		n += strcmp (w.image[i], image) == 0;
+	return n;
+}
+
+static void all_up (struct blocks *b)
+{
+	for (int i = 0; i < w.submitted; i++) {
+		tell (i, PROVIDER_RUNNING, false, "");
+		blocks_manager_up (b, w.ids[i]);
+	}
+}
+
+static void test_images_share_what_there_may_be (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .limits = { .max_blocks = 5, .slots_per_block = 1, .parallelism = 1 } });
+
+	(void) state;
+	w.tasks = 100;
+	w.wish[0] = (struct scale_wish){ .image = "a", .tasks = 100 };
+	w.wish[1] = (struct scale_wish){ .image = "b", .tasks = 1 };
+	blocks_run (b, true);
+	assert_int_equal (w.submitted, 5);
+	assert_int_equal (of_image (""), 2);
+	assert_int_equal (of_image ("a"), 2);
+	assert_int_equal (of_image ("b"), 1);
+	assert_string_equal (blocks_image (b, w.ids[0]), w.image[0]);
+	assert_null (blocks_image (b, "b99"));
+	unmake (&l, &b);
+}
+
+static void test_an_idle_block_makes_room_for_another_image (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10,
+		.limits = { .max_blocks = 2, .slots_per_block = 1, .parallelism = 1, .idle_timeout_ms = 3600000 } });
+
+	(void) state;
+	w.tasks = 2;
+	blocks_run (b, true);
+	assert_int_equal (w.submitted, 2);
+	all_up (b);
+	w.wish[0] = (struct scale_wish){ .image = "a", .tasks = 5 };
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 0);	/* all of them work */
+	w.idle_ms = 0;
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 1);	/* one at a time: the next when this one is up */
+	assert_int_equal (w.submitted, 3);
+	assert_string_equal (w.image[2], "a");
+	unmake (&l, &b);
+}
+
+static void test_a_busy_block_makes_room_for_one_that_waited_long (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10,
+		.limits = { .min_blocks = 1, .max_blocks = 1, .slots_per_block = 1, .parallelism = 1, .idle_timeout_ms = 3600000 } });
+
+	(void) state;
+	w.tasks = 9;
+	blocks_run (b, true);
+	all_up (b);
+	w.wish[0] = (struct scale_wish){ .image = "a", .tasks = 1 };
+	run_for (l, 40);
+	at (w.now_ms + 29000);
+	run_for (l, 40);
+	assert_string_equal (w.releasing, "");
+	at (w.now_ms + 1001);
+	run_for (l, 40);
+	assert_string_equal (w.releasing, w.ids[0]);
+	assert_int_equal (w.cancelled, 0);	/* it has a task still */
+	w.idle_ms = 0;
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 1);
+	assert_int_equal (w.submitted, 2);
+	assert_string_equal (w.image[1], "a");
+	unmake (&l, &b);
+}
+
+static void test_an_image_that_cannot_be_had_fails_alone (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .max_failures_per_hour = 2,
+		.limits = { .max_blocks = 3, .slots_per_block = 1, .parallelism = 1 } });
+	struct blocks_stats st;
+
+	(void) state;
+	w.wish[0] = (struct scale_wish){ .image = "a", .tasks = 1 };
+	blocks_run (b, true);
+	assert_string_equal (w.image[0], "a");
+	tell (0, PROVIDER_NO_IMAGE, true, "ErrImagePull: no such manifest");
+	assert_string_equal (w.failed, "a");
+	assert_non_null (strstr (w.failed_why, "block b1 of image a: ErrImagePull: no such manifest"));
+	w.wish[1] = (struct scale_wish){ .image = "b", .tasks = 1 };
+	w.tasks = 1;
+	blocks_poke (b);
+	run_for (l, 1);
+	assert_int_equal (of_image ("a"), 1);	/* it has to pause; others have not */
+	assert_int_equal (of_image ("b"), 1);
+	assert_int_equal (of_image (""), 1);
+	at (w.now_ms + 61000);
+	blocks_poke (b);
+	run_for (l, 1);
+	assert_int_equal (of_image ("a"), 2);	/* and then it is tried again */
+	unmake (&l, &b);
+
+	b = make (&l, (struct blocks_opts){ .max_failures_per_hour = 2, .limits = { .max_blocks = 3, .slots_per_block = 1, .parallelism = 1 } });
+	w.wish[0] = (struct scale_wish){ .image = "a", .tasks = 1 };
+	blocks_run (b, true);
+	for (int i = 0; i < 2; i++) {
+		tell (i, PROVIDER_NO_IMAGE, true, "ErrImagePull");
+		at (w.now_ms + 61000);
+		w.failed[0] = 0;
+		blocks_poke (b);
+		run_for (l, 1);
+	}
+	assert_int_equal (w.submitted, 2);
+	assert_string_equal (w.failed, "a");	/* what comes while the budget is spent fails at once */
+	assert_non_null (strstr (w.failed_why, "max_failures_per_hour"));
+	blocks_stats (b, &st);
+	assert_int_equal (st.failures_last_hour, 2);
+	/* a failure of another kind is nobody's but the site's: its tasks wait */
+	at (w.now_ms + 3600 * 1000);
+	w.failed[0] = 0;
+	blocks_poke (b);
+	run_for (l, 1);
+	assert_int_equal (w.submitted, 3);
+	tell (2, PROVIDER_ENDED, true, "no node has room");
+	assert_string_equal (w.failed, "");
+	unmake (&l, &b);
+}
+
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
@@ -432,6 +592,10 @@ int main (void)
 		cmocka_unit_test (test_block_whose_managers_are_gone_is_given_up),
 		cmocka_unit_test (test_block_that_was_of_no_use_is_a_failure),
 		cmocka_unit_test (test_stop_all),
+		cmocka_unit_test (test_images_share_what_there_may_be),
+		cmocka_unit_test (test_an_idle_block_makes_room_for_another_image),
+		cmocka_unit_test (test_a_busy_block_makes_room_for_one_that_waited_long),
+		cmocka_unit_test (test_an_image_that_cannot_be_had_fails_alone),
 	};
 
 	return cmocka_run_group_tests (tests, NULL, NULL);

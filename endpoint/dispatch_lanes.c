@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See dispatch_internal.h. Functions that name an image, where blocks are made for images (pods of Kubernetes): their tasks wait in a lane,
+ * and go to managers of blocks of that image only; all other tasks go to those of blocks without. In such a node all is in the image: to its
+ * manager the function is one without container.
+ *
+ *     a task comes, its function is not here | held for it, as elsewhere; whose blocks it needs is not known until then
+ *     its function names an image | an earlier result answers it, else it waits in the lane of the image
+ *     the function's image changes | what waits looks for its lane anew
+ *     nodes cannot get the image | what waits in the lane ends as failed, with the cluster's words */
+#include "endpoint/dispatch_internal.h"
+#include "common/clock.h"
+#include "common/conf.h"
+#include "common/xmem.h"
+#include "endpoint/scale.h"
+#include "proto/functions.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_image (const struct lane *l, struct wire_str image)
+{
+	return strlen (l->image) == image.n && memcmp (l->image, image.p, image.n) == 0;
+}
+
+static struct lane *lane_get (struct dispatch *d, struct wire_str image)
+{
+	struct lane *l = d->lanes;
+
+	while (l && !is_image (l, image))
+		l = l->next;
+	if (l)
+		return l;
+	l = xcalloc (1, sizeof (*l));
+	l->image = xcalloc (1, image.n + 1);
+	memcpy (l->image, image.p, image.n);
+	l->row = route_lane_create ();
+	l->next = d->lanes;
+	d->lanes = l;
+	return l;
+}
+
+static void lane_free (struct lane *l)
+{
+	free (l->image);
+	free (l->row);
+	free (l);
+}
+
+static void drop_unused (struct dispatch *d, struct lane *l)
+{
+	struct lane **at = &d->lanes;
+
+	if (l->tasks || l->managers || l == &d->unknown)
+		return;
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+	lane_free (l);
+}
+
+void dispatch_lane_left (struct dispatch *d, struct queue_task *t)
+{
+	struct lane *l = t->lane;
+
+	if (!l)
+		return;
+	t->lane = NULL;
+	l->tasks--;
+	drop_unused (d, l);
+}
+
+static void set_lane (struct dispatch *d, struct queue_task *t, struct lane *l)
+{
+	if (t->lane == l)
+		return;
+	if (t->asked_memo) {
+		dispatch_memo_left (d, t);	/* what it is equal to was of another image */
+		t->asked_memo = false;
+	}
+	if (l)
+		l->tasks++;
+	dispatch_lane_left (d, t);
+	t->lane = l;
+}
+
+struct function *dispatch_lane_of (struct dispatch *d, struct queue_task *t)
+{
+	struct function *f = functions_get (d->functions, &t->function);
+
+	set_lane (d, t, !f ? &d->unknown : f->fn.container.n ? lane_get (d, f->fn.container) : NULL);
+	return f;
+}
+
+/* Such a name becomes part of what the cluster is told. */
+static bool is_name (const char *image)
+{
+	for (; *image; image++)
+		if ((unsigned char) *image <= ' ' || *image == 0x7f)
+			return false;
+	return true;
+}
+
+static bool permitted (const struct dispatch *d, const char *image)
+{
+	for (size_t i = 0; d->o.images && i < d->o.images->n; i++)
+		if (fnmatch (d->o.images->v[i], image, 0) == 0)
+			return true;
+	return !d->o.images || !d->o.images->n;
+}
+
+static bool refused (struct dispatch *d, struct queue_task *t)
+{
+	const char *image = t->lane->image;
+	char text[400];
+
+	if (!is_name (image) || strlen (image) > DISPATCH_IMAGE_MAX)
+		snprintf (text, sizeof (text), "the function's container is no name of an image: %.200s", image);
+	else if (!permitted (d, image))
+		snprintf (text, sizeof (text), "image %.200s is not permitted on this endpoint (containers.images)", image);
+	else if (t->nodes)
+		snprintf (text, sizeof (text), "the task asks for nodes of its own (resource_specification); a function in an image of its own "
+			  "(%.150s) gets none on this endpoint", image);
+	else
+		return false;
+	d->st.refused++;
+	dispatch_end_task (d, t, STATUS_FAILED, ERR_INVALID, FAULT_USER, text);
+	return true;
+}
+
+bool dispatch_lane_take (struct dispatch *d, struct queue_task *t, int64_t now_ms)
+{
+	if (!dispatch_lane_of (d, t)) {
+		dispatch_hold_for_function (d, t);
+		return true;
+	}
+	if (!t->lane)
+		return false;
+	if (!refused (d, t) && !dispatch_memo_ask (d, t))
+		queue_wait_in (d->queue, t, &t->lane->waiting, now_ms);
+	return true;
+}
+
+void dispatch_lanes_route (struct dispatch *d, int64_t now_ms)
+{
+	struct queue_task *t;
+
+	for (struct lane *l = d->lanes; l; l = l->next)
+		while ((t = l->waiting.head) && dispatch_give (d, t, l->row, now_ms))
+			;
+}
+
+void dispatch_lanes_release (struct dispatch *d)
+{
+	int64_t now = clock_now_ms ();
+
+	for (struct lane *l = d->lanes; l; l = l->next)
+		while (l->waiting.tail)		/* from the end: they keep their order at the front of the queue */
+			queue_put_back (d->queue, l->waiting.tail, NULL, true, now);
+}
+
+void dispatch_lane_up (struct dispatch *d, struct manager *m)
+{
+	const char *image = d->o.block_image ? d->o.block_image (m->block, d->o.arg) : "";
+
+	if (!image) {
+		m->draining = true;	/* of a block that is gone: what it is in is not known any more */
+	} else if (*image) {
+		m->lane = lane_get (d, wire_str (image, strlen (image)));
+		m->lane->managers++;
+		m->node.lane = m->lane->row;
+		m->knows_nodes = false;
+	}
+}
+
+void dispatch_lane_down (struct dispatch *d, struct manager *m)
+{
+	if (!m->lane)
+		return;
+	m->lane->managers--;
+	drop_unused (d, m->lane);
+	m->lane = NULL;
+}
+
+void dispatch_lanes_end (struct dispatch *d)
+{
+	while (d->lanes) {
+		struct lane *l = d->lanes;
+		d->lanes = l->next;
+		lane_free (l);
+	}
+}
+
+/* ---- for the blocks -------------------------------------------------------------------------------------------------- */
+
+size_t dispatch_lane_tasks (const struct dispatch *d)
+{
+	size_t n = d->unknown.tasks;
+
+	for (const struct lane *l = d->lanes; l; l = l->next)
+		n += l->tasks;
+	return n;
+}
+
+void dispatch_images_wanted (const struct dispatch *d, void (*cb) (const struct scale_wish *w, void *arg), void *arg)
+{
+	for (const struct lane *l = d->lanes; l; l = l->next) {
+		struct scale_wish w = { .image = l->image, .tasks = (int64_t) l->tasks };
+		cb (&w, arg);
+	}
+}
+
+void dispatch_image_failed (struct dispatch *d, const char *image, const char *why)
+{
+	struct lane *l = d->lanes;
+	struct queue_task *t;
+	char text[900];
+
+	while (l && strcmp (l->image, image) != 0)
+		l = l->next;
+	if (!l)
+		return;
+	snprintf (text, sizeof (text), "nodes of this endpoint cannot get the image %.200s: %.640s", image, why);
+	l->tasks++;	/* it stays until we are through */
+	while ((t = l->waiting.head)) {
+		d->st.refused++;
+		dispatch_end_task (d, t, STATUS_FAILED, ERR_TASK_RUNNER, FAULT_USER, text);
+	}
+	l->tasks--;
+	drop_unused (d, l);
+}
