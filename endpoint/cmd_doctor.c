@@ -4,6 +4,7 @@
 #include "common/fetch.h"
 #include "common/loop.h"
 #include "common/spawn.h"
+#include "common/tally.h"
 #include "common/xmem.h"
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
@@ -14,6 +15,7 @@
 #include "endpoint/keys.h"
 #include "endpoint/service.h"
 #include "proto/bulk.h"
+#include "proto/msg_files.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -414,6 +416,26 @@ static void check_directory (struct doctor *d, const char *key, const char *path
 		say (d, OK, key, "%s, %llu MiB free", path, ((unsigned long long) v.f_bavail * v.f_frsize) >> 20);
 }
 
+/* What tasks left there, as far as this user's managers have counted. */
+static void check_output_room (struct doctor *d, const char *dir)
+{
+	const struct config *c = d->c;
+	char *path = xasprintf ("%s/" FILES_OUTPUT_PARTS "/" FILES_OUTPUT_TOTAL, dir, (unsigned) geteuid ());
+	uint64_t max = (uint64_t) c->files_output_total_bytes, keep = (uint64_t) c->files_output_free_bytes, left = 0, free_bytes;
+	bool near;
+	struct statvfs v;
+
+	if (max && tally_read (path, &left)) {
+		near = left > max - max / 10;
+		say (d, near ? WARN : OK, "files.output_dir", "tasks have left at most %" PRIu64 " of %" PRIu64 " MiB%s", left >> 20, max >> 20,
+		     near ? "; at the bound (files.output_total_bytes) such tasks fail: remove old results" : "");
+	}
+	if (statvfs (dir, &v) == 0 && (free_bytes = (uint64_t) v.f_bavail * v.f_frsize) < keep)
+		say (d, WARN, "files.output_dir", "%" PRIu64 " MiB free, and files.output_free_bytes keeps %" PRIu64
+		     " MiB so: tasks that leave files fail; make room", free_bytes >> 20, keep >> 20);
+	free (path);
+}
+
 /* Where the files of tasks are kept, and come from. */
 static void check_task_files (struct doctor *d)
 {
@@ -435,8 +457,10 @@ static void check_task_files (struct doctor *d)
 		say (d, FAIL, "files.cache_dir", "%s belongs to user %u, not to this one; name another directory", own, (unsigned) st.st_uid);
 	else
 		check_directory (d, "files.cache_dir", own, true);
-	if (c->files_output_dir && *c->files_output_dir)
+	if (c->files_output_dir && *c->files_output_dir) {
 		check_directory (d, "files.output_dir", c->files_output_dir, true);
+		check_output_room (d, c->files_output_dir);
+	}
 	for (size_t i = 0; i < c->files_directories.n; i++)
 		check_directory (d, "files.directories", c->files_directories.v[i], false);
 	if (c->files_ca_file && *c->files_ca_file && access (c->files_ca_file, R_OK) < 0)

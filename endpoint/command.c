@@ -89,6 +89,8 @@ static void add_files (struct args *a, const struct agent_command *c)
 	if (cf->files_output_dir && *cf->files_output_dir) {
 		add (a, "--files-output", "%s", cf->files_output_dir);
 		add (a, "--files-output-max", "%" PRId64, cf->files_output_max_bytes);
+		add (a, "--files-output-total", "%" PRId64, cf->files_output_total_bytes);
+		add (a, "--files-output-free", "%" PRId64, cf->files_output_free_bytes);
 	}
 	for (size_t i = 0; i < cf->files_directories.n; i++)
 		add (a, "--files-from", "%s", cf->files_directories.v[i]);

@@ -157,6 +157,11 @@ static const struct conf_key own[] = {
 	  "ever removed there. Not set: they may not." },
 	{ "files.output_max_bytes", CONF_SIZE, AT (files_output_max_bytes), "10GiB", 1, 1024 * 1024 * GIB, NULL, false,
 	  "What one task may leave there, all its files together." },
+	{ "files.output_total_bytes", CONF_SIZE, AT (files_output_total_bytes), "0", 0, 1024 * 1024 * GIB, NULL, false,
+	  "What all tasks may leave there together, those of this user's other endpoints in the same directory included. At it tasks that leave files "
+	  "fail, until old ones are removed. 0: no bound but the next." },
+	{ "files.output_free_bytes", CONF_SIZE, AT (files_output_free_bytes), "1GiB", 0, 1024 * 1024 * GIB, NULL, false,
+	  "So much of its file system is left free: tasks whose files would take more fail. 0: it may be filled." },
 	{ "heartbeat.interval", CONF_DURATION_MS, AT (heartbeat_ms), "2s", 50, 5 * MIN_MS, NULL, false,
 	  "Between heartbeats of agent and managers; the forwarder sets its own." },
 	{ "heartbeat.threshold", CONF_DURATION_MS, AT (threshold_ms), "10s", 200, 60 * MIN_MS, NULL, false,

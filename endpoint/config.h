@@ -28,7 +28,7 @@ struct config {
 	int64_t spool_segment_bytes, spool_memory_bytes, spool_max_bytes, spool_max_unspooled_bytes, spool_fsync;
 	int64_t memo_max_bytes, memo_max_age_ms;
 	char *bulk_dir;
-	int64_t files_cache_bytes, files_max_bytes, files_timeout_ms, files_parallel, files_output_max_bytes;
+	int64_t files_cache_bytes, files_max_bytes, files_timeout_ms, files_parallel, files_output_max_bytes, files_output_total_bytes, files_output_free_bytes;
 	char *files_cache_dir, *files_ca_file, *files_output_dir;
 	bool files_http;
 	struct conf_list files_directories;

@@ -15,6 +15,9 @@
 #define FILES_PATH_MAX 1024		/* of one of them */
 #define FILES_KEPT_DIR "kept-"		/* and the task id: in a worker's directory, for the manager to take from */
 
+#define FILES_OUTPUT_PARTS ".weft-%u"	/* in files.output_dir, with the user id: what managers write */
+#define FILES_OUTPUT_TOTAL ".total"	/* below that: what tasks left there takes (common/tally.h) */
+
 /* Outputs have a pattern for a name, and no URL. An output comes with the result, a kept one is left in a directory of the endpoint. */
 enum msg_file_kind { FILE_INPUT = 1, FILE_OUTPUT = 2, FILE_KEEP = 3 };
 enum { FILE_HAS_DIGEST = 1 };		/* flags */

@@ -14,7 +14,7 @@
 
 struct keep {
 	const char *dir;		/* borrowed */
-	uint64_t max_bytes;
+	struct shelf_limits limits;
 	struct crew *crew;
 	keep_f *done;
 	void *arg;
@@ -45,7 +45,7 @@ static bool stop_asked (void *arg)
 static void run_save (struct crew_job *c)
 {
 	struct save *s = save_of (c);
-	const struct shelf_put p = { .dir = s->k->dir, .from = s->from, .inner = s->inner, .max_bytes = s->k->max_bytes, .task = s->m.task, .kept = s->m.kept,
+	const struct shelf_put p = { .dir = s->k->dir, .from = s->from, .inner = s->inner, .limits = s->k->limits, .task = s->m.task, .kept = s->m.kept,
 				     .stop = stop_asked, .arg = s };
 
 	s->rc = shelf_put (&p, &s->kept, &s->err);
@@ -130,12 +130,12 @@ void save_drop (struct save **s)
 	*s = NULL;
 }
 
-struct keep *keep_create (struct loop *l, const char *dir, uint64_t max_bytes, struct err *err)
+struct keep *keep_create (struct loop *l, const char *dir, const struct shelf_limits *limits, struct err *err)
 {
 	struct keep *k = xcalloc (1, sizeof (*k));
 
 	k->dir = dir;
-	k->max_bytes = max_bytes;
+	k->limits = *limits;
 	if (!(k->crew = crew_create (l, PARALLEL, err)))
 		keep_destroy (&k);
 	return k;

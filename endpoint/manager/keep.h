@@ -6,8 +6,9 @@
 #include "common/loop.h"
 #include "proto/msg_result.h"
 
+struct shelf_limits;
 struct keep;
-struct keep *keep_create (struct loop *l, const char *dir, uint64_t max_bytes, struct err *err);	/* dir: borrowed for life */
+struct keep *keep_create (struct loop *l, const char *dir, const struct shelf_limits *limits, struct err *err);	/* dir: borrowed for life */
 void keep_destroy (struct keep **k);		/* after all saves */
 
 struct save;					/* of a task */

@@ -39,6 +39,7 @@
 #include "endpoint/manager/keep.h"
 #include "endpoint/manager/reach.h"
 #include "endpoint/manager/rooms.h"
+#include "endpoint/manager/shelf.h"
 #include "endpoint/manager/upstream.h"
 #include "endpoint/manager/workers.h"
 #include "proto/bulk.h"
@@ -60,7 +61,7 @@ struct options {
 	const char *connect, *endpoint_id, *block, *node, *dir, *server_key, *key_file, *key_env, *worker_bin, *python, *log_level, *retries_on_kill;
 	const char *bulk_dir, *identify, *files_dir, *files_ca, *files_output, *make_bundle;
 	struct cli_strings files_from;
-	int64_t files_cache, files_max, files_timeout, files_parallel, files_output_max;
+	int64_t files_cache, files_max, files_timeout, files_parallel, files_output_max, files_output_total, files_output_free;
 	bool files_https_only;
 	int64_t workers, parent_pid, time_left_s, retries_on_loss, heartbeat_ms, threshold_ms, orphan_timeout;
 	bool no_retry;
@@ -291,6 +292,8 @@ static void open_files (struct manager *m)
 				 .max_bytes = o->files_max ? o->files_max : o->files_cache,
 				 .timeout_ms = o->files_timeout ? o->files_timeout : FILES_TIMEOUT_MS,
 				 .parallel = o->files_parallel ? (unsigned) o->files_parallel : 4, .http = !o->files_https_only, .keeps = o->files_output };
+	const struct shelf_limits limits = { .task_bytes = o->files_output_max ? (uint64_t) o->files_output_max : UINT64_MAX,
+					     .total_bytes = (uint64_t) o->files_output_total, .free_bytes = (uint64_t) o->files_output_free };
 	char *own = NULL;
 	struct err err;
 
@@ -300,8 +303,7 @@ static void open_files (struct manager *m)
 		fo.dir = own = xasprintf ("%s/weft-files-%u", tmp_base (), (unsigned) geteuid ());
 	if (!(m->files = files_create (m->loop, &fo, &err)))
 		log_err (LOG_ERROR, "main", "tasks that want files will fail on this node", &err);
-	if (m->files && o->files_output
-	    && !(m->keep = keep_create (m->loop, o->files_output, o->files_output_max ? (uint64_t) o->files_output_max : UINT64_MAX, &err))) {
+	if (m->files && o->files_output && !(m->keep = keep_create (m->loop, o->files_output, &limits, &err))) {
 		log_err (LOG_ERROR, "main", "tasks that want files will fail on this node", &err);
 		files_destroy (&m->files);
 	}
@@ -568,6 +570,8 @@ static const struct cli_opt options[] = {
 	OPT ("files-from", CLI_STRINGS, files_from, "DIR", 0, 0, "file:// URLs may name what is below; may be given several times"),
 	OPT ("files-output", CLI_STRING, files_output, "DIR", 0, 0, "where tasks may leave files that they make (default: they may not)"),
 	OPT ("files-output-max", CLI_SIZE, files_output_max, "SIZE", 1, INT64_MAX, "those of a task together (default: no bound)"),
+	OPT ("files-output-total", CLI_SIZE, files_output_total, "SIZE", 0, INT64_MAX, "all of them together (0, the default: no bound)"),
+	OPT ("files-output-free", CLI_SIZE, files_output_free, "SIZE", 0, INT64_MAX, "none is left when less than this would be free there (default: 0)"),
 	OPT ("log-level", CLI_STRING, log_level, "LEVEL", 0, 0, "debug, info, warn or error (default: info)"),
 	CLI_END,
 };

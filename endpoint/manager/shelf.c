@@ -17,29 +17,19 @@
 #include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/manager/beneath.h"
+#include "endpoint/manager/shelfroom.h"
 
 #define MOD "shelf"
 #define PIECE (1u << 20)
 #define ATTEMPTS_MAX 100
-#define NAME_SHOWN 80
 
 struct writing {
 	const struct shelf_put *p;
 	int from, top, parts, to, lock;	/* directories, and the lock */
 	char name[ID_TEXT], lock_name[ID_TEXT + 8];
 	uint64_t total;
+	struct shelfroom room;
 };
-
-static int failed (struct err *err, const char *what, const char *name)
-{
-	int why = errno;
-
-	err_errno (err, "%s '%.*s' in files.output_dir", what, NAME_SHOWN, name);
-	err->code = ERR_TASK_FILE;
-	err->fault = FAULT_SITE;
-	errno = why;
-	return -1;
-}
 
 /* ---- what is being written ---- */
 
@@ -111,12 +101,12 @@ static int open_parts (struct writing *w, struct err *err)
 	char name[32];
 	struct stat st;
 
-	snprintf (name, sizeof (name), ".weft-%u", (unsigned) geteuid ());
+	snprintf (name, sizeof (name), FILES_OUTPUT_PARTS, (unsigned) geteuid ());
 	if (mkdirat (w->top, name, 0700) < 0 && errno != EEXIST)
-		return failed (err, "making the directory", name);
+		return shelfroom_failed (err, "making the directory", name);
 	w->parts = openat (w->top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (w->parts < 0 || fstat (w->parts, &st) < 0)
-		return failed (err, "opening the directory", name);
+		return shelfroom_failed (err, "opening the directory", name);
 	if (st.st_uid == geteuid ())
 		return 0;
 	return err_set (err, ERR_TASK_FILE, FAULT_SITE, "the directory '%s' in files.output_dir belongs to user %u; its operator must remove it", name,
@@ -128,25 +118,27 @@ static int begin (struct writing *w, struct err *err)
 	struct id id;
 
 	if ((w->top = open (w->p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return failed (err, "opening the directory", w->p->dir);
+		return shelfroom_failed (err, "opening the directory", w->p->dir);
 	if (open_parts (w, err) < 0)
 		return -1;
 	sweep (w->parts);
+	w->room = (struct shelfroom) { .p = w->p, .top = w->top, .parts = w->parts };
 	for (int tries = 0; w->lock < 0; tries++) {
 		id_new (&id);
 		id_text (&id, w->name);
 		snprintf (w->lock_name, sizeof (w->lock_name), "%s.lock", w->name);
 		if (make_lock (w) < 0 && (errno != EAGAIN || tries == 10))
-			return failed (err, "locking", w->lock_name);
+			return shelfroom_failed (err, "locking", w->lock_name);
 	}
 	/* all that the directory's access control list permits: the umask is ours where it has none */
 	if (mkdirat (w->parts, w->name, 0777) < 0 || (w->to = openat (w->parts, w->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
-		return failed (err, "making the directory", w->name);
+		return shelfroom_failed (err, "making the directory", w->name);
 	return 0;
 }
 
-static void end (struct writing *w)
+static void end (struct writing *w, bool good)
 {
+	shelfroom_settle (&w->room, good ? w->total : 0);
 	if (w->lock >= 0) {
 		remove_part (w->parts, w->name);	/* renamed, when all went well */
 		unlinkat (w->parts, w->lock_name, 0);
@@ -176,7 +168,7 @@ static int open_from (struct writing *w, struct err *err)
 static int over (const struct writing *w, const char *name, struct err *err)
 {
 	return err_set (err, ERR_TASK_FILE, FAULT_USER, "the kept files, with '%.*s', have more than the %" PRIu64 " bytes that a task may leave "
-			"(files.output_max_bytes of the endpoint)", NAME_SHOWN, name, w->p->max_bytes);
+			"(files.output_max_bytes of the endpoint)", SHELF_NAME_SHOWN, name, w->p->limits.task_bytes);
 }
 
 static int write_all (int fd, const char *p, size_t n)
@@ -192,8 +184,22 @@ static int write_all (int fd, const char *p, size_t n)
 	return 0;
 }
 
-/* It may grow while it is read. */
-static int copy_bytes (struct writing *w, int in, int out, const char *name, uint64_t *bytes, struct err *err)
+/* room: what it has; it may grow while it is read. */
+static int copy_piece (struct writing *w, const char *piece, size_t n, int out, const char *name, uint64_t *bytes, uint64_t *room, struct err *err)
+{
+	*bytes += n;
+	if ((w->total += n) > w->p->limits.task_bytes)
+		return over (w, name, err);
+	if (w->p->stop (w->p->arg))
+		return err_set (err, ERR_CANCELLED, FAULT_SITE, "the manager is stopping");
+	if (*bytes > *room && shelfroom_take (&w->room, out, *room = *bytes, name, err) < 0)
+		return -1;
+	if (shelfroom_left (&w->room, name, err) < 0)
+		return -1;
+	return write_all (out, piece, n) < 0 ? shelfroom_failed (err, "writing", name) : 0;
+}
+
+static int copy_bytes (struct writing *w, int in, int out, const char *name, uint64_t *bytes, uint64_t room, struct err *err)
 {
 	char *piece = malloc (PIECE);
 	ssize_t n = -1;
@@ -201,22 +207,17 @@ static int copy_bytes (struct writing *w, int in, int out, const char *name, uin
 
 	*bytes = 0;
 	if (!piece)
-		return err_set (err, ERR_TASK_FILE, FAULT_SITE, "no memory on the node to keep the file '%.*s'", NAME_SHOWN, name);
-	while (rc == 0 && ((n = read (in, piece, PIECE)) > 0 || (n < 0 && errno == EINTR))) {
-		if (n > 0 && (w->total += (uint64_t) n) > w->p->max_bytes)
-			rc = over (w, name, err);
-		else if (w->p->stop (w->p->arg))
-			rc = err_set (err, ERR_CANCELLED, FAULT_SITE, "the manager is stopping");
-		else if (n > 0 && write_all (out, piece, (size_t) n) < 0)
-			rc = failed (err, "writing", name);
-		*bytes += n > 0 ? (uint64_t) n : 0;
-	}
+		return err_set (err, ERR_TASK_FILE, FAULT_SITE, "no memory on the node to keep the file '%.*s'", SHELF_NAME_SHOWN, name);
+	while (rc == 0 && ((n = read (in, piece, PIECE)) > 0 || (n < 0 && errno == EINTR)))
+		rc = n > 0 ? copy_piece (w, piece, (size_t) n, out, name, bytes, &room, err) : 0;
 	free (piece);
 	if (rc == 0 && n < 0) {
-		err_errno (err, "reading the file '%.*s' of the call", NAME_SHOWN, name);
+		err_errno (err, "reading the file '%.*s' of the call", SHELF_NAME_SHOWN, name);
 		err->code = ERR_TASK_FILE;
 		rc = -1;
 	}
+	if (rc == 0 && *bytes < room && ftruncate (out, (off_t) *bytes) < 0)
+		rc = shelfroom_failed (err, "writing", name);
 	return rc;
 }
 
@@ -226,14 +227,15 @@ static int copy_one (struct writing *w, const char *name, uint64_t *bytes, struc
 	struct stat st;
 
 	if (in < 0 || fstat (in, &st) < 0 || !S_ISREG (st.st_mode))
-		err_set (err, ERR_TASK_FILE, FAULT_USER, "the file '%.*s' of the call cannot be kept: %s", NAME_SHOWN, name,
+		err_set (err, ERR_TASK_FILE, FAULT_USER, "the file '%.*s' of the call cannot be kept: %s", SHELF_NAME_SHOWN, name,
 			 in < 0 ? strerror (errno) : "it is no regular file any more");
-	else if ((uint64_t) st.st_size > w->p->max_bytes - w->total)
+	else if ((uint64_t) st.st_size > w->p->limits.task_bytes - w->total)
 		over (w, name, err);
 	else if ((out = openat (w->to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666 | (st.st_mode & 0111))) < 0)
-		failed (err, "making", name);
-	else if ((rc = copy_bytes (w, in, out, name, bytes, err)) == 0 && fsync (out) < 0)
-		rc = failed (err, "writing", name);
+		shelfroom_failed (err, "making", name);
+	else if ((rc = shelfroom_take (&w->room, out, (uint64_t) st.st_size, name, err)) == 0
+		 && (rc = copy_bytes (w, in, out, name, bytes, (uint64_t) st.st_size, err)) == 0 && fsync (out) < 0)
+		rc = shelfroom_failed (err, "writing", name);
 	if (in >= 0)
 		close (in);
 	if (out >= 0)
@@ -257,7 +259,7 @@ static int copy_all (struct writing *w, uint64_t bytes[FILES_MAX], struct err *e
 		if (copy_one (w, name, &bytes[n++], err) < 0)
 			return -1;
 	}
-	return rc < 0 ? rc : fsync (w->to) < 0 ? failed (err, "writing", w->name) : 0;
+	return rc < 0 ? rc : fsync (w->to) < 0 ? shelfroom_failed (err, "writing", w->name) : 0;
 }
 
 /* ---- the final name ---- */
@@ -276,7 +278,7 @@ static int publish (struct writing *w, char name[ID_TEXT + 8], struct err *err)
 		if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
 			break;
 	}
-	return failed (err, "making the directory", name);
+	return shelfroom_failed (err, "making the directory", name);
 }
 
 static void tell (const struct writing *w, const char *name, const uint64_t bytes[FILES_MAX], struct buf *kept)
@@ -305,6 +307,6 @@ int shelf_put (const struct shelf_put *p, struct buf *kept, struct err *err)
 		else if ((rc = publish (&w, name, err)) == 0)
 			tell (&w, name, bytes, kept);
 	}
-	end (&w);
+	end (&w, rc == 0);
 	return rc;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Files that tasks leave in a directory of the endpoint, through the real fabric: every kind of runner, names that lead elsewhere, bounds, a manager
-that is killed while they are copied, containers, clients, endpoints without such a directory."""
+"""Files that tasks leave in a directory of the endpoint, through the real fabric: every kind of runner, names that lead elsewhere, bounds of one
+task and of all, a manager that is killed while they are copied, containers, clients, endpoints without such a directory."""
 import json
 import os
 import shutil
@@ -52,7 +52,7 @@ def left(task_id):
 
 def parts():
     folder = os.path.join(OUT, ".weft-%d" % os.geteuid())
-    return os.listdir(folder) if os.path.isdir(folder) else []
+    return [n for n in os.listdir(folder) if n[0] != "."] if os.path.isdir(folder) else []
 
 
 def told(doc):
@@ -162,6 +162,34 @@ def without(report, f):
         report.check("once it is there", told(doc) == {"a": (3, os.path.join(gone, doc["task_id"], "a"))}, str(doc)[:600])
 
 
+def bounds_for_all(report, f):
+    """Of all tasks together, and of the disk; what the operator sees of it."""
+    fn = register(f, MAKE, "make")
+    out = os.path.join(HOME, "small")
+    os.mkdir(out)
+    with Endpoint(f, "small", {"workers_per_node": 2, "files.output_dir": out, "files.output_total_bytes": 40 * MIB}) as ep:
+        ids, _ = submit(f, fn, [{"args": [{"a": 5 * MIB, "b": 5 * MIB}]}] * 6, outputs=keep("*"), endpoint=ep.id)
+        docs = gather(f, ids).values()
+        good = [d for d in docs if d["status"] == "success"]
+        sizes = [os.path.getsize(os.path.join(base, n)) for base, _, names in os.walk(out) for n in names if n[0] != "."]
+        report.check("a bound for all tasks: no more than it stands there", len(good) == 4 and sum(sizes) == 40 * MIB, (len(good), sizes, str(docs)[:900]))
+        for d in docs:
+            if d not in good:
+                fails(report, "the directory is full", d, "files.output_dir is full", 40 * MIB, "files.output_total_bytes", "emove old results")
+        text = ep.command("doctor")
+        report.check("doctor says how full it is, and what to do", "at most 40 of 40 MiB" in text and "remove old results" in text, text)
+        shutil.rmtree(os.path.join(out, good[0]["task_id"]))
+
+        def fits():
+            return call(f, fn, {"a": 5 * MIB}, outputs=keep("*"), endpoint=ep.id)["status"] == "success"
+        wait_for(fits, 90, "the room of what was removed to be seen")
+    with Endpoint(f, "floor", {"workers_per_node": 1, "files.output_dir": out, "files.output_free_bytes": "1024TiB"}) as ep:
+        doc = call(f, fn, {"a": 5}, outputs=keep("a"), endpoint=ep.id)
+        fails(report, "the disk is full", doc, "the disk of files.output_dir is full", "files.output_free_bytes")
+        text = ep.command("doctor")
+        report.check("doctor says that it is", "files.output_free_bytes keeps" in text and "make room" in text, text)
+
+
 def clients(report, f):
     fn = register(f, MAKE, "make")
     r = f.weft("run", "--output", "*.png", "--keep-outputs", fn, '{"args": [{"x y.png": 4}]}')
@@ -197,6 +225,6 @@ def containers(report, f):
 
 
 try:
-    e2e.main(__doc__, [kinds, wrong, killed, without, clients, containers], make)
+    e2e.main(__doc__, [kinds, wrong, killed, without, bounds_for_all, clients, containers], make)
 finally:
     shutil.rmtree(HOME, ignore_errors=True)

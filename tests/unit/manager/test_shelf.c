@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "common/tally.h"
 #include "common/tree.h"
 #include "common/xmem.h"
 #include "endpoint/manager/shelf.h"
@@ -51,7 +52,8 @@ static int set_up (void **state)
 	assert_int_equal (mkdir (r->out, 0700) | mkdir (r->room, 0700) | mkdir (r->call, 0700), 0);
 	buf_init (&r->list, 0);
 	buf_init (&r->kept, FILES_KEPT_MAX);
-	r->put = (struct shelf_put) { .dir = r->out, .from = r->dir, .inner = "w0", .max_bytes = 16 * MIB, .task = r->task, .stop = stop_asked, .arg = r };
+	r->put = (struct shelf_put) { .dir = r->out, .from = r->dir, .inner = "w0", .limits.task_bytes = 16 * MIB, .task = r->task,
+				      .stop = stop_asked, .arg = r };
 	*state = r;
 	return 0;
 }
@@ -250,7 +252,7 @@ static void test_more_than_a_task_may_leave (void **state)
 
 	made (r, "a", 1000, 0600);
 	made (r, "b", 1001, 0600);
-	r->put.max_bytes = 2000;
+	r->put.limits.task_bytes = 2000;
 	fails (r, "'b', have more than the 2000 bytes", FAULT_USER);
 	fails (r, "files.output_max_bytes", FAULT_USER);
 }
@@ -280,6 +282,149 @@ static void test_a_full_disk_leaves_nothing (void **state)
 	made (r, "a", MIB, 0600);
 	made (r, "b", 3 * MIB, 0600);
 	fails (r, "No space left on device", FAULT_SITE);
+	r->put.kept.n = 11;		/* a alone */
+	assert_int_equal (shelf_put (&r->put, &r->kept, &err), 0);
+	is_there (r, r->task_text, "a", MIB);
+	assert_int_equal (umount (r->out), 0);
+}
+
+/* As the task that comes next. */
+static int put_next (struct rig *r, struct err *err)
+{
+	char *was = xasprintf ("%s", r->call);
+
+	id_new (&r->task);
+	r->put.task = r->task;
+	snprintf (r->call, sizeof (r->call), "%s/" FILES_KEPT_DIR "%s", r->room, id_text (&r->task, r->task_text));
+	assert_int_equal (rename (was, r->call), 0);
+	free (was);
+	r->kept.len = 0;
+	return shelf_put (&r->put, &r->kept, err);
+}
+
+static uint64_t total (struct rig *r)
+{
+	char path[160];
+	uint64_t sum = 0;
+
+	snprintf (path, sizeof (path), "%s/" FILES_OUTPUT_PARTS "/" FILES_OUTPUT_TOTAL, r->out, (unsigned) geteuid ());
+	assert_true (tally_read (path, &sum));
+	return sum;
+}
+
+/* That somebody has counted just now is forgotten. */
+static void may_count (struct rig *r)
+{
+	char name[32];
+	struct tally t;
+	int fd;
+
+	snprintf (name, sizeof (name), FILES_OUTPUT_PARTS, (unsigned) geteuid ());
+	assert_true ((fd = open (below (r->out, name), O_RDONLY | O_DIRECTORY)) >= 0);
+	assert_int_equal (tally_lock (&t, fd, FILES_OUTPUT_TOTAL, stop_asked, r), 0);
+	t.count_at_s = 0;
+	assert_int_equal (tally_write_unlock (&t), 0);
+	close (fd);
+}
+
+static void test_what_all_tasks_may_leave (void **state)
+{
+	struct rig *r = *state;
+	struct err err = { 0 };
+	char first[ID_TEXT];
+
+	made (r, "a", 900, 0600);
+	assert_int_equal (put_next (r, &err), 0);	/* before there was a bound */
+	memcpy (first, r->task_text, sizeof (first));
+	r->put.limits.total_bytes = 3000;
+	made (r, "b", 100, 0600);
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), 1900);
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), 2900);
+	assert_int_equal (put_next (r, &err), -1);
+	assert_int_equal (err.code, ERR_TASK_FILE);
+	assert_int_equal (err.fault, FAULT_SITE);
+	assert_non_null (strstr (err.text, "files.output_dir is full: of the 3000 bytes"));
+	assert_non_null (strstr (err.text, "files.output_total_bytes) 2900 are taken, and 'a' needs 900 more"));
+	assert_int_equal (total (r), 2900);
+	assert_int_equal (names (r, 0), 3);
+	/* the operator removes the first: seen when it is counted again, and not before */
+	assert_int_equal (tree_remove (below (r->out, first)), 0);
+	assert_int_equal (put_next (r, &err), -1);
+	may_count (r);
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), 3000);
+	assert_int_equal (names (r, 0), 3);
+	/* others' things there do not count; a bound that was lifted, and is there again, counts what came between */
+	assert_int_equal (mkdir (below (r->out, "mine"), 0700), 0);
+	r->put.limits.total_bytes = 0;
+	assert_int_equal (put_next (r, &err), 0);
+	r->put.limits.total_bytes = 5000;
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), 5000);
+}
+
+/* What a killed one took is counted until somebody counts. */
+static void test_total_after_a_kill (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+	int status;
+	pid_t pid;
+
+	r->put.limits.total_bytes = 5 * MIB;
+	made (r, "a", 3 * MIB, 0600);
+	if ((pid = fork ()) == 0) {
+		r->kill_at = 4;		/* pieces, and two names that are counted first */
+		shelf_put (&r->put, &r->kept, &err);
+		_exit (0);
+	}
+	assert_int_equal (waitpid (pid, &status, 0), pid);
+	assert_true (WIFSIGNALED (status));
+	assert_int_equal (total (r), 3 * MIB);
+	may_count (r);
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), 3 * MIB);
+	assert_int_equal (names (r, 0), 1);
+}
+
+/* Room is taken for what there is, not for what was announced; what fails gives it back. */
+static void test_total_is_what_was_written (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+
+	r->put.limits.total_bytes = 5 * MIB;
+	made (r, "a", 2 * MIB, 0600);
+	name_only (r, "none");
+	assert_int_equal (put_next (r, &err), -1);
+	assert_int_equal (total (r), 0);
+	r->asked = 0;
+	r->stop_at = 2;
+	r->put.kept.n = 11;		/* a alone */
+	assert_int_equal (put_next (r, &err), -1);
+	assert_int_equal (err.code, ERR_CANCELLED);
+	assert_int_equal (total (r), 0);
+	r->stop_at = 0;
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), 2 * MIB);
+}
+
+static void test_what_stays_free (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+
+	if (mount ("none", r->out, "tmpfs", 0, "size=4m") < 0) {
+		print_message ("nothing can be mounted here: %s\n", strerror (errno));
+		skip ();
+	}
+	r->put.limits.free_bytes = 2 * MIB;
+	made (r, "a", MIB, 0600);
+	made (r, "b", MIB + 1, 0600);
+	fails (r, "the disk of files.output_dir is full: it has", FAULT_SITE);
+	fails (r, "2097152 of which must stay so (files.output_free_bytes), and 'b' needs 1048577 more", FAULT_SITE);
 	r->put.kept.n = 11;		/* a alone */
 	assert_int_equal (shelf_put (&r->put, &r->kept, &err), 0);
 	is_there (r, r->task_text, "a", MIB);
@@ -336,6 +481,10 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_more_than_a_task_may_leave, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_no_directory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_a_full_disk_leaves_nothing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_what_all_tasks_may_leave, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_total_after_a_kill, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_total_is_what_was_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_what_stays_free, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_asked_to_stop, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_killed_at_each_piece, set_up, tear_down),
 	};
