@@ -29,7 +29,8 @@ static int64_t tasks_in_hand (void *arg)
 
 	dispatch_stats (a->dispatch, &st);
 	/* a task that asks for whole nodes needs as many slots as these have */
-	return (int64_t) (st.waiting + st.held + st.out - dispatch_lane_tasks (a->dispatch) - st.gang_tasks + st.gang_nodes * (a->node_slots ? a->node_slots : config_workers (a->config)));
+	return (int64_t) (st.waiting + st.held + st.out - dispatch_lane_tasks (a->dispatch) - st.gang_tasks
+			  + st.gang_nodes * (a->node_slots ? a->node_slots : config_workers (a->config)));
 }
 
 static void images_wanted (blocks_wish_f *cb, void *cb_arg, void *arg)
@@ -72,9 +73,14 @@ static void block_lost (const char *block, const char *why, void *arg)
 		remove_dirs (a, block);
 }
 
-static bool block_connected (const char *block, void *arg)
+static unsigned block_connected (const char *block, void *arg)
 {
 	return dispatch_block_connected (((struct agent *) arg)->dispatch, block);
+}
+
+static unsigned nodes_wanted (void *arg)
+{
+	return dispatch_nodes_wanted (((struct agent *) arg)->dispatch);
 }
 
 static bool block_ending (const char *block, void *arg)
@@ -100,7 +106,8 @@ static void blocks_changed (void *arg)
 
 const struct blocks_ops agent_block_ops = {
 	.argv = block_argv, .tasks = tasks_in_hand, .idle_ms = block_idle_ms, .releasing = block_releasing, .lost = block_lost,
-	.connected = block_connected, .ending = block_ending, .changed = blocks_changed, .images = images_wanted, .image_failed = image_failed,
+	.connected = block_connected, .nodes_wanted = nodes_wanted, .ending = block_ending, .changed = blocks_changed, .images = images_wanted,
+	.image_failed = image_failed,
 };
 
 const char *agent_block_image (const char *block, void *arg)

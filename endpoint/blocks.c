@@ -45,7 +45,7 @@ struct block {
 	bool retiring;		/* it takes nothing new, and goes when it is idle */
 	enum block_state state;
 	int64_t since_ms, created_ms, up_ms;
-	int64_t alone_ms;	/* up, and since then without a manager; 0: it has one */
+	int64_t alone_ms, short_ms;	/* up, and since then without a manager, with fewer than nodes; 0: it is not */
 	const char *doomed;	/* we cancelled it because of this failure of its own */
 	char text[512];		/* what the provider said last */
 	struct block *next;
@@ -60,6 +60,8 @@ struct blocks {
 	struct loop_timer *tick;
 	struct loop_defer *poke;
 	bool on;
+	unsigned wanted;		/* nodes of one block, at the last tick; see nodes_wanted */
+	bool lacking;			/* no block that is up has so many; at the last tick */
 	uint64_t number, nstarted, nfailed;
 	struct fleet *fleets;
 };
@@ -264,6 +266,11 @@ static void stop_block (struct blocks *b, struct block *k, int64_t grace_ms)
 	b->o.ops->releasing (id, b->o.arg);
 	set_state (b, k, BLOCK_STOPPING);
 	b->o.provider->cancel (b->provider, id, grace_ms);	/* may end it at once */
+}
+
+static unsigned connected (const struct blocks *b, const struct block *k)
+{
+	return b->o.ops->connected ? b->o.ops->connected (k->id, b->o.arg) : b->o.nodes;
 }
 
 static bool is_idle (struct blocks *b, const struct block *k)
@@ -476,24 +483,59 @@ static void make_room (struct blocks *b, struct fleet *f)
 
 static void stop_retired (struct blocks *b)
 {
-	for (struct block *k = b->list; k; k = k->next)
-		if (k->retiring && k->state == BLOCK_UP && b->o.ops->idle_ms (k->id, b->o.arg) >= 0) {
+	for (struct block *k = b->list; k; k = k->next) {
+		if (!k->retiring || k->state != BLOCK_UP)
+			continue;
+		if (!connected (b, k) || b->o.ops->idle_ms (k->id, b->o.arg) >= 0) {
 			stop_block (b, k, b->o.stop_grace_ms);
 			return;		/* the list may have changed */
 		}
+		b->o.ops->releasing (k->id, b->o.arg);	/* each time: a manager may have come since */
+	}
+}
+
+/* ---- those that are of no use --------------------------------------------------------------------------------- */
+
+static const char SHORT[] = "not all of its managers are connected, and tasks wait for more nodes than are (weft-endpoint logs --blocks)";
+
+static bool too_long (const struct blocks *b, int64_t *since_ms, bool so, int64_t now)
+{
+	if (!so)
+		*since_ms = 0;
+	else if (!*since_ms)
+		*since_ms = now ? now : 1;
+	return so && now - *since_ms >= b->o.connect_timeout_ms;
+}
+
+/* It serves tasks that want one node each as well as another block. */
+static void keep_short (struct blocks *b, const struct block *k)
+{
+	struct fleet *f = k->fleet;
+
+	if (strstr (f->error, "kept for smaller tasks"))
+		return;		/* of one of them it says enough */
+	snprintf (f->error, sizeof (f->error), "block %s: %s; it is kept for smaller tasks, since no other could be started in its place: so many have "
+		  "failed within the hour (scaling.max_failures_per_hour, %d)", k->id, SHORT, (int) b->o.max_failures_per_hour);
+	changed (b);
 }
 
 /* Managers that never call are a failure too: a wrong address, a missing program on the node. And those that are gone while the scheduler
  * goes on with their job: a node that hangs. What they held up is needed elsewhere. */
 static const char *silent (struct blocks *b, struct block *k, int64_t now)
 {
-	if (k->state == BLOCK_STARTING)
-		return now - k->since_ms >= b->o.connect_timeout_ms ? "its managers did not connect in time" : NULL;
-	if (k->state != BLOCK_UP || !b->o.ops->connected || b->o.ops->connected (k->id, b->o.arg))
-		k->alone_ms = 0;
-	else if (!k->alone_ms)
-		k->alone_ms = now ? now : 1;
-	return k->alone_ms && now - k->alone_ms >= b->o.connect_timeout_ms ? "its managers are gone, and did not come back in time" : NULL;
+	unsigned n = k->state == BLOCK_UP ? connected (b, k) : b->o.nodes;
+	bool is_short = too_long (b, &k->short_ms, n < b->o.nodes, now);
+
+	if (k->state == BLOCK_STARTING && now - k->since_ms >= b->o.connect_timeout_ms)
+		return "its managers did not connect in time";
+	if (too_long (b, &k->alone_ms, !n, now))
+		return "its managers are gone, and did not come back in time";
+	if (!is_short || n >= b->wanted || *k->fleet->image)
+		return NULL;
+	if (failures_last_hour (b, k->fleet) + 1 < (unsigned) b->o.max_failures_per_hour)
+		return SHORT;
+	keep_short (b, k);
+	return NULL;
 }
 
 static void give_up_silent (struct blocks *b)
@@ -503,9 +545,39 @@ static void give_up_silent (struct blocks *b)
 	for (struct block *k = b->list; k; k = k->next)
 		if (!k->doomed && (k->doomed = silent (b, k, now))) {
 			count_failure (b, k, false, k->doomed);
-			stop_block (b, k, b->o.stop_grace_ms);
+			k->retiring = k->doomed == SHORT;	/* what it has to do ends first */
+			if (!k->retiring)
+				stop_block (b, k, b->o.stop_grace_ms);
+			else
+				changed (b);
 			return;	/* the list may have changed; the next tick takes the next one */
 		}
+}
+
+/* Blocks are up, but none has as many managers as a task wants. */
+static bool is_lacking (const struct blocks *b)
+{
+	bool up = false;
+
+	for (const struct block *k = b->list; k; k = k->next) {
+		if (k->state != BLOCK_UP || *k->fleet->image)
+			continue;
+		up = true;
+		if (!k->retiring && connected (b, k) >= b->wanted)
+			return false;
+	}
+	return up && b->wanted;
+}
+
+static void look_for_lack (struct blocks *b)
+{
+	bool lacking;
+
+	b->wanted = b->o.ops->nodes_wanted ? b->o.ops->nodes_wanted (b->o.arg) : 0;
+	lacking = is_lacking (b);
+	if (lacking != b->lacking)
+		changed (b);
+	b->lacking = lacking;
 }
 
 /* init_blocks are wanted until so many were up: one that fails before, or is lost later, is replaced even when no task waits. */
@@ -553,6 +625,7 @@ static void on_tick (void *arg)
 	loop_timer_start (b->tick, b->o.period_ms, false);
 	if (b->o.provider->poll)
 		b->o.provider->poll (b->provider);
+	look_for_lack (b);
 	give_up_silent (b);
 	for (struct block *k = b->list; k; k = k->next)
 		if (k->state == BLOCK_UP && clock_now_ms () - k->up_ms >= STEADY_MS)
@@ -569,7 +642,7 @@ static bool is_connected (const char *id, void *arg)
 {
 	struct blocks *b = arg;
 
-	return b->o.ops->connected && b->o.ops->connected (id, b->o.arg);
+	return b->o.ops->connected && b->o.ops->connected (id, b->o.arg) > 0;
 }
 
 static void adopt (struct blocks *b, const struct takeover *t)
@@ -667,10 +740,13 @@ void blocks_manager_up (struct blocks *b, const char *block)
 {
 	struct block *k = find (b, block);
 
-	if (!k || k->state == BLOCK_UP || k->state == BLOCK_STOPPING)
+	if (!k || k->state == BLOCK_STOPPING)
+		return;
+	if (connected (b, k) >= b->o.nodes)
+		k->fleet->error[0] = 0;
+	if (k->state == BLOCK_UP)
 		return;
 	k->up_ms = clock_now_ms ();
-	k->fleet->error[0] = 0;
 	k->fleet->no_image = false;
 	set_state (b, k, BLOCK_UP);
 }
@@ -768,23 +844,40 @@ void blocks_describe (struct blocks *b, const char *block, struct buf *out)
 	buf_char (out, ')');
 }
 
+static void say_lack (struct blocks *b, struct buf *out, const char *after)
+{
+	const char *before = "block ";
+
+	for (struct block *k = b->list; k; k = k->next)
+		if (k->state == BLOCK_UP && !*k->fleet->image) {
+			buf_str (out, before);
+			blocks_describe (b, k->id, out);
+			buf_printf (out, " has %u of its %u managers", connected (b, k), b->o.nodes);
+			before = ", block ";
+		}
+	buf_printf (out, ", and a task wants %u nodes of one%s", b->wanted, after);
+}
+
 static void why_waiting (struct blocks *b, const struct fleet *f, const char *trouble, struct buf *out)
 {
+	bool lacking = !*f->image && is_lacking (b);
 	const struct block *pending = NULL;
 	size_t at;
 
-	if (any_up (b, f))
+	if (any_up (b, f) && !lacking)
 		return;
 	for (struct block *k = b->list; k; k = k->next)
-		if (k->fleet == f && k->state != BLOCK_STOPPING)
+		if (k->fleet == f && (k->state == BLOCK_PENDING || k->state == BLOCK_STARTING))
 			pending = k;	/* the oldest stands last */
-	if (!*f->error && !*trouble && !pending)
+	if (!*f->error && !*trouble && !pending && !lacking)
 		return;
 	if (out->len)
 		buf_str (out, "; ");
 	if (*f->image)
 		buf_printf (out, "image %.200s: ", f->image);
 	at = out->len;
+	if (lacking)
+		say_lack (b, out, *f->error || *trouble ? "; " : "");
 	buf_str (out, *f->error ? f->error : trouble);
 	if (!pending || (out->len > at && !*pending->text))
 		return;
@@ -811,7 +904,8 @@ void blocks_each (struct blocks *b, blocks_f *cb, void *arg)
 		buf_clear (&job);
 		if (b->o.provider->job)
 			b->o.provider->job (b->provider, k->id, &job);
-		cb (&(struct blocks_view) { k->id, job.len ? (const char *) job.data : "", k->text, k->fleet->image, k->state, clock_now_ms () - k->created_ms }, arg);
+		cb (&(struct blocks_view) { k->id, job.len ? (const char *) job.data : "", k->text, k->fleet->image, k->state,
+					    clock_now_ms () - k->created_ms }, arg);
 	}
 	buf_fini (&job);
 }

@@ -4,7 +4,8 @@
  *     state      | entered when                        | left when
  *     PENDING    | submitted                           | the provider says it runs -> STARTING
  *     STARTING   | its nodes run                       | its first manager connects -> UP; connect_timeout -> cancelled as failed
- *     UP         | a manager connected                 | ended by itself -> gone; released, no manager for connect_timeout -> STOPPING
+ *     UP         | a manager connected                 | ended by itself -> gone; released, no manager for connect_timeout -> STOPPING;
+ *                |                                     | for so long fewer than tasks wait for -> nothing new, when it is idle STOPPING
  *     STOPPING   | released or cancelled               | the provider says it ended -> gone
  *
  * A block that fails, or that ends before any manager connected, counts against the failure budget, and the next start waits (back-off)
@@ -30,8 +31,10 @@ struct blocks_ops {
 	/* What the images that functions name want; what waits for this one ends, nodes cannot get it. Both NULL: there are none. */
 	void (*images) (blocks_wish_f *cb, void *cb_arg, void *arg);
 	void (*image_failed) (const char *image, const char *why, void *arg);
-	/* Is a manager of it connected? May be NULL: nobody asks. */
-	bool (*connected) (const char *block, void *arg);
+	/* How many of its managers are connected? May be NULL: nobody asks. */
+	unsigned (*connected) (const char *block, void *arg);
+	/* Of one block, that is for no image: what the tasks that wait for whole nodes need at most, 0 = none does. May be NULL. */
+	unsigned (*nodes_wanted) (void *arg);
 	/* Of no use to tasks that wait: near its end. May be NULL. */
 	bool (*ending) (const char *block, void *arg);
 	/* Idle for how long (ms), -1 = it has work or no manager yet. */
@@ -82,7 +85,7 @@ void blocks_stats (struct blocks *b, struct blocks_stats *out);
  * say. */
 struct blocks_view { const char *id, *job, *text, *image; enum block_state state; int64_t age_ms; };
 typedef void blocks_f (const struct blocks_view *v, void *arg);
-/* Why tasks wait for nodes: nothing is up, and what stands in the way. "" when some block is up, or there is nothing to say. */
+/* Why tasks wait for nodes: nothing is up, or nothing with as many managers as a task wants, and what stands in the way. "" when there is nothing to say. */
 void blocks_why_waiting (struct blocks *b, struct buf *out);
 /* "b7 (Slurm job 123 on node1)" to the end of out. */
 void blocks_describe (struct blocks *b, const char *block, struct buf *out);

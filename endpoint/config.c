@@ -108,7 +108,8 @@ static const struct conf_key own[] = {
 	{ "scaling.max_failures_per_hour", CONF_INT, AT (max_failures_per_hour), "30", 1, 100000, NULL, false,
 	  "Blocks that may fail in an hour before no more are started until some of it has passed." },
 	{ "scaling.connect_timeout", CONF_DURATION_MS, AT (connect_timeout_ms), "2m", 1000, 60 * MIN_MS, NULL, false,
-	  "A running block whose managers have not connected for this long is given up." },
+	  "A running block whose managers have not connected for this long is given up; one that lacks some of them, when tasks wait for more nodes than "
+	  "it has." },
 	{ "scaling.stop_grace", CONF_DURATION_MS, AT (stop_grace_ms), "5s", 0, 10 * MIN_MS, NULL, false,
 	  "Time that managers get to end by themselves before they are killed." },
 	{ "queue.max_tasks", CONF_INT, AT (queue_max_tasks), "65536", 1, 10000000, NULL, false,

@@ -279,12 +279,13 @@ void dispatch_block_lost (struct dispatch *d, const char *block, const char *why
 		}
 }
 
-bool dispatch_block_connected (const struct dispatch *d, const char *block)
+unsigned dispatch_block_connected (const struct dispatch *d, const char *block)
 {
+	unsigned n = 0;
+
 	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m; m = m->next)
-		if (strcmp (m->block, block) == 0)
-			return true;
-	return false;
+		n += strcmp (m->block, block) == 0;
+	return n;
 }
 
 bool dispatch_block_ending (const struct dispatch *d, const char *block)

@@ -67,7 +67,8 @@ void dispatch_give_back (struct dispatch *d);
 void dispatch_flush (struct dispatch *d);		/* spool and send what is gathered, now */
 void dispatch_block_releasing (struct dispatch *d, const char *block);
 void dispatch_block_lost (struct dispatch *d, const char *block, const char *why);
-bool dispatch_block_connected (const struct dispatch *d, const char *block);	/* a manager of it is */
+unsigned dispatch_block_connected (const struct dispatch *d, const char *block);	/* how many of its managers are */
+unsigned dispatch_nodes_wanted (const struct dispatch *d);	/* the most that a task that waits for nodes of one block asks for; 0 = none does */
 /* It is of no use to tasks that wait: its managers drain, or none of those that wait for time fits into what it has left. */
 bool dispatch_block_ending (const struct dispatch *d, const char *block);
 int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block);

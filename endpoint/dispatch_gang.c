@@ -61,6 +61,16 @@ void dispatch_gang_look (struct dispatch *d)
 		dispatch_work_later (d);
 }
 
+unsigned dispatch_nodes_wanted (const struct dispatch *d)
+{
+	unsigned most = 0;
+
+	for (const struct queue_task *t = queue_gangs (d->queue)->head; t; t = t->next)
+		if (!t->gang && t->nodes > most)
+			most = t->nodes;
+	return most;
+}
+
 static void update_all (struct dispatch *d, const struct gang *g)
 {
 	for (size_t i = 0; i < g->n; i++)

@@ -239,4 +239,60 @@ def retries_end(report, f):
         os.kill(stopped, signal.SIGCONT)
 
 
-main(__doc__, [what_it_sees, clients, refusals, alone, not_starved, cancelled, over_its_time, node_lost, agent_killed, retries_end], make)
+MANAGER = """#!/bin/sh
+# The second node of a block does not come up while the file is there.
+case " $* " in
+*-1" "*) [ ! -e %s ] || exec sleep 600 ;;
+esac
+exec %s "$@"
+"""
+
+
+def waits_for(f, ident):
+    return task(f, ident).get("waiting_reason") or ""
+
+
+def node_never_starts(report, f):
+    """A block that lacks a node serves small tasks; one that wants both hears why it waits, and gets another block."""
+    broken, wrapper = os.path.join(f.state, "broken"), os.path.join(f.state, "manager.sh")
+    open(broken, "w").close()
+    with open(wrapper, "w") as out:
+        out.write(MANAGER % (broken, os.path.join(f.bin, "weft-manager")))
+    os.chmod(wrapper, 0o755)
+    conf = {"workers_per_node": 1, "scaling.nodes_per_block": 2, "scaling.max_blocks": 1, "scaling.connect_timeout": "2s", "scaling.period": "100ms",
+            "scaling.max_failures_per_hour": 3, "scaling.stop_grace": "500ms", "mpi_launcher": "mpiexec", "manager_bin": wrapper,
+            "heartbeat.interval": "200ms", "heartbeat.threshold": "2s"}
+    names = register(f, f.source, "names")
+    with Endpoint(f, "lame", conf, env={"PATH": f.extra["PATH"]}) as ep:
+        small = submit(f, register(f, f.source, "gate"), [{"args": ["small"]}], endpoint=ep.id)[0][0]
+        wait_for(lambda: noted(f, "small"), 60, "a small task runs on the node that is there")
+        ids, _ = submit(f, names, [{"args": []}], endpoint=ep.id, resource_specification=TWO)
+        why = wait_for(lambda: ep.blocks()["failed"] == 1 and "not all" in waits_for(f, ids[0]) and waits_for(f, ids[0]), 60, "the block is given up, and the task's record says why")
+        report.check("the record says what is missing", "block b1" in why and "has 1 of its 2 managers, and a task wants 2 nodes" in why
+                     and "not all of its managers are connected" in why, why)
+        report.check("and the status", "not all of its managers are connected" in ep.command("status"), ep.command("status"))
+        report.check("what the small task does is not lost", task(f, small)["status"] == "running", task(f, small))
+        os.remove(broken)
+        go(f, "small")
+        docs = gather(f, ids + [small])
+        report.check("another block serves it", all(d["status"] == "success" for d in docs.values()) and len(noted(f, "small")) == 1, docs)
+        blocks = ep.blocks()
+        report.check("nothing is wrong any more", blocks["error"] is None and blocks["failed"] == 1 and blocks["started"] == 2, blocks)
+        # one that goes silent: the same
+        stopped = next(m["pid"] for m in ep.status()["managers"] if m["node"].endswith("-1"))
+        os.kill(stopped, signal.SIGSTOP)
+        wait_for(lambda: len(ep.status()["managers"]) == 1, 60, "it is given up")
+        ids, _ = submit(f, names, [{"args": []}], endpoint=ep.id, resource_specification=TWO)
+        doc = gather(f, ids)[ids[0]]
+        report.check("a node that is silent: another block serves it", doc["status"] == "success" and ep.blocks()["started"] == 3, doc)
+        # no more may fail: it says so, and the node that is left goes on with small tasks
+        os.kill(next(m["pid"] for m in ep.status()["managers"] if m["node"].endswith("-1")), signal.SIGSTOP)
+        wait_for(lambda: len(ep.status()["managers"]) == 1, 60, "it is given up")
+        ids, _ = submit(f, names, [{"args": []}], endpoint=ep.id, resource_specification=TWO)
+        why = wait_for(lambda: "max_failures_per_hour" in waits_for(f, ids[0]) and waits_for(f, ids[0]), 60, "the record says it")
+        report.check("no more blocks may fail: this one is kept", "kept for smaller tasks" in why and "kept for smaller tasks" in ep.command("status"), why)
+        report.check("and small tasks run", result(call(f, register(f, f.source, "short"), 3, endpoint=ep.id)) == 3)
+        ok(f.http("DELETE", "/v3/tasks/%s" % ids[0]))
+
+
+main(__doc__, [what_it_sees, clients, refusals, alone, not_starved, cancelled, over_its_time, node_lost, agent_killed, retries_end, node_never_starts], make)

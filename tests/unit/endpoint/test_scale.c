@@ -60,6 +60,7 @@ static struct {
 	char ids[64][16];
 	int submitted, cancelled, lost, polled;
 	bool refuse, gone;	/* gone: no manager is connected */
+	unsigned nodes, lacks, wanted;	/* managers of a block that are not connected; nodes that a task waits for */
 	char why[300];
 	int64_t tasks, idle_ms;
 	struct scale_wish wish[2];	/* of images */
@@ -138,11 +139,17 @@ static int64_t idle_of (const char *block, void *arg)
 	return w.idle_ms;
 }
 
-static bool connected_of (const char *block, void *arg)
+static unsigned connected_of (const char *block, void *arg)
 {
 	(void) block;
 	(void) arg;
-	return !w.gone;
+	return w.gone ? 0 : w.nodes - w.lacks;
+}
+
+static unsigned wanted_of (void *arg)
+{
+	(void) arg;
+	return w.wanted;
 }
 
 static void releasing (const char *block, void *arg)
@@ -175,8 +182,8 @@ static void lost (const char *block, const char *why, void *arg)
 }
 
 static const struct blocks_ops ops = {
-	.argv = argv_of, .tasks = tasks_of, .connected = connected_of, .idle_ms = idle_of, .releasing = releasing, .lost = lost,
-	.images = images, .image_failed = image_failed,
+	.argv = argv_of, .tasks = tasks_of, .connected = connected_of, .nodes_wanted = wanted_of, .idle_ms = idle_of, .releasing = releasing,
+	.lost = lost, .images = images, .image_failed = image_failed,
 };
 
 static void stop_loop (void *arg)
@@ -210,7 +217,9 @@ static struct blocks *make (struct loop **l, struct blocks_opts o)
 	*l = loop_create (&err);
 	o.provider = &fake;
 	o.log_dir = "/nonexistent";
-	o.nodes = 1;
+	if (!o.nodes)
+		o.nodes = 1;
+	w.nodes = o.nodes;
 	o.ops = &ops;
 	if (!o.period_ms)
 		o.period_ms = 3600000;	/* only pokes and our own calls */
@@ -308,6 +317,86 @@ static void test_failed_block_waits_longer_each_time (void **state)
 	assert_int_equal (st.failed, 4);
 	assert_non_null (strstr (st.error, "exit status 7"));
 	assert_string_equal (w.why, "exit status 7");
+	unmake (&l, &b);
+}
+
+/* It serves tasks that want one node each; is replaced, when it is idle, for one that wants two. */
+static void test_block_that_lacks_a_manager (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10, .connect_timeout_ms = 5000, .nodes = 2, .max_failures_per_hour = 2,
+		.limits = { .init_blocks = 1, .max_blocks = 1, .slots_per_block = 2, .parallelism = 1 } });
+	struct blocks_stats st;
+	struct buf why;
+
+	(void) state;
+	buf_init (&why, 4096);
+	blocks_run (b, true);
+	tell (0, PROVIDER_RUNNING, false, "");
+	w.lacks = 1;
+	w.tasks = 1;
+	blocks_manager_up (b, w.ids[0]);
+	run_for (l, 40);
+	at (w.now_ms + 100000);
+	run_for (l, 40);
+	blocks_why_waiting (b, &why);
+	assert_int_equal (strlen (w.releasing) + why.len, 0);
+	w.wanted = 2;
+	run_for (l, 40);
+	assert_string_equal (w.releasing, "b1");	/* takes nothing new */
+	assert_int_equal (w.cancelled, 0);
+	blocks_why_waiting (b, &why);
+	assert_non_null (strstr ((char *) why.data, "block b1 has 1 of its 2 managers, and a task wants 2 nodes of one; block b1: not all of its managers"));
+	w.idle_ms = 0;
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 1);
+	blocks_stats (b, &st);
+	assert_int_equal (st.failed, 1);
+	at (w.now_ms + 1000);
+	run_for (l, 40);
+	assert_int_equal (w.submitted, 2);
+	tell (1, PROVIDER_RUNNING, false, "");
+	blocks_manager_up (b, w.ids[1]);
+	run_for (l, 40);
+	blocks_stats (b, &st);
+	assert_string_not_equal (st.error, "");
+	w.lacks = 0;
+	blocks_manager_up (b, w.ids[1]);
+	blocks_stats (b, &st);
+	assert_string_equal (st.error, "");
+	buf_clear (&why);
+	blocks_why_waiting (b, &why);
+	assert_int_equal (why.len, 0);
+	buf_fini (&why);
+	unmake (&l, &b);
+}
+
+/* Where it would not be replaced it stays for what it can do. */
+static void test_block_that_lacks_a_manager_and_may_not_be_replaced (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10, .connect_timeout_ms = 5000, .nodes = 2, .max_failures_per_hour = 1,
+		.limits = { .init_blocks = 2, .max_blocks = 2, .slots_per_block = 2, .parallelism = 1 } });
+	struct buf why;
+
+	(void) state;
+	buf_init (&why, 4096);
+	blocks_run (b, true);
+	assert_int_equal (w.submitted, 2);
+	tell (0, PROVIDER_ENDED, true, "exit status 7");
+	tell (1, PROVIDER_RUNNING, false, "");
+	w.lacks = 1;
+	w.tasks = 1;
+	w.wanted = 2;
+	blocks_manager_up (b, w.ids[1]);
+	run_for (l, 40);
+	at (w.now_ms + 100000);
+	run_for (l, 40);
+	assert_int_equal (strlen (w.releasing) + (size_t) w.cancelled, 0);
+	blocks_why_waiting (b, &why);
+	assert_non_null (strstr ((char *) why.data, "block b2 has 1 of its 2 managers"));
+	assert_non_null (strstr ((char *) why.data, "max_failures_per_hour"));
+	buf_fini (&why);
 	unmake (&l, &b);
 }
 
@@ -590,6 +679,8 @@ int main (void)
 		cmocka_unit_test (test_failure_budget),
 		cmocka_unit_test (test_block_that_never_connects_is_given_up),
 		cmocka_unit_test (test_block_whose_managers_are_gone_is_given_up),
+		cmocka_unit_test (test_block_that_lacks_a_manager),
+		cmocka_unit_test (test_block_that_lacks_a_manager_and_may_not_be_replaced),
 		cmocka_unit_test (test_block_that_was_of_no_use_is_a_failure),
 		cmocka_unit_test (test_stop_all),
 		cmocka_unit_test (test_images_share_what_there_may_be),
