@@ -306,8 +306,9 @@ static void ask_log (struct kubeblock *b, const struct pod *p)
 {
 	bool previous = strncmp (p->p.text, "CrashLoopBackOff", 16) == 0;
 
-	call (b, "GET", xasprintf ("/api/v1/namespaces/%s/pods/%s/log?container=" KUBESPEC_WORKER "&tailLines=%d&limitBytes=%d%s", b->namespace_, p->p.name, LOG_LINES,
-				   LOG_BYTES, previous ? "&previous=true" : ""), NULL, NULL, on_log);
+	call (b, "GET", xasprintf ("/api/v1/namespaces/%s/pods/%s/log?container=%s&tailLines=%d&limitBytes=%d%s", b->namespace_, p->p.name,
+				   *p->p.container ? p->p.container : KUBESPEC_WORKER, LOG_LINES, LOG_BYTES, previous ? "&previous=true" : ""),
+	      NULL, NULL, on_log);
 }
 
 /* ---- phases -------------------------------------------------------------------------------------------------- */

@@ -104,6 +104,8 @@ static bool read_container (const json_t *c, struct kubepod *out)
 	} else if (json_is_object (w)) {
 		read_waiting (c, w, out);
 	}
+	if (out->bad)
+		copy (out->container, sizeof (out->container), kubeapi_text (c, "name"));
 	return json_is_object (kubeapi_get (c, "state", "running", NULL));
 }
 

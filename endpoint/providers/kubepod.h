@@ -19,6 +19,7 @@ struct kubepod {
 	bool no_image;		/* the complaint: its image cannot be had; not an init container's, which has another */
 	long restarts;
 	char name[254], uid[64], block[64];
+	char container[64];	/* whose complaint it is; "" = no container's */
 	char text[400];		/* "ErrImagePull: ..."; "" when there is nothing to tell */
 };
 

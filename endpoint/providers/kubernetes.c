@@ -120,7 +120,8 @@ static int read_key (const char *const *argv, struct keys *keys_out, struct err 
 static int kube_submit (void *self, const struct provider_block *pb, struct err *err)
 {
 	struct kube *k = self;
-	struct kubespec s = { .conf = k->conf, .endpoint = k->endpoint, .run = k->run, .block = pb->id, .image = pb->image, .pods = pb->nodes, .argv = pb->argv[0] };
+	struct kubespec s = { .conf = k->conf, .endpoint = k->endpoint, .run = k->run, .block = pb->id, .image = pb->image, .pods = pb->nodes,
+			      .argv = pb->argv[0] };
 	struct kubeblock_opts o = { .loop = k->env.loop, .api = k->api, .spec = &s, .namespace_ = k->namespace_, .log_dir = pb->log_dir,
 				    .on = on_block, .arg = k };
 	struct keys key;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The objects of a block, made from the configuration: a Deployment of n pods, each with one weft-manager, and a Secret with the key that
- * they use with the agent. In a block for an image that functions name, a pod's container has that image, and weft-manager comes into it as a
- * bundle that runs in any image (manager/bundle.c): an init container with the configured image makes it in a volume of the pod. The Deployment is made without pods, then the Secret that it owns, then it is scaled to n: wherever the agent
+ * they use with the agent. The Deployment is made without pods, then the Secret that it owns, then it is scaled to n: wherever the agent
  * dies, deleting the Deployment removes all of it.
+ *
+ * In a block for an image that functions name, a pod's container has that image, and weft-manager comes into it as a bundle that runs in any
+ * image (manager/bundle.c): an init container with the configured image makes it in a volume of the pod.
  *
  *     name                  weft-<endpoint>-<tag>-<block>; tag: from the endpoint's public key
  *     label weft/endpoint   <endpoint>-<tag>, of all objects of an endpoint

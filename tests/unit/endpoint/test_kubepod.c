@@ -37,6 +37,8 @@ static void test_whose_image_cannot_be_had (void **state)
 	/* an init container's is another one */
 	assert_false (pod ("", "\"initContainerStatuses\": [{\"name\": \"weft\", \"state\": {\"waiting\": {\"reason\": \"ErrImagePull\"}}}], "
 			   STATUS ("{\"waiting\": {\"reason\": \"PodInitializing\"}}")).no_image);
+	assert_string_equal (pod ("", "\"initContainerStatuses\": [{\"name\": \"weft\", \"state\": {\"terminated\": {\"exitCode\": 2}}}]").container, "weft");
+	assert_string_equal (pod ("", STATUS ("{\"running\": {}}")).container, "");
 }
 
 static void test_states (void **state)
@@ -135,7 +137,8 @@ static void test_watch_lines (void **state)
 int main (void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test (test_states), cmocka_unit_test (test_whose_image_cannot_be_had), cmocka_unit_test (test_leaving_and_odd), cmocka_unit_test (test_deployment),
+		cmocka_unit_test (test_states), cmocka_unit_test (test_whose_image_cannot_be_had),
+		cmocka_unit_test (test_leaving_and_odd), cmocka_unit_test (test_deployment),
 		cmocka_unit_test (test_watch_lines),
 	};
 
