@@ -228,7 +228,7 @@ static int cmd_delete (void *op, int argc, char **argv)
 	{ "memory", 0, CLI_SIZE, AT (container_memory), "SIZE", 0, 0, "memory of the container, like 2GiB" }, \
 	{ "pids", 0, CLI_INT, AT (pids), "N", 1, 65536, "processes and threads of the container" }, \
 	{ "warm", 0, CLI_DURATION_MS, AT (warm_ms), "TIME", 0, 0, "how long an idle container is kept, like 10m" }, \
-	{ "replicas", 0, CLI_STRING, AT (replicas), "N", 0, 0, "containers that an endpoint keeps whatever the load" }
+	{ "replicas", 0, CLI_STRING, AT (replicas), "N", 0, 0, "containers (pods on Kubernetes) that an endpoint keeps whatever the load" }
 
 static const struct cli_opt update_opts[] = { API_OPTS (struct opts), CONTAINER_OPTS, CLI_END };
 static const struct cli_opt register_opts[] = {

@@ -325,14 +325,17 @@ static bool may_start (struct blocks *b, struct fleet *f)
 	return true;
 }
 
-/* Fewer blocks, then a longer wait. */
+/* One that is not leaving, fewer blocks, a longer wait. */
 static bool goes_before (const struct blocks *b, const struct fleet *f, const struct fleet *g)
 {
 	int64_t n = active (b, f) - active (b, g);
 
+	if (f->wish.leaving != g->wish.leaving)
+		return g->wish.leaving;
 	return n ? n < 0 : f->starved_ms && (!g->starved_ms || f->starved_ms < g->starved_ms);
 }
 
+/* While there is room. */
 static void start_wanted (struct blocks *b)
 {
 	for (;;) {
@@ -610,7 +613,7 @@ static void strategy (struct blocks *b)
 	}
 	start_wanted (b);
 	for (struct fleet *f = b->fleets; f; f = f->next)
-		if (f->want > 0)
+		if (f->want > 0 && !f->wish.leaving)
 			make_room (b, f);
 		else
 			f->starved_ms = 0;

@@ -359,6 +359,7 @@ struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o,
 	d->functions = functions_create (FUNCTIONS_MAX_COUNT, o->function_cache_bytes);
 	d->flights = map_create ();
 	d->replicated = map_create ();
+	d->servables = map_create ();
 	d->work = loop_defer_create (l, do_work, d);
 	d->tick = loop_timer_create (l, dispatch_tick, d);
 	loop_timer_start (d->tick, DISPATCH_TICK_MS, true);

@@ -76,7 +76,7 @@ int64_t dispatch_block_idle_ms (const struct dispatch *d, const char *block);
  * whose function is not here yet among them; nodes cannot get this image, why: what waits for it ends. */
 enum { DISPATCH_IMAGE_MAX = 1000 };
 struct scale_wish;
-void dispatch_images_wanted (const struct dispatch *d, void (*cb) (const struct scale_wish *w, void *arg), void *arg);
+void dispatch_images_wanted (struct dispatch *d, void (*cb) (const struct scale_wish *w, void *arg), void *arg);
 size_t dispatch_lane_tasks (const struct dispatch *d);
 void dispatch_image_failed (struct dispatch *d, const char *image, const char *why);
 void dispatch_figures (struct dispatch *d, unsigned blocks, unsigned pending_blocks, const char *why_waiting);	/* for CAPACITY */

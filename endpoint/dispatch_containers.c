@@ -81,6 +81,8 @@ void dispatch_function_came (struct dispatch *d, struct function *f, bool change
 		dispatch_images_changed (d, &f->fn.id);
 	if (changed && d->o.block_image)
 		dispatch_lanes_release (d);
+	if (d->o.block_image)
+		dispatch_lane_function (d, f);
 	if (spread)
 		map_put (d->replicated, &f->fn.id, d);
 	else

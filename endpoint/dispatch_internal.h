@@ -28,7 +28,8 @@ struct lane {
 	char *image;
 	struct route_lane *row;			/* its managers that can take a task */
 	struct queue_list waiting;
-	size_t tasks, managers;			/* tasks in hand: waiting here, held, joined or out; it goes when there are neither */
+	size_t tasks, managers, servables;	/* tasks in hand: waiting here, held, joined or out; it goes when there are none of all these */
+	struct { uint32_t nodes; bool wanted, leaving; } now;	/* what its servables want; while that is asked for */
 	struct lane *next;
 };
 
@@ -47,6 +48,7 @@ struct dispatch {
 	struct gang *gang;			/* nodes are being kept for its task; NULL = for none */
 	bool gang_look;				/* more than the last time may get nodes */
 	size_t gang_tasks, gang_nodes;		/* in hand: that ask for nodes; for how many */
+	struct map *servables;			/* functions that want replicas where blocks have images, see dispatch_lanes.c */
 	struct lane *lanes, unknown;		/* unknown: of the tasks whose function has not come yet */
 	bool containers_seen;			/* any manager has said something of a container */
 	struct map *allowed;			/* NULL = all */
@@ -132,6 +134,7 @@ void dispatch_lane_left (struct dispatch *d, struct queue_task *t);	/* t is abou
 struct function *dispatch_lane_of (struct dispatch *d, struct queue_task *t);
 /* Has t, a waiting one, been taken care of? False: it is one for nodes without an image of their own. */
 bool dispatch_lane_take (struct dispatch *d, struct queue_task *t, int64_t now_ms);
+void dispatch_lane_function (struct dispatch *d, const struct function *f);	/* it came, for the first time or as another */
 void dispatch_lanes_route (struct dispatch *d, int64_t now_ms);
 void dispatch_lanes_release (struct dispatch *d);	/* those that wait in lanes wait at the front of the queue instead */
 void dispatch_lane_up (struct dispatch *d, struct manager *m);		/* before it is added to the routing */

@@ -6,7 +6,10 @@
  *     a task comes, its function is not here | held for it, as elsewhere; whose blocks it needs is not known until then
  *     its function names an image | an earlier result answers it, else it waits in the lane of the image
  *     the function's image changes | what waits looks for its lane anew
- *     nodes cannot get the image | what waits in the lane ends as failed, with the cluster's words */
+ *     nodes cannot get the image | what waits in the lane ends as failed, with the cluster's words
+ *
+ * A function that wants replicas is a servable: so many nodes of its image are kept. When its image changes, those of the one before go as
+ * those of the new come; they serve until the first of these is there, and for as long as none comes. */
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "common/conf.h"
@@ -18,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct servable { struct lane *lane, *before; uint32_t n; };	/* before: of its former image, while nodes of that are there; or NULL */
 
 static bool is_image (const struct lane *l, struct wire_str image)
 {
@@ -52,7 +57,7 @@ static void drop_unused (struct dispatch *d, struct lane *l)
 {
 	struct lane **at = &d->lanes;
 
-	if (l->tasks || l->managers || l == &d->unknown)
+	if (l->tasks || l->managers || l->servables || l == &d->unknown)
 		return;
 	while (*at != l)
 		at = &(*at)->next;
@@ -142,12 +147,29 @@ bool dispatch_lane_take (struct dispatch *d, struct queue_task *t, int64_t now_m
 	return true;
 }
 
+/* Who serves a function while there is no node of its image; NULL: nobody does. */
+static const struct lane *stand_in (const struct dispatch *d, const struct queue_task *t)
+{
+	const struct servable *s = map_get (d->servables, &t->function);
+
+	return s && s->before && s->before->managers && !s->lane->managers ? s->before : NULL;
+}
+
+static bool give (struct dispatch *d, struct queue_task *t, const struct lane *l, int64_t now_ms)
+{
+	const struct lane *before = l->managers ? NULL : stand_in (d, t);
+
+	if (before)
+		dispatch_memo_left (d, t);	/* what comes of it is not of the image that it was to be of */
+	return dispatch_give (d, t, before ? before->row : l->row, now_ms);
+}
+
 void dispatch_lanes_route (struct dispatch *d, int64_t now_ms)
 {
 	struct queue_task *t;
 
 	for (struct lane *l = d->lanes; l; l = l->next)
-		while ((t = l->waiting.head) && dispatch_give (d, t, l->row, now_ms))
+		while ((t = l->waiting.head) && give (d, t, l, now_ms))
 			;
 }
 
@@ -185,11 +207,74 @@ void dispatch_lane_down (struct dispatch *d, struct manager *m)
 
 void dispatch_lanes_end (struct dispatch *d)
 {
+	map_destroy_owned (&d->servables, free);
 	while (d->lanes) {
 		struct lane *l = d->lanes;
 		d->lanes = l->next;
 		lane_free (l);
 	}
+}
+
+/* ---- servables ------------------------------------------------------------------------------------------------------- */
+
+static void point (struct dispatch *d, struct lane **at, struct lane *l)
+{
+	struct lane *old = *at;
+
+	if (l)
+		l->servables++;
+	*at = l;
+	if (old) {
+		old->servables--;
+		drop_unused (d, old);
+	}
+}
+
+/* The one before stays when this one has not come yet: it serves still. */
+static void move_to (struct dispatch *d, struct servable *s, struct lane *l)
+{
+	struct lane *old = s->lane && (s->lane->managers || !s->before) ? s->lane : s->before;
+
+	point (d, &s->before, old == l ? NULL : old);
+	point (d, &s->lane, l);
+}
+
+void dispatch_lane_function (struct dispatch *d, const struct function *f)
+{
+	struct servable *s = map_get (d->servables, &f->fn.id);
+	struct lane *l;
+
+	if (f->fn.replicas && f->fn.container.n) {
+		if (!s)
+			map_put (d->servables, &f->fn.id, s = xcalloc (1, sizeof (*s)));
+		if ((l = lane_get (d, f->fn.container)) != s->lane)
+			move_to (d, s, l);
+		s->n = f->fn.replicas;
+	} else if (s) {
+		map_del (d->servables, &f->fn.id);
+		point (d, &s->before, NULL);
+		point (d, &s->lane, NULL);
+		free (s);
+	}
+}
+
+static int want_nodes (const struct id *id, void *v, void *arg)
+{
+	struct servable *s = v;
+	uint32_t there = s->lane->managers < s->n ? (uint32_t) s->lane->managers : s->n;
+
+	(void) id;
+	s->lane->now.wanted = true;
+	if (s->n > s->lane->now.nodes)
+		s->lane->now.nodes = s->n;
+	if (s->before && !s->before->managers)
+		point (arg, &s->before, NULL);
+	if (!s->before)
+		return 0;
+	s->before->now.leaving = true;
+	if (s->n - there > s->before->now.nodes)
+		s->before->now.nodes = s->n - there;
+	return 0;
 }
 
 /* ---- for the blocks -------------------------------------------------------------------------------------------------- */
@@ -203,10 +288,14 @@ size_t dispatch_lane_tasks (const struct dispatch *d)
 	return n;
 }
 
-void dispatch_images_wanted (const struct dispatch *d, void (*cb) (const struct scale_wish *w, void *arg), void *arg)
+void dispatch_images_wanted (struct dispatch *d, void (*cb) (const struct scale_wish *w, void *arg), void *arg)
 {
+	for (struct lane *l = d->lanes; l; l = l->next)
+		memset (&l->now, 0, sizeof (l->now));
+	map_each (d->servables, want_nodes, d);
 	for (const struct lane *l = d->lanes; l; l = l->next) {
-		struct scale_wish w = { .image = l->image, .tasks = (int64_t) l->tasks };
+		struct scale_wish w = { .image = l->image, .tasks = (int64_t) l->tasks, .nodes = l->now.nodes,
+					.leaving = l->now.leaving && !l->now.wanted };
 		cb (&w, arg);
 	}
 }
@@ -214,7 +303,7 @@ void dispatch_images_wanted (const struct dispatch *d, void (*cb) (const struct 
 void dispatch_image_failed (struct dispatch *d, const char *image, const char *why)
 {
 	struct lane *l = d->lanes;
-	struct queue_task *t;
+	struct queue_task *t, *next;
 	char text[900];
 
 	while (l && strcmp (l->image, image) != 0)
@@ -223,7 +312,10 @@ void dispatch_image_failed (struct dispatch *d, const char *image, const char *w
 		return;
 	snprintf (text, sizeof (text), "nodes of this endpoint cannot get the image %.200s: %.640s", image, why);
 	l->tasks++;	/* it stays until we are through */
-	while ((t = l->waiting.head)) {
+	for (t = l->waiting.head; t; t = next) {
+		next = t->next;
+		if (stand_in (d, t))
+			continue;
 		d->st.refused++;
 		dispatch_end_task (d, t, STATUS_FAILED, ERR_TASK_RUNNER, FAULT_USER, text);
 	}

@@ -261,6 +261,38 @@ def test_functions_name_their_images(report, f):
     nothing_left(report, f, "functions with images")
 
 
+def test_replicas(report, f):
+    for n in "34":
+        docker_build(f, "model:" + n, "FROM worker-root", "RUN echo %s >/model" % n)
+    fn = register(f, MODEL, "model", container={"image": "model:3", "replicas": 2})
+
+    def images():
+        return sorted(d["spec"]["template"]["spec"]["containers"][0]["image"] for d in f.k8s.of("deployments"))
+
+    def settled(want):
+        return images() == want and e.blocks()["up"] == len(want)
+    with f.kube("start_deadline: 60s", scaling={"max_blocks": 3, "idle_timeout": "2s"}) as e:
+        e.start()
+        call(f, fn, endpoint=e.id, wait=90)
+        wait_for(lambda: settled(["model:3"] * 2), 90, "2 pods of it")
+        report.check("so many pods as the function has replicas", True)
+        got = []
+
+        def rolled():
+            doc = call(f, fn, endpoint=e.id, wait=60)
+            got.append(json.loads(doc["result"])[0] if doc.get("status") == "success" else doc)
+            return settled(["model:4"] * 2)
+        status, body = f.http("PATCH", "/v3/functions/" + fn, {"container": {"image": "model:4"}})[:2]
+        wait_for(rolled, 120, "both are of the new image")
+        rolled()
+        report.check("another image: no call fails while pods are replaced", status == 200 and set(got) <= {"3", "4"} and got[-1] == "4", (body, got))
+        print("# calls meanwhile: %d of the old image, %d of the new one" % (got.count("3"), got.count("4")))
+        f.http("PATCH", "/v3/functions/" + fn, {"container": {"replicas": 0}})
+        wait_for(lambda: not f.k8s.of("deployments"), 90, "idle ones go")
+        report.check("without replicas they go when they are idle", True)
+    nothing_left(report, f, "replicas")
+
+
 def test_crash(report, f):
     trouble(report, f, "a program that is not in the image", "(RunContainerError|CrashLoopBackOff|ContainerCannotRun)",
             "its pods failed .*(no such file|exit code 127|CrashLoopBackOff)", "manager: /nonexistent", "max_pod_failures: 1", deadline=110)

@@ -376,7 +376,7 @@ def test_image_of_a_function_that_cannot_be_pulled(report, f):
     pull = kubeapi.waiting("ErrImagePull", "manifest for %snone not found: manifest unknown" % MODEL)
     f.k8s.plans = {MODEL + "none": [kubeapi.CREATING, pull],
                    MODEL + "Bad": [kubeapi.waiting("InvalidImageName", 'Failed to apply default image tag "%sBad"' % MODEL)]}
-    with f.kube("start_deadline: 2s", scaling={"max_blocks": 3, "max_failures_per_hour": 1}) as e:
+    with f.kube("start_deadline: 5s", scaling={"max_blocks": 3, "max_failures_per_hour": 1}) as e:
         e.start()
         ids, _ = submit(f, where(f, MODEL + "none"), [{"args": [1]}, {"args": [2]}], endpoint=e.id)
         report.check("tasks of others go on meanwhile", said(call(f, where(f, MODEL + "1"), endpoint=e.id)) == MODEL + "1"
@@ -389,6 +389,77 @@ def test_image_of_a_function_that_cannot_be_pulled(report, f):
         doc = call(f, where(f, MODEL + "Bad"), endpoint=e.id)
         report.check("a name that is none: at once", doc.get("status") == "failed" and "InvalidImageName" in json.dumps(doc), doc)
         report.check("the endpoint's own image has lost nothing by it", call(f, f.double, 2, endpoint=e.id).get("status") == "success")
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def images_of(f):
+    """Of the Deployments that there are."""
+    return sorted(d["spec"]["template"]["spec"]["containers"][0]["image"] for d in f.k8s.of("deployments"))
+
+
+def change(f, fn, **container):
+    status, body = f.http("PATCH", "/v3/functions/" + fn, {"container": container})[:2]
+    assert status == 200, body
+
+
+def roll(report, f, e, fn, image, n):
+    """Another image for a function with n replicas, while it is called; what the calls said, and how many Deployments there were at most."""
+    got, most = [], [0]
+
+    def rolled():
+        got.append(said(call(f, fn, endpoint=e.id)))
+        most[0] = max(most[0], len(images_of(f)))
+        return images_of(f) == [image] * n and e.blocks()["up"] == n
+    change(f, fn, image=image)
+    wait_for(rolled, 60, "all replicas are of %s" % image)
+    got.append(said(call(f, fn, endpoint=e.id)))
+    return got, most[0]
+
+
+def test_replicas(report, f):
+    f.reset()
+    one, two, none = MODEL + "1", MODEL + "2", MODEL + "none"
+    fn = where(f, one, replicas=2)
+    with f.kube("start_deadline: 5s", scaling={"max_blocks": 4, "idle_timeout": "300ms"}, top=["workers_per_node: 1"]) as e:
+        e.start()
+        report.check("a call of a function with replicas", said(call(f, fn, endpoint=e.id)) == one)
+        wait_for(lambda: images_of(f) == [one] * 2 and e.blocks()["up"] == 2, 30, "2 pods of it")
+        call(f, double(f), 1, endpoint=e.id)
+        wait_for(lambda: "registry.example/weft:1" not in images_of(f), 30, "the plain pod is gone, being idle")
+        report.check("so many pods stay when they are idle", images_of(f) == [one] * 2, images_of(f))
+        slow = register(f, "import time\ndef slow(s):\n    time.sleep(s)\n    return s", "slow", container={"image": one})
+        before = {m["node"]: m["done"] for m in e.managers()}
+        gather(f, submit(f, slow, [{"args": [0.5]} for _ in range(4)], endpoint=e.id)[0])
+        report.check("calls are shared out over them", all(m["done"] > before[m["node"]] for m in e.managers() if m["node"] in before), (before, e.managers()))
+        change(f, fn, replicas=3)
+        wait_for(lambda: images_of(f) == [one] * 3, 30, "3 pods of it")
+        report.check("another number is set through the API, and had without a call", True)
+        got, most = roll(report, f, e, fn, two, 3)
+        report.check("another image: its pods first, then the old ones go; no call fails", set(got) <= {one, two} and got[-1] == two and most <= 4, (got, most))
+        f.k8s.plans = {none: [kubeapi.CREATING, kubeapi.waiting("ErrImagePull", "manifest unknown")]}
+        change(f, fn, image=none)
+        e.wait_said("ErrImagePull: manifest unknown")
+        report.check("an image that cannot be pulled: the pods of the one before serve on", said(call(f, fn, endpoint=e.id)) == two)
+        e.wait_said("of image %s: no pod ran for 5 s" % none)
+        report.check("also when it was given up", said(call(f, fn, endpoint=e.id)) == two and images_of(f).count(two) == 3, images_of(f))
+        change(f, fn, image=two)
+        wait_for(lambda: images_of(f) == [two] * 3, 30, "nothing is wanted of it any more")
+        change(f, fn, replicas=0)
+        wait_for(lambda: not f.k8s.of("deployments"), 30, "no replicas: idle ones go")
+        report.check("without replicas they go when they are idle", True)
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def test_replicas_take_all_the_room(report, f):
+    f.reset()
+    fn = where(f, MODEL + "1", replicas=5)
+    with f.kube(scaling={"max_blocks": 2}) as e:
+        e.start()
+        call(f, fn, endpoint=e.id)
+        wait_for(lambda: e.blocks()["up"] == 2, 30, "as many as there may be")
+        got, most = roll(report, f, e, fn, MODEL + "2", 2)
+        report.check("max_blocks bounds them; then one goes for one that comes, and no call fails", set(got) <= {MODEL + "1", MODEL + "2"}
+                     and got[-1] == MODEL + "2" and most <= 3, (got, most))
     report.check("nothing is left", f.clean() == [], f.clean())
 
 

@@ -616,6 +616,53 @@ static void test_a_busy_block_makes_room_for_one_that_waited_long (void **state)
 	unmake (&l, &b);
 }
 
+static void test_replicas_are_kept_and_replaced (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .period_ms = 10,
+		.limits = { .max_blocks = 2, .slots_per_block = 1, .parallelism = 1, .idle_timeout_ms = 1000 } });
+
+	(void) state;
+	w.wish[0] = (struct scale_wish){ .image = "a", .nodes = 3 };
+	blocks_run (b, true);
+	assert_int_equal (of_image ("a"), 2);	/* as many as there may be */
+	all_up (b);
+	w.idle_ms = 1000000;
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 0);
+	/* b takes a's place, where there is no room one by one */
+	w.wish[0].leaving = true;
+	w.wish[1] = (struct scale_wish){ .image = "b", .nodes = 3 };
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 1);
+	assert_int_equal (of_image ("b"), 1);
+	tell (2, PROVIDER_RUNNING, false, "");
+	blocks_manager_up (b, w.ids[2]);
+	w.wish[0].nodes = 2;
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 2);
+	assert_int_equal (of_image ("b"), 2);
+	assert_int_equal (of_image ("a"), 2);
+	unmake (&l, &b);
+
+	/* where there is room nothing goes before it may, and then at once */
+	b = make (&l, (struct blocks_opts){ .period_ms = 10,
+		.limits = { .max_blocks = 3, .slots_per_block = 1, .parallelism = 1, .idle_timeout_ms = 3600000 } });
+	w.wish[0] = (struct scale_wish){ .image = "a", .nodes = 1 };
+	blocks_run (b, true);
+	all_up (b);
+	w.idle_ms = 0;
+	w.wish[0].leaving = true;
+	w.wish[1] = (struct scale_wish){ .image = "b", .nodes = 1 };
+	run_for (l, 40);
+	assert_int_equal (of_image ("b"), 1);
+	assert_int_equal (w.cancelled, 0);
+	w.wish[0].nodes = 0;
+	run_for (l, 40);
+	assert_int_equal (w.cancelled, 1);
+	unmake (&l, &b);
+}
+
 static void test_an_image_that_cannot_be_had_fails_alone (void **state)
 {
 	struct loop *l;
@@ -686,6 +733,7 @@ int main (void)
 		cmocka_unit_test (test_images_share_what_there_may_be),
 		cmocka_unit_test (test_an_idle_block_makes_room_for_another_image),
 		cmocka_unit_test (test_a_busy_block_makes_room_for_one_that_waited_long),
+		cmocka_unit_test (test_replicas_are_kept_and_replaced),
 		cmocka_unit_test (test_an_image_that_cannot_be_had_fails_alone),
 	};
 
