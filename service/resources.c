@@ -3,6 +3,7 @@
 #include <string.h>
 
 #define KEY "resource_specification"
+#define PRIORITY_MAX 1e15
 
 /* Two of the three say the third: nodes * per_node = ranks. False: they do not. */
 static bool complete (struct check *k, int64_t *nodes, int64_t *per_node, int64_t ranks)
@@ -22,7 +23,7 @@ static bool complete (struct check *k, int64_t *nodes, int64_t *per_node, int64_
 
 unsigned resources_read (struct check *k, const json_t *body, struct buf *record)
 {
-	static const char *const keys[] = { "num_nodes", "ranks_per_node", "num_ranks", "launcher_options", NULL };
+	static const char *const keys[] = { "num_nodes", "ranks_per_node", "num_ranks", "launcher_options", "priority", NULL };
 	json_t *o = check_object (k, body, KEY, false);
 	int64_t nodes, per_node, ranks;
 	struct msg_resources m;
@@ -32,6 +33,10 @@ unsigned resources_read (struct check *k, const json_t *body, struct buf *record
 	if (!json_object_size (o))
 		return 0;
 	check_known (k, o, KEY, keys);
+	/* Globus Compute's engine for single-node tasks takes this member, and no other. Tasks here run in the order in which they come. */
+	check_number (k, o, "priority", -PRIORITY_MAX, PRIORITY_MAX, 0);
+	if (json_object_size (o) == 1 && json_object_get (o, "priority"))
+		return 0;
 	nodes = check_int (k, o, "num_nodes", 1, RESOURCES_NODES_MAX, 0);
 	per_node = check_int (k, o, "ranks_per_node", 1, RESOURCES_RANKS_MAX, 0);
 	ranks = check_int (k, o, "num_ranks", 1, (int64_t) RESOURCES_NODES_MAX * RESOURCES_RANKS_MAX, 0);

@@ -136,8 +136,13 @@ def refusals(report, f):
     report.check("an empty one asks for nothing", result(call(f, fn, resource_specification={})) == {})
     batched = register(f, "def many(xs):\n    return xs\n", "many", batch={"max": 4})
     refused("a function that takes batches", {"num_nodes": 1}, "batch entry", function=batched)
+    refused("a priority that is no number", {"priority": "high"}, "priority")
+    report.check("a priority alone asks for no nodes", result(call(f, fn, resource_specification={"priority": -2.5})) == {})
     with Endpoint(f, "plain", {"workers_per_node": 1, "scaling.init_blocks": 0}) as plain:
         refused("an endpoint without a launcher", {"num_nodes": 1}, "mpi_launcher", endpoint=plain.id)
+        for spec in ({}, {"priority": 1}):
+            status, doc = f.http("POST", "/v3/endpoints/%s/submit" % plain.id, {"tasks": {fn: ["{}"]}, "resource_specification": spec})
+            report.check("which takes what asks for no nodes, %s" % spec, status == 200, (status, doc))
 
 
 def alone(report, f):

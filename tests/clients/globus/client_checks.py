@@ -97,6 +97,10 @@ def batches(c, fid):
     b = c.create_batch(user_endpoint_config={"worker_init": "true", "cores": 2})
     b.add(fid, args=(5,))
     check("user_endpoint_config is taken", collect(c, c.batch_run(ENDPOINT, b)["tasks"][fid]) == [11])
+    for spec in ({}, {"priority": 3}):      # what Globus Compute's engines for single nodes take
+        b = c.create_batch(resource_specification=spec)
+        b.add(fid, args=(5,))
+        check("resource_specification %s asks for no nodes" % spec, collect(c, c.batch_run(ENDPOINT, b)["tasks"][fid]) == [11])
     b = c.create_batch(resource_specification={"num_nodes": 2, "ranks_per_node": 1})
     b.add(fid, args=(5,))
     e = raised(c.batch_run, ENDPOINT, b)
