@@ -430,14 +430,16 @@ def commands_that_fail(m):
 
 # ---- shared objects ----
 
+def load(name):
+    path = BUILD + "/examples/%s.so" % name
+    if not os.path.exists(path):
+        raise Skip("%s is not built" % path)
+    with open(path, "rb") as f:
+        return base64.b64encode(f.read())
+
+
 @test
 def shared_objects(m):
-    def load(name):
-        path = BUILD + "/examples/%s.so" % name
-        if not os.path.exists(path):
-            raise Skip("%s is not built" % path)
-        with open(path, "rb") as f:
-            return base64.b64encode(f.read())
     f = m.function(OBJECT, load("digits_sum"), entry="")
     assert m.call(f, b"1,2,3.5")["result"] == b"6.5"
     assert "commas" in m.fails(m.call(f, b"x"), EXCEPTION)
@@ -455,6 +457,32 @@ def shared_objects(m):
     m.fails(m.call(m.function(OBJECT, load("noop"), entry="nope")), DECODE)
     m.fails(m.call(m.function(OBJECT, b"!!!", entry="x")), DECODE)
     m.fails(m.call(m.function(OBJECT, base64.b64encode(b"no elf"), entry="x")), DECODE)
+
+
+@test
+def surroundings_of_shared_objects(m):
+    """What a call sets, or has for itself, is gone after it: what was there before is back."""
+    f, other = (m.function(OBJECT, load("environment"), entry="weft_function") for _ in range(2))
+
+    def find(payload, fn=f, **more):
+        r = m.call(fn, payload, **more)
+        assert r["status"] == OK, r
+        return tuple(r["result"].decode().rsplit(" ", 1))
+    home = find(b"HOME")
+    path = find(b"PATH")
+    assert path[0] == os.environ["PATH"] and path[1] == home[1], (path, home)
+    assert find(b"WEFT_EXAMPLE")[0] == "set while it was loaded"
+    t = m.task(f, b"WEFT_TASK_ID")
+    assert m.result(m.submit(t)[0])["result"].decode().startswith(t["task"] + " ")
+    assert find(b"PATH=/nowhere") == ("/nowhere", home[1]) and find(b"PATH") == path
+    assert find(b"PATH=")[0] == "-" and find(b"PATH", other) == path
+    assert find(b"WEFT_TEST=1")[0] == "1" and find(b"WEFT_TEST")[0] == "-" and find(b"WEFT_TASK_ID=")[0] == "-"
+    assert find(b"/") == ("-", "/") and find(b"PATH") == path
+    own = wire.encode("RESOURCES", {"nodes": 2, "ranks_per_node": 1, "environ": b"PARSL_NUM_NODES=2\0PATH=/of/the/call\0EMPTY=\0"})
+    assert find(b"PARSL_NUM_NODES", resources=own)[0] == "2" and find(b"PATH", resources=own)[0] == "/of/the/call"
+    assert find(b"EMPTY", resources=own)[0] == "" and find(b"HOME", resources=own)[0] == home[0]
+    assert find(b"PARSL_NUM_NODES=3", resources=own)[0] == "3"
+    assert find(b"PARSL_NUM_NODES")[0] == "-" and find(b"PATH") == path and find(b"WEFT_EXAMPLE", other)[0] == "set while it was loaded"
 
 
 # ---- bad functions ----

@@ -3,6 +3,7 @@
 """Tasks that ask for whole nodes (resource_specification), through the whole fabric, on blocks of two nodes of this host; tests/fakes/mpi/mpiexec
 stands in for the launcher. What they see, that they have their nodes for themselves and get them though small tasks keep coming, and that
 nothing is lost or kept when a node, the agent or the patience of a user ends."""
+import base64
 import json
 import os
 import signal
@@ -46,6 +47,7 @@ def make(build):
     f = Fabric(build, workers=1, env={"PATH": path})
     for s in ("mpi_launcher=mpiexec", "scaling.nodes_per_block=2", "heartbeat.interval=200ms", "heartbeat.threshold=2s"):
         f.args += ["--endpoint-set", s]
+    f.build = build
     f.calls = os.path.join(f.state, "calls")
     os.mkdir(f.calls)
     f.source = SOURCE % f.calls
@@ -94,6 +96,14 @@ def what_it_sees(report, f):
     ids, answer = submit(f, command, [""], wait=40, resource_specification={"num_ranks": 2, "ranks_per_node": 1})
     doc = answer["results"].get(ids[0]) or task(f, ids[0])
     report.check("a command finds it too", sorted((doc.get("result") or "").split()) == [nodes[0] + ".0", nodes[1] + ".1"], doc)
+    with open(os.path.join(f.build, "examples", "environment.so"), "rb") as so:
+        found = register(f, base64.b64encode(so.read()).decode(), "weft_function", kind="shared_object")
+    ids, answer = submit(f, found, ["PARSL_MPI_PREFIX"], wait=40, resource_specification=TWO)
+    doc = answer["results"].get(ids[0]) or task(f, ids[0])
+    report.check("a shared object finds it too", (doc.get("result") or "").startswith("mpiexec -n 4 -ppn 2 -hosts %s  /" % ",".join(nodes)), doc)
+    ids, answer = submit(f, found, ["PARSL_MPI_PREFIX"], wait=40)
+    doc = answer["results"].get(ids[0]) or task(f, ids[0])
+    report.check("and the next call of it nothing", (doc.get("result") or "").startswith("- /"), doc)
     report.check("and a single node is one for itself", result(call(f, register(f, f.source, "names"), resource_specification={"num_nodes": 1})).get("PARSL_NUM_NODES") == "1")
     large = [{"args": ["x" * 200000]}]
     ids, answer = submit(f, register(f, "import os\ndef size(x):\n    return [len(x), os.environ['PARSL_NUM_NODES']]\n", "size"), large, wait=40, resource_specification=TWO)

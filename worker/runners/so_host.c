@@ -17,9 +17,9 @@
 #include "common/xmem.h"
 #include "proto/bulk.h"
 #include "proto/msg_function.h"
-#include "proto/msg_resources.h"
 #include "proto/msg_runner.h"
 #include "worker/child.h"
+#include "worker/runners/so_environ.h"
 #include "worker/runners/so_host.h"
 #include "worker/runners/weft_function.h"
 #include "worker/text.h"
@@ -101,7 +101,9 @@ static int load (struct host *h, struct object *o, struct err *err)
 	path = xasprintf ("%s/%s.so", h->dir, id_text (&o->fn.id, id));
 	if (workdir_file (path, elf.data, elf.len, 0700, err) < 0)
 		goto out;
-	if (!(handle = dlopen (path, RTLD_NOW | RTLD_LOCAL))) {
+	handle = dlopen (path, RTLD_NOW | RTLD_LOCAL);
+	so_environ_keep ();
+	if (!handle) {
 		err_set (err, ERR_TASK_DECODE, FAULT_USER, "cannot load the shared object: %s", dlerror ());
 		goto out;
 	}
@@ -249,20 +251,17 @@ static void input_close (struct host *h, struct input *p, struct msg_runner_resu
 static void begin (struct host *h, const struct id *task, struct msg_runner_result *r)
 {
 	struct rusage ru;
-	char id[ID_TEXT];
 
 	memset (r, 0, sizeof (*r));
 	if (h->current)
 		memcpy (h->current, task->b, ID_BYTES);
 	getrusage (RUSAGE_SELF, &ru);
 	r->max_rss_bytes = (uint64_t) ru.ru_maxrss * 1024;
-	setenv ("WEFT_TASK_ID", id_text (task, id), 1);
-	setenv ("GC_TASK_UUID", id, 1);
 	r->start_ns = clock_real_ns ();
 	buf_clear (&h->frame);
 }
 
-/* The directory that the worker made for this call; it is left after it. */
+/* The directory that the worker made for this call. */
 static int enter (uint32_t flags, struct err *err)
 {
 	if (!(flags & RUNNER_OWN_DIR) || chdir ("../task") == 0)
@@ -272,9 +271,10 @@ static int enter (uint32_t flags, struct err *err)
 	return -1;
 }
 
-static void leave (const struct host *h, uint32_t flags)
+/* Wherever the call has gone to. */
+static void leave (const struct host *h)
 {
-	if ((flags & RUNNER_OWN_DIR) && fchdir (h->cwd) < 0)
+	if (fchdir (h->cwd) < 0)
 		_exit (1);	/* the next call would run in the wrong place */
 }
 
@@ -286,22 +286,6 @@ static struct object *find (struct host *h, const struct id *function, struct er
 	if (!o)
 		err_set (err, ERR_TASK_RUNNER, FAULT_SELF, "the worker named a function that it did not send");
 	return o && (o->call || load (h, o, err) == 0) ? o : NULL;
-}
-
-/* The call's own environment, which is taken out again after it. */
-static void surround (struct wire_str environ_list, bool on)
-{
-	struct wire_str entry;
-
-	while (msg_resources_environ_next (&environ_list, &entry)) {
-		char *name = xstrdup (entry.p), *is = strchr (name, '=');
-		*is = 0;
-		if (on)
-			setenv (name, is + 1, 1);
-		else
-			unsetenv (name);
-		free (name);
-	}
 }
 
 static void end (struct msg_runner_result *r, uint64_t cpu_before, uint32_t n)
@@ -335,15 +319,15 @@ static int take_call (struct host *h, struct wire_str body)
 		msg_runner_result_encode (&h->frame, &r);
 	} else {
 		input_open (&p, o, &c.task, c.flags, c.max_result_bytes, payload, ref ? ref->bytes : c.payload.n);
-		surround (c.environ, true);
+		so_environ_begin (&c.task, c.environ);
 		cpu = cpu_ns ();
 		r.start_ns = clock_real_ns ();
 		rc = o->call (&p.in, &p.wo);
 		end (&r, cpu, 1);
-		surround (c.environ, false);
+		so_environ_end ();
 		input_close (h, &p, &r, rc, c.max_result_bytes);
 	}
-	leave (h, c.flags);
+	leave (h);
 	return write_all (h->frame.data, h->frame.len);
 }
 
@@ -386,8 +370,10 @@ static void run_batch (struct host *h, struct object *o, struct msg_runner_batch
 	}
 	cpu = cpu_ns ();
 	common.start_ns = clock_real_ns ();
+	so_environ_begin (&tasks[0], WIRE_STR (""));
 	call_all (o, p, rcs, n);
 	end (&common, cpu, n);
+	so_environ_end ();
 	for (uint32_t i = 0; i < n; i++) {
 		r = common;
 		r.task = tasks[i];
@@ -422,7 +408,7 @@ static int take_batch (struct host *h, struct wire_str body)
 			msg_runner_result_encode (&h->frame, &r);
 		}
 	}
-	leave (h, b.flags);
+	leave (h);
 	return write_all (h->frame.data, h->frame.len);
 }
 
@@ -465,6 +451,7 @@ int so_host_main (int argc, char **argv)
 	if (store)
 		h.bulk = bulk_open (store, false, NULL);	/* the worker has it open: only a race could make this fail */
 	unsetenv ("WEFT_BULK_DIR");
+	so_environ_keep ();
 	h.current = map_current ();
 	buf_init (&h.in, (size_t) WIRE_MAX_RECORD + (2 << 20));
 	buf_init (&h.frame, 0);		/* the results of a batch stand in it together */

@@ -13,7 +13,11 @@
  *
  * Return 0 for success; then what was written is the result (text in UTF-8; other bytes are handed on as base64). Any other value
  * fails the task, with the text of weft_error. Calls come one at a time. A crash or an exit ends the process, not the worker: the
- * task fails, and the object is loaded anew for the next call. */
+ * task fails, and the object is loaded anew for the next call.
+ *
+ * getenv finds the worker's environment, WEFT_TASK_ID and GC_TASK_UUID (of a batch: of its first task), and for a task that has nodes of its own
+ * PARSL_MPI_PREFIX and its kin. What it gives is valid during the call; what a call sets or unsets is put back after it, and so is the working
+ * directory. What the object sets while it is loaded, in a constructor, stays. */
 #ifndef WEFT_FUNCTION_H
 #define WEFT_FUNCTION_H
 #include <stddef.h>
