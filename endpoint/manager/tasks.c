@@ -47,17 +47,17 @@ static void list_append (struct task_list *l, struct task *t)
 	l->n++;
 }
 
-/* By arrival. What comes back is older than most of what waits: the walk from the head is short. */
+/* By arrival. What is new goes to the end; what comes back is older than most of what waits: the walk from the head is short. */
 static void list_insert (struct task_list *l, struct task *t)
 {
 	struct task *after = l->head;
 
-	while (after && after->seq < t->seq)
-		after = after->next;
-	if (!after) {
+	if (!after || l->tail->seq < t->seq) {
 		list_append (l, t);
 		return;
 	}
+	while (after->seq < t->seq)
+		after = after->next;
 	t->list = l;
 	t->next = after;
 	t->prev = after->prev;
