@@ -184,6 +184,8 @@ static void do_work (void *arg)
 		memo_commit (d->o.memo);
 	spool_commit (d->spool);
 	dispatch_send_results (d);
+	if (d->draining)
+		dispatch_give_back (d);		/* what came back from managers, or could not be told without a session */
 	dispatch_route (d);
 	dispatch_note_window (d);
 	if (d->draining && !queue_size (d->queue) && d->o.empty)

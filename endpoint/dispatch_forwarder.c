@@ -128,6 +128,7 @@ static void on_cancel (const struct id *task, void *arg)
 	if (!t)
 		return;		/* it has ended; its result is on its way */
 	if ((m = t->owner)) {
+		t->cancelled = true;
 		if (t->gang)
 			t->gang->cancelled = !(t->gang->recalled = false);
 		dispatch_memo_left (d, t);	/* whatever it ends as, it is not remembered, and nobody waits for it */

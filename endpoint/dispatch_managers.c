@@ -63,11 +63,21 @@ static void own_frame (struct queue_task *t)
 	zmq_msg_close (&copy);
 }
 
+static void end_cancelled (struct dispatch *d, struct queue_task *t, const char *text)
+{
+	d->st.cancelled++;
+	dispatch_end_task (d, t, STATUS_CANCELLED, ERR_CANCELLED, FAULT_NONE, text);
+}
+
 void dispatch_lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why)
 {
 	struct buf block;
 	char text[900];
 
+	if (t->cancelled) {
+		end_cancelled (d, t, "cancelled; the manager that had it was lost");
+		return;
+	}
 	t->losses++;
 	if (t->losses <= d->o.retries_on_loss) {
 		own_frame (t);
@@ -132,12 +142,14 @@ static void on_returned (struct manager *m, const struct id *task, void *arg)
 
 	if (!t || t->owner != m)
 		return;
+	d->st.returned++;
+	if (t->cancelled) {
+		end_cancelled (d, t, "cancelled before it was started");
+		return;
+	}
 	own_frame (t);
 	dispatch_leave_manager (d, t);
 	queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
-	d->st.returned++;
-	if (d->draining)
-		dispatch_give_back (d);
 	dispatch_work_later (d);
 }
 

@@ -23,6 +23,7 @@ struct queue_task {
 	uint8_t attempt;		/* as it stands in the frame */
 	uint8_t losses;			/* managers it was lost with, here */
 	uint8_t reported;		/* the highest state sent upward, see dispatch_tick.c */
+	bool cancelled;			/* its owner was told so: it does not begin again */
 	bool unreported;		/* in the list of those of which nothing was sent upward */
 	enum queue_state state;
 	int64_t came_ms, since_ms;	/* in hand, in this state; monotonic */

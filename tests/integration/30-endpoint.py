@@ -681,6 +681,24 @@ def manager_killed_tasks_run_again(b):
 
 
 @test
+def cancelled_and_its_manager_lost(b):
+    """A task that somebody cancelled does not begin anew, though the manager that had it never answered."""
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    ids = f.submit(f.function(SLOW), [b"60"])
+    b.wait("it runs", lambda: any(s["state"] == 4 for s in f.states))
+    pid = b.status()["managers"][0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    f.cancel(ids)
+    b.status()      # the agent has read it: what comes later is answered later
+    os.kill(pid, signal.SIGKILL)
+    r = b.results(ids, 30)[0]
+    assert r["status"] == 3 and b"cancelled" in r["error"], r
+
+
+@test
 def lost_too_often_fails_and_names_the_cause(b):
     need_workers()
     b.configure(workers=1)
@@ -793,6 +811,31 @@ def drain_gives_back(b):
     b.ok("undrain", b.name)
     more = f.submit(list(f.functions)[0], [b"0"] * 3)
     assert {r["status"] for r in b.results(more)} == {1}
+
+
+@test
+def drained_and_its_manager_lost(b):
+    """What was lost with a manager during a drain is given back as well, and so is what waits when the session comes only then."""
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    fn = f.function(SLOW)
+    ids = f.submit(fn, [b"60"])
+    b.wait("it runs", lambda: any(s["state"] == 4 for s in f.states))
+    b.ok("drain", b.name)
+    os.kill(b.status()["managers"][0]["pid"], signal.SIGKILL)
+    b.wait("it comes back", lambda: f.returned == ids, 30)
+    b.ok("undrain", b.name)
+    ids = f.submit(fn, [b"60"] * 5)
+    b.wait("they are there", lambda: b.status()["queue"]["running"] + b.status()["queue"]["waiting"] == 5)
+    f.allow = False
+    b.new_forwarder(allow=False)
+    b.wait("no session", lambda: not b.status()["connected"])
+    b.ok("drain", b.name)
+    b.forwarder.allow = True
+    f = b.forwarder
+    b.wait("they come back", lambda: set(f.returned) and set(f.returned) <= set(ids) and b.status()["queue"]["waiting"] == 0, 60)
 
 
 @test
