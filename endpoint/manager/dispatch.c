@@ -113,6 +113,8 @@ void dispatch_give_back_queue (struct dispatch *d, bool all)
 			dispatch_give_back (d, p->waiting.head);
 	for (; all && d->fetching.head; n++)
 		dispatch_give_back (d, d->fetching.head);
+	for (; all && d->later.head; n++)
+		dispatch_give_back (d, d->later.head);
 	for (t = all ? tasks_waiting_head (d->tasks) : NULL; t; t = next) {
 		next = t->next;
 		dispatch_give_back (d, t);

@@ -197,6 +197,8 @@ void dispatch_run (void *arg)
 	struct dispatch *d = arg;
 	int64_t now_ns = clock_now_ns ();
 
+	if (!d->draining)
+		dispatch_files_run (d);
 	if (d->workers && !d->draining && pools_first (d->pools))
 		dispatch_containers_run (d);
 	while (d->workers && !d->draining && tasks_queue_head (d->tasks))

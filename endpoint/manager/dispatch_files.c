@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See dispatch_internal.h. Tasks that want files: each waits in d->fetching until they are on the node; then its frame names them by what they
- * are, and it goes the way of other tasks. Its need holds them here until the task is gone.
+ * are, and it goes the way of other tasks. Its need holds them here until the task is gone. Each file held takes a descriptor: when
+ * there are many, tasks that come wait in d->later, holding none, until others are through.
  * And tasks that leave files: each stays with its worker, as if the call went on, until they are where they are to be. */
 #include "endpoint/manager/dispatch_internal.h"
 #include <jansson.h>
@@ -63,7 +64,10 @@ bool dispatch_files_here (struct dispatch *d, struct task *t, struct function *f
 	if (!d->o.files)
 		err_set (&err, ERR_TASK_FILE, FAULT_SITE, "the task wants files, and node %s brings none (files.cache_bytes is 0, or its log says why)",
 			 d->o.node);
-	else if (msg_task_decode (&m, zmq_msg_data (&t->frame), zmq_msg_size (&t->frame), &err) == 0)
+	else if (files_full (d->o.files)) {
+		tasks_pool (d->tasks, t, &d->later, clock_now_ms ());
+		return false;
+	} else if (msg_task_decode (&m, zmq_msg_data (&t->frame), zmq_msg_size (&t->frame), &err) == 0)
 		t->need = need_create (d->o.files, f->fn.files, m.files, t, &err);
 	if (!t->need) {
 		dispatch_end_failed (d, t, err.code, err.fault, 0, err.text);
@@ -73,6 +77,12 @@ bool dispatch_files_here (struct dispatch *d, struct task *t, struct function *f
 		return stage (d, t) == 0;
 	tasks_pool (d->tasks, t, &d->fetching, clock_now_ms ());
 	return false;
+}
+
+void dispatch_files_run (struct dispatch *d)
+{
+	while (d->later.head && !files_full (d->o.files))
+		dispatch_place (d, d->later.head);
 }
 
 /* ---- files that it leaves ---- */

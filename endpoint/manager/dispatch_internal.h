@@ -42,6 +42,7 @@ struct dispatch {
 	struct loop_timer *tick, *capacity;
 	struct pools *pools;
 	struct task_list fetching;	/* tasks whose files are on their way */
+	struct task_list later;		/* tasks whose files were not asked for yet: too many are held */
 	struct loop_timer *cool;	/* runs while there are pools */
 	int64_t ends_at_ms;		/* monotonic; 0 = unlimited */
 	int64_t no_worker_since_ms;	/* 0 = there are some */
@@ -102,6 +103,7 @@ void dispatch_take_result (struct dispatch *d, struct task *t, zmq_msg_t *record
 /* dispatch_files.c */
 /* Are the files of t (f: its function) here? False: it waits for them, or has ended. */
 bool dispatch_files_here (struct dispatch *d, struct task *t, struct function *f);
+void dispatch_files_run (struct dispatch *d);		/* ask for files of those that had to wait with it */
 void dispatch_files_came (void *task, const struct err *err, void *dispatch);
 /* Keep the files that the result names, unless that has begun; dispatch_files_kept has the record then. */
 void dispatch_keep_files (struct dispatch *d, struct task *t, zmq_msg_t *record);

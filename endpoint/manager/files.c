@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/digest.h"
@@ -18,6 +19,7 @@
 
 #define MOD "files"
 #define NAME_SHOWN 60
+#define FULL_MAX 16384
 
 struct entry { struct id key; uint8_t digest[FILES_DIGEST]; uint64_t bytes; int fd; unsigned refs; };
 
@@ -59,6 +61,7 @@ struct files {
 	char *dir, *content;		/* of the cache, which is made when it is first wanted */
 	int64_t cache_bytes;
 	struct map *jobs, *entries;	/* under way; held */
+	size_t full;			/* so many of both, a descriptor each */
 };
 
 /* ---- entries ---- */
@@ -379,6 +382,8 @@ void need_drop (struct need **np)
 	*np = NULL;
 }
 
+bool files_full (const struct files *f) { return map_size (f->jobs) + map_size (f->entries) >= f->full; }
+
 bool need_ready (const struct need *n) { return n->left == 0; }
 
 void need_list (const struct need *n, struct buf *list)
@@ -400,11 +405,13 @@ void need_tell (const struct need *n, struct need_told *out) { *out = n->told; }
 struct files *files_create (struct loop *l, const struct files_opts *o, struct err *err)
 {
 	struct files *f = xcalloc (1, sizeof (*f));
+	struct rlimit r;
 
 	f->keeps = o->keeps;
 	f->dir = absolute (o->dir);
 	f->content = xasprintf ("%s/" FILECACHE_CONTENT, f->dir);
 	f->cache_bytes = o->cache_bytes;
+	f->full = getrlimit (RLIMIT_NOFILE, &r) < 0 || r.rlim_cur > 2 * FULL_MAX ? FULL_MAX : r.rlim_cur / 2;
 	f->jobs = map_create ();
 	f->entries = map_create ();
 	f->o = (struct download_opts) { .max_bytes = o->max_bytes, .timeout_ms = o->timeout_ms, .http = o->http, .ca_file = o->ca_file, .from = o->from };

@@ -36,6 +36,7 @@ void files_connect (struct files *f, files_f *done, void *arg);
  * When all are here already, need_ready is true and there is no call. */
 struct need *need_create (struct files *f, struct wire_str function, struct wire_str task, void *owner, struct err *err);
 void need_drop (struct need **n);
+bool files_full (const struct files *f);	/* it holds many: better begin no other need before some are dropped */
 bool need_ready (const struct need *n);
 /* What the worker gets: names, with what they are. */
 void need_list (const struct need *n, struct buf *list);

@@ -4,6 +4,7 @@
 fail, one transfer for many tasks, the cache's bound, managers that are killed, file: URLs, names that lead elsewhere, containers."""
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -422,6 +423,40 @@ def clients(report, f):
     report.check("SDK: register", c.run(f.endpoint, own)[1] == data.decode())
 
 
+# ---- many -----------------------------------------------------------------------------------------------------------
+
+def descriptors(report, f):
+    """A file takes a descriptor while a task has it: that they are few is no reason to fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    entry = one("own", b"common", kind="gate", at="common")
+    WEB.gate.clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        ep = Endpoint(f, "few", {"workers_per_node": 1}).start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        fn = register(f, "import os\n\ndef count():\n    return len(os.listdir('.'))\n", "count")
+        ids = []
+        for t in range(40):
+            own = [one("own-%d-%d" % (t, k), b"%d %d" % (t, k), at="f%d" % k) for k in range(8)]
+            ids += submit(f, fn, [{"args": []}], files=[entry] + own, endpoint=ep.id)[0]
+        manager = ep.status()["managers"][0]["pid"]
+        wait_for(lambda: len(os.listdir("/proc/%d/fd" % manager)) > 128, 60, "many files to be held")
+        hits = 0
+        while hits < len(WEB.hits):     # as many as it brings: the common one does not come meanwhile
+            hits = len(WEB.hits)
+            time.sleep(0.5)
+        WEB.gate.set()
+        docs = gather(f, ids)
+        report.check("more files than the manager may have open: tasks wait, and none fails", all(result(d) == 9 for d in docs.values()),
+                     [d for d in docs.values() if d["status"] != "success"][:1])
+        wait_for(lambda: len(os.listdir("/proc/%d/fd" % manager)) < 128, 60, "them to be let go")
+    finally:
+        WEB.gate.set()
+        ep.stop()
+
+
 # ---- containers -----------------------------------------------------------------------------------------------------
 
 def containers(report, f):
@@ -438,7 +473,7 @@ def containers(report, f):
 
 
 try:
-    e2e.main(__doc__, [kinds, of_functions, many, wrong, servers, bound, tampered, killed, directories, refused, outputs, clients, containers], make)
+    e2e.main(__doc__, [kinds, of_functions, many, wrong, servers, bound, tampered, killed, directories, refused, outputs, clients, descriptors, containers], make)
 finally:
     for web in (WEB, TLS):
         web.stop()
