@@ -128,7 +128,9 @@ def pids_in(note, n):
 
 
 def env_of(f, name, env):
-    return dict(env, PATH=os.path.join(f.state, name) + ":" + os.environ["PATH"])
+    """With what Open MPI leaves behind when it is killed in the fabric's directory, which goes with it."""
+    return dict(env, PATH=os.path.join(f.state, name) + ":" + os.environ["PATH"], OMPI_MCA_orte_tmpdir_base=f.state,
+                OMPI_MCA_btl_vader_backing_directory=f.state)
 
 
 def nodes_by_ssh(report, f):
