@@ -13,6 +13,7 @@
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
 #include "common/conf.h"
+#include "common/utf8.h"
 #include "common/xmem.h"
 #include "endpoint/scale.h"
 #include "proto/functions.h"
@@ -102,7 +103,7 @@ struct function *dispatch_lane_of (struct dispatch *d, struct queue_task *t)
 static bool is_name (const char *image)
 {
 	for (; *image; image++)
-		if ((unsigned char) *image <= ' ' || *image == 0x7f)
+		if ((unsigned char) *image <= ' ' || (unsigned char) *image >= 0x7f)
 			return false;
 	return true;
 }
@@ -129,6 +130,7 @@ static bool refused (struct dispatch *d, struct queue_task *t)
 			  "(%.150s) gets none on this endpoint", image);
 	else
 		return false;
+	utf8_mend (text, strlen (text));
 	d->st.refused++;
 	dispatch_end_task (d, t, STATUS_FAILED, ERR_INVALID, FAULT_USER, text);
 	return true;
@@ -311,6 +313,7 @@ void dispatch_image_failed (struct dispatch *d, const char *image, const char *w
 	if (!l)
 		return;
 	snprintf (text, sizeof (text), "nodes of this endpoint cannot get the image %.200s: %.640s", image, why);
+	utf8_mend (text, strlen (text));
 	l->tasks++;	/* it stays until we are through */
 	for (t = l->waiting.head; t; t = next) {
 		next = t->next;
