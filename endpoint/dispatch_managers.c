@@ -131,7 +131,8 @@ static void on_output (struct manager *m, const struct msg_output *o, const void
 	struct dispatch *d = arg;
 	struct queue_task *t = queue_find (d->queue, &o->task);
 
-	if (t && t->owner == m && d->up)
+	/* best effort: what is printed faster than the forwarder reads is not kept in memory for it */
+	if (t && t->owner == m && d->up && !upstream_congested (d->up))
 		upstream_bytes (d->up, WIRE_OUTPUT, p, n);
 }
 

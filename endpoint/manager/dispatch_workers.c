@@ -114,10 +114,9 @@ static void worker_state (struct worker *w, zmq_msg_t *record, const struct msg_
 	struct dispatch *d = arg;
 	struct task *t = tasks_find (d->tasks, &m->task);
 
-	if (!t || t->worker != w)
+	if (!t || t->worker != w || m->state != STATE_RUNNING || t->started)
 		return;
-	if (m->state >= STATE_RUNNING)
-		t->started = true;
+	t->started = true;
 	upstream_record (d->up, WIRE_TASK_STATE, record);
 }
 
@@ -126,7 +125,8 @@ static void worker_output (struct worker *w, zmq_msg_t *record, const struct msg
 	struct dispatch *d = arg;
 	struct task *t = tasks_find (d->tasks, &m->task);
 
-	if (t && t->worker == w)
+	/* best effort: what is printed faster than the agent reads is not kept in memory for it */
+	if (t && t->worker == w && !upstream_congested (d->up))
 		upstream_record (d->up, WIRE_OUTPUT, record);
 }
 

@@ -208,6 +208,13 @@ bool upstream_bulk (const struct upstream *u)
 	return p && link_peer_bulk (p);
 }
 
+bool upstream_congested (const struct upstream *u)
+{
+	struct link_peer *p = link_peer (u->link);
+
+	return p && link_congested (p);
+}
+
 /* ---- to the agent ---- */
 
 void upstream_result (struct upstream *u, zmq_msg_t *frame)

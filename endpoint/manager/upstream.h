@@ -37,6 +37,7 @@ void upstream_destroy (struct upstream **u, int64_t linger_ms);
 bool upstream_up (const struct upstream *u);
 int upstream_major (const struct upstream *u);		/* of the session; without one the highest */
 bool upstream_bulk (const struct upstream *u);		/* may it be sent references? */
+bool upstream_congested (const struct upstream *u);	/* it reads more slowly than we send */
 /* Without a session these do nothing: results are kept by the caller, the rest is stale by the next session. */
 void upstream_result (struct upstream *u, zmq_msg_t *frame);		/* a second reference is sent */
 void upstream_record (struct upstream *u, enum wire_type type, zmq_msg_t *record);	/* transferred */

@@ -100,8 +100,9 @@ def ids_of(frames):
 class Agent:
     """The listener that a manager dials. Answers HELLO and heartbeats; acknowledges results unless told not to."""
 
-    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=3000, curve=None):
+    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=3000, curve=None, rcvhwm=1000):
         self.sock = ctx.socket(zmq.ROUTER)
+        self.sock.rcvhwm = rcvhwm
         self.sock.linger = 0
         if curve:
             self.sock.curve_server = True
@@ -114,6 +115,7 @@ class Agent:
         self.functions = {}
         self.results, self.copies, self.returned, self.states, self.missing = {}, [], [], [], []
         self.capacity, self.capacities, self.byes, self.rejects, self.drains = None, [], [], [], []
+        self.outputs = 0
         self.containers, self.container_log = {}, []     # id -> its last state; all of them
         self.images = []                                # answers to ask_image, and news
 
@@ -167,6 +169,8 @@ class Agent:
             self.returned += ids_of(records)
         elif kind == FUNCTION_MISSING:
             self.missing += ids_of(records)
+        elif kind == OUTPUT:
+            self.outputs += len(records)
         elif kind == TASK_STATE:
             self.states += map(state_of, records)
         elif kind == CAPACITY:

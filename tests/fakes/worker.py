@@ -8,6 +8,7 @@
     hang          stops reading for ever (SIGSTOP)
     functions     the result is the number of FUNCTION records that came in this session
     forget        answers FUNCTION_MISSING once before it runs the task
+    chatty        says as often as "n" that it runs, with 64 KiB of output each time, makes "file", then sends the result
     malformed     sends "n" malformed messages, then the result
 Results carry {"pid": ..., "node": ...} too."""
 import argparse
@@ -65,6 +66,12 @@ class Worker:
         if op["op"] == "malformed":
             for _ in range(op["n"]):
                 self.send(peer.RESULT, b"\x00" * 10)
+        if op["op"] == "chatty":
+            text = peer.wire.encode("OUTPUT", {"task": t["id"], "stdout": b"x" * 65536, "stdout_total": 65536})
+            for _ in range(op["n"]):
+                self.send(peer.TASK_STATE, peer.state(t["id"]))
+                self.send(peer.OUTPUT, text)
+            open(op["file"], "w").close()
         if op["op"] == "forget" and t["function"] not in self.forgot:
             self.forgot.add(t["function"])
             self.functions[t["function"]] = 0

@@ -284,6 +284,23 @@ def silent_worker_is_killed():
 
 
 @test
+def chatty_worker_does_not_fill_memory():
+    """What is best effort is dropped while the agent reads more slowly than a worker talks."""
+    with Rig(1, rcvhwm=2) as g:
+        file = os.path.join(g.tmp, "said")
+        task = g.submit({"op": "chatty", "n": 6000, "file": file})[0]
+        end = time.monotonic() + 60
+        while not os.path.exists(file) and time.monotonic() < end:
+            g.agent.send(peer.HEARTBEAT)        # nothing is read
+            time.sleep(0.1)
+        with open("/proc/%d/status" % g.p.pid) as f:
+            rss = int(dict(line.split(":", 1) for line in f)["VmRSS"].split()[0]) >> 10
+        assert rss < 250, "the manager has %d MiB" % rss
+        g.agent.wait([task], 60)
+        assert g.agent.states == [(task, 4)] and 0 < g.agent.outputs < 6000, (len(g.agent.states), g.agent.outputs)
+
+
+@test
 def strays_of_a_dead_worker_are_killed():
     with Rig(1) as g:
         file = os.path.join(g.tmp, "pid")
