@@ -62,6 +62,15 @@ int node_init (struct node *n, const struct node_options *o, struct err *err)
 	return rc;
 }
 
+/* A path that goes up matches patterns of directories that it is not in. */
+static bool goes_up (const char *image)
+{
+	for (const char *p = image; (p = strstr (p, "..")); p += 2)
+		if ((p == image || p[-1] == '/') && (p[2] == '/' || !p[2]))
+			return true;
+	return false;
+}
+
 static bool image_permitted (const struct node *n, const char *image)
 {
 	char *list, *save = NULL;
@@ -69,6 +78,8 @@ static bool image_permitted (const struct node *n, const char *image)
 
 	if (!n->o->images)
 		return true;
+	if (goes_up (image))
+		return false;
 	list = xstrdup (n->o->images);
 	for (char *p = strtok_r (list, ", ", &save); p && !ok; p = strtok_r (NULL, ", ", &save))
 		ok = fnmatch (p, image, 0) == 0;

@@ -178,6 +178,7 @@ static void test_node_chooses (void **state)
 {
 	struct node_options o = { .runtimes = "docker, apptainer", .images = "debian:*,/images/*", .bundle = bundle, .memory_bytes = 1 << 30, .pids = 100,
 				  .cpu_millis = 500, .max_memory_bytes = 2ll << 30 };
+	static const char *const out[] = { "/images/../", "/images/..", "/images/a/../../home/x.sif", "/images/../images/a.sif" };
 	struct node_wish w = { .image = "debian:12" };
 	const struct runtime *rt;
 	struct container_spec s;
@@ -200,6 +201,14 @@ static void test_node_chooses (void **state)
 	w = (struct node_wish){ .image = "alpine:3" };
 	assert_int_equal (node_choose (&n, &w, &rt, &s, &err), -1);
 	assert_int_equal (err.code, ERR_FORBIDDEN);
+	/* a pattern's "*" matches what leads elsewhere as well */
+	for (size_t i = 0; i < sizeof (out) / sizeof (out[0]); i++) {
+		w.image = out[i];
+		assert_int_equal (node_choose (&n, &w, &rt, &s, &err), -1);
+		assert_int_equal (err.code, ERR_FORBIDDEN);
+	}
+	w.image = "/images/..a.sif";
+	assert_int_equal (node_choose (&n, &w, &rt, &s, &err), 0);
 	w = (struct node_wish){ .image = "debian:12", .network = true };
 	assert_int_equal (node_choose (&n, &w, &rt, &s, &err), -1);
 	assert_int_equal (err.code, ERR_FORBIDDEN);
