@@ -43,6 +43,11 @@ const char *containers_trouble (const char *runtime)
 	return known[find (runtime)].trouble;
 }
 
+bool containers_of_paths (const char *runtime)
+{
+	return strcmp (runtime, "apptainer") == 0 || strcmp (runtime, "singularity") == 0 || strcmp (runtime, "charliecloud") == 0;
+}
+
 static json_t *list_json (const struct conf_list *l)
 {
 	json_t *a = json_array ();

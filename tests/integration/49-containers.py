@@ -63,7 +63,11 @@ def from_end_to_end(r, f):
         r.check("status shows it", [c["image"] for c in seen] == ["a"] and seen[0]["state"] in ("warm", "busy"), seen)
         r.check("in words too", "a on " in ep.command("status"))
         out = ep.command("doctor")
-        r.check("doctor asks docker", "docker" in out and "version 20.10" in out, out)
+        r.check("doctor asks docker", "docker" in out and "version 20.10" in out and "containers.images" not in out, out)
+        paths = Endpoint(f, "paths", {"containers.runtimes": ["apptainer"]})
+        paths.configure()
+        out = paths.command("doctor")
+        r.check("doctor warns of paths that may be images", "any file or directory" in out, out)
         with open(os.path.join(f.state, "docker", "down"), "w"):
             out = ep.command("doctor")
         r.check("doctor says what is missing", "Cannot connect to the Docker daemon" in out and "group docker" in out, out)
