@@ -298,6 +298,7 @@ struct link *link_listen (struct loop *l, void *zctx, const char *const *address
 	size_t n = sizeof (last);
 	if (!k)
 		return NULL;
+	link_accept_guard ();
 	if ((k->curve && link_zap_join (k, err) < 0) || link_socket_open (k, ZMQ_ROUTER, err) < 0)
 		goto fail;
 	for (; *addresses; addresses++)

@@ -185,6 +185,9 @@ void link_dial_lost (struct link *k);		/* the session ended: calls on_down, trie
 /* The attempt failed: tries again; report: on_reject is called. */
 void link_dial_failed (struct link *k, int code, const char *text, bool report);
 
+/* link_accept.c */
+void link_accept_guard (void);			/* from now on this process refuses connections before it is out of descriptors */
+
 /* link_zap.c */
 struct zap;
 int link_zap_join (struct link *k, struct err *err);

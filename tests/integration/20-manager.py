@@ -6,8 +6,10 @@ import argparse
 import glob
 import json
 import os
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -116,6 +118,10 @@ class Rig:
             sys.stderr.write("".join("    " + x for x in self.log.readlines()[-40:]))
         self.log.close()
         shutil.rmtree(self.tmp, ignore_errors=True)
+
+    def said(self):
+        with open(self.log.name) as f:
+            return f.read()
 
     def run(self, *ops, fn=FN, seconds=15):
         return self.agent.wait(self.agent.submit([json.dumps(o).encode() for o in ops], fn), seconds)
@@ -515,6 +521,35 @@ def stranger_on_the_workers_socket_is_refused():
 
 
 # ---- the end -----------------------------------------------------------------------------------------------------
+
+@test
+def more_connections_than_descriptors():
+    """A function in a container has the socket of its worker, and connects to it as often as it can."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        g = Rig(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with g:
+        value(g.run({"op": "echo"})[0])
+        flood, end = [], time.monotonic() + 60
+        while len(flood) < 400 and time.monotonic() < end:
+            s = socket.socket(socket.AF_UNIX)
+            s.setblocking(False)
+            try:
+                s.connect(g.dir + "/w.sock")
+                flood.append(s)
+            except BlockingIOError:     # the queue of the listening socket is full
+                s.close()
+                time.sleep(0.01)
+        g.agent.until(lambda: "a connection was refused" in g.said(), 30, "the end of its patience")
+        value(g.run({"op": "echo"})[0])
+        assert g.p.poll() is None and len(os.listdir("/proc/%d/fd" % g.p.pid)) <= 225
+        for s in flood:
+            s.close()
+        value(g.run({"op": "die", "once": os.path.join(g.tmp, "once")}, seconds=60)[0])
+
 
 @test
 def sigterm_stops_everything():
