@@ -369,8 +369,8 @@ static void check_containers (struct doctor *d)
 		if (!containers_version (name, words))
 			continue;
 		if (containers_of_paths (name) && !d->c->container_images.n)
-			say (d, WARN, "containers.images", "with %s functions may name any file or directory of the node as their image, and read all in it that "
-			     "this user can; name the images that are meant", name);
+			say (d, WARN, "containers.images", "with %s functions may name any file or directory of the node as their image, and read "
+			     "all in it that this user can; name the images that are meant", name);
 		if (output_of (words, out, sizeof (out))) {
 			out[strcspn (out, "\n")] = 0;
 			say (d, OK, name, "version %s", out);

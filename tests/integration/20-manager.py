@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
 try:
     import zmq
     import peer
+    from e2e import sanitized
 except ImportError as e:
     print("skip - manager: %s" % e)
     print("0 passed, 0 failed, 1 skipped")
@@ -294,16 +295,16 @@ def chatty_worker_does_not_fill_memory():
     """What is best effort is dropped while the agent reads more slowly than a worker talks."""
     with Rig(1, rcvhwm=2) as g:
         file = os.path.join(g.tmp, "said")
-        task = g.submit({"op": "chatty", "n": 6000, "file": file})[0]
+        task = g.submit({"op": "chatty", "n": 12000, "file": file})[0]
         end = time.monotonic() + 60
         while not os.path.exists(file) and time.monotonic() < end:
             g.agent.send(peer.HEARTBEAT)        # nothing is read
             time.sleep(0.1)
         with open("/proc/%d/status" % g.p.pid) as f:
             rss = int(dict(line.split(":", 1) for line in f)["VmRSS"].split()[0]) >> 10
-        assert rss < 250, "the manager has %d MiB" % rss
+        assert rss < (550 if sanitized(g.p.pid) else 250), "the manager has %d MiB" % rss     # of 750
         g.agent.wait([task], 60)
-        assert g.agent.states == [(task, 4)] and 0 < g.agent.outputs < 6000, (len(g.agent.states), g.agent.outputs)
+        assert g.agent.states == [(task, 4)] and 0 < g.agent.outputs < 12000, (len(g.agent.states), g.agent.outputs)
 
 
 @test
