@@ -348,6 +348,11 @@ static int fill_allowed (struct dispatch *d, const struct conf_list *l, struct e
 	return 0;
 }
 
+bool dispatch_allows (const struct dispatch *d, const struct id *function)
+{
+	return !d->allowed || map_get (d->allowed, function);
+}
+
 struct dispatch *dispatch_create (struct loop *l, const struct dispatch_opts *o, struct err *err)
 {
 	struct dispatch *d = xcalloc (1, sizeof (*d));

@@ -75,7 +75,7 @@ static void send_again (struct dispatch *d, struct manager *m, struct function *
 
 void dispatch_function_came (struct dispatch *d, struct function *f, bool changed)
 {
-	bool spread = f->fn.replicas && !d->o.block_image;
+	bool spread = f->fn.replicas && !d->o.block_image && dispatch_allows (d, &f->fn.id);
 
 	if (changed)
 		dispatch_images_changed (d, &f->fn.id);

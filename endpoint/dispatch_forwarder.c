@@ -103,7 +103,7 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	if (d->o.block_image)
 		dispatch_lane_of (d, t);
 	d->st.received++;
-	if (d->allowed && !map_get (d->allowed, &function))
+	if (!dispatch_allows (d, &function))
 		refuse_function (d, t);
 	else if (d->o.longest_ms && t->expected_ms > d->o.longest_ms)
 		refuse_length (d, t);

@@ -84,6 +84,7 @@ void dispatch_fit_result (struct dispatch *d, zmq_msg_t *m);	/* to the session w
 uint32_t dispatch_window (const struct dispatch *d);	/* tasks that the forwarder may leave with us */
 void dispatch_note_window (struct dispatch *d);
 void dispatch_figures_changed (struct dispatch *d);	/* managers or slots: the forwarder hears of it */
+bool dispatch_allows (const struct dispatch *d, const struct id *function);	/* allowed_functions */
 void dispatch_set_closed (struct dispatch *d, struct manager *m);
 /* t is no longer with its manager, nor are nodes kept for it. Before it is dropped or put back, the manager's list still holds it. */
 void dispatch_leave_manager (struct dispatch *d, struct queue_task *t);

@@ -102,10 +102,12 @@ struct function *dispatch_lane_of (struct dispatch *d, struct queue_task *t)
 /* Such a name becomes part of what the cluster is told. */
 static bool is_name (const char *image)
 {
-	for (; *image; image++)
-		if ((unsigned char) *image <= ' ' || (unsigned char) *image >= 0x7f)
+	size_t n = strlen (image);
+
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char) image[i] <= ' ' || (unsigned char) image[i] >= 0x7f)
 			return false;
-	return true;
+	return n <= DISPATCH_IMAGE_MAX;
 }
 
 static bool permitted (const struct dispatch *d, const char *image)
@@ -121,7 +123,7 @@ static bool refused (struct dispatch *d, struct queue_task *t)
 	const char *image = t->lane->image;
 	char text[400];
 
-	if (!is_name (image) || strlen (image) > DISPATCH_IMAGE_MAX)
+	if (!is_name (image))
 		snprintf (text, sizeof (text), "the function's container is no name of an image: %.200s", image);
 	else if (!permitted (d, image))
 		snprintf (text, sizeof (text), "image %.200s is not permitted on this endpoint (containers.images)", image);
@@ -237,19 +239,25 @@ static void move_to (struct dispatch *d, struct servable *s, struct lane *l)
 {
 	struct lane *old = s->lane && (s->lane->managers || !s->before) ? s->lane : s->before;
 
+	l->servables++;		/* it may be the one before: it stays until we are through */
 	point (d, &s->before, old == l ? NULL : old);
 	point (d, &s->lane, l);
+	l->servables--;
 }
 
 void dispatch_lane_function (struct dispatch *d, const struct function *f)
 {
 	struct servable *s = map_get (d->servables, &f->fn.id);
-	struct lane *l;
+	struct lane *l = f->fn.replicas && f->fn.container.n && dispatch_allows (d, &f->fn.id) ? lane_get (d, f->fn.container) : NULL;
 
-	if (f->fn.replicas && f->fn.container.n) {
+	if (l && !(is_name (l->image) && permitted (d, l->image))) {
+		drop_unused (d, l);	/* its calls are refused: nothing runs in it without them either */
+		l = NULL;
+	}
+	if (l) {
 		if (!s)
 			map_put (d->servables, &f->fn.id, s = xcalloc (1, sizeof (*s)));
-		if ((l = lane_get (d, f->fn.container)) != s->lane)
+		if (l != s->lane)
 			move_to (d, s, l);
 		s->n = f->fn.replicas;
 	} else if (s) {
