@@ -33,25 +33,24 @@ struct writing {
 
 /* ---- what is being written ---- */
 
-/* Was there one? */
-static bool remove_part (int parts, const char *name)
+/* 1: it is gone; 0: there was none; -1: it is still there. */
+static int remove_part (int parts, const char *name)
 {
 	int fd = openat (parts, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (fd < 0)
-		return false;
-	tree_empty (fd);
-	close (fd);
-	unlinkat (parts, name, AT_REMOVEDIR);
-	return true;
+	if (fd >= 0) {
+		tree_empty (fd);
+		close (fd);
+	}
+	return unlinkat (parts, name, AT_REMOVEDIR) == 0 ? 1 : errno == ENOENT ? 0 : -1;
 }
 
-/* A lock whose writer is gone, with what it wrote. The lock goes last: without it nothing is left. */
+/* A lock whose writer is gone, with what it wrote. The lock goes last: without it nothing is left; what cannot be removed now is by a later sweep. */
 static void sweep_one (int parts, const char *lock_name)
 {
 	size_t n = strlen (lock_name);
 	char name[ID_TEXT];
-	int fd;
+	int fd, removed;
 
 	if (n != ID_TEXT - 1 + 5 || strcmp (lock_name + n - 5, ".lock"))
 		return;
@@ -59,9 +58,10 @@ static void sweep_one (int parts, const char *lock_name)
 	if ((fd = openat (parts, lock_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
 		return;
 	if (flock (fd, LOCK_EX | LOCK_NB) == 0) {
-		if (remove_part (parts, name))
+		if ((removed = remove_part (parts, name)) > 0)
 			log_info (MOD, "removed what a manager left half written", "part=%s", name);
-		unlinkat (parts, lock_name, 0);
+		if (removed >= 0)
+			unlinkat (parts, lock_name, 0);
 	}
 	close (fd);
 }
@@ -139,10 +139,9 @@ static int begin (struct writing *w, struct err *err)
 static void end (struct writing *w, bool good)
 {
 	shelfroom_settle (&w->room, good ? w->total : 0);
-	if (w->lock >= 0) {
-		remove_part (w->parts, w->name);	/* renamed, when all went well */
+	/* renamed, when all went well */
+	if (w->lock >= 0 && remove_part (w->parts, w->name) >= 0)
 		unlinkat (w->parts, w->lock_name, 0);
-	}
 	for (size_t i = 0; i < 5; i++) {
 		int fd = (int[]){ w->from, w->top, w->parts, w->to, w->lock }[i];
 		if (fd >= 0)

@@ -32,24 +32,27 @@ int shelfroom_failed (struct err *err, const char *what, const char *name)
 
 /* ---- counting ---- */
 
-static uint64_t count_files (int at, const char *name)
+/* What is gone, or others', takes nothing of ours; but what cannot be looked at for want of something else is not nothing. */
+static int count_files (int at, const char *name, uint64_t *sum)
 {
 	int fd = openat (at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir (fd);
 	struct dirent *e;
 	struct stat st;
-	uint64_t sum = 0;
 
-	if (!d && fd >= 0)
-		close (fd);
-	if (!d)
-		return 0;
+	if (!d) {
+		int saved = errno;
+		if (fd >= 0)
+			close (fd);
+		errno = saved;
+		return saved == EMFILE || saved == ENFILE || saved == ENOMEM ? -1 : 0;
+	}
 	if (fstat (fd, &st) == 0 && st.st_uid == geteuid ())
 		while ((e = readdir (d)))
 			if (fstatat (fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG (st.st_mode))
-				sum += (uint64_t) st.st_size;
+				*sum += (uint64_t) st.st_size;
 	closedir (d);
-	return sum;
+	return 0;
 }
 
 /* <id>, <id>.2, ... */
@@ -66,20 +69,21 @@ static int count_below (const struct shelfroom *r, int dir, uint64_t *sum)
 	int copy = openat (dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = copy < 0 ? NULL : fdopendir (copy);
 	struct dirent *e;
-	bool stop = false;
+	int why = d ? 0 : errno;
 
-	while (d && !stop && (e = readdir (d)))
+	while (!why && (e = readdir (d)))
 		if (of_a_task (e->d_name)) {
-			*sum += count_files (dir, e->d_name);
-			stop = r->p->stop (r->p->arg);
+			if (count_files (dir, e->d_name, sum) < 0)
+				why = errno;
+			else if (r->p->stop (r->p->arg))
+				why = ECANCELED;
 		}
 	if (d)
 		closedir (d);
 	else if (copy >= 0)
 		close (copy);
-	if (stop)
-		errno = ECANCELED;
-	return d && !stop ? 0 : -1;
+	errno = why;
+	return why ? -1 : 0;
 }
 
 /* What is written first: it may get its final name meanwhile, and better counts twice than never. */

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -411,6 +412,29 @@ static void test_total_is_what_was_written (void **state)
 	assert_int_equal (total (r), 2 * MIB);
 }
 
+/* What cannot be looked at for want of a descriptor is not taken for nothing. */
+static void test_total_without_descriptors (void **state)
+{
+	struct rig *r = *state;
+	struct rlimit before, now;
+	struct err err = { 0 };
+
+	made (r, "a", 2 * MIB, 0600);
+	assert_int_equal (put_next (r, &err), 0);
+	r->put.limits.total_bytes = 3 * MIB;
+	assert_int_equal (getrlimit (RLIMIT_NOFILE, &before), 0);
+	now = before;
+	for (now.rlim_cur = 3; now.rlim_cur < 30; now.rlim_cur++) {
+		assert_int_equal (setrlimit (RLIMIT_NOFILE, &now), 0);
+		int rc = put_next (r, &err);
+		assert_int_equal (setrlimit (RLIMIT_NOFILE, &before), 0);
+		assert_int_equal (rc, -1);
+	}
+	assert_non_null (strstr (err.text, "files.output_dir is full"));
+	assert_int_equal (total (r), 2 * MIB);
+	assert_int_equal (names (r, 0), 1);	/* what could not be removed was by the next one */
+}
+
 static void test_what_stays_free (void **state)
 {
 	struct rig *r = *state;
@@ -484,6 +508,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_what_all_tasks_may_leave, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_after_a_kill, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_is_what_was_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_total_without_descriptors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_what_stays_free, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_asked_to_stop, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_killed_at_each_piece, set_up, tear_down),
