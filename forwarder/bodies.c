@@ -183,7 +183,8 @@ void bodies_changed (struct bodies *b, struct link_peer *peer, const struct id *
 	struct body *f = map_get (b->all, function);
 	if (!f)
 		return;
-	f->changed = peer && f->epoch == link_epoch (peer);
+	if (peer && f->epoch == link_epoch (peer))
+		f->changed = true;	/* and stays so, when it is changed once more before it is here */
 	if (f->here) {
 		b->bytes -= zmq_msg_size (&f->record);
 		zmq_msg_close (&f->record);

@@ -151,6 +151,50 @@ static void test_asked_again_after_redis_was_away (void **state)
 	assert_int_equal (got.found, 1);
 }
 
+/* ---- the session with an endpoint; in place of link.c ---- */
+
+static uint64_t epoch;
+static size_t sent;
+
+uint64_t link_epoch (const struct link_peer *p)
+{
+	(void)p;
+	return epoch;
+}
+
+void link_send (struct link_peer *p, enum wire_type type, zmq_msg_t *record)
+{
+	(void)p;
+	(void)type;
+	zmq_msg_close (record);
+	sent++;
+}
+
+static void test_changed_while_it_is_fetched (void **state)
+{
+	struct id f = new_function (10);
+	struct link_peer *peer = (struct link_peer *)&epoch;
+	(void)state;
+	epoch = 7;
+	sent = 0;
+	bodies_have (B, &f);
+	wait_for (1);
+	assert_false (bodies_was_changed (B, &f));
+	assert_true (bodies_send (B, peer, &f));
+	assert_true (bodies_send (B, peer, &f)); /* it has it */
+	assert_int_equal (sent, 1);
+	for (size_t changes = 1; changes <= 3; changes++) {
+		for (size_t i = 0; i < changes; i++)
+			bodies_changed (B, peer, &f);
+		assert_false (bodies_send (B, peer, &f));
+		wait_for (1 + changes);
+		assert_true (bodies_was_changed (B, &f));
+		assert_false (bodies_was_changed (B, &f));
+		assert_true (bodies_send (B, peer, &f));
+		assert_int_equal (sent, 1 + changes);
+	}
+}
+
 static void test_destroyed_while_fetching (void **state)
 {
 	struct id f = new_function (10);
@@ -166,6 +210,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_memory_is_bounded, up, down),
 		cmocka_unit_test_setup_teardown (test_one_over_the_bound_is_kept, up, down),
 		cmocka_unit_test_setup_teardown (test_asked_again_after_redis_was_away, up, down),
+		cmocka_unit_test_setup_teardown (test_changed_while_it_is_fetched, up, down),
 		cmocka_unit_test_setup_teardown (test_destroyed_while_fetching, up, down),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);
