@@ -138,7 +138,8 @@ static int begin (struct writing *w, struct err *err)
 
 static void end (struct writing *w, bool good)
 {
-	shelfroom_settle (&w->room, good ? w->total : 0);
+	if (!good)
+		shelfroom_drop (&w->room);
 	/* renamed, when all went well */
 	if (w->lock >= 0 && remove_part (w->parts, w->name) >= 0)
 		unlinkat (w->parts, w->lock_name, 0);
@@ -215,9 +216,7 @@ static int copy_bytes (struct writing *w, int in, int out, const char *name, uin
 		err->code = ERR_TASK_FILE;
 		rc = -1;
 	}
-	if (rc == 0 && *bytes < room && ftruncate (out, (off_t) *bytes) < 0)
-		rc = shelfroom_failed (err, "writing", name);
-	return rc;
+	return rc == 0 && *bytes < room ? shelfroom_shrink (&w->room, out, *bytes, name, err) : rc;
 }
 
 static int copy_one (struct writing *w, const char *name, uint64_t *bytes, struct err *err)

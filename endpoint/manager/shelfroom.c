@@ -179,17 +179,39 @@ int shelfroom_take (struct shelfroom *r, int fd, uint64_t size, const char *name
 
 int shelfroom_left (const struct shelfroom *r, const char *name, struct err *err) { return disk_allows (r, 0, name, err); }
 
-void shelfroom_settle (struct shelfroom *r, uint64_t used)
+/* Under the lock: whoever counts sees the file with its new size, and the sum without what it had more. */
+static int give_back (struct shelfroom *r, struct tally *t, uint64_t less)
+{
+	if (less > r->taken)
+		less = r->taken;
+	r->taken -= less;
+	t->sum -= less < t->sum ? less : t->sum;
+	if (t->known)
+		return tally_write_unlock (t);
+	tally_unlock (t);
+	return 0;
+}
+
+int shelfroom_shrink (struct shelfroom *r, int fd, uint64_t size, const char *name, struct err *err)
+{
+	struct tally t = { .fd = -1 };
+	struct stat st;
+	int rc;
+
+	if (fstat (fd, &st) < 0)
+		return shelfroom_failed (err, "looking at", name);
+	if (r->p->limits.total_bytes && tally_lock (&t, r->parts, FILES_OUTPUT_TOTAL, r->p->stop, r->p->arg) < 0)
+		return shelfroom_failed (err, "locking the sum, for", name);
+	rc = ftruncate (fd, (off_t) size) < 0 ? shelfroom_failed (err, "writing", name) : 0;
+	if (t.fd >= 0 && give_back (r, &t, rc == 0 && (uint64_t) st.st_size > size ? (uint64_t) st.st_size - size : 0) < 0 && rc == 0)
+		rc = shelfroom_failed (err, "writing the sum, for", name);
+	return rc;
+}
+
+void shelfroom_drop (struct shelfroom *r)
 {
 	struct tally t;
-	uint64_t less = r->taken > used ? r->taken - used : 0;
 
-	if (!less || tally_lock (&t, r->parts, FILES_OUTPUT_TOTAL, r->p->stop, r->p->arg) < 0)
-		return;				/* too high, until somebody counts */
-	r->taken = used;
-	t.sum -= less < t.sum ? less : t.sum;
-	if (t.known)
-		tally_write_unlock (&t);
-	else
-		tally_unlock (&t);
+	if (r->taken && tally_lock (&t, r->parts, FILES_OUTPUT_TOTAL, r->p->stop, r->p->arg) == 0)
+		give_back (r, &t, r->taken);	/* else it is too high, until somebody counts */
 }

@@ -14,8 +14,8 @@ struct shelfroom {
 /* The file fd of `parts`, `name` for people, is to have `size` bytes; it gets them. */
 int shelfroom_take (struct shelfroom *r, int fd, uint64_t size, const char *name, struct err *err);
 int shelfroom_left (const struct shelfroom *r, const char *name, struct err *err);	/* still: others write to the file system too */
-/* Of what was taken only `used` is kept. 0: what was written is about to be removed. */
-void shelfroom_settle (struct shelfroom *r, uint64_t used);
+int shelfroom_shrink (struct shelfroom *r, int fd, uint64_t size, const char *name, struct err *err);	/* it has less after all */
+void shelfroom_drop (struct shelfroom *r);	/* all that was taken; what was written is about to be removed */
 
 #define SHELF_NAME_SHOWN 80
 int shelfroom_failed (struct err *err, const char *what, const char *name);	/* -1 with *err, for errno, which stays */

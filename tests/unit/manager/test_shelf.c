@@ -28,6 +28,7 @@ struct rig {
 	struct shelf_put put;
 	struct buf list, kept;
 	unsigned asked, kill_at, stop_at;	/* pieces; 0 = never */
+	void (*meanwhile) (struct rig *r);	/* each time that we are asked; may be NULL */
 };
 
 static bool stop_asked (void *arg)
@@ -37,6 +38,8 @@ static bool stop_asked (void *arg)
 	r->asked++;
 	if (r->asked == r->kill_at)
 		raise (SIGKILL);
+	if (r->meanwhile)
+		r->meanwhile (r);
 	return r->asked == r->stop_at;
 }
 
@@ -412,6 +415,44 @@ static void test_total_is_what_was_written (void **state)
 	assert_int_equal (total (r), 2 * MIB);
 }
 
+/* Before the first piece is read the file becomes shorter; before all gets its final name another manager counts. */
+static void shorter_and_counted (struct rig *r)
+{
+	struct shelf_put other = r->put;
+	char name[60];
+	struct err err;
+	pid_t pid;
+	int status;
+
+	if (r->asked == 1)
+		assert_int_equal (truncate (below (r->call, "a"), MIB), 0);
+	if (r->asked != 4)		/* two names that are counted, the piece */
+		return;
+	snprintf (name, sizeof (name), FILES_OUTPUT_PARTS "/" FILES_OUTPUT_TOTAL, (unsigned) geteuid ());
+	assert_int_equal (unlink (below (r->out, name)), 0);
+	if ((pid = fork ()) == 0) {
+		r->meanwhile = NULL;
+		made (r, "b", 10, 0600);
+		other.kept = wire_str ((char *) r->list.data + 11, r->list.len - 11);
+		_exit (shelf_put (&other, &r->kept, &err) == 0 ? 0 : 1);
+	}
+	assert_int_equal (waitpid (pid, &status, 0), pid);
+	assert_int_equal (status, 0);
+}
+
+static void test_total_when_one_is_shorter_and_another_counts (void **state)
+{
+	struct rig *r = *state;
+	struct err err;
+
+	r->put.limits.total_bytes = 5 * MIB;
+	made (r, "a", 2 * MIB, 0600);
+	r->meanwhile = shorter_and_counted;
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), MIB + 10);
+	assert_int_equal (names (r, 0), 2);
+}
+
 /* What cannot be looked at for want of a descriptor is not taken for nothing. */
 static void test_total_without_descriptors (void **state)
 {
@@ -508,6 +549,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_what_all_tasks_may_leave, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_after_a_kill, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_is_what_was_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_total_when_one_is_shorter_and_another_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_without_descriptors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_what_stays_free, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_asked_to_stop, set_up, tear_down),
