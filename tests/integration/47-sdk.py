@@ -50,6 +50,16 @@ class NoDill:
         serialize._dill = self.saved
 
 
+class LongerWait:
+    """Lone calls are answered in time on a slow machine, too."""
+
+    def __enter__(self):
+        self.saved, weft.executor.LONE_WAIT_S = weft.executor.LONE_WAIT_S, 5.0
+
+    def __exit__(self, *exc):
+        weft.executor.LONE_WAIT_S = self.saved
+
+
 def make(build):
     return Fabric(build, workers=2)
 
@@ -172,6 +182,31 @@ def prompt(report, f):
             report.check("the slow one comes too", slow.result(20) == "slow")
 
 
+def lone_calls(report, f):
+    """While each call has its result in the answer to its submission nobody reads the stream; what waits for it finds it again."""
+    def streams():
+        return int(f.http("GET", "/metrics")[1].split("\nweft_service_streams ")[1].split("\n")[0])
+    with NoDill(), LongerWait():
+        with executor(f) as ex:
+            ex.submit(square, 1).result(20)
+            wait_for(lambda: streams() == 1, 10, "the stream is read")
+
+            def left():
+                return ex.submit(square, 2).result(20) == 4 and streams() == 0
+            wait_for(left, 30, "the stream is left")
+            for _ in range(3):      # each time it is left again
+                both = [ex.submit(nap, 0.1, "slow"), ex.submit(square, 4)]     # no longer the only one in hand
+                report.check("calls that wait have their results", [x.result(20) for x in both] == ["slow", 16] and streams() == 1)
+                wait_for(left, 30, "the stream is left again")
+            report.check("many calls have theirs", [x.result(20) for x in [ex.submit(square, i) for i in range(300)]] == [i * i for i in range(300)])
+            wait_for(left, 30, "the stream is left again")
+        report.check("its threads have ended", not [t for t in threading.enumerate() if t.name.startswith("weft-")])
+        with executor(f) as ex:     # an end without waiting, from there
+            wait_for(lambda: all(ex.submit(square, 2).result(20) == 4 for _ in range(10)) and streams() == 0, 30, "the stream is left")
+            ex.shutdown(wait=False)
+        wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("weft-")], 10, "its threads end")
+
+
 def cancel(report, f):
     with NoDill():
         with executor(f) as ex:
@@ -232,4 +267,4 @@ def with_dill(report, f):
         report.check("a result that cannot be pickled", isinstance(e, weft.TaskFailed) and e.document["code"] == "TASK_ENCODE", e)
 
 
-main(__doc__, [client, plain, many, prompt, cancel, two, with_dill], make)
+main(__doc__, [client, plain, many, prompt, lone_calls, cancel, two, with_dill], make)

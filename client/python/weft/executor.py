@@ -3,11 +3,13 @@
 
 One thread gathers submissions into batches: what is waiting when the last request came back goes together, so a lone call leaves at
 once. Another reads the event stream of the executor's task group; nothing polls. A result may come before the answer to its submission:
-it is kept until that says whose it is.
+it is kept until that says whose it is. The result of the only call in hand mostly comes in that answer. While that is so the stream is left,
+since each event would wake a thread for nothing, and is taken up where it was when a call has to wait for it, or many events stand there.
 """
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import queue
 import threading
@@ -26,6 +28,8 @@ BATCH = 1000        # tasks in one submission
 BATCH_CHARS = 32 << 20  # of their payloads together
 GAP = 1000          # tasks asked for at once when events are missing
 LONE_WAIT_S = 0.01  # that the only call in hand waits for its result in the answer to its submission, before the stream has to bring it
+LONE_CALLS = 20     # so many in a row that had it there, and the stream is left,
+BEHIND = 200        # until so many events stand there: who needs it later has no more to read than these
 Function = Union[str, Callable[..., Any]]
 
 
@@ -80,6 +84,9 @@ class Executor(concurrent.futures.Executor):
         self._closing = self._cancel_rest = False
         self._open = 0              # submissions not yet pending
         self._done = 0
+        self._answered = 0          # calls in a row whose results came in the answers to their submissions
+        self._behind = 0            # of such calls: whose events were not yet seen
+        self._waits = threading.Condition(self._lock)       # for the reader: a call waits for the stream, or nothing will come any more
         self._missed = False        # events that were not seen, and not yet asked for: the stream does not tell of them again
         self._interrupt = Interrupt()
         self._threads: List[threading.Thread] = []
@@ -187,6 +194,7 @@ class Executor(concurrent.futures.Executor):
         """Nothing will come any more: the stream's reader may go. Under the lock."""
         if self._closing and not self._open and not self._pending:
             self._interrupt.fire()
+            self._waits.notify_all()
 
     # ---- submission
 
@@ -284,6 +292,13 @@ class Executor(concurrent.futures.Executor):
                 if future.cancelled():
                     cancelled.append(future)
                 self._pending[task_id] = (future, kind)
+            if lone and not self._pending:
+                self._answered += 1
+                self._behind += 1
+            else:
+                self._answered = 0
+            if not self._answered or self._behind >= BEHIND:
+                self._waits.notify_all()
             if not self._open:
                 self._early.clear()     # of nobody here
             self._finish_if_done()
@@ -318,14 +333,18 @@ class Executor(concurrent.futures.Executor):
             try:
                 if self._missed:
                     self._catch_up()
-                for events in stream.batches():
-                    self._take_events(events)
+                with contextlib.closing(stream.batches()) as batches:
+                    for events in batches:
+                        self._take_events(events)
+                        if self._answered >= LONE_CALLS and self._behind <= 0:
+                            break
             except Exception as e:      # refused: nobody else would tell; or an answer that is not what we know
                 self._give_up(e if isinstance(e, WeftError) else WeftError("unexpected event of the service: %r" % e))
+                self._interrupt.wait(1.0)
             with self._lock:
+                self._waits.wait_for(lambda: self._pending or self._answered < LONE_CALLS or self._behind >= BEHIND or self._interrupt.fired)
                 if self._interrupt.fired or (self._closing and not self._open and not self._pending):
                     return
-            self._interrupt.wait(1.0)
 
     def _take_events(self, events: List[Event]) -> None:
         ended = []
@@ -337,12 +356,14 @@ class Executor(concurrent.futures.Executor):
                 mine = self._pending.pop(task_id, None)
                 if mine is not None:
                     ended.append(mine + (event.data,))
-                elif self._open:
+                    continue
+                self._behind = max(self._behind - 1, -LONE_CALLS)
+                if self._open:
                     self._early[task_id] = event.data
         for future, kind, document in ended:
             self._resolve(future, kind, document)
         if any(event.kind == "gap" for event in events):
-            self._missed = True
+            self._missed, self._behind = True, 0
             self._catch_up()
         if self._closing:
             with self._lock:
