@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BACKOFF_BASE_MS = 500, BACKOFF_CAP_MS = 30000, GIVE_UP_GRACE_MS = 20000, LOG_LINES = 50, LOG_BYTES = 16384, HOUR_MS = 3600 * 1000 };
+enum { BACKOFF_BASE_MS = 500, BACKOFF_CAP_MS = 30000, RETURN_MS = 30000, GIVE_UP_GRACE_MS = 20000, LOG_LINES = 50, LOG_BYTES = 16384, HOUR_MS = 3600 * 1000 };
 enum phase { MAKING, KEYING, SCALING, LIVE, TELLING, DELETING, OVER };
 
 struct pod { struct kubepod p; bool seen, counted; struct pod *next; };
@@ -38,6 +38,7 @@ struct kubeblock {
 	bool stopping;			/* cancelled while the Deployment is being made: what is made is known only with the answer */
 	long failures;
 	int64_t counted_since_ms, idle_since_ms, delete_by_ms;	/* idle: no pod runs */
+	int64_t away_ms;		/* when the server last gave no answer of use; 0 = never */
 	char trouble[420];		/* of the request in hand */
 	char refused[400];		/* why the Deployment makes no pods */
 	char told[420];			/* the text reported last */
@@ -138,9 +139,14 @@ static void again (struct kubeblock *b, const char *why)
 		report (b, b->trouble, false);
 }
 
-static bool passing (int status)
+/* Is it worth to ask again? A server that has just come back forbids for a moment what it allows: it has not read all its rules yet. */
+static bool passing (struct kubeblock *b, int status)
 {
-	return status == 0 || status == 429 || status >= 500;
+	int64_t now = clock_now_ms ();
+
+	if (status == 0 || status >= 500)
+		b->away_ms = now;
+	return status == 0 || status == 429 || status >= 500 || (status == 403 && b->away_ms && now - b->away_ms < RETURN_MS);
 }
 
 static void call (struct kubeblock *b, const char *method, char *path, const char *type, const json_t *body, kubeapi_f *cb)
@@ -207,7 +213,7 @@ static void on_made (int status, const char *body, size_t n, const char *why, vo
 		made (b, d);
 	} else if (status == 409)
 		call (b, "GET", kubeblock_path (b->namespace_, b->name, ""), NULL, NULL, on_taken);
-	else if (passing (status) || status / 100 == 2)
+	else if (passing (b, status) || status / 100 == 2)
 		again (b, *why ? why : "the answer is not a Deployment");
 	else
 		fail (b, why);
@@ -223,7 +229,7 @@ static void on_keyed (int status, const char *body, size_t n, const char *why, v
 	b->call = NULL;
 	if (status / 100 == 2 || status == 409)
 		enter (b, SCALING);
-	else if (passing (status))
+	else if (passing (b, status))
 		again (b, why);
 	else
 		fail (b, why);
@@ -238,7 +244,7 @@ static void on_scaled (int status, const char *body, size_t n, const char *why, 
 	b->call = NULL;
 	if (status / 100 == 2)
 		enter (b, LIVE);
-	else if (passing (status) || status == 409)
+	else if (passing (b, status) || status == 409)
 		again (b, why);
 	else
 		fail (b, why);

@@ -10,7 +10,8 @@
  *     TELLING   | GET the log of a pod that died | anything                                             | DELETING
  *     DELETING  | DELETE the Deployment          | 200, 404, and its pods are gone or their grace is up | ended
  *
- * No answer, 429 or 5xx: the same again after a pause that doubles. Any other refusal ends the block as failed, with the server's words. */
+ * No answer, 429 or 5xx, or 403 soon after one of these: the same again after a pause that doubles. Any other refusal ends the block as
+ * failed, with the server's words. */
 #ifndef ENDPOINT_PROVIDERS_KUBEBLOCK_H
 #define ENDPOINT_PROVIDERS_KUBEBLOCK_H
 #include "endpoint/providers/kubepod.h"

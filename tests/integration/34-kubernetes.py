@@ -223,6 +223,7 @@ def test_refusals(report, f):
 def test_passing_errors(report, f):
     f.reset()
     f.k8s.refuse("POST", "/deployments", 503, "ServiceUnavailable", "the server is currently unable to handle the request", 2)
+    f.k8s.refuse("POST", "/deployments", 403, "Forbidden", "deployments.apps is forbidden: User cannot create", 1)    # it has not read its rules yet
     f.k8s.refuse("POST", "/secrets", 429, "TooManyRequests", "Too many requests, please try again later.", 1)
     f.k8s.refuse("PATCH", "/deployments", 500, "InternalError", "etcdserver: leader changed", 1)
     with f.kube() as e:
