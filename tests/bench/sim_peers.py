@@ -14,7 +14,7 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PROCESSES = 4           # each dialler needs four or five descriptors
+PROCESSES = 8           # a dialler has four or five descriptors, and eight while it tries again
 TIMEOUT = 300
 
 
@@ -96,7 +96,7 @@ def main():
     rounds = a.rounds or (1 if a.quick else 3)
     name = "peers_%d_reconnect_s" % n
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    need = max(n + 500, 6 * n // PROCESSES + 500)
+    need = max(n + 500, 9 * n // PROCESSES + 500)
     if files != resource.RLIM_INFINITY and files < need:
         print(json.dumps({"skip": "%s: %d open files are needed, %d allowed" % (name, need, files)}))
         return 0
