@@ -12,6 +12,8 @@ static void bind (struct args *a, const char *src, const char *dst, bool writabl
 
 static void run (struct args *a, const char *program, const struct container_spec *s, const struct container_place *p)
 {
+	const struct container_spec held = runtime_held (s, p);
+
 	args_add (a, program);
 	args_add (a, "--silent");
 	args_add (a, "exec");
@@ -30,17 +32,17 @@ static void run (struct args *a, const char *program, const struct container_spe
 		args_add (a, "--security");
 		args_addf (a, "gid:%u", (unsigned) p->gid);
 	}
-	if (p->limits && s->memory_bytes) {
+	if (held.memory_bytes) {
 		args_add (a, "--memory");
-		args_addf (a, "%llu", (unsigned long long) s->memory_bytes);
+		args_addf (a, "%llu", (unsigned long long) held.memory_bytes);
 	}
-	if (p->limits && s->pids) {
+	if (held.pids) {
 		args_add (a, "--pids-limit");
-		args_addf (a, "%u", (unsigned) s->pids);
+		args_addf (a, "%u", (unsigned) held.pids);
 	}
-	if (p->limits && s->cpu_millis) {
+	if (held.cpu_millis) {
 		args_add (a, "--cpus");
-		args_addf (a, "%u.%03u", (unsigned) (s->cpu_millis / 1000), (unsigned) (s->cpu_millis % 1000));
+		args_addf (a, "%u.%03u", (unsigned) (held.cpu_millis / 1000), (unsigned) (held.cpu_millis % 1000));
 	}
 	bind (a, p->bundle, "/weft/bin", false);
 	bind (a, p->run_dir, "/weft/run", false);

@@ -36,6 +36,36 @@ static int add_runtime (struct node *n, const char *name, struct err *err)
 	return 0;
 }
 
+unsigned node_controllers (const char *path)
+{
+	static const struct { const char *name; enum runtime_limit limit; } known[] = {
+		{ "memory", LIMIT_MEMORY }, { "pids", LIMIT_PIDS }, { "cpu", LIMIT_CPU },
+	};
+	FILE *f = fopen (path, "re");
+	unsigned limits = 0;
+	char word[32];
+
+	while (f && fscanf (f, "%31s", word) == 1)
+		for (size_t i = 0; i < sizeof (known) / sizeof (known[0]); i++)
+			if (strcmp (word, known[i].name) == 0)
+				limits |= known[i].limit;
+	if (f)
+		fclose (f);
+	return limits;
+}
+
+/* What systemd delegates to a user of control groups v2, whom the runtimes have it asked for over the user's own bus. Older than
+ * version 252 it delegates no "cpu"; a job of a batch system has neither, though its environment may be that of a login. */
+static unsigned limits_of_user (uid_t uid)
+{
+	char path[128];
+
+	if (!getenv ("XDG_RUNTIME_DIR") || !getenv ("DBUS_SESSION_BUS_ADDRESS"))
+		return 0;
+	snprintf (path, sizeof (path), "/sys/fs/cgroup/user.slice/user-%u.slice/user@%u.service/cgroup.controllers", (unsigned) uid, (unsigned) uid);
+	return node_controllers (path);
+}
+
 int node_init (struct node *n, const struct node_options *o, struct err *err)
 {
 	char *list = o->runtimes ? xstrdup (o->runtimes) : NULL, *save = NULL;
@@ -45,8 +75,7 @@ int node_init (struct node *n, const struct node_options *o, struct err *err)
 	n->o = o;
 	n->root = geteuid () == 0;
 	n->cores = sysconf (_SC_NPROCESSORS_ONLN) > 0 ? (unsigned) sysconf (_SC_NPROCESSORS_ONLN) : 1;
-	/* what systemd delegates to a user of control groups v2 */
-	n->limits_user = access ("/sys/fs/cgroup/cgroup.controllers", R_OK) == 0 && getenv ("XDG_RUNTIME_DIR");
+	n->limits_user = limits_of_user (geteuid ());
 	runtime_owner (n->owner);
 	for (char *name = list ? strtok_r (list, ", ", &save) : NULL; name && rc == 0; name = strtok_r (NULL, ", ", &save))
 		rc = add_runtime (n, name, err);
@@ -140,9 +169,11 @@ int node_choose (const struct node *n, const struct node_wish *w, const struct r
 	return 0;
 }
 
-bool node_limits (const struct node *n, const struct runtime *rt)
+unsigned node_limits (const struct node *n, const struct runtime *rt)
 {
-	return rt->limits && (n->root || n->limits_user || !rt->of_user);
+	if (!rt->limits)
+		return 0;
+	return n->root || !rt->of_user ? LIMIT_ALL : n->limits_user;
 }
 
 void node_user (const struct node *n, const struct runtime *rt, uid_t *uid, gid_t *gid)

@@ -28,7 +28,8 @@ struct node {
 	char owner[64];
 	const char *program;		/* of this very program; borrowed for life */
 	unsigned cores;
-	bool root, limits_user;		/* limits_user: control groups v2 for users */
+	bool root;
+	unsigned limits_user;		/* of enum runtime_limit: what systemd lets this user limit */
 };
 
 struct node_wish {			/* of a function */
@@ -41,7 +42,8 @@ struct node_wish {			/* of a function */
 int node_init (struct node *n, const struct node_options *o, struct err *err);
 /* Choose. spec->image is the wish's. ERR_TASK_RUNNER: no such runtime here; ERR_FORBIDDEN: not permitted here; both name what is. */
 int node_choose (const struct node *n, const struct node_wish *w, const struct runtime **rt, struct container_spec *spec, struct err *err);
-bool node_limits (const struct node *n, const struct runtime *rt);	/* for container_place.limits */
+unsigned node_limits (const struct node *n, const struct runtime *rt);	/* for container_place.limits */
+unsigned node_controllers (const char *path);	/* limits that a cgroup.controllers names; 0 when it cannot be read */
 void node_user (const struct node *n, const struct runtime *rt, uid_t *uid, gid_t *gid);	/* who a container runs as inside */
 
 #endif

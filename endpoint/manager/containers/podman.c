@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Podman, as root and rootless. Rootless, the user is mapped to itself inside: neither root there, nor a stranger to the work
- * directory. Limits need control groups v2 there; on v1 podman says so and goes on without. */
+ * directory. Limits need control groups v2 there, and those controllers that systemd delegates to the user (node.c). */
 #include "endpoint/manager/containers/runtime.h"
 
 static void run (struct args *a, const struct container_spec *s, const struct container_place *p)
 {
 	static const char *const rootless[] = { "--read-only-tmpfs=false", "--userns=keep-id", NULL };
 	static const char *const rootful[] = { "--read-only-tmpfs=false", NULL };
-	struct container_spec bare = *s;
+	const struct container_spec held = runtime_held (s, p);
 
-	if (!p->limits)
-		bare.memory_bytes = bare.cpu_millis = bare.pids = 0;
-	oci_run (a, "podman", &bare, p, p->root ? rootful : rootless);
+	oci_run (a, "podman", &held, p, p->root ? rootful : rootless);
 }
 
 static void exists (struct args *a, const char *image)

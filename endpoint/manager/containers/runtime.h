@@ -16,6 +16,7 @@
 #include "common/err.h"
 
 enum { RUNTIME_ARGS = 96, RUNTIME_IMAGE_MAX = 4096 };
+enum runtime_limit { LIMIT_MEMORY = 1, LIMIT_PIDS = 2, LIMIT_CPU = 4, LIMIT_ALL = 7 };
 
 /* A command line being made; add only, values are copied. */
 struct args { char *v[RUNTIME_ARGS + 1]; size_t n; };
@@ -45,7 +46,7 @@ struct container_place {
 	uid_t uid;			/* who it is inside; never 0 unless the runtime maps it away */
 	gid_t gid;
 	bool root;			/* the manager runs as root */
-	bool limits;			/* the node can limit memory and processes for this user */
+	unsigned limits;		/* of enum runtime_limit: what the node can limit for this user */
 	const char *const *command;	/* of the worker, its paths below <base>; NULL-terminated */
 };
 
@@ -57,7 +58,7 @@ struct runtime {
 	bool stays;			/* a container outlives the process that started it: `remove` and `list` are there */
 	bool host_network;		/* cannot take the network away */
 	bool limits;			/* can limit memory, processes, CPU (with place->limits) */
-	bool of_user;			/* limits are those that a user may set: control groups v2, unless we are root */
+	bool of_user;			/* limits are those that a user may set, unless we are root: each one refused fails the start */
 	bool runs_ids;			/* `run` takes what `exists` printed: no tag can be moved in between */
 	bool maps_user;			/* whoever it is inside is us outside: the work directory stays ours */
 	void (*run) (struct args *a, const struct container_spec *s, const struct container_place *p);
@@ -73,6 +74,8 @@ extern const struct runtime *const runtimes[];			/* NULL-terminated, in order of
 const struct runtime *runtime_find (const char *name);		/* NULL: unknown */
 /* A reference that no tool takes for an option, and no path for another one: printable, no spaces, begins with a letter, digit, / or . */
 bool runtime_image_ok (const char *image, size_t n);
+/* s with those limits alone that the node can hold. */
+struct container_spec runtime_held (const struct container_spec *s, const struct container_place *p);
 /* What the tool said last that was not empty, without "Error:" prefixes and the like, for people. out has `room` bytes; returns it. */
 char *runtime_words (const char *text, size_t n, char *out, size_t room);
 bool runtime_alive (const char *owner);				/* is the manager of this owner label running on this host? */

@@ -54,6 +54,19 @@ void args_fini (struct args *a)
 	a->v[0] = NULL;
 }
 
+struct container_spec runtime_held (const struct container_spec *s, const struct container_place *p)
+{
+	struct container_spec held = *s;
+
+	if (!(p->limits & LIMIT_MEMORY))
+		held.memory_bytes = 0;
+	if (!(p->limits & LIMIT_PIDS))
+		held.pids = 0;
+	if (!(p->limits & LIMIT_CPU))
+		held.cpu_millis = 0;
+	return held;
+}
+
 /* ---- images ---- */
 
 bool runtime_image_ok (const char *image, size_t n)

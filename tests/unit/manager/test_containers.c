@@ -17,7 +17,7 @@
 static const char *const command[] = { "/weft/bin/ld.so", "--library-path", "/weft/bin/lib", "/weft/bin/weft-worker", NULL };
 static const struct container_place place = {
 	.name = "weft-1", .endpoint = "e", .owner = "7.9", .bundle = "/b", .run_dir = "/r", .work_dir = "/w", .network = "bridge", .uid = 1000, .gid = 1001,
-	.limits = true, .command = command,
+	.limits = LIMIT_ALL, .command = command,
 };
 static const struct container_spec spec = { .image = "img:1", .cpu_millis = 1500, .pids = 64, .memory_bytes = 1 << 20 };
 
@@ -89,14 +89,24 @@ static void test_network_only_when_asked_for (void **state)
 
 static void test_rootless (void **state)
 {
+	static const char *const of_users[] = { "podman", "apptainer", "singularity" };
 	struct container_place p = place;
 
 	(void) state;
 	has (joined ("podman", &spec, &p), " --userns=keep-id ");
 	has (joined ("charliecloud", &spec, &p), " --user --map-current-user ");
-	p.limits = false;
-	lacks (joined ("podman", &spec, &p), "--memory");
-	lacks (joined ("apptainer", &spec, &p), "--memory");
+	/* a controller that is not delegated would fail the start */
+	p.limits = LIMIT_MEMORY | LIMIT_PIDS;
+	for (size_t i = 0; i < sizeof (of_users) / sizeof (of_users[0]); i++) {
+		has (joined (of_users[i], &spec, &p), "--memory");
+		has (joined (of_users[i], &spec, &p), "--pids-limit");
+		lacks (joined (of_users[i], &spec, &p), "--cpus");
+	}
+	p.limits = 0;
+	for (size_t i = 0; i < sizeof (of_users) / sizeof (of_users[0]); i++) {
+		lacks (joined (of_users[i], &spec, &p), "--memory");
+		lacks (joined (of_users[i], &spec, &p), "--pids-limit");
+	}
 	p.root = true;
 	lacks (joined ("podman", &spec, &p), "keep-id");
 	has (joined ("apptainer", &spec, &p), " --security uid:1000 ");
@@ -274,6 +284,35 @@ static void put_file (const char *path, const char *text)
 	fclose (f);
 }
 
+static void test_limits_of_a_user (void **state)
+{
+	static const struct { const char *text; unsigned limits; } t[] = {
+		{ "cpuset cpu io memory hugetlb pids\n", LIMIT_ALL },
+		{ "memory pids\n", LIMIT_MEMORY | LIMIT_PIDS },	/* systemd before version 252 */
+		{ "cpuset io\n", 0 },
+		{ "", 0 },
+	};
+	char path[] = "/tmp/weft-controllers-XXXXXX";
+	struct node n = { .limits_user = LIMIT_MEMORY };
+	int fd = mkstemp (path);
+
+	(void) state;
+	assert_true (fd >= 0);
+	close (fd);
+	for (size_t i = 0; i < sizeof (t) / sizeof (t[0]); i++) {
+		put_file (path, t[i].text);
+		assert_int_equal (node_controllers (path), t[i].limits);
+	}
+	unlink (path);
+	assert_int_equal (node_controllers (path), 0);
+	assert_int_equal (node_limits (&n, runtime_find ("podman")), LIMIT_MEMORY);
+	assert_int_equal (node_limits (&n, runtime_find ("apptainer")), LIMIT_MEMORY);
+	assert_int_equal (node_limits (&n, runtime_find ("docker")), LIMIT_ALL);	/* its daemon's */
+	assert_int_equal (node_limits (&n, runtime_find ("charliecloud")), 0);
+	n.root = true;
+	assert_int_equal (node_limits (&n, runtime_find ("podman")), LIMIT_ALL);
+}
+
 static void test_identity_of_paths (void **state)
 {
 	char dir[] = "/tmp/weft-id-XXXXXX", file[64], sub[64], a[IDENTITY_MAX], b[IDENTITY_MAX];
@@ -381,6 +420,7 @@ int main (void)
 		cmocka_unit_test (test_rootless), cmocka_unit_test (test_images), cmocka_unit_test (test_words_of_tools),
 		cmocka_unit_test (test_owners), cmocka_unit_test (test_node_chooses), cmocka_unit_test (test_node_refuses_options),
 		cmocka_unit_test (test_pool_wants_more), cmocka_unit_test (test_pools), cmocka_unit_test (test_identity_of_paths),
+		cmocka_unit_test (test_limits_of_a_user),
 		cmocka_unit_test (test_what_tools_print_of_an_image), cmocka_unit_test (test_commands_that_identify),
 	};
 
