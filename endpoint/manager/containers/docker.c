@@ -24,7 +24,7 @@ static void remove_ (struct args *a, const char *name)
 
 static void list (struct args *a, const char *endpoint)
 {
-	oci_list (a, "docker", endpoint);
+	oci_list (a, "docker", ".Label", endpoint);
 }
 
 const struct runtime runtime_docker = {

@@ -72,11 +72,11 @@ void oci_remove (struct args *a, const char *program, const char *name)
 	args_add (a, name);
 }
 
-void oci_list (struct args *a, const char *program, const char *endpoint)
+void oci_list (struct args *a, const char *program, const char *label, const char *endpoint)
 {
 	args_add (a, program);
 	args_add (a, "ps");
 	args_add (a, "--all");
 	args_addf (a, "--filter=label=weft.endpoint=%s", endpoint);
-	args_add (a, "--format={{.Names}} {{.Label \"weft.manager\"}}");
+	args_addf (a, "--format={{.Names}} {{%s \"weft.manager\"}}", label);
 }

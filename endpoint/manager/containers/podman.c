@@ -29,7 +29,7 @@ static void remove_ (struct args *a, const char *name)
 
 static void list (struct args *a, const char *endpoint)
 {
-	oci_list (a, "podman", endpoint);
+	oci_list (a, "podman", "index .Labels", endpoint);
 }
 
 const struct runtime runtime_podman = {

@@ -85,6 +85,6 @@ void runtime_owner (char out[64]);				/* the label of this process */
 void oci_run (struct args *a, const char *program, const struct container_spec *s, const struct container_place *p, const char *const *extra);
 void oci_image (struct args *a, const char *program, const char *verb, const char *image);
 void oci_remove (struct args *a, const char *program, const char *name);
-void oci_list (struct args *a, const char *program, const char *endpoint);
+void oci_list (struct args *a, const char *program, const char *label, const char *endpoint);	/* label: how its templates look one up */
 
 #endif

@@ -391,6 +391,24 @@ static void test_commands_that_identify (void **state)
 	assert_false (identity_command (runtime_find ("apptainer"), "docker://img:1", "/bin/weft-manager", &a));
 }
 
+/* Podman's templates know no ".Label", and the whole list failed for it. */
+static void test_commands_that_list (void **state)
+{
+	static const struct { const char *runtime, *format; } t[] = {
+		{ "docker", "--format={{.Names}} {{.Label \"weft.manager\"}}" },
+		{ "podman", "--format={{.Names}} {{index .Labels \"weft.manager\"}}" },
+	};
+	struct args a = { .n = 0 };
+
+	(void) state;
+	for (size_t i = 0; i < sizeof (t) / sizeof (t[0]); i++) {
+		runtime_find (t[i].runtime)->list (&a, "e");
+		assert_string_equal (a.v[0], t[i].runtime);
+		assert_string_equal (a.v[a.n - 1], t[i].format);
+		args_fini (&a);
+	}
+}
+
 static void test_pools (void **state)
 {
 	struct pools *ps = pools_create ();
@@ -420,7 +438,7 @@ int main (void)
 		cmocka_unit_test (test_rootless), cmocka_unit_test (test_images), cmocka_unit_test (test_words_of_tools),
 		cmocka_unit_test (test_owners), cmocka_unit_test (test_node_chooses), cmocka_unit_test (test_node_refuses_options),
 		cmocka_unit_test (test_pool_wants_more), cmocka_unit_test (test_pools), cmocka_unit_test (test_identity_of_paths),
-		cmocka_unit_test (test_limits_of_a_user),
+		cmocka_unit_test (test_limits_of_a_user), cmocka_unit_test (test_commands_that_list),
 		cmocka_unit_test (test_what_tools_print_of_an_image), cmocka_unit_test (test_commands_that_identify),
 	};
 
