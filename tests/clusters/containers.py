@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Containers, the real ones: Docker, Podman, Apptainer and Charliecloud from Debian's packages (tests/testbed/), each with weft-manager
 between a scripted agent and an image: cold and warm, every wall of the sandbox tried from inside, files that calls leave on the node, a container
-killed, the manager killed, the daemon started again. An image with nothing but one program, too. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
+killed, the manager killed, the daemon started again. An image with nothing but one program, too. Apptainer once more as an ordinary user
+has it, with what is another thing there. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
 import argparse
 import hashlib
 import json
@@ -18,7 +19,7 @@ import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "tests", d) for d in ("fakes", "lib")]
-from container_bed import PATH, RUNTIMES, Docker, Podman, Skip  # noqa: E402
+from container_bed import PATH, RUNTIMES, USERS, Docker, Podman, Skip  # noqa: E402
 try:
     import zmq
     import peer
@@ -156,6 +157,16 @@ def f(secret, seconds):
                     swap("../" + name, "../links")
         os._exit(0)
 '''
+# leaves what only its owner can open, and a process that is not its child
+LITTER = b'''
+import os, subprocess, time
+def f(s):
+    os.mkdir("closed")
+    open("closed/x", "w").close()
+    os.chmod("closed", 0)
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    time.sleep(s)
+'''
 
 
 def until(condition, what, seconds=30):
@@ -187,14 +198,13 @@ class Rig:
         sock = os.path.join(self.tmp, "a.sock")
         self.agent = peer.Agent(self.ctx, sock, threshold_ms=60000)
         os.chmod(sock, 0o777)
-        as_user = ["setpriv", "--reuid", str(self.rt.user), "--regid", str(self.rt.user), "--clear-groups"] if self.rt.user else []
         programs = os.path.join(self.tmp, "bin")
         if not os.path.exists(programs):
             os.mkdir(programs)
             for p in ("weft-manager", "weft-worker"):
                 shutil.copy(os.path.join(BUILD, "bin", p), programs)
         self.p = subprocess.Popen(
-            as_user + [programs + "/weft-manager", "--connect", self.agent.uri, "--endpoint-id", self.endpoint, "--block", "b", "--node", "node-1",
+            self.rt.as_user + [programs + "/weft-manager", "--connect", self.agent.uri, "--endpoint-id", self.endpoint, "--block", "b", "--node", "node-1",
                        "--workers", str(self.workers), "--dir", self.own + "/m", "--parent-pid", str(os.getpid()), "--python", "/usr/bin/python3",
                        "--heartbeat-ms", "500", "--threshold-ms", "5000", "--containers", self.rt.name, "--bundle", self.bundle,
                        "--container-memory", "256MiB", "--container-pids", "64", "--container-cpus", "500", "--log-level", "debug", *self.args],
@@ -248,7 +258,7 @@ def cold_and_warm(rt):
         warm = time.monotonic() - began
         assert c["type"] == rt.name and c["image"] == rt.image and 0 < c["cold_start_ms"] <= cold * 1000, c
         assert warm < cold, (warm, cold)
-        print("# %s: cold %.0f ms, warm %.1f ms" % (rt.name, cold * 1000, warm * 1000))
+        print("# %s: cold %.0f ms, warm %.1f ms" % (rt.label, cold * 1000, warm * 1000))
     until(lambda: not rt.left(), "nothing is left")
 
 
@@ -259,13 +269,16 @@ def walls_of_the_sandbox(rt):
     outside.listen()
     with Rig(rt) as g, tempfile.NamedTemporaryFile(dir="/var/tmp", prefix="weft-host-") as file:
         v = value(g.run(g.function(PROBE), outside.getsockname()[1], rt.base, file.name))
-        assert v["uid"] != 0 and int(v["caps"], 16) == 0 and v["nnp"] == "1", v
-        for wall in ("root", "usr", "etc", "bundle", "mount", "chown"):
+        assert v["uid"] == (rt.user or 65534) and int(v["caps"], 16) == 0 and v["nnp"] == "1", v
+        for wall in ("root", "usr", "bundle", "mount", "chown") + (() if rt.copies_etc else ("etc",)):
             assert v[wall] in ("EROFS", "EACCES", "EPERM", "EINVAL"), (wall, v)
         assert v["cwd"] == "mine" and v["tmp"] == "done", v
         assert v["host"] != "done" and v["nets"] in (["lo"], []), v
         assert v["procs"] < 10 and not v["home"] and v["python"] == "/usr/bin/python3", v
         assert not os.path.exists(g.bundle + "/weft-was-here")
+        if rt.copies_etc:
+            with open(rt.image + "/etc/passwd") as f:
+                assert f.read() != "x", "the image is as it was"
     outside.close()
 
 
@@ -278,16 +291,16 @@ def memory_has_an_end(rt):
 
 
 def processes_have_an_end(rt):
-    if not rt.limits:
-        raise Skip("%s has no limit of processes" % rt.name)
+    if rt.no_limits:
+        raise Skip("%s has no limit of processes: %s" % (rt.label, rt.no_limits))
     with Rig(rt) as g:
         v = value(g.run(g.function(FORK, max_pids=32), 200))
         assert str(v).startswith("stopped at"), v
 
 
 def cpu_is_shared_out(rt):
-    if not rt.limits:
-        raise Skip("%s has no limit of CPU" % rt.name)
+    if rt.no_limits:
+        raise Skip("%s has no limit of CPU: %s" % (rt.label, rt.no_limits))
     with Rig(rt) as g:
         v = value(g.run(g.function(SPIN, cpu_millis=500), 2))
         assert v < 0.75, "half a CPU was given, %.2f used" % v
@@ -402,6 +415,7 @@ def killed_container(rt):
         g.agent.until(lambda: (ids[0], 4) in g.agent.states, 20, "it runs")
         rt.kill_one()
         value(g.agent.wait(ids, 60)[0])
+    until(lambda: not rt.left(), "nothing is left")
 
 
 def killed_manager(rt):
@@ -425,9 +439,41 @@ def daemon_restarted(rt):
         value(g.run(fn, 0))
 
 
+def image_in_a_file(rt):
+    if not hasattr(rt, "file"):
+        raise Skip("%s keeps images itself" % rt.label)
+    r = subprocess.run(rt.as_user + ["sh", "-c", ": <>/dev/fuse"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    if r.returncode:
+        raise Skip("%s: a user cannot open /dev/fuse here: %s" % (rt.label, r.stdout.strip()))
+    with Rig(rt) as g:
+        value(g.run(g.function(NAP, image=rt.file), 0))
+    until(lambda: not rt.left(), "nothing is left")
+
+
+def what_is_left_is_the_users(rt):
+    with Rig(rt) as g:
+        def closed():
+            return [d for d, dirs, _ in os.walk(g.own) if "closed" in dirs]
+        g.agent.submit([b'{"args": [60]}'], g.function(LITTER))
+        g.agent.until(closed, 60, "the function has left something")
+        owners = {os.lstat(os.path.join(d, n)).st_uid for d, dirs, files in os.walk(g.own) for n in dirs + files}
+        assert owners == {rt.user}, owners
+        g.p.kill()
+        g.p.wait()
+        g.start()
+        until(lambda: not rt.left(), "the container and what it started have ended")
+        g.p.terminate()
+        g.p.wait(30)
+        assert not closed(), "the user has removed what it cannot open"
+    until(lambda: not rt.processes(), "nothing of the user runs")
+
+
 TESTS = (cold_and_warm, walls_of_the_sandbox, memory_has_an_end, processes_have_an_end, cpu_is_shared_out, network_only_where_allowed,
          reference_that_leads_elsewhere, files_that_stay,
          image_with_one_program, image_that_is_not_there, killed_container, killed_manager, daemon_restarted)
+# what is another thing for a user
+USERS_TESTS = (cold_and_warm, walls_of_the_sandbox, memory_has_an_end, processes_have_an_end, cpu_is_shared_out, network_only_where_allowed,
+               files_that_stay, image_in_a_file, image_that_is_not_there, killed_container, killed_manager, what_is_left_is_the_users)
 
 
 def main():
@@ -441,24 +487,24 @@ def main():
     os.chmod(tmp, 0o755)
     passed = failed = skipped = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    runtimes = [r for r in RUNTIMES if not o.names or any(n in r.name for n in o.names)] or RUNTIMES
-    wanted = [t for t in TESTS if any(n in t.__name__ for n in o.names)] or list(TESTS)
+    runtimes = [r for r in RUNTIMES + USERS if any(n in r.label for n in o.names)] or RUNTIMES + USERS
+    named = [t for t in TESTS + USERS_TESTS if any(n in t.__name__ for n in o.names)] or TESTS + USERS_TESTS
     try:
         for kind in runtimes:
             rt = kind(tmp)
             try:
                 rt.up()
             except Skip as e:
-                print("skip - %s: %s" % (rt.name, e))
+                print("skip - %s: %s" % (rt.label, e))
                 skipped += 1
                 continue
             except Exception:
                 traceback.print_exc(file=sys.stdout)
-                print("not ok - %s comes up" % rt.name)
+                print("not ok - %s comes up" % rt.label)
                 failed += 1
                 continue
-            for t in wanted:
-                name, began = "%s: %s" % (rt.name, t.__name__.replace("_", " ")), time.monotonic()
+            for t in (t for t in (USERS_TESTS if kind in USERS else TESTS) if t in named):
+                name, began = "%s: %s" % (rt.label, t.__name__.replace("_", " ")), time.monotonic()
                 try:
                     t(rt)
                     print("ok - %s (%.1f s)" % (name, time.monotonic() - began))
@@ -474,7 +520,7 @@ def main():
             rt.down()
     finally:
         for kind in (Docker, Podman):
-            if os.path.exists(os.path.join(tmp, kind.name)):
+            if os.path.exists(kind(tmp).dir):
                 kind(tmp).down()
         shutil.rmtree(tmp, ignore_errors=True)
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Container runtimes, the real ones, from Debian's packages: tests/testbed/ starts them in a directory of their own; each with a base image
-(Debian, python3) and, where it keeps images, one that holds a single program. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
+(Debian, python3) and, where it keeps images, one that holds a single program. RUNTIMES are as an endpoint has them that runs as root, but for
+Charliecloud, which is refused to root; USERS are as an ordinary user has them. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
 import os
+import shlex
 import shutil
+import signal
+import stat
 import subprocess
 import tarfile
 import time
@@ -26,6 +30,13 @@ def bed(name, *args, check=True):
     return r.stdout
 
 
+def base_tar():
+    tar = os.path.join(CACHE, "base-%s.tar" % subprocess.run(["dpkg", "--print-architecture"], stdout=subprocess.PIPE).stdout.decode().strip())
+    if not os.path.exists(tar):
+        raise Skip("no base image: the docker test makes it")
+    return tar
+
+
 def shout(directory):
     """One static program, and nothing beside it."""
     src = os.path.join(directory, "shout.c")
@@ -40,10 +51,13 @@ def shout(directory):
 
 class Runtime:
     """One runtime with a base image and, where it keeps images, one that holds a single program."""
-    limits = network = daemon = seccomp = True
+    daemon = True
+    no_limits = None        # why processes and CPU are not limited
     base = "/weft"
     empty = None
+    copies_etc = False      # /etc/passwd inside is a copy of the container's own, which the user inside may write
     user = None             # uid that the manager runs as; None = ours
+    as_user = []            # what runs a command as that user
 
     def __init__(self, tmp):
         self.tmp, self.env = tmp, {}
@@ -64,7 +78,7 @@ class Runtime:
 
 
 class Docker(Runtime):
-    name = bed = "docker"
+    name = bed = label = "docker"
     image, empty = BASE, "weft-test-empty"
 
     def up(self):
@@ -73,9 +87,12 @@ class Docker(Runtime):
         self.env["DOCKER_HOST"] = "unix://%s/docker.sock" % self.dir
         self.cli("import", shout(self.tmp), self.empty)
 
-    def cli(self, *args):
-        return subprocess.run(["docker", *args], env=dict(os.environ, PATH=PATH, **self.env), check=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, universal_newlines=True, timeout=120).stdout
+    def cli(self, *args, stdin=None):
+        r = subprocess.run(self.as_user + [self.name, *args], env=dict(os.environ, PATH=PATH, **self.env), stdin=stdin or subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
+        if r.returncode:
+            raise RuntimeError("%s %s: %s" % (self.label, " ".join(args), r.stderr[-2000:]))
+        return r.stdout
 
     def left(self):
         return self.cli("ps", "--all", "--quiet").strip()
@@ -97,23 +114,22 @@ class Docker(Runtime):
 
 
 class Podman(Docker):
-    name = bed = "podman"
+    name = bed = label = "podman"
     image, empty = "localhost/" + BASE, "localhost/weft-test-empty"
     daemon = False
 
     def up(self):
         self.need("podman", "runc", "mmdebstrap")
-        self.env = {"CONTAINERS_CONF": self.dir + "/containers.conf", "CONTAINERS_STORAGE_CONF": self.dir + "/storage.conf"}
+        self.point()
         bed("podman", "base-image", self.dir)
         self.cli("import", shout(self.tmp), self.empty)
 
-    def cli(self, *args):
-        return subprocess.run(["podman", *args], env=dict(os.environ, PATH=PATH, **self.env), check=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, universal_newlines=True, timeout=120).stdout
+    def point(self):
+        self.env = {"CONTAINERS_CONF": self.dir + "/containers.conf", "CONTAINERS_STORAGE_CONF": self.dir + "/storage.conf"}
 
 
 class Apptainer(Runtime):
-    name = bed = "apptainer"
+    name = bed = label = "apptainer"
     daemon = False
 
     def up(self):
@@ -131,15 +147,16 @@ class Apptainer(Runtime):
 
 class Charliecloud(Runtime):
     """As an ordinary user: it is refused to root."""
-    name, base = "charliecloud", "/mnt"
-    daemon = limits = False
+    name = label = "charliecloud"
+    base = "/mnt"
+    daemon = False
+    no_limits = "it sets none"
     user = 65534
+    as_user = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
 
     def up(self):
         self.need("ch-run", "unshare", "mmdebstrap", "setpriv")
-        tar = os.path.join(CACHE, "base-%s.tar" % subprocess.run(["dpkg", "--print-architecture"], stdout=subprocess.PIPE).stdout.decode().strip())
-        if not os.path.exists(tar):
-            raise Skip("no base image: the docker test makes it")
+        tar = base_tar()
         self.image = self.dir + "/base"
         os.makedirs(self.image)
         subprocess.run(["tar", "-C", self.image, "--exclude=./dev/*", "-xpf", tar], check=True)
@@ -153,4 +170,97 @@ class Charliecloud(Runtime):
         return self.image
 
 
+AS_USER = """#!/bin/sh
+# Runs a command as user {uid}, whom /etc knows in a mount namespace of its own.
+cd /
+exec unshare --mount --propagation=slave sh -c '
+  for i in passwd group subuid subgid; do mount --bind "$0/etc/$i" "/etc/$i" || exit; done
+  [ ! -e "$0/fuse" ] || mount --bind "$0/fuse" /dev/fuse || exit
+  exec setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all env -u DBUS_SESSION_BUS_ADDRESS \\
+    HOME="$0/home" USER=weft-user LOGNAME=weft-user XDG_RUNTIME_DIR="$0/run" "$@"' {dir} "$@"
+"""
+
+
+class Ordinary:
+    """As a user whom this host has in none of its files, with ranges of further users: whatever belongs to that uid comes from here.
+    Nobody is logged in as that user, so systemd delegates no control groups to it."""
+    daemon = False
+    no_limits = "for a user it takes control groups v2 that systemd delegates, which it does for those who are logged in"
+    RANGE = 1000000, 65536
+
+    def __init__(self, tmp):
+        super().__init__(tmp)
+        self.user = self.first_uid + os.getpid() % 100000
+        self.own = os.path.join(tmp, self.short)
+        self.as_user = [self.own + "/as-user"]
+
+    def make_user(self):
+        self.need("unshare", "setpriv", "newuidmap")
+        lines = {"passwd": "weft-user:x:%d:%d::%s:/bin/sh" % (self.user, self.user, self.own + "/home"), "group": "weft-user:x:%d:" % self.user,
+                 "subuid": "weft-user:%d:%d" % self.RANGE, "subgid": "weft-user:%d:%d" % self.RANGE}
+        os.makedirs(self.own + "/etc")
+        for name, line in lines.items():
+            shutil.copy("/etc/" + name, self.own + "/etc")
+            with open(self.own + "/etc/" + name, "a") as f:
+                f.write("\n" + line + "\n")
+        for name in ("home", "run"):
+            self.give(self.own + "/" + name)
+        if os.path.exists("/dev/fuse"):     # for all, as udev makes it
+            os.mknod(self.own + "/fuse", stat.S_IFCHR | 0o666, os.stat("/dev/fuse").st_rdev)
+            os.chmod(self.own + "/fuse", 0o666)
+        with open(self.as_user[0], "w") as f:
+            f.write(AS_USER.format(uid=self.user, dir=shlex.quote(self.own)))
+        os.chmod(self.as_user[0], 0o755)
+        r = subprocess.run(self.as_user + ["unshare", "--user", "--map-root-user", "true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if r.returncode:
+            raise Skip("users may have no user namespaces here: " + r.stdout.decode().strip())
+
+    def give(self, path):
+        os.mkdir(path, 0o700)
+        os.chown(path, self.user, self.user)
+
+    def processes(self):
+        """Name and parent of each process of the user, by pid."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/status" % pid) as f:
+                    s = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(s["Uid"].split()[0]) == self.user and s["State"][0] != "Z":
+                found[int(pid)] = s["Name"], int(s["PPid"])
+        return found
+
+    def left(self):
+        """Processes that have no manager above them, as well."""
+        there, stray = self.processes(), []
+        for pid in there:
+            top = pid
+            while there[top][0] != "weft-manager" and there[top][1] in there:
+                top = there[top][1]
+            if there[top][0] != "weft-manager":
+                stray.append("%d %s" % (pid, there[pid][0]))
+        return super().left() + " ".join(stray)
+
+
+class UserApptainer(Ordinary, Apptainer):
+    """Without the setuid part, which would be root's: an image is a directory, or a file that is mounted through /dev/fuse."""
+    label, short, first_uid = "user-apptainer", "ua", 300000
+    copies_etc = True
+
+    def up(self):
+        super().up()
+        self.file, self.image = self.image, self.dir + "/base"
+        self.make_user()
+
+    def kill_one(self):
+        """The process that the manager started."""
+        there = self.processes()
+        for pid, (name, parent) in there.items():
+            if name != "weft-worker" and parent in there and there[parent][0] == "weft-manager":
+                os.kill(pid, signal.SIGKILL)
+
+
 RUNTIMES = (Docker, Podman, Charliecloud, Apptainer)
+USERS = (UserApptainer,)
