@@ -351,8 +351,8 @@ def usage(c, w):
         pass
     check("each end is counted once", counted() == ended and ended["failed"] == 1 and ended["cancelled"] == 3, (counted(), ended))
     check("by endpoint", counted("&endpoint=" + f.endpoint) == ended and counted("&endpoint=" + w.odd)["tasks"] == 0)
-    hour = f.http("GET", "/v3/usage")[1]["hours"][-1]
-    check("with how long they ran", 0 < hour["mean_s"] < 60 and hour["ran"] >= 60, hour)
+    hours = [h for h in f.http("GET", "/v3/usage")[1]["hours"] if h["ran"]]     # two when one ends meanwhile
+    check("with how long they ran", all(0 < h["mean_s"] < 60 for h in hours) and sum(h["ran"] for h in hours) >= 60, hours)
     check("bad days", f.http("GET", "/v3/usage?days=32")[0] == 400 and f.http("GET", "/v3/usage?days=x")[0] == 400)
     check("of an unknown endpoint", f.http("GET", "/v3/usage?endpoint=01a21677-1dd5-715f-b358-0a9b7529b961")[0] == 404)
     c.go("usage", "%d" % ended["tasks"], ".facts")
