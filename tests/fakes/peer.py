@@ -192,7 +192,7 @@ class Agent:
         elif kind != HEARTBEAT:
             raise AssertionError("a message of type %d" % kind)
 
-    def until(self, condition, seconds=10, what="condition"):
+    def until(self, condition, seconds=30, what="condition"):
         """Serve until the condition holds; it is an error when it does not in time."""
         end = time.monotonic() + seconds
         while not condition():
@@ -214,6 +214,6 @@ class Agent:
         end = time.monotonic() + seconds
         self.until(lambda: time.monotonic() >= end, seconds + 5)
 
-    def wait(self, ids, seconds=15):
+    def wait(self, ids, seconds=30):
         self.until(lambda: all(i in self.results for i in ids), seconds, "results of %d tasks" % len(ids))
         return [self.results[i] for i in ids]

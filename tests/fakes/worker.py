@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker that does what the payload says, for the tests of weft-manager. Payload: JSON with "op":
 
-    echo          the result is the payload; with "s" after so many seconds
+    echo          the result is the payload; with "s" after so many seconds, with "until" once there is a file of that name
     die           the worker kills itself with SIGKILL; with "once": FILE only as long as FILE is not there
     stray         leaves a process behind that is not its child; its pid is written to "file"
     hang          stops reading for ever (SIGSTOP)
@@ -86,8 +86,8 @@ class Worker:
             self.begin()
         if self.now is None:
             return
-        if time.monotonic() >= self.end:
-            op = self.now["op"]
+        op = self.now["op"]
+        if time.monotonic() >= self.end and ("until" not in op or os.path.exists(op["until"])):
             self.finish(value=dict(op, count=self.functions[self.now["function"]], attempt=self.now["attempt"]))
         elif not self.reported and time.time_ns() - self.began > 200e6:
             self.reported = True

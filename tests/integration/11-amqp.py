@@ -247,7 +247,7 @@ def section_restart():
     got = take(c, 50)
     c.ack(1, got[19].tag, multiple=True)
     c.beat()
-    wait_for(lambda: (raw("GET", "weft:group:{%s}:acked" % group) or b"").endswith(b" 20"), 10, "the place is kept")
+    wait_for(lambda: (raw("GET", "weft:group:{%s}:acked" % group) or b"").endswith(b" 20"), 30, "the place is kept")
     svc.stop(signal.SIGKILL)
     svc.start(config=os.path.join(ROOT, "config", "service.yaml"))
     c.drop()

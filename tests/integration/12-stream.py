@@ -112,7 +112,7 @@ def live():
     check("brief: successes with their result only, all else whole", all(set(d) == {"task_id", "status", "result"} if d["status"] == "success" else "fault" in d
                                                                       for d in docs) and len(docs) == 32, docs[:2] + docs[-2:])
     s.close()
-    wait_for(lambda: metric("weft_service_streams") == 0, 10, "streams are forgotten when their clients go")
+    wait_for(lambda: metric("weft_service_streams") == 0, 30, "streams are forgotten when their clients go")
     check("metrics", metric("weft_service_stream_events_total") >= 32 and metric("weft_service_streams_opened_total") >= 2)
 
 
@@ -181,7 +181,7 @@ def resume():
     submitted.start()
     while len(seen) < 850 and cuts < 2000:
         s = stream(group, after=last)
-        got = s.read(rng.randrange(1, 40), timeout=5)
+        got = s.read(rng.randrange(1, 40), timeout=20)
         seen += ids_of(got)
         last = s.last
         s.close()
@@ -249,11 +249,11 @@ def pages():
     check("page by page, each once", seen == ids and sizes == [10, 10, 5], sizes)
     began = time.monotonic()
     a = svc.get(path + "?wait=0.3&cursor=" + cursor)
-    check("nothing new within the wait", a.json["results"] == [] and a.json["cursor"] == cursor and 0.25 < time.monotonic() - began < 5, a)
+    check("nothing new within the wait", a.json["results"] == [] and a.json["cursor"] == cursor and 0.25 < time.monotonic() - began < 20, a)
     t = threading.Timer(0.3, submit, (e, ["late"], group))
     t.start()
     a = svc.get(path + "?wait=20&cursor=" + cursor)
-    check("answered by the next end", len(a.json["results"]) == 1 and a.json["results"][0]["result"] == "late" and time.monotonic() - began < 15, a)
+    check("answered by the next end", len(a.json["results"]) == 1 and a.json["results"][0]["result"] == "late" and time.monotonic() - began < 19, a)
     t.join()
     error("a cursor that is none", 400, "REQUEST_MALFORMED", svc.get(path + "?cursor=abc"))
     error("a limit that is none", 400, "REQUEST_MALFORMED", svc.get(path + "?limit=0"))
@@ -267,7 +267,7 @@ def slow():
     fw = Forwarder(redis, e, lambda t: {"status": 1, "result": b"r" * 20000})
     group = svc.post("/v3/taskgroups").json["taskgroup_id"]
     s = stream(group, receive_buffer=65536)
-    wait_for(lambda: metric("weft_service_streams") == 1, 10, "the service has the stream")
+    wait_for(lambda: metric("weft_service_streams") == 1, 30, "the service has the stream")
     before = {p: anonymous(p) for p in svc.workers()}
     ids = []
     for _ in range(20):
@@ -388,7 +388,7 @@ def restarted():
 
 def limits():
     """Heartbeats, age, and the most streams."""
-    other = Service(arg.build, place.path, redis.url, limits__streams=3, stream__heartbeat="200ms", stream__max_age="1500ms")
+    other = Service(arg.build, place.path, redis.url, limits__streams=3, stream__heartbeat="200ms", stream__max_age="5s")
     other.sets["registry.path"], other.sets["auth.token_file"] = svc.sets["registry.path"], svc.sets["auth.token_file"]
     other.start()
     group = svc.post("/v3/taskgroups").json["taskgroup_id"]
@@ -402,7 +402,7 @@ def limits():
     while not s.ended and time.monotonic() - began < 20:
         s.read(1, timeout=20)
     check("a silent stream sends comments", s.comments >= 3 and s.retry == 1000, (s.comments, s.retry))
-    check("and ends at its age", s.ended and 1 < time.monotonic() - began < 10, time.monotonic() - began)
+    check("and ends at its age", s.ended and 3 < time.monotonic() - began < 19, time.monotonic() - began)
     for s in open_:
         s.read(1, timeout=20)
     s = Stream(other.port, path, other.token)
@@ -433,7 +433,7 @@ def idle():
     began = time.monotonic()
     told = submit(e, ["x"], groups[7])[0]
     mine = [s for i, s in enumerate(streams) if i % len(groups) == 7]
-    check("and those of one group are told at once", all(ids_of(s.read(1)) == told for s in mine) and time.monotonic() - began < 5, time.monotonic() - began)
+    check("and those of one group are told at once", all(ids_of(s.read(1)) == told for s in mine) and time.monotonic() - began < 20, time.monotonic() - began)
     check("others are not", not streams[8].read(1, timeout=0.1))
     with open("/proc/%d/stat" % pid) as fd:
         ticks = sum(map(int, fd.read().rsplit(")", 1)[1].split()[11:13]))

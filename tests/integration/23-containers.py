@@ -250,7 +250,7 @@ def killed_container_loses_no_task():
     with Rig() as g:
         fn = g.function("a")
         pid = value(g.run(fn)[0])[1]
-        ids = g.agent.submit([b'{"kwargs": {"s": 1.5}}'], fn)
+        ids = g.agent.submit([b'{"kwargs": {"s": 4}}'], fn)
         g.agent.until(lambda: (ids[0], 4) in g.agent.states, what="it runs")
         os.kill(pid, signal.SIGKILL)
         assert value(g.agent.wait(ids, 30)[0])[1] != pid
@@ -284,7 +284,7 @@ def worker_whose_manager_is_gone_ends_itself():
         pid = value(g.run(g.function("a"))[0])[1]
         g.p.kill()
         g.p.wait()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while alive(pid):
             assert time.monotonic() < end, "the worker lives on"
             time.sleep(0.05)
@@ -414,7 +414,7 @@ def a_second_sigterm_ends_at_once():
         began = time.monotonic()
         g.p.terminate()
         g.agent.until(lambda: g.p.poll() is not None, 30, "the manager's end")
-        assert time.monotonic() - began < 3, "that is before the grace of the workers was over"
+        assert time.monotonic() - began < 8, "that is before the grace of the workers was over"
         g.agent.until(lambda: not g.containers(), 30, "the end of the container, which nobody waits for")
 
 

@@ -113,7 +113,7 @@ def hits(report, f):
     for _ in range(2):
         d = call(f, plain, "hits", 1, 2)
     report.check("a function that does not memoise runs each time", d["memoised"] is False and runs(f, "hits") == 4, d)
-    report.check("the endpoint's status counts", wait_for(lambda: status(f).get("answered") == 1, 5, "status") and status(f)["entries"] >= 2, status(f))
+    report.check("the endpoint's status counts", wait_for(lambda: status(f).get("answered") == 1, 30, "status") and status(f)["entries"] >= 2, status(f))
 
 
 def fresh(report, f):
@@ -188,7 +188,7 @@ def leader_cancelled(report, f):
     ids, _ = submit(f, fid, [{"args": ["lead"]}] * 4)
     wait_for(lambda: runs(f, "lead") == 1, 20, "the first runs")
     ok(f.http("DELETE", "/v3/tasks/%s" % ids[1]))
-    report.check("one that waits for it is cancelled at once", gather(f, ids[1:2], 10)[ids[1]]["status"] == "cancelled")
+    report.check("one that waits for it is cancelled at once", gather(f, ids[1:2], 60)[ids[1]]["status"] == "cancelled")
     report.check("the others go on waiting", runs(f, "lead") == 1 and task(f, ids[0])["status"] not in ("cancelled", "failed"))
     ok(f.http("DELETE", "/v3/tasks/%s" % ids[0]))
     wait_for(lambda: runs(f, "lead") == 3, 20, "the two others run")
@@ -216,7 +216,7 @@ def eviction(report, f):
     report.check("the least recently used leaves", call(f, fid, "evict1", 100000)["memoised"] is False and runs(f, "evict1") == 2)
     report.check("what is used stays", runs(f, "evict0") == 1)
     report.check("the files stay under the bound", sum(os.path.getsize(p) for p in files(f)) <= 1 << 20, files(f))
-    wait_for(lambda: status(f).get("evicted", 0) > 0, 5, "status counts them")
+    wait_for(lambda: status(f).get("evicted", 0) > 0, 30, "status counts them")
 
 
 def restart(report, f):
@@ -250,7 +250,7 @@ def manager_killed_with_equal_tasks(report, f):
 def damaged(report, f):
     fid = fn(f, "add")
     call(f, fid, "damaged", 1, 2)
-    wait_for(lambda: files(f), 5, "a file")
+    wait_for(lambda: files(f), 30, "a file")
     for p in files(f):
         with open(p, "r+b") as s:
             s.seek(8)

@@ -58,7 +58,7 @@ class World(Fabric):
         def left():
             return self.k8s.of("deployments") + self.k8s.of("pods") + self.k8s.of("secrets")
         try:
-            wait_for(lambda: not left(), 15, "nothing is left")
+            wait_for(lambda: not left(), 30, "nothing is left")
         except TimeoutError:
             pass
         return [o["metadata"]["name"] for o in left()]

@@ -226,7 +226,7 @@ def running(report, f):
     report.check("trace --json has every stamp", not [k for k in order if k not in s], s)
     report.check("the stamps are in order", all(s[a] <= s[b] for a, b in zip(order, order[1:]) if a in s and b in s), s)
     tid3 = f.weft("submit", "nap", '{"args": [60]}').stdout.strip()
-    wait_for(lambda: weft_json(f, "status", tid3, "--json")["status"] == "running", 10, "running")
+    wait_for(lambda: weft_json(f, "status", tid3, "--json")["status"] == "running", 30, "running")
     j = weft_json(f, "tasks", "--status", "running", "--json")
     report.check("tasks --status", [t["task_id"] for t in j["tasks"]] == [tid3], j)
     j = weft_json(f, "cancel", tid3, "--json")

