@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from relay import Relay  # noqa: E402
+from service_helpers import free_port  # noqa: E402
 from e2e import Report, descendants, gather, ok, processes, register, role, submit, wait_for  # noqa: E402
 
 LEASE_S = 1.0
@@ -49,9 +49,7 @@ class Hosts:
         return self.procs[name]
 
     def start(self):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+        port = free_port()
         me, sock = str(os.getpid()), os.path.join(self.state, "redis.sock")
         self.url = "http://127.0.0.1:%d" % port
         self.redis_url = "unix://" + sock

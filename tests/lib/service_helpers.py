@@ -31,10 +31,16 @@ def wait_for(condition, timeout=30, what="condition"):
         time.sleep(0.01)
 
 
+HELD = []       # sockets that keep ports of ours from being anybody else's; they do not listen
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that stays ours until this process ends: who binds it with SO_REUSEADDR, as the service does, gets it, and nobody is given it."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", 0))
+    HELD.append(s)
+    return s.getsockname()[1]
 
 
 class RedisError(Exception):
