@@ -453,7 +453,7 @@ static void read_body (struct http_conn *c)
 	int rc;
 
 	if (r->body_len == r->body_cap) {
-		size_t total = r->body_len + (size_t) r->remaining, want = r->body_cap * 2;
+		size_t total = r->body_len + (size_t) r->remaining, want = r->body_cap * HTTP_GROWTH;
 		if ((rc = req_body_room (r, want < total ? want : total, true))) {
 			fail_status (c, rc);
 			return;

@@ -13,7 +13,8 @@ enum {
 	HTTP_HEADERS_MAX = 100,
 	HTTP_SCRATCH = 32 * 1024,	/* one read */
 	HTTP_STASH_MAX = 16 * 1024,	/* read ahead while a request is in hand, beyond what one read brought */
-	HTTP_STEP = 64 * 1024,		/* first room for a large body; doubled as bytes arrive */
+	HTTP_STEP = 64 * 1024,		/* first room for a large body */
+	HTTP_GROWTH = 4,		/* as bytes arrive there is room for so many times as many: what was read is copied then */
 	HTTP_LINGER_MS = 2000,		/* how long we read and forget after a final error, so that it gets through */
 	HTTP_DRAIN_IDLE_MS = 2000,	/* draining: how long a connection may stay without a request */
 	HTTP_OVERFLOW = 64,		/* connections over the limit that are told so; beyond them, just closed */

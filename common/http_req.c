@@ -48,7 +48,7 @@ void req_free (struct http_req *r)
 	free (r);
 }
 
-/* Room for `want` body bytes in all. Memory grows by doubling as bytes arrive, whatever was announced; `exact`: want
+/* Room for `want` body bytes in all. Memory grows as bytes arrive, whatever was announced; `exact`: want
  * is known to be the end. */
 int req_body_room (struct http_req *r, size_t want, bool exact)
 {

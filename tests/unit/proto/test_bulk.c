@@ -170,7 +170,7 @@ static void test_files_are_used_again_but_not_under_readers (void **state)
 		bulk_delete (r->b, p[i % N].name);	/* that one last */
 	assert_int_equal (bulk_get (r->b, &p[1], back, &err), -1);
 	assert_int_equal (err.code, ERR_NOT_FOUND);
-	assert_int_equal (spares (r), 256);
+	assert_int_equal (spares (r), 64);
 	for (int i = 0; i < N; i++) {		/* shorter than what stood there */
 		struct bulk_ref again = p[i];
 		char *path = path_of (r, p[i].name);
