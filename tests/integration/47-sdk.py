@@ -5,6 +5,8 @@ import concurrent.futures
 import json
 import math
 import os
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +14,7 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from e2e import Fabric, main, wait_for  # noqa: E402
+from relay import Relay  # noqa: E402
 
 import weft  # noqa: E402
 from weft import serialize  # noqa: E402
@@ -207,6 +210,111 @@ def lone_calls(report, f):
         wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("weft-")], 30, "its threads end")
 
 
+def own(ex):
+    """Calls of one at a time, until their threads send them themselves."""
+    def sent():
+        before = ex._lane.sent
+        return ex.submit(square, 2).result(20) == 4 and ex._lane.sent > before
+    wait_for(sent, 60, "a call is sent by its own thread")
+
+
+def alone(report, f):
+    """The only call in hand is sent by its own thread; its result comes to everybody who looks, to nobody, and whatever happens to the connection."""
+    wire = Relay(lambda: ("127.0.0.1", int(f.url.rsplit(":", 1)[1])))
+    wire.start()
+    with NoDill(), LongerWait(), weft.Executor(f.endpoint, client=weft.Client("http://127.0.0.1:%d" % wire.port, f.token)) as ex:
+        def submitted(fn, *args):
+            own(ex)
+            before = ex._lane.sent
+            x = ex.submit(fn, *args)
+            report.check("it is in the air", x.in_air and ex._lane.sent == before + 1)
+            return x
+
+        def tasks():
+            return len(ex.client.tasks(group=ex.task_group_id, limit=1000)["tasks"])
+        for fn, args in ((fail, ["first"]), (nap, [0])):        # registered by the submitter
+            ex.submit(fn, *args).exception(20)
+        report.check("a failure of a call that its own thread has sent", "out" in str(submitted(fail, "out").exception(20)))
+        called = threading.Event()
+        submitted(square, 3).add_done_callback(lambda x: x.result() == 9 and called.set())
+        report.check("a callback", called.wait(20))
+        report.check("wait", len(concurrent.futures.wait([submitted(square, 3)], 20).done) == 1)
+        report.check("as_completed", [x.result() for x in concurrent.futures.as_completed([submitted(square, 3)], 20)] == [9])
+        x = submitted(square, 5)
+        wait_for(x.done, 20, "it is done")
+        report.check("done", not x.in_air and x.result() == 25)
+        x = submitted(square, 5)
+        wait_for(lambda: x._state == "FINISHED", 20, "the result of a call that nobody looks at")
+        x = submitted(nap, 2, "late")
+        report.check("a short timeout", raises(concurrent.futures.TimeoutError, lambda: x.result(0.1)) and x.result(20) == "late")
+        x = submitted(nap, 60)
+        report.check("cancelled in the air", x.cancel() and x.cancelled() and raises(concurrent.futures.CancelledError, lambda: x.result(20)))
+        wait_for(lambda: x.task_id and ex.client.task(x.task_id)["status"] == "cancelled", 20, "cancelled on the endpoint too")
+        x = submitted(square, 6)
+        report.check("one in the air and others", [y.result(20) for y in [x] + [ex.submit(square, i) for i in range(50)]] == [36] + [i * i for i in range(50)])
+        x, got = submitted(nap, 0.2, 7), []
+        threads = [threading.Thread(target=lambda: got.append(x.result(20))) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        report.check("four who wait for it", got == [7] * 4, got)
+        report.check("arguments that are no JSON", own(ex) or "JSON" in str(ex.submit(square, {1}).exception(20)))
+        report.check("a large payload", own(ex) or len(ex.submit(shout, "x" * 100000).result(20)) == 100000)
+
+        def cut():
+            for pair in list(wire.pairs):
+                for s in pair:
+                    try:
+                        s.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass    # closed by now
+        for how, look in (("waited for", lambda x: x.result(30)), ("looked at", lambda x: wait_for(x.done, 30, "done") and x.result())):
+            own(ex)
+            before = tasks()
+            x = ex.submit(nap, 0.5, "cut")
+            wait_for(lambda: tasks() == before + 1, 20, "it has come to the service")
+            cut()
+            report.check("the connection is cut while it is %s" % how, look(x) == "cut")
+            report.check("and it ran once", tasks() == before + 1)
+        own(ex)
+        cut()           # as when the service was restarted
+        report.check("the connection is cut before", ex.submit(square, 8).result(30) == 64)
+        x = submitted(nap, 0.3, "last")
+    report.check("an end with a call in the air", x._state == "FINISHED" and x.result() == "last")
+    report.check("its threads have ended", not [t for t in threading.enumerate() if t.name.startswith("weft-")])
+    report.check("and its connection is closed", not ex._lane.is_open)
+    ex = weft.Executor(f.endpoint, client=f.client())
+    with NoDill(), LongerWait():
+        own(ex)
+        ex.submit(nap, 0).result(20)
+        own(ex)
+        x = ex.submit(nap, 60)
+        ex.shutdown(cancel_futures=True)
+    report.check("an end that cancels the one in the air", x.cancelled())
+
+
+def interrupted(report, f):
+    """The user interrupts while a call that is in the air is waited for."""
+    script = ("import signal, sys, threading; sys.path.insert(0, %r); import weft\n"
+              "weft.executor.LONE_WAIT_S = 5.0\n"
+              "with weft.Executor(%r, client=weft.Client(%r, sys.argv[1])) as ex:\n"
+              "    while not ex._lane.sent:\n"
+              "        ex.submit(sys.argv[2], 0).result(60)\n"
+              "    x = ex.submit(sys.argv[2], 2)\n"
+              "    assert x.in_air\n"
+              "    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()\n"
+              "    try:\n"
+              "        x.result()\n"
+              "        sys.exit('not interrupted')\n"
+              "    except KeyboardInterrupt:\n"
+              "        print('interrupted')\n"
+              "    assert x.result(60) == 2\n") % (os.path.dirname(os.path.dirname(weft.__file__)), f.endpoint, f.url)
+    fid = f.client().register("python", "import time\ndef nap(s):\n    time.sleep(s)\n    return s\n", "nap", entry="nap")
+    out = subprocess.run([sys.executable, "-c", script, f.token, fid], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
+    report.check("an interrupt, and its result all the same", out.returncode == 0 and out.stdout == "interrupted\n", out.stdout)
+
+
 def cancel(report, f):
     with NoDill():
         with executor(f) as ex:
@@ -267,4 +375,4 @@ def with_dill(report, f):
         report.check("a result that cannot be pickled", isinstance(e, weft.TaskFailed) and e.document["code"] == "TASK_ENCODE", e)
 
 
-main(__doc__, [client, plain, many, prompt, lone_calls, cancel, two, with_dill], make)
+main(__doc__, [client, plain, many, prompt, lone_calls, alone, interrupted, cancel, two, with_dill], make)

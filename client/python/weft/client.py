@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import urllib.parse
-import uuid
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import serialize
@@ -46,6 +45,43 @@ def _files(files: Files) -> List[Dict[str, Any]]:
     return out
 
 
+def new_key() -> str:
+    """An Idempotency-Key: a request that is sent again with it makes no second task."""
+    return os.urandom(16).hex()
+
+
+def submission_path(endpoint_id: str, wait: float = 0.0) -> str:
+    return "/v3/endpoints/%s/submit" % endpoint_id + ("?wait=%g" % wait if wait else "")
+
+
+def submission(function_id: str, payloads: Iterable[Any], task_group_id: Optional[str] = None, time_limit_s: Optional[float] = None,
+               memory_limit_bytes: Optional[int] = None, memoize: bool = True, expected_s: Optional[float] = None, watch: bool = False,
+               files: Files = None, outputs: Outputs = (), keep_outputs: bool = False,
+               resource_specification: Optional[Mapping[str, Any]] = None) -> Document:
+    """The body of a submission, see :meth:`Client.submit`."""
+    body: Document = {"tasks": {str(function_id): list(payloads)}, "create_queue": bool(watch)}
+    limits: Dict[str, float] = {}
+    if time_limit_s is not None:
+        limits["time_limit_s"] = time_limit_s
+    if memory_limit_bytes is not None:
+        limits["memory_limit_bytes"] = memory_limit_bytes
+    if expected_s is not None:
+        limits["expected_s"] = expected_s
+    if limits:
+        body["limits"] = limits
+    if not memoize:
+        body["memoize"] = False
+    if files:
+        body["files"] = _files(files)
+    if outputs:
+        body["outputs"] = _outputs(outputs, keep_outputs)
+    if resource_specification:
+        body["resource_specification"] = dict(resource_specification)
+    if task_group_id:
+        body["task_group_id"] = str(task_group_id)
+    return body
+
+
 class Client:
     """Talk to a Weft service.
 
@@ -78,6 +114,9 @@ class Client:
     def _headers(self) -> Dict[str, str]:
         return {"Authorization": "Bearer %s" % self._token, "User-Agent": "weft-sdk/" + VERSION}
 
+    def _submission_headers(self, key: str) -> Dict[str, str]:
+        return dict(self._headers(), **{"Content-Type": "application/json", "Idempotency-Key": key})
+
     def _path(self, path: str) -> str:
         return self._parts.path + path
 
@@ -90,8 +129,8 @@ class Client:
 
     def request(self, method: str, path: str, body: Any = None, wait: float = 0.0, headers: Optional[Mapping[str, str]] = None,
                 raw: bool = False) -> Any:
-        """Send one request; returns the decoded JSON answer. Retries what is safe to send again."""
-        data = None if body is None else json.dumps(body).encode()
+        """Send one request; returns the decoded JSON answer. Retries what is safe to send again. body: an object, or its JSON as bytes."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         head = self._headers()
         if data is not None:
             head["Content-Type"] = "application/json"
@@ -214,29 +253,11 @@ class Client:
         resource_specification: each task has whole nodes of a block for itself, as {"num_nodes": 2, "ranks_per_node": 4}; "num_ranks" and
         "launcher_options" may be in it too. The beginning of a command line that starts a program on them is in PARSL_MPI_PREFIX then.
         watch: the ends of the group are noted from the start, for :meth:`events` and :meth:`results`."""
-        body: Document = {"tasks": {str(function_id): list(payloads)}, "create_queue": bool(watch)}
-        limits: Dict[str, float] = {}
-        if time_limit_s is not None:
-            limits["time_limit_s"] = time_limit_s
-        if memory_limit_bytes is not None:
-            limits["memory_limit_bytes"] = memory_limit_bytes
-        if expected_s is not None:
-            limits["expected_s"] = expected_s
-        if limits:
-            body["limits"] = limits
-        if not memoize:
-            body["memoize"] = False
-        if files:
-            body["files"] = _files(files)
-        if outputs:
-            body["outputs"] = _outputs(outputs, keep_outputs)
-        if resource_specification:
-            body["resource_specification"] = dict(resource_specification)
-        if task_group_id:
-            body["task_group_id"] = str(task_group_id)
+        body = submission(function_id, payloads, task_group_id, time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, memoize=memoize,
+                          expected_s=expected_s, watch=watch, files=files, outputs=outputs, keep_outputs=keep_outputs,
+                          resource_specification=resource_specification)
         wait = min(float(wait), MAX_WAIT_S)
-        path = "/v3/endpoints/%s/submit" % endpoint_id + ("?wait=%g" % wait if wait else "")
-        answer = self.request("POST", path, body, wait=wait, headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())})
+        answer = self.request("POST", submission_path(endpoint_id, wait), body, wait=wait, headers={"Idempotency-Key": idempotency_key or new_key()})
         return answer["tasks"][str(function_id)], answer
 
     def task(self, task_id: str, wait: float = 0.0) -> Document:

@@ -25,7 +25,8 @@ class Ended(Broken):
 
 
 class Connection:
-    """HTTP/1.1 on a connection that is kept, and opened when it is needed: ``request``, then ``read`` or ``pieces`` to the end of the answer.
+    """HTTP/1.1 on a connection that is kept, and opened when it is needed: ``request``, which is ``send`` and ``receive``, then ``read`` or
+    ``pieces`` to the end of the answer.
 
     http.client takes several times as long: it reads headers as those of mails, and sends a request in two parts, which wake the service
     twice. For one thread at a time. Everything that goes wrong on the way is an OSError; then close, and the next request begins anew."""
@@ -65,15 +66,19 @@ class Connection:
 
     def request(self, method: str, target: str, headers: Mapping[str, str], body: Optional[bytes] = None) -> int:
         """Send a request, and read the head of its answer; returns the status."""
+        self.send(method, target, headers, body)
+        return self.receive()
+
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: Optional[bytes] = None) -> None:
         if NOT_IN_TARGET.search(target):
             raise WeftError("%r cannot be asked for: there is a character in it that a URL does not have" % target)
         lines = ["%s %s HTTP/1.1" % (method, target), "Host: " + self._name]
         lines += ["%s: %s" % header for header in headers.items()]
         if body is not None or method == "POST":
             lines.append("Content-Length: %d" % len(body or b""))
-        for line in lines:
-            if NOT_IN_HEADER.search(line):
-                raise WeftError("the header %s cannot be sent: there is a character in it that headers do not have" % line.partition(":")[0])
+        if NOT_IN_HEADER.search("".join(lines)):
+            line = next(filter(NOT_IN_HEADER.search, lines))
+            raise WeftError("the header %s cannot be sent: there is a character in it that headers do not have" % line.partition(":")[0])
         if self._asked:         # and given up on: its answer is not this one's
             self.close()
         if self.sock is None:
@@ -81,6 +86,9 @@ class Connection:
         assert self.sock is not None
         self._asked = True
         self.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + (body or b""))
+
+    def receive(self) -> int:
+        """Read the head of the answer to what was sent; returns the status."""
         self._head()
         while self.status < 200:        # on the way to an answer
             self._head()

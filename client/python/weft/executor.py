@@ -5,11 +5,13 @@ One thread gathers submissions into batches: what is waiting when the last reque
 once. Another reads the event stream of the executor's task group; nothing polls. A result may come before the answer to its submission:
 it is kept until that says whose it is. The result of the only call in hand mostly comes in that answer. While that is so the stream is left,
 since each event would wake a thread for nothing, and is taken up where it was when a call has to wait for it, or many events stand there.
+Such a call then needs no other thread: see lone.py.
 """
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import queue
 import threading
@@ -18,9 +20,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 from . import progress as bars
 from . import serialize
-from .client import ENDED, Client
+from .client import ENDED, Client, new_key, submission, submission_path
 from .errors import LimitError, ServiceUnavailable, WeftError
 from .future import Future, table
+from .lone import Call, Lane
 from .stream import Event, EventStream
 from .transport import Interrupt
 
@@ -29,6 +32,8 @@ BATCH_CHARS = 32 << 20  # of their payloads together
 GAP = 1000          # tasks asked for at once when events are missing
 LONE_WAIT_S = 0.01  # that the only call in hand waits for its result in the answer to its submission, before the stream has to bring it
 LONE_CALLS = 20     # so many in a row that had it there, and the stream is left,
+LONE_CHARS = 1 << 15    # of the payload of a call that its own thread sends, which that must not wait for
+WATCH_S = 0.2       # between looks after such calls whose results nobody has asked for
 BEHIND = 200        # until so many events stand there: who needs it later has no more to read than these
 Function = Union[str, Callable[..., Any]]
 
@@ -87,6 +92,11 @@ class Executor(concurrent.futures.Executor):
         self._answered = 0          # calls in a row whose results came in the answers to their submissions
         self._behind = 0            # of such calls: whose events were not yet seen
         self._waits = threading.Condition(self._lock)       # for the reader: a call waits for the stream, or nothing will come any more
+        self._lane = Lane(self.client, submission_path(self.endpoint_id, LONE_WAIT_S), LONE_WAIT_S)
+        self._air: Optional[Call] = None    # sent by its own thread; who takes it out reads the answer
+        self._watching = False      # the submitter looks after such calls; before it does there are none
+        self._seen = 0              # of them, when it looked last
+        self._process = os.getpid()
         self._missed = False        # events that were not seen, and not yet asked for: the stream does not tell of them again
         self._interrupt = Interrupt()
         self._threads: List[threading.Thread] = []
@@ -131,7 +141,9 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if not self._closing:
                 self._closing = True
-                self._queue.put(None)
+                if self._air is not None:
+                    self._queue.put(self._air)
+                    self._air = None
             pending = [f for f, _ in self._pending.values()] if cancel_futures else []
             self._cancel_rest = cancel_futures
             self._finish_if_done()
@@ -145,13 +157,19 @@ class Executor(concurrent.futures.Executor):
                 t.join()
 
     def _submit(self, fn: Function, args: Any, kwargs: Any, limits: Limits) -> Future:
+        if self._process != os.getpid():
+            raise RuntimeError("cannot submit in a process that was forked: make an Executor there")
         future = Future(self)
         future.function_name = fn if isinstance(fn, str) else getattr(fn, "__name__", None)
         with self._lock:
             if self._closing:
                 raise RuntimeError("cannot submit after shutdown")
+            alone = self._watching and self._answered >= LONE_CALLS and not self._open and not self._pending and self._lane.is_open
             self._open += 1
-            self._queue.put((future, fn, args, kwargs, limits))     # inside, so that it stands before shutdown's end mark
+        if alone:
+            self._send(future, fn, args, kwargs, limits)
+        else:
+            self._queue.put((future, fn, args, kwargs, limits))
         return future
 
     def _map(self, fn: Function, iterables: Any, timeout: Optional[float], progress: Union[None, bool, str], limits: Limits) -> Iterator[Any]:
@@ -191,15 +209,94 @@ class Executor(concurrent.futures.Executor):
         return True
 
     def _finish_if_done(self) -> None:
-        """Nothing will come any more: the stream's reader may go. Under the lock."""
+        """Nothing will come any more: the threads may go. Under the lock."""
         if self._closing and not self._open and not self._pending:
+            self._queue.put(None)
             self._interrupt.fire()
             self._waits.notify_all()
+
+    # ---- the only call in hand, by the threads of the caller
+
+    def _send(self, future: Future, fn: Function, args: Any, kwargs: Any, limits: Limits) -> None:
+        todo: Any = (future, fn, args, kwargs, limits)      # what is left for the submitter, which also finds out what is wrong
+        try:
+            known = self._functions.get(_key(fn))
+            payload = serialize.encode_arguments(known[2], args, kwargs) if known else None
+            if known and payload is not None and len(payload) <= LONE_CHARS:
+                body = json.dumps(submission(known[1], [payload], self.task_group_id, **limits)).encode()
+                todo = call = Call(future, known[2], known[1], body, new_key())
+                self._lane.send(call)
+                future.in_air, self._air, todo = True, call, None
+        except Exception:
+            pass
+        finally:
+            if todo is not None:
+                self._queue.put(todo)
+
+    def _claim(self, future: Future) -> Optional[Call]:
+        """The call, when it is for the one who asks to read its answer."""
+        with self._lock:
+            call = self._air
+            future.in_air = False
+            if call is None or call.future is not future or self._process != os.getpid():
+                return None
+            self._air = None
+            return call
+
+    def _hand_over(self, future: Future) -> None:
+        call = self._claim(future)
+        if call is not None:
+            self._queue.put(call)
+
+    def _collect(self, future: Future, timeout: Optional[float]) -> Optional[float]:
+        """Read the answer here and now, where that can be waited for. Returns what is left of timeout."""
+        if timeout is not None and timeout < self._lane.patience_s:
+            self._hand_over(future)
+            return timeout
+        call = self._claim(future)
+        if call is None:
+            return timeout
+        began = time.monotonic()
+        try:
+            answer = self._lane.answer(call)
+            self._accepted(call.kind, [(future, "")], answer["tasks"][call.function_id], answer, True)
+        except Exception:
+            self._queue.put(call)
+        except BaseException:       # the user interrupts
+            self._queue.put(call)
+            raise
+        return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+
+    def _finish_lone(self, call: Call) -> None:
+        """Nobody waits for it, or there was no answer: whatever it is, in the submitter."""
+        if call.future.task_id is not None and call.future.done():
+            return      # its thread was interrupted just then
+        if self._cancel_rest:
+            call.future.cancel()
+        try:
+            try:
+                answer = self._lane.answer(call)
+            except Exception:
+                answer = self.client.request("POST", submission_path(self.endpoint_id), call.body, headers={"Idempotency-Key": call.key})
+            ids = answer["tasks"][call.function_id]
+        except Exception as e:
+            self._fail(call.future, e)
+            return
+        self._accepted(call.kind, [(call.future, "")], ids, answer, True)
+
+    def _watch(self) -> None:
+        """A call has its result also when nobody asks for it. Where no more of them go nothing is to be watched."""
+        with self._lock:
+            quiet, self._seen = self._seen == self._lane.sent, self._lane.sent
+            call = self._air
+            self._watching = not quiet or self._open > 0
+        if call is not None and quiet:
+            self._hand_over(call.future)
 
     # ---- submission
 
     def _function(self, fn: Function) -> Tuple[str, str]:
-        key = fn if isinstance(fn, str) else id(fn)
+        key = _key(fn)
         known = self._functions.get(key)
         if known is None:
             if isinstance(fn, str):
@@ -209,19 +306,16 @@ class Executor(concurrent.futures.Executor):
             self._functions[key] = known
         return known[1], known[2]
 
-    def _take(self) -> Tuple[List[Any], bool]:
-        """Everything that is waiting, at least one; True when the queue was closed."""
-        items = []
-        item = self._queue.get()
-        while item is not None:
-            items.append(item)
-            if len(items) >= BATCH:
-                return items, False
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return items, False
-        return items, True
+    def _take(self) -> List[Any]:
+        """Everything that is waiting, at least one, or nothing when it is time to look after the call in the air."""
+        items: List[Any] = []
+        try:
+            items.append(self._queue.get(timeout=WATCH_S if self._watching else None))
+            while len(items) < BATCH:
+                items.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        return items
 
     def _listen(self) -> str:
         """The executor's group, made before its first task: its stream is open when the first result comes."""
@@ -231,11 +325,14 @@ class Executor(concurrent.futures.Executor):
         return self.task_group_id
 
     def _submitter(self) -> None:
-        closed = False
-        while not closed:
-            items, closed = self._take()
+        while True:
+            items = self._take()
+            if not items:
+                self._watch()
+            if None in items:
+                break
             groups: Dict[Any, List[Tuple[Future, str]]] = {}
-            for future, fn, args, kwargs, limits in items:
+            for future, fn, args, kwargs, limits in (item for item in items if not isinstance(item, Call)):
                 if self._cancel_rest:
                     future.cancel()
                 if future.cancelled():
@@ -249,9 +346,14 @@ class Executor(concurrent.futures.Executor):
                     self._fail(future, e)
                     continue
                 groups.setdefault((function_id, kind, limits), []).append((future, payload))
-            items = future = fn = args = kwargs = None      # type: ignore[assignment]  # not kept until the next call
             for (function_id, kind, limits), calls in groups.items():
                 self._submit_calls(function_id, kind, limits, calls)
+            for call in (item for item in items if isinstance(item, Call)):
+                self._finish_lone(call)
+            items = future = fn = args = kwargs = groups = calls = call = None      # type: ignore[assignment]  # not kept until the next call
+            if self._answered >= LONE_CALLS and self._lane.open():
+                self._watching = True
+        self._lane.close()
 
     def _submit_calls(self, function_id: str, kind: str, limits: Limits, calls: List[Tuple[Future, str]]) -> None:
         part: List[Tuple[Future, str]] = []
@@ -279,12 +381,17 @@ class Executor(concurrent.futures.Executor):
         except Exception as e:
             self._fail_all(calls, e)
             return
+        self._accepted(kind, calls, ids, answer, lone)
+
+    def _accepted(self, kind: str, calls: List[Tuple[Future, str]], ids: List[str], answer: Dict[str, Any], lone: bool) -> None:
+        """The answer to a submission; lone: it was waited for there."""
         cancelled, early = [], []
         with self._lock:
             self._early.update(answer.get("results", {}))
             for task_id, (future, _) in zip(ids, calls):
+                if future.task_id is None:      # else its thread was interrupted in here
+                    self._open -= 1
                 future.task_id = task_id
-                self._open -= 1
                 document = self._early.pop(task_id, None) if self._early else None
                 if document is not None:
                     early.append((future, kind, document))
@@ -415,6 +522,11 @@ class Executor(concurrent.futures.Executor):
             self._settle(future, future.set_exception, error)
         with self._lock:
             self._finish_if_done()
+
+
+def _key(fn: Function) -> Any:
+    """What functions are known by."""
+    return fn if isinstance(fn, str) else id(fn)
 
 
 def _limits(memoize: bool = True, **given: Any) -> Limits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import html
+import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 if TYPE_CHECKING:
@@ -14,10 +15,33 @@ class Future(concurrent.futures.Future):
     """A call on an endpoint. ``task_id`` is set once the service has accepted the task."""
 
     def __init__(self, executor: Executor):
+        self.in_air = False     # it was sent, and nobody reads the answer yet
         super().__init__()
         self.task_id: Optional[str] = None
         self.function_name: Optional[str] = None
         self._executor = executor
+
+    @property
+    def _condition(self) -> threading.Condition:    # type: ignore[override]
+        """Who asks for anything about a future, adds a callback or waits for several, comes by here. Only ``result`` and
+        ``exception`` read the answer themselves; for all others it has to be there without them."""
+        if self.in_air:
+            self._executor._hand_over(self)
+        return self._own_condition
+
+    @_condition.setter
+    def _condition(self, condition: threading.Condition) -> None:
+        self._own_condition = condition
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        if self.in_air:
+            timeout = self._executor._collect(self, timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        if self.in_air:
+            timeout = self._executor._collect(self, timeout)
+        return super().exception(timeout)
 
     def cancel(self) -> bool:
         """Cancel the task, also when it runs: its process is killed. False when it has ended by itself."""
