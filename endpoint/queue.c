@@ -11,7 +11,7 @@ struct queue {
 	struct map *by_id;
 	struct queue_list waiting, held, joined, gangs;
 	struct queue_task *oldest, *newest;	/* unreported */
-	size_t in_lanes, out, bytes;
+	size_t in_lanes, out, bytes, steps;
 };
 
 static void list_append (struct queue_list *l, struct queue_task *t)
@@ -40,6 +40,8 @@ static void list_prepend (struct queue_list *l, struct queue_task *t)
 
 static void list_remove (struct queue_list *l, struct queue_task *t)
 {
+	if (l->finger == t)
+		l->finger = t->prev ? t->prev : t->next;
 	if (t->prev)
 		t->prev->next = t->next;
 	else
@@ -214,24 +216,34 @@ void queue_join (struct queue *q, struct queue_task *t, int64_t now_ms)
 	list_append (&q->joined, t);
 }
 
-/* By the time they came: what comes back is older than others. */
-static void list_insert (struct queue_list *l, struct queue_task *t)
+static void list_insert_after (struct queue_list *l, struct queue_task *after, struct queue_task *t)
 {
-	struct queue_task *after = l->tail;
+	t->prev = after;
+	t->next = after->next;
+	after->next->prev = t;
+	after->next = t;
+	l->n++;
+}
 
-	while (after && after->came_ms > t->came_ms)
-		after = after->prev;
-	if (after == l->tail) {
+/* By the time they came. New ones go to the end. What comes back is older than most, and one of many that do, in order: the place of each is
+ * beside that of the one before, however long the list is. */
+static void list_insert (struct queue *q, struct queue_list *l, struct queue_task *t)
+{
+	struct queue_task *after = l->finger ? l->finger : l->head;
+
+	if (!l->tail || l->tail->came_ms <= t->came_ms) {
 		list_append (l, t);
-	} else if (!after) {
-		list_prepend (l, t);
-	} else {
-		t->prev = after;
-		t->next = after->next;
-		after->next->prev = t;
-		after->next = t;
-		l->n++;
+		return;
 	}
+	for (; after && after->came_ms > t->came_ms; q->steps++)
+		after = after->prev;
+	for (; after && after->next->came_ms <= t->came_ms; q->steps++)
+		after = after->next;
+	if (after)
+		list_insert_after (l, after, t);
+	else
+		list_prepend (l, t);
+	l->finger = t;
 }
 
 void queue_wait_nodes (struct queue *q, struct queue_task *t, int64_t now_ms)
@@ -240,7 +252,7 @@ void queue_wait_nodes (struct queue *q, struct queue_task *t, int64_t now_ms)
 	t->state = QUEUE_GANG;
 	t->since_ms = now_ms;
 	t->deadline_ms = 0;
-	list_insert (&q->gangs, t);
+	list_insert (q, &q->gangs, t);
 }
 
 void queue_wait_in (struct queue *q, struct queue_task *t, struct queue_list *lane, int64_t now_ms)
@@ -251,7 +263,7 @@ void queue_wait_in (struct queue *q, struct queue_task *t, struct queue_list *la
 	t->deadline_ms = 0;
 	t->lane_list = lane;
 	q->in_lanes++;
-	list_insert (lane, t);
+	list_insert (q, lane, t);
 }
 
 void queue_release_held (struct queue *q, int64_t now_ms)
@@ -326,4 +338,9 @@ size_t queue_out (const struct queue *q)
 size_t queue_bytes (const struct queue *q)
 {
 	return q->bytes;
+}
+
+size_t queue_steps (const struct queue *q)
+{
+	return q->steps;
 }

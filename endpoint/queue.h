@@ -41,7 +41,7 @@ struct queue_task {
 	struct queue_task *older, *newer;	/* unreported */
 };
 
-struct queue_list { struct queue_task *head, *tail; size_t n; };
+struct queue_list { struct queue_task *head, *tail; size_t n; struct queue_task *finger; };	/* finger: where one was put between others last */
 
 struct queue;
 struct queue *queue_create (void);
@@ -81,5 +81,6 @@ size_t queue_in_lanes (const struct queue *q);		/* of all of them */
 size_t queue_size (const struct queue *q);		/* all in hand */
 size_t queue_out (const struct queue *q);
 size_t queue_bytes (const struct queue *q);		/* payloads of all in hand */
+size_t queue_steps (const struct queue *q);		/* ever passed in looking for places between others; for tests */
 
 #endif

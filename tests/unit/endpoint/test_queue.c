@@ -61,6 +61,48 @@ static void test_joined (void **state)
 	queue_destroy (&q);
 }
 
+/* A manager is lost with many tasks while very many wait: their places are found without a look at these. */
+static void test_what_comes_back_finds_its_place_at_once (void **state)
+{
+	enum { LOST = 1000, ALL = 20000 };
+	struct queue *q = queue_create ();
+	struct queue_list lane = { 0 }, mine = { 0 };
+	struct queue_task *t;
+
+	(void) state;
+	for (uint32_t i = 0; i < ALL; i++) {
+		t = add (q, i);
+		t->came_ms = i / 10;
+		queue_wait_in (q, t, &lane, 2);
+	}
+	assert_int_equal (queue_steps (q), 0);
+	for (uint32_t i = 0; i < 2 * LOST; i++)		/* every second one ends */
+		if (i % 2)
+			queue_take (q, lane.head, q, &mine, 3);
+		else
+			queue_drop (q, lane.head, NULL);
+	while (mine.tail)
+		queue_put_back (q, mine.tail, &mine, true, 4);
+	while ((t = queue_front (q)))
+		queue_wait_in (q, t, &lane, 5);
+	assert_true (queue_steps (q) < 2 * LOST);
+	assert_int_equal (lane.n, ALL - LOST);
+	for (t = lane.head; t->next; t = t->next)
+		assert_true (t->came_ms <= t->next->came_ms && t == t->next->prev);
+	/* one from between others, when those beside the place of the last one are gone */
+	t = lane.head->next->next;
+	queue_take (q, t, q, &mine, 6);
+	queue_drop (q, lane.head, NULL);
+	queue_put_back (q, t, &mine, true, 7);
+	queue_wait_in (q, t, &lane, 8);
+	assert_ptr_equal (t->prev ? t->prev->next : lane.head, t);
+	while (lane.head)
+		queue_drop (q, lane.head, NULL);
+	assert_null (lane.tail);
+	assert_null (lane.finger);
+	queue_destroy (&q);
+}
+
 static void test_fifo_and_dedup (void **state)
 {
 	struct queue *q = queue_create ();
@@ -171,7 +213,7 @@ static void test_unreported_ones_are_found_in_order_of_coming (void **state)
 static void test_lanes_are_in_order_of_coming (void **state)
 {
 	struct queue *q = queue_create ();
-	struct queue_list lane = { NULL, NULL, 0 };
+	struct queue_list lane = { NULL, NULL, 0, NULL };
 	struct queue_task *t[4];
 
 	(void) state;
@@ -199,6 +241,7 @@ int main (void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test (test_joined),
 		cmocka_unit_test (test_lanes_are_in_order_of_coming),
+		cmocka_unit_test (test_what_comes_back_finds_its_place_at_once),
 		cmocka_unit_test (test_fifo_and_dedup),
 		cmocka_unit_test (test_lost_tasks_keep_their_order_at_the_front),
 		cmocka_unit_test (test_held_tasks_come_back_in_order),
