@@ -168,11 +168,22 @@ unsigned block_connected (const struct blocks *b, const struct block *k)
 	return b->o.ops->connected ? b->o.ops->connected (k->id, b->o.arg) : b->o.nodes;
 }
 
+void blocks_look_within (struct blocks *b, int64_t ms)
+{
+	int64_t at_ms = clock_now_ms () + ms;
+
+	if (b->look_at_ms && b->look_at_ms <= at_ms)
+		return;
+	b->look_at_ms = at_ms;
+	loop_timer_start (b->tick, ms, false);
+}
+
 static void on_tick (void *arg)
 {
 	struct blocks *b = arg;
 
-	loop_timer_start (b->tick, b->o.period_ms, false);
+	b->look_at_ms = 0;
+	blocks_look_within (b, b->o.period_ms);
 	if (b->o.provider->poll)
 		b->o.provider->poll (b->provider);
 	blocks_look_for_lack (b);

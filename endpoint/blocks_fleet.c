@@ -113,9 +113,7 @@ static bool may_start (struct blocks *b, struct fleet *f)
 	int64_t wait = f->not_before_ms - clock_now_ms ();
 
 	if (wait > 0) {
-		/* sooner than the period, when the back-off ends sooner */
-		if (wait < b->o.period_ms)
-			loop_timer_start (b->tick, wait + 1, false);
+		blocks_look_within (b, wait + 1);
 		return false;
 	}
 	if (fleet_failures (b, f) >= (unsigned) b->o.max_failures_per_hour) {

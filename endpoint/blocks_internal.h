@@ -44,6 +44,7 @@ struct blocks {
 	void *provider;
 	struct block *list;
 	struct loop_timer *tick;
+	int64_t look_at_ms;		/* when the tick comes; 0 = it does not */
 	struct loop_defer *poke;
 	bool on;
 	unsigned wanted;		/* nodes of one block, at the last tick; see nodes_wanted */
@@ -54,6 +55,7 @@ struct blocks {
 
 /* blocks.c */
 void blocks_changed (struct blocks *b);
+void blocks_look_within (struct blocks *b, int64_t ms);	/* the next tick comes so soon, or sooner */
 int block_start (struct blocks *b, struct fleet *f);
 void block_stop (struct blocks *b, struct block *k, int64_t grace_ms);	/* the list may change */
 unsigned block_connected (const struct blocks *b, const struct block *k);	/* how many of its managers are */

@@ -288,6 +288,42 @@ static void test_idle_block_is_released (void **state)
 	unmake (&l, &b);
 }
 
+/* The back-off that ends first says when it is looked again, not that of the last one. */
+static void test_each_image_is_tried_again_in_its_time (void **state)
+{
+	struct loop *l;
+	struct blocks *b = make (&l, (struct blocks_opts){ .limits = { .max_blocks = 3, .slots_per_block = 1, .parallelism = 1 } });
+	struct scale_wish often = { .image = "often", .tasks = 1 }, once = { .image = "once", .tasks = 1 };
+	int n;
+
+	(void) state;
+	w.wish[0] = once;
+	blocks_run (b, true);
+	assert_int_equal (w.submitted, 1);
+	tell (0, PROVIDER_ENDED, false, "");
+	w.wish[0].tasks = 0;
+	w.wish[1] = often;
+	for (int i = 0; i < 8; i++) {
+		at (w.now_ms + 100000);
+		blocks_poke (b);
+		run_for (l, 1);
+		assert_int_equal (w.submitted, i + 2);
+		tell (i + 1, PROVIDER_ENDED, true, "exit status 7");
+	}
+	w.wish[0] = once;
+	blocks_poke (b);
+	run_for (l, 1);
+	n = w.submitted;
+	tell (n - 1, PROVIDER_ENDED, true, "exit status 7");
+	run_for (l, 1);
+	at (w.now_ms + 3000);		/* its back-off is over, that of the other is not */
+	for (int i = 0; i < 100 && w.submitted == n; i++)
+		run_for (l, 100);
+	assert_int_equal (w.submitted, n + 1);
+	assert_string_equal (w.image[n], "once");
+	unmake (&l, &b);
+}
+
 static void test_failed_block_waits_longer_each_time (void **state)
 {
 	struct loop *l;
@@ -722,6 +758,7 @@ int main (void)
 		cmocka_unit_test (test_decisions),
 		cmocka_unit_test (test_waiting_tasks_start_a_block_at_once),
 		cmocka_unit_test (test_idle_block_is_released),
+		cmocka_unit_test (test_each_image_is_tried_again_in_its_time),
 		cmocka_unit_test (test_failed_block_waits_longer_each_time),
 		cmocka_unit_test (test_failure_budget),
 		cmocka_unit_test (test_block_that_never_connects_is_given_up),
