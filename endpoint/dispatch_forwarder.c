@@ -84,7 +84,8 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 	size_t bytes = m->payload_bytes;
 	uint32_t expected_ms = m->expected_ms;
 	uint8_t attempt = m->attempt;
-	bool asks = m->resources.n > 0;
+	bool asks = m->resources.n > 0, images = d->o.block_image != NULL;
+	int64_t now = clock_now_ms ();
 	struct queue_task *t;
 
 	if (send_again (d, &task) || queue_find (d->queue, &task)) {
@@ -97,17 +98,17 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 		return;
 	}
 	msg_task_stamp (zmq_msg_data (record), STAMP_ENDPOINT_RECEIVED, clock_real_ns ());
-	t = queue_add (d->queue, &task, &function, record, bytes, clock_now_ms ());
+	t = queue_add (d->queue, &task, &function, record, bytes, now);
 	t->expected_ms = expected_ms;
 	t->attempt = attempt;
-	if (d->o.block_image)
+	if (images)
 		dispatch_lane_of (d, t);
 	d->st.received++;
 	if (!dispatch_allows (d, &function))
 		refuse_function (d, t);
 	else if (d->o.longest_ms && t->expected_ms > d->o.longest_ms)
 		refuse_length (d, t);
-	else if (!asks || !dispatch_gang_refused (d, t))
+	else if (!(asks && dispatch_gang_refused (d, t)) && !(images && dispatch_lane_take (d, t, now)))	/* not behind those of other images */
 		dispatch_memo_ask (d, t);
 	dispatch_work_later (d);
 }

@@ -6,7 +6,7 @@
  *     a task comes, its function is not here | held for it, as elsewhere; whose blocks it needs is not known until then
  *     its function names an image | an earlier result answers it, else it waits in the lane of the image
  *     the function's image changes | what waits looks for its lane anew
- *     nodes cannot get the image | what waits in the lane ends as failed, with the cluster's words
+ *     nodes cannot get the image | what waits in the lane, and for what waits there, ends as failed, with the cluster's words
  *
  * A function that wants replicas is a servable: so many nodes of its image are kept. When its image changes, those of the one before go as
  * those of the new come; they serve until the first of these is there, and for as long as none comes. */
@@ -310,10 +310,23 @@ void dispatch_images_wanted (struct dispatch *d, void (*cb) (const struct scale_
 	}
 }
 
+/* t and those after it, as far as they are of the lane. */
+static void fail_from (struct dispatch *d, const struct lane *l, struct queue_task *t, const char *why)
+{
+	struct queue_task *next;
+
+	for (; t && t->lane == l; t = next) {
+		next = t->next;
+		if (stand_in (d, t))
+			continue;
+		d->st.refused++;
+		dispatch_end_task (d, t, STATUS_FAILED, ERR_TASK_RUNNER, FAULT_USER, why);
+	}
+}
+
 void dispatch_image_failed (struct dispatch *d, const char *image, const char *why)
 {
 	struct lane *l = d->lanes;
-	struct queue_task *t, *next;
 	char text[900];
 
 	while (l && strcmp (l->image, image) != 0)
@@ -323,13 +336,8 @@ void dispatch_image_failed (struct dispatch *d, const char *image, const char *w
 	snprintf (text, sizeof (text), "nodes of this endpoint cannot get the image %.200s: %.640s", image, why);
 	utf8_mend (text, strlen (text));
 	l->tasks++;	/* it stays until we are through */
-	for (t = l->waiting.head; t; t = next) {
-		next = t->next;
-		if (stand_in (d, t))
-			continue;
-		d->st.refused++;
-		dispatch_end_task (d, t, STATUS_FAILED, ERR_TASK_RUNNER, FAULT_USER, text);
-	}
+	fail_from (d, l, l->waiting.head, text);
+	fail_from (d, l, queue_front (d->queue), text);		/* those that had joined one of them are there now */
 	l->tasks--;
 	drop_unused (d, l);
 }

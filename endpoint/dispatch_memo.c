@@ -32,7 +32,7 @@ struct flight {
 	struct id image;		/* in a container; zero = not known: nobody joins */
 	bool container;
 	struct queue_task *leader;
-	TAILQ_HEAD (, queue_task) followers;
+	TAILQ_HEAD (followers, queue_task) followers;
 };
 
 static struct id flight_id (const uint8_t *key)
@@ -135,9 +135,9 @@ static void end_flight (struct dispatch *d, struct flight *f)
 
 	f->leader->flight = NULL;
 	map_del (d->flights, &id);
-	while ((t = TAILQ_FIRST (&f->followers))) {
+	while ((t = TAILQ_LAST (&f->followers, followers))) {	/* from the end: to the front, in their order; they have waited as long as it has */
 		leave (t);
-		queue_put_back (d->queue, t, NULL, false, clock_now_ms ());
+		queue_put_back (d->queue, t, NULL, true, clock_now_ms ());
 	}
 	if (heir)
 		lead (d, heir, f);

@@ -397,6 +397,33 @@ def test_image_of_a_function_that_cannot_be_pulled(report, f):
     report.check("nothing is left", f.clean() == [], f.clean())
 
 
+def test_equal_tasks_hear_together_that_their_image_cannot_be_had(report, f):
+    f.reset()
+    image = MODEL[:-1] + "@sha256:" + "c" * 64
+    f.k8s.plans = {image: [kubeapi.CREATING, kubeapi.waiting("ErrImagePull", "manifest unknown")]}
+    fn = register(f, "def same(x):\n    return x", "same", memoize=True, container={"image": image})
+    with f.kube("start_deadline: 5s", scaling={"max_blocks": 1}) as e:
+        e.start()
+        docs = list(gather(f, submit(f, fn, [{"args": [x]} for x in (1, 1, 1, 2, 2)], endpoint=e.id)[0]).values())
+        report.check("those that wait for an equal one end with it", len(docs) == 5 and all("manifest unknown" in json.dumps(d) for d in docs)
+                     and e.blocks()["failed"] == 1, (e.blocks(), docs))
+    report.check("nothing is left", f.clean() == [], f.clean())
+
+
+def test_tasks_do_not_wait_behind_those_of_another_image(report, f):
+    f.reset()
+    gate = os.path.join(f.state, "gate")
+    hold = register(f, "import os, time\ndef hold(path):\n    while not os.path.exists(path):\n        time.sleep(0.02)", "hold")
+    with f.kube(scaling={"max_blocks": 2, "parallelism": 0}, top=["workers_per_node: 1"]) as e:
+        e.start()
+        ids, _ = submit(f, hold, [{"args": [gate]}] * 30, endpoint=e.id)
+        wait_for(lambda: any(m["tasks"] for m in e.managers()), 60, "one of them to run")
+        report.check("one in an image runs while others wait for plain nodes", said(call(f, where(f, MODEL + "1"), endpoint=e.id)) == MODEL + "1", e.text())
+        open(gate, "w").close()
+        docs = gather(f, ids)
+        report.check("and so do these, then", all(d.get("status") == "success" for d in docs.values()), docs)
+
+
 def images_of(f):
     """Of the Deployments that there are."""
     return sorted(d["spec"]["template"]["spec"]["containers"][0]["image"] for d in f.k8s.of("deployments"))
