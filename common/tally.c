@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,24 +27,53 @@ static bool parse (int fd, uint64_t *sum, int64_t *count_at_s)
 	       && sscanf (text, "%20" SCNu64 " %20" SCNd64, sum, count_at_s) == 2;
 }
 
-int tally_lock (struct tally *t, int dir, const char *name, bool (*stop) (void *arg), void *arg)
+static int lock (int fd, bool (*stop) (void *arg), void *arg)
 {
 	const struct timespec pause = { .tv_nsec = POLL_NS };
-	int saved;
 
-	*t = (struct tally) { .fd = openat (dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600) };
-	if (t->fd < 0)
-		return -1;
-	while (flock (t->fd, LOCK_EX | LOCK_NB) < 0) {
-		if ((errno != EWOULDBLOCK && errno != EINTR) || stop (arg)) {
-			saved = errno == EWOULDBLOCK || errno == EINTR ? ECANCELED : errno;
-			close (t->fd);
-			t->fd = -1;
-			errno = saved;
+	while (flock (fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -1;
+		if (stop (arg)) {
+			errno = ECANCELED;
 			return -1;
 		}
 		nanosleep (&pause, NULL);
 	}
+	return 0;
+}
+
+static bool removed (int fd)
+{
+	struct stat st;
+
+	return fstat (fd, &st) == 0 && st.st_nlink == 0;
+}
+
+/* Whoever waits for the lock may get that of a file that somebody has removed meanwhile, beside one that the others use now. */
+static int open_locked (int dir, const char *name, int flags, bool (*stop) (void *arg), void *arg)
+{
+	int fd, saved;
+
+	while ((fd = openat (dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags, 0600)) >= 0) {
+		if (lock (fd, stop, arg) < 0) {
+			saved = errno;
+			close (fd);
+			errno = saved;
+			return -1;
+		}
+		if (!removed (fd))
+			return fd;
+		close (fd);
+	}
+	return -1;
+}
+
+int tally_lock (struct tally *t, int dir, const char *name, bool (*stop) (void *arg), void *arg)
+{
+	*t = (struct tally) { .fd = open_locked (dir, name, O_CREAT, stop, arg) };
+	if (t->fd < 0)
+		return -1;
 	if (!(t->known = parse (t->fd, &t->sum, &t->count_at_s)))
 		t->sum = 0;
 	return 0;
@@ -70,6 +100,19 @@ int tally_write_unlock (struct tally *t)
 	tally_unlock (t);
 	errno = saved;
 	return saved ? -1 : 0;
+}
+
+int tally_forget (int dir, const char *name, bool (*stop) (void *arg), void *arg)
+{
+	int fd = open_locked (dir, name, 0, stop, arg), rc, saved;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -1;
+	rc = ftruncate (fd, 0);
+	saved = errno;
+	close (fd);
+	errno = saved;
+	return rc;
 }
 
 bool tally_read (const char *path, uint64_t *sum)

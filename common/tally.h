@@ -18,6 +18,8 @@ struct tally {
 int tally_lock (struct tally *t, int dir, const char *name, bool (*stop) (void *arg), void *arg);
 void tally_unlock (struct tally *t);		/* as it was */
 int tally_write_unlock (struct tally *t);	/* as it is now, known from then on. -1 with errno: not written, and not known any more */
+/* For those who never look at the sum, after they have added something: it is not known any more, where there is one. As tally_lock. */
+int tally_forget (int dir, const char *name, bool (*stop) (void *arg), void *arg);
 bool tally_read (const char *path, uint64_t *sum);	/* without the lock, for people. False: there is none, or it is not known */
 
 #endif

@@ -148,9 +148,26 @@ static int disk_allows (const struct shelfroom *r, uint64_t more, const char *na
 			free_bytes, keep, SHELF_NAME_SHOWN, name, more);
 }
 
+static int grow (const struct shelfroom *r, int fd, uint64_t size, uint64_t more, const char *name, struct err *err)
+{
+	if (disk_allows (r, more, name, err) < 0)
+		return -1;
+	return ftruncate (fd, (off_t) size) < 0 ? shelfroom_failed (err, "making room for", name) : 0;
+}
+
+/* Another manager may have a bound. In this order: what it counts before we are through is forgotten, what it counts later has it. */
+static int grow_untold (const struct shelfroom *r, int fd, uint64_t size, uint64_t more, const char *name, struct err *err)
+{
+	if (grow (r, fd, size, more, name, err) < 0)
+		return -1;
+	if (tally_forget (r->parts, FILES_OUTPUT_TOTAL, r->p->stop, r->p->arg) < 0)
+		return shelfroom_failed (err, "locking the sum, for", name);
+	return 0;
+}
+
 int shelfroom_take (struct shelfroom *r, int fd, uint64_t size, const char *name, struct err *err)
 {
-	struct tally t = { .fd = -1 };
+	struct tally t;
 	struct stat st;
 	uint64_t more;
 	int rc = -1;
@@ -159,13 +176,11 @@ int shelfroom_take (struct shelfroom *r, int fd, uint64_t size, const char *name
 		return shelfroom_failed (err, "looking at", name);
 	more = size > (uint64_t) st.st_size ? size - (uint64_t) st.st_size : 0;
 	if (!r->p->limits.total_bytes)
-		unlinkat (r->parts, FILES_OUTPUT_TOTAL, 0);	/* nobody keeps it right from now on */
-	else if (tally_lock (&t, r->parts, FILES_OUTPUT_TOTAL, r->p->stop, r->p->arg) < 0)
+		return grow_untold (r, fd, size, more, name, err);
+	if (tally_lock (&t, r->parts, FILES_OUTPUT_TOTAL, r->p->stop, r->p->arg) < 0)
 		return shelfroom_failed (err, "locking the sum, for", name);
-	if ((t.fd < 0 || total_allows (r, &t, more, name, err) == 0) && disk_allows (r, more, name, err) == 0)
-		rc = ftruncate (fd, (off_t) size) < 0 ? shelfroom_failed (err, "making room for", name) : 0;
-	if (t.fd < 0)
-		return rc;
+	if (total_allows (r, &t, more, name, err) == 0)
+		rc = grow (r, fd, size, more, name, err);
 	if (rc == 0) {
 		t.sum += more;
 		r->taken += more;

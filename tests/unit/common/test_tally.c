@@ -12,7 +12,7 @@
 #include "common/tally.h"
 #include "common/tree.h"
 
-struct rig { char dir[64], path[80]; int fd; };
+struct rig { char dir[64], path[80]; int fd; struct tally held; };
 
 static bool never (void *arg) { (void) arg; return false; }
 static bool always (void *arg) { (void) arg; return true; }
@@ -107,6 +107,49 @@ static void test_the_lock_is_waited_for_until_stopped (void **state)
 	tally_unlock (&other);
 }
 
+/* Nobody has it: there is a new one then, not that of a file that is gone. */
+static bool remove_it (void *arg)
+{
+	struct rig *r = arg;
+
+	unlink (r->path);
+	set (r, 5);
+	tally_unlock (&r->held);
+	return false;
+}
+
+static void test_a_file_that_is_removed_while_its_lock_is_waited_for (void **state)
+{
+	struct rig *r = *state;
+	struct tally t;
+
+	assert_int_equal (tally_lock (&r->held, r->fd, "sum", never, NULL), 0);
+	assert_int_equal (tally_lock (&t, r->fd, "sum", remove_it, r), 0);
+	assert_true (t.known && t.sum == 5);
+	t.sum = 6;
+	assert_int_equal (tally_write_unlock (&t), 0);
+	assert_true (tally_read (r->path, &t.sum) && t.sum == 6);
+}
+
+static void test_it_may_be_forgotten (void **state)
+{
+	struct rig *r = *state;
+	struct tally t;
+	uint64_t sum;
+
+	assert_int_equal (tally_forget (r->fd, "sum", never, NULL), 0);		/* there is none */
+	assert_int_equal (access (r->path, F_OK), -1);
+	set (r, 8);
+	assert_int_equal (tally_forget (r->fd, "sum", never, NULL), 0);
+	assert_false (tally_read (r->path, &sum));
+	set (r, 9);
+	assert_int_equal (tally_lock (&t, r->fd, "sum", never, NULL), 0);
+	assert_int_equal (tally_forget (r->fd, "sum", always, NULL), -1);	/* not while somebody is at it */
+	assert_int_equal (errno, ECANCELED);
+	tally_unlock (&t);
+	assert_true (tally_read (r->path, &sum));
+}
+
 static void test_nothing_is_lost_between_processes (void **state)
 {
 	struct rig *r = *state;
@@ -140,6 +183,8 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_what_was_written_is_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_a_damaged_one_is_not_known, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_the_lock_is_waited_for_until_stopped, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_a_file_that_is_removed_while_its_lock_is_waited_for, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_it_may_be_forgotten, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_nothing_is_lost_between_processes, set_up, tear_down),
 	};
 

@@ -12,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "common/tally.h"
@@ -30,6 +31,18 @@ struct rig {
 	unsigned asked, kill_at, stop_at;	/* pieces; 0 = never */
 	void (*meanwhile) (struct rig *r);	/* each time that we are asked; may be NULL */
 };
+
+static void (*before_growing) (void);		/* the next time that a file gets its room; may be NULL */
+
+int ftruncate (int fd, off_t size)
+{
+	void (*f) (void) = before_growing;
+
+	before_growing = NULL;
+	if (f)
+		f ();
+	return (int) syscall (SYS_ftruncate, fd, size);
+}
 
 static bool stop_asked (void *arg)
 {
@@ -369,6 +382,36 @@ static void test_what_all_tasks_may_leave (void **state)
 	assert_int_equal (total (r), 5000);
 }
 
+static struct rig *counting;
+
+/* Another manager, which has a bound, counts, and puts a file there. */
+static void another_counts (void)
+{
+	struct shelf_put other = counting->put;
+	struct buf kept;
+	struct err err;
+
+	other.limits.total_bytes = 5000;
+	buf_init (&kept, FILES_KEPT_MAX);
+	assert_int_equal (shelf_put (&other, &kept, &err), 0);
+	buf_fini (&kept);
+	assert_int_equal (total (counting), 900);
+}
+
+static void test_one_without_a_bound_beside_one_that_has_one (void **state)
+{
+	struct rig *r = counting = *state;
+	struct err err;
+
+	made (r, "a", 900, 0600);
+	before_growing = another_counts;
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (names (r, 0), 2);
+	r->put.limits.total_bytes = 5000;
+	assert_int_equal (put_next (r, &err), 0);
+	assert_int_equal (total (r), 2700);
+}
+
 /* What a killed one took is counted until somebody counts. */
 static void test_total_after_a_kill (void **state)
 {
@@ -549,6 +592,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_what_all_tasks_may_leave, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_after_a_kill, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_is_what_was_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_one_without_a_bound_beside_one_that_has_one, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_when_one_is_shorter_and_another_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_total_without_descriptors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_what_stays_free, set_up, tear_down),
