@@ -136,7 +136,12 @@ def empty_root_runs_commands():
         r.start()
         assert sorted(os.listdir(r.root)) == ["dev", "proc", "run", "shout", "tmp", "weft", "work"], "neither shell nor Python"
         assert json.loads(r.hello["runtime"])["kinds"] == ["command", "shared_object"], r.hello["runtime"]
-        assert r.took < 8, "nobody waits for an interpreter that is not there: %.1f s" % r.took
+        took = r.took
+        for _ in range(4):              # on a busy machine not each time
+            if took >= 2.5:
+                with Inside() as again:
+                    took = again.start().took
+        assert took < 2.5, "nobody waits for an interpreter that is not there: %.1f s" % took
         assert r.shout(b"hello")["result"] == b"HELLO"
         e = r.run(PYTHON, b"def f(): pass", b"{}", "f")
         assert e["code"] == RUNNER and b"python3" in e["error"] and b"inside" in e["error"], e
