@@ -267,6 +267,16 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	}
 }
 
+/* In parts: time in which we stood still ourselves, on a node that is too busy or was suspended, is one of them at most; what came meanwhile
+ * is read before the next. */
+static void orphan_begins (struct engine *e)
+{
+	if (!e->o.orphan_ms)
+		return;
+	e->orphan_parts = ORPHAN_PARTS;
+	loop_timer_start (e->orphan, e->o.orphan_ms / ORPHAN_PARTS, false);
+}
+
 static void on_up (struct link_peer *peer, const struct msg_hello *hello, const struct msg_welcome *w, void *arg)
 {
 	struct engine *e = arg;
@@ -293,8 +303,7 @@ static void on_down (struct link_peer *peer, const char *why, void *arg)
 	if (e->stopping)
 		return;
 	log_warn ("engine", "session is down", "why=%s", why);
-	if (e->o.orphan_ms)
-		loop_timer_start (e->orphan, e->o.orphan_ms, false);
+	orphan_begins (e);
 }
 
 static void on_reject (struct link *l, int code, const char *text, void *arg)
@@ -318,6 +327,10 @@ static void on_orphan (void *arg)
 {
 	struct engine *e = arg;
 
+	if (--e->orphan_parts > 0) {
+		loop_timer_start (e->orphan, e->o.orphan_ms / ORPHAN_PARTS, false);
+		return;
+	}
 	log_error ("engine", "no manager for too long: ending", "ms=%lld", (long long) e->o.orphan_ms);
 	engine_stop (e);
 }
@@ -411,8 +424,7 @@ struct engine *engine_create (struct loop *l, void *zctx, const struct engine_op
 	e->park = loop_timer_create (l, on_park, e);
 	e->ready_wait = loop_timer_create (l, on_ready_wait, e);
 	e->orphan = loop_timer_create (l, on_orphan, e);
-	if (o->orphan_ms)
-		loop_timer_start (e->orphan, o->orphan_ms, false);
+	orphan_begins (e);
 	limits_create (e);
 	follow_create (e);
 	if (slots_create (e, err) < 0) {

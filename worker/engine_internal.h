@@ -40,6 +40,7 @@ enum {
 	MEMORY_FIRST_MS = 50, MEMORY_POLL_MS = 100,
 	SETTLED_GRACE_MS = 100,		/* a cancelled call may end by itself for so long */
 	SWEEP_MS = 20, SWEEPS_QUIET = 3, SWEEPS_MAX = 100,
+	ORPHAN_PARTS = 4,
 	READY_WAIT_MS = 3000,		/* then we dial without knowing the Python runtime */
 	UNBEGUN_MAX = 3,
 	FUNCTIONS_COUNT = 1024,
@@ -107,6 +108,7 @@ struct engine {
 	struct { struct id task; int64_t started_ns, until_ms, next_ms; uint64_t told[2]; struct child_news news; } follow;
 
 	struct loop_timer *look, *limit, *report, *memory, *park, *sweep, *ready_wait, *orphan;
+	unsigned orphan_parts;		/* of its time that are left */
 	struct loop_defer *feed_soon;
 	unsigned sweeps, quiet;
 };

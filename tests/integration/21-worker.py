@@ -99,6 +99,7 @@ class Manager:
         self.sock.bind(self.uri)
         self.id = str(uuid.uuid4())
         self.major, self.ack, self.max_result = major, ack, max_result
+        self.answer = True      # a HELLO
         self.epoch, self.rid, self.hello, self.functions = 0, None, None, {}
         self.results, self.returned, self.missing, self.states, self.byes = {}, [], [], {}, []
         self.outputs = {}
@@ -150,7 +151,7 @@ class Manager:
             self.take(rid, wire.NAMES[head["type"]], head, records, frames)
 
     def take(self, rid, kind, head, records, frames):
-        if kind == "HELLO":
+        if kind == "HELLO" and self.answer:
             self.rid, self.hello = rid, records[0]
             self.new_session()
             self.send("WELCOME", [wire.encode("WELCOME", {
@@ -773,6 +774,21 @@ def draining(m):
     until("end", lambda: m.pump() or m.p.poll() is not None, 30)
     m.pump(500)
     assert m.results[t[0]][0]["status"] == OK and m.p.returncode == 0 and m.byes == [b"drained"], (m.p.returncode, m.byes)
+
+
+@test
+def who_stood_still_is_no_orphan(m):
+    with Manager("--orphan-timeout", "2s", wait=False) as o:
+        until("HELLO", lambda: o.sock.poll(20))
+        os.kill(o.pid, signal.SIGSTOP)
+        o.pump()                                    # welcomed
+        time.sleep(4)                               # it has no time for it
+        os.kill(o.pid, signal.SIGCONT)
+        o.alive()
+        o.answer = False
+        o.send("BYE", [wire.encode("BYE", {"code": 10, "text": "for good"})])
+        until("its end", lambda: o.pump() or o.p.poll() is not None)
+        assert o.p.returncode == 0 and "no manager for too long" in open(o.dir + "/log").read()
 
 
 @test
