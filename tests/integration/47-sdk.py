@@ -294,6 +294,60 @@ def alone(report, f):
     report.check("an end that cancels the one in the air", x.cancelled())
 
 
+class Away(weft.Client):
+    """Does not reach the service the first times that it asks for a task."""
+    asked = 0
+
+    def task(self, *args, **kwargs):
+        self.asked += 1
+        if self.asked <= 2:
+            raise weft.ServiceUnavailable("away")
+        return super().task(*args, **kwargs)
+
+
+def faults(report, f):
+    """What goes wrong for one call does so for it alone."""
+    with NoDill():
+        for _ in range(5):      # at once, before there is a stream
+            ex = executor(f)
+            x = ex.submit(square, 3)
+            ex.shutdown()
+            report.check("an end right after the first call: it is done, and all threads are gone", x.done() and x.result() == 9 and
+                         not [t for t in threading.enumerate() if t.name.startswith("weft-")])
+        with executor(f) as ex:
+            first = ex.submit(square, 1)
+            first.add_done_callback(lambda _: sys.exit("a callback that ends its thread"))
+            batch = [ex.submit(nap, 0.1, i) for i in range(10)]
+            for x in batch:
+                x.add_done_callback(lambda _: sys.exit("a callback that ends its thread"))
+            report.check("callbacks that exit", [x.result(20) for x in batch] == list(range(10)) and ex.submit(square, 2).result(20) == 4)
+            x = ex.submit(nap, 60)
+            x.add_done_callback(lambda _: sys.exit("a callback that ends its thread"))
+            wait_for(lambda: x.task_id, 20, "accepted")
+            ex.client.cancel(x.task_id)
+            report.check("also of one that was cancelled", raises(concurrent.futures.CancelledError, lambda: x.result(20)) and
+                         ex.submit(nap, 0.1, 2).result(20) == 2)
+            e = ex.options(time_limit_s=[5]).submit(square, 1).exception(20)
+            report.check("a limit that is none", isinstance(e, Exception) and ex.submit(square, 3).result(20) == 9, e)
+            child = os.fork()
+            if not child:
+                try:
+                    os._exit(0 if raises(RuntimeError, lambda: ex.submit(square, 1)) else 1)
+                finally:
+                    os._exit(2)
+            report.check("a process that was forked is told so", os.waitpid(child, 0)[1] == 0 and ex.submit(square, 4).result(20) == 16)
+        client = Away(f.url, f.token)
+        with weft.Executor(f.endpoint, client=client) as ex:
+            ex.submit(square, 1).result(20)
+            xs = [ex.submit(shout, "x" * 200000) for _ in range(2)] + [ex.submit(nap, 0.1, 1)]
+            report.check("a large result is waited for until the service can be reached", [len(str(x.result(30))) for x in xs] == [200000, 200000, 1] and
+                         client.asked == 4, client.asked)
+        x = weft.Future(executor(f))
+        x.set_running_or_notify_cancel()
+        report.check("a call that is just failing is not cancelled", x.cancel() is False)
+        x._executor.shutdown()
+
+
 def interrupted(report, f):
     """The user interrupts while a call that is in the air is waited for."""
     script = ("import signal, sys, threading; sys.path.insert(0, %r); import weft\n"
@@ -375,4 +429,4 @@ def with_dill(report, f):
         report.check("a result that cannot be pickled", isinstance(e, weft.TaskFailed) and e.document["code"] == "TASK_ENCODE", e)
 
 
-main(__doc__, [client, plain, many, prompt, lone_calls, alone, interrupted, cancel, two, with_dill], make)
+main(__doc__, [client, plain, many, prompt, lone_calls, alone, faults, interrupted, cancel, two, with_dill], make)

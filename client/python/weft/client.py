@@ -122,8 +122,9 @@ class Client:
 
     def _connection(self, timeout: float) -> Connection:
         c: Optional[Connection] = getattr(self._local, "connection", None)
-        if c is None:
+        if c is None or self._local.process != os.getpid():    # a forked process does not talk on its parent's
             c = self._local.connection = self._connect(timeout)
+            self._local.process = os.getpid()
         c.set_timeout(timeout)
         return c
 
@@ -162,7 +163,11 @@ class Client:
                 raise error_of(status, text)
             if raw:
                 return text
-            return json.loads(text) if text else None
+            try:
+                return json.loads(text) if text else None
+            except ValueError as e:
+                raise WeftError("%s answered %s %s with %r, which is no JSON: is it the service, or a page of something in between?" %
+                                (self.url, method, path, text[:80])) from e
         if isinstance(last, LimitError):
             raise last
         raise ServiceUnavailable("%s does not answer %s %s: %s" % (self.url, method, path, last))

@@ -97,7 +97,7 @@ class Connection:
     def _head(self) -> None:
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         self._version, _, status = first.partition(" ")
-        if not self._version.startswith("HTTP/1.") or not status[:3].isdigit():
+        if not self._version.startswith("HTTP/1.") or not status[:3].isdecimal():
             raise Broken("the answer begins with %r, which is no HTTP" % first[:80])
         self.status = int(status[:3])
         self.headers = {}
@@ -112,7 +112,9 @@ class Connection:
             pass
         elif "chunked" in self.headers.get("transfer-encoding", "").lower():
             yield from self._chunks()
-        elif length.isdigit():
+        elif length:
+            if not length.isdecimal():
+                raise Broken("the length of the answer is %r" % length[:80])
             yield from self._exactly(int(length))
         else:
             yield from self._rest()

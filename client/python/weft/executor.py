@@ -12,6 +12,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import logging
 import os
 import queue
 import threading
@@ -35,6 +36,7 @@ LONE_CALLS = 20     # so many in a row that had it there, and the stream is left
 LONE_CHARS = 1 << 15    # of the payload of a call that its own thread sends, which that must not wait for
 WATCH_S = 0.2       # between looks after such calls whose results nobody has asked for
 BEHIND = 200        # until so many events stand there: who needs it later has no more to read than these
+LOG = logging.getLogger("concurrent.futures")
 Function = Union[str, Callable[..., Any]]
 
 
@@ -153,7 +155,7 @@ class Executor(concurrent.futures.Executor):
             except WeftError:
                 pass        # it ends by itself
         if wait:
-            for t in list(self._threads):
+            for t in self._threads:     # the first may start another one before it ends
                 t.join()
 
     def _submit(self, fn: Function, args: Any, kwargs: Any, limits: Limits) -> Future:
@@ -277,7 +279,8 @@ class Executor(concurrent.futures.Executor):
             try:
                 answer = self._lane.answer(call)
             except Exception:
-                answer = self.client.request("POST", submission_path(self.endpoint_id), call.body, headers={"Idempotency-Key": call.key})
+                answer = self.client.request("POST", submission_path(self.endpoint_id), call.body,
+                                             headers={"Idempotency-Key": call.key})
             ids = answer["tasks"][call.function_id]
         except Exception as e:
             self._fail(call.future, e)
@@ -342,10 +345,9 @@ class Executor(concurrent.futures.Executor):
                 try:
                     function_id, kind = self._function(fn)
                     payload = serialize.encode_arguments(kind, args, kwargs)
-                except Exception as e:      # also what pickling raises: it belongs to this call alone
+                    groups.setdefault((function_id, kind, limits), []).append((future, payload))
+                except Exception as e:      # also what pickling raises, and limits that are none: it belongs to this call alone
                     self._fail(future, e)
-                    continue
-                groups.setdefault((function_id, kind, limits), []).append((future, payload))
             for (function_id, kind, limits), calls in groups.items():
                 self._submit_calls(function_id, kind, limits, calls)
             for call in (item for item in items if isinstance(item, Call)):
@@ -422,8 +424,7 @@ class Executor(concurrent.futures.Executor):
             self._fail(future, error)
 
     def _fail(self, future: Future, error: Exception) -> None:
-        if future.set_running_or_notify_cancel():
-            future.set_exception(error)
+        self._settle(future, future.set_exception, error)
         self._submission_over()
 
     def _submission_over(self) -> None:
@@ -487,31 +488,35 @@ class Executor(concurrent.futures.Executor):
 
     def _resolve(self, future: Future, kind: str, document: Dict[str, Any]) -> None:
         self._done += 1
-        if "result_ref" in document:
-            try:
-                document = self.client.task(document["task_id"])
-            except WeftError as e:
-                self._settle(future, future.set_exception, e)
-                return
-        if document["status"] == "cancelled" or document.get("code") == "CANCELLED":
-            self._settle_cancelled(future)
-            return
         try:
+            if "result_ref" in document:
+                document = self._whole(document["task_id"])
+            if document["status"] == "cancelled" or document.get("code") == "CANCELLED":
+                self._settle_cancelled(future)
+                return
             value = self.client.decode(document, kind)
         except Exception as e:
             self._settle(future, future.set_exception, e)
         else:
             self._settle(future, future.set_result, value)
 
+    def _whole(self, task_id: str) -> Dict[str, Any]:
+        """The document with a large result, which is safe in the service: as with the stream it is waited for until that can be reached."""
+        while True:
+            try:
+                return self.client.task(task_id)
+            except ServiceUnavailable:
+                time.sleep(1.0)
+
     @staticmethod
     def _settle_cancelled(future: Future) -> None:
-        concurrent.futures.Future.cancel(future)
+        _tell(concurrent.futures.Future.cancel, future)
         future.set_running_or_notify_cancel()
 
     @staticmethod
     def _settle(future: Future, how: Callable[[Any], None], value: Any) -> None:
         if future.set_running_or_notify_cancel():
-            how(value)
+            _tell(how, value)
 
     def _give_up(self, error: Exception) -> None:
         if isinstance(error, ServiceUnavailable):
@@ -522,6 +527,16 @@ class Executor(concurrent.futures.Executor):
             self._settle(future, future.set_exception, error)
         with self._lock:
             self._finish_if_done()
+
+
+def _tell(how: Callable[[Any], Any], what: Any) -> None:
+    """Settle a future; what its callbacks do, such as sys.exit(), does not end the thread that others wait for."""
+    try:
+        how(what)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        LOG.exception("exception calling a future's callback")
 
 
 def _key(fn: Function) -> Any:

@@ -51,7 +51,7 @@ class Future(concurrent.futures.Future):
             if self.task_id is not None:        # it was accepted just now
                 self._executor._cancel(self)
             return True
-        return self._executor._cancel(self)
+        return self.task_id is not None and self._executor._cancel(self)    # else it has just failed
 
     def trace(self) -> Dict[str, Any]:
         """Where the time went: spans of the task from process to process."""

@@ -34,6 +34,10 @@ BAD = {
     "nothing": b"",
     "no HTTP": b"SSH-2.0-x\r\n\r\n",
     "no status": b"HTTP/1.1 fine\r\n\r\n",
+    "a status of digits that are none": b"HTTP/1.1 2\xb20 OK\r\nContent-Length: 0\r\n\r\n",
+    "a length that is none": OK + b"Content-Length: five\r\n\r\nhello",
+    "two lengths": OK + b"Content-Length: 5, 5\r\n\r\nhello",
+    "a length of digits that are none": OK + b"Content-Length: \xb2\r\n\r\nhe",
     "a head that ends": b"HTTP/1.1 200 OK\r\nA: b",
     "a head without end": OK + b"A: " + b"b" * (2 * connection.HEAD),
     "half a body": OK + b"Content-Length: 5\r\n\r\nhel",
@@ -128,6 +132,32 @@ def given_up():
     c.close()
 
 
+def no_json():
+    server = Script([OK + b"Content-Length: 6\r\n\r\n<html>"])
+    try:
+        weft.Client("http://127.0.0.1:%d" % server.port, "t").version()
+        report.check("an answer that is no JSON", False)
+    except weft.WeftError as e:
+        report.check("an answer that is no JSON", "<html>" in str(e) and "/v2/version" in str(e), e)
+
+
+def forked():
+    """A process that was forked has connections of its own."""
+    server = Script([OK + b"Content-Length: 1\r\n\r\n%d" % i for i in (1, 2)])
+    client = weft.Client("http://127.0.0.1:%d" % server.port, "t")
+    report.check("before a fork", client.version() == 1)
+    there = client._local.connection.sock.getsockname()
+    child = os.fork()
+    if not child:
+        try:
+            client._connection(60.0).connect()
+            os._exit(client._local.connection.sock.getsockname() == there)
+        finally:
+            os._exit(2)
+    report.check("a child has its own", os.waitpid(child, 0)[1] == 0)
+    report.check("the parent keeps its own", client.version() == 2)
+
+
 def refused():
     c = connection.Connection("127.0.0.1", 1, None, 60.0)
     for name, target, headers in (("a line end in a path", "/a\r\nb", {}), ("a space in a path", "/a b", {}), ("more than ASCII in a path", "/\u00e4", {}),
@@ -154,6 +184,6 @@ def tls():
             report.check("a certificate that nobody vouches for", "CERTIFICATE" in str(e).upper() and not server.asked, e)
 
 
-for test in (good, bad, given_up, refused, tls):
+for test in (good, bad, given_up, no_json, forked, refused, tls):
     test()
 report.end()
