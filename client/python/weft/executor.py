@@ -166,7 +166,7 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if self._closing:
                 raise RuntimeError("cannot submit after shutdown")
-            alone = self._watching and self._answered >= LONE_CALLS and not self._open and not self._pending and self._lane.is_open
+            alone = self._watching and self._answered and not self._open and not self._pending and self._lane.is_open
             self._open += 1
         if alone:
             self._send(future, fn, args, kwargs, limits)
@@ -353,7 +353,7 @@ class Executor(concurrent.futures.Executor):
             for call in (item for item in items if isinstance(item, Call)):
                 self._finish_lone(call)
             items = future = fn = args = kwargs = groups = calls = call = None      # type: ignore[assignment]  # not kept until the next call
-            if self._answered >= LONE_CALLS and self._lane.open():
+            if self._answered and (self._lane.is_open or (self._answered >= LONE_CALLS and self._lane.open())):
                 self._watching = True
         self._lane.close()
 
