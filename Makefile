@@ -4,7 +4,8 @@
 #   make            build everything              make demo      the main job on real input
 #   make bundle     the worker for containers
 #   make check      unit and integration tests    make bench     speed, as JSON and a table
-#   make check-clusters           against real Slurm, containers, ...: started on this host by tests/testbed
+#   make check-clusters           against real Slurm, containers, ...: started on this host by tests/testbed; what cannot be is skipped. Kubernetes
+#                                 where its programs are in $WEFT_TESTBED_CACHE; `tests/testbed/kubernetes build` makes them, in 40 minutes
 #   make check-asan check-tsan fuzz format lint install dist wheel clean
 #
 # Variables: BUILD=dir  WERROR=1  SAN=address|thread  DESTDIR= PREFIX=/usr/local  FUZZ_SECONDS=20
@@ -154,9 +155,8 @@ check: deps
 	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)
 	@tests/run --build $(BUILD) $(CHECK_ARGS)
 check-clusters: deps
-	@packaging/install-deps --clusters
+	@packaging/install-deps --clusters || echo "what needs these packages is skipped"
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)
-	-@tests/testbed/kubernetes build
 	@tests/run --build $(BUILD) --clusters $(CLUSTER_ARGS)
 check-asan: deps
 	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/asan SAN=address

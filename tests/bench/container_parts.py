@@ -11,7 +11,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cluster import Endpoint  # noqa: E402
-from container_bed import RUNTIMES, Docker, Skip  # noqa: E402
+from container_bed import RUNTIMES, Docker  # noqa: E402
+from testbed import Skip  # noqa: E402
 from e2e import Fabric, gather, register, submit, wait_for  # noqa: E402
 
 NOOP = "def noop(x=None):\n    return x\n"

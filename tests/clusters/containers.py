@@ -19,7 +19,8 @@ import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "tests", d) for d in ("fakes", "lib")]
-from container_bed import PATH, RUNTIMES, USERS, Docker, Podman, Skip  # noqa: E402
+from container_bed import RUNTIMES, USERS, Docker, Podman  # noqa: E402
+from testbed import PATH, Skip  # noqa: E402
 try:
     import zmq
     import peer
@@ -31,7 +32,7 @@ except ImportError as e:
 
 BUILD = None
 MIB = 1 << 20
-TASK_FILE = 32
+TASK_EXCEPTION, TASK_FILE = 20, 32
 
 PROBE = b'''
 import ctypes, errno, json, os, socket, subprocess, sys
@@ -395,12 +396,12 @@ def files_that_stay(rt):
                 r = g.run(g.function(LEAVE, files=keeps(name)), secret)
                 assert r["status"] == peer.FAILED and r["code"] == TASK_FILE and name in r["error"] and "kept" not in r, r
             until(lambda: not [n for _, dirs, _ in os.walk(g.own) for n in dirs if n.startswith("kept-")], "what is through is removed")
-            for _ in range(5):      # whenever it is swapped: the call's own, or none
+            for i in range(5):      # whenever it is swapped: the call's own, or none; and later calls may meet what earlier ones exchange
                 r = g.run(g.function(SWAP, files=keeps("mine.h5")), secret, 3)
                 for path, size in wire.decode_kept(r.get("kept", b"")):
                     with open(path) as f:
                         assert size == 2000000 and f.read() == "mine" * 500000, (path, size)
-                assert r["status"] == peer.SUCCESS if "kept" in r else r["code"] == TASK_FILE, r
+                assert r["status"] == peer.SUCCESS if "kept" in r else r["code"] == TASK_FILE or (i and r["code"] == TASK_EXCEPTION), r
             tasks = [n for n in os.listdir(shelf) if n[0] != "."]
             assert all(os.listdir(os.path.join(shelf, n)) == ["mine.h5"] for n in tasks if n != os.path.basename(folder)), tasks
 
@@ -497,11 +498,6 @@ def main():
             except Skip as e:
                 print("skip - %s: %s" % (rt.label, e))
                 skipped += 1
-                continue
-            except Exception:
-                traceback.print_exc(file=sys.stdout)
-                print("not ok - %s comes up" % rt.label)
-                failed += 1
                 continue
             for t in (t for t in (USERS_TESTS if kind in USERS else TESTS) if t in named):
                 name, began = "%s: %s" % (rt.label, t.__name__.replace("_", " ")), time.monotonic()

@@ -18,23 +18,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from e2e import Fabric, call, gather, main, register, register_command, submit, wait_for  # noqa: E402
 from kube_endpoint import KubeEndpoint  # noqa: E402
+import testbed  # noqa: E402
 
-BED = os.path.join(ROOT, "tests", "testbed", "kubernetes")
 API = "https://127.0.0.1:16443"
 NODE = "192.0.2.10"
 IMAGE = "weft-worker:test"
-
-
-def missing():
-    """Why the cluster cannot run here, or None."""
-    if os.geteuid() != 0:
-        return "kubelet needs root"
-    for program in ("etcd", "dockerd", "runc", "mmdebstrap", "openssl", "curl", "ip", "unshare"):
-        if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-            return "%s is not installed: packaging/install-deps --clusters" % program
-    if subprocess.run(["unshare", "--net", "true"], stderr=subprocess.DEVNULL).returncode:
-        return "no network namespaces here"
-    return None
 
 
 class Cluster:
@@ -43,16 +31,14 @@ class Cluster:
         self.bin = os.path.join(os.path.abspath(build), "bin")
         self.tls = None
 
-    def bed(self, command, *args):
-        r = subprocess.run([BED, command, self.dir] + list(args), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                           universal_newlines=True, timeout=300)
-        if r.returncode:
-            raise RuntimeError("tests/testbed/kubernetes %s: %s" % (command, r.stdout))
+    def bed(self, command, *args, check=True):
+        testbed.bed("kubernetes", command, self.dir, *args, check=check)
 
     def start(self):
-        self.bed("up")
+        with testbed.starting("Kubernetes"):
+            self.bed("up")
+            self.bed("node")
         self.bed("image", IMAGE, self.bin)
-        self.bed("node")
         self.tls = ssl.create_default_context(cafile=os.path.join(self.dir, "ca.crt"))
         self.apply_documented_role()
 
@@ -109,7 +95,7 @@ class Cluster:
         return "\n".join(out)
 
     def close(self):
-        self.bed("down")
+        self.bed("down", check=self.tls is not None)
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
@@ -364,21 +350,28 @@ def test_agent_killed(report, f):
     nothing_left(report, f, "killed agent")
 
 
+def prepare():
+    testbed.need("etcd", "dockerd", "runc", "mmdebstrap", "openssl", "curl", "ip", "unshare")
+    if subprocess.run([os.path.join(testbed.BEDS, "kubernetes"), "built"]).returncode:
+        raise testbed.Skip("its programs are not in %s: tests/testbed/kubernetes build makes them from Debian's source, once, in about 40 minutes"
+                           % testbed.CACHE)
+    with testbed.starting("Kubernetes"):
+        testbed.bed("kubernetes", "root")
+        subprocess.run(["unshare", "--net", "true"], check=True)
+
+
 def inside():
     """Run all of it once more, in a network namespace of its own."""
-    r = subprocess.run([BED, "build"], stdin=subprocess.DEVNULL)
-    if r.returncode:
-        print("not ok - tests/testbed/kubernetes build\n0 passed, 1 failed, 0 skipped")
-        return 1
     env = dict(os.environ, WEFT_TEST_INSIDE="1", PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
     return subprocess.run(["unshare", "--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh", sys.executable] + sys.argv, env=env).returncode
 
 
 if __name__ == "__main__":
-    why = missing()
-    if why:
-        print("skip - kubernetes: %s\n0 passed, 0 failed, 1 skipped" % why)
-        sys.exit(0)
     if not os.environ.get("WEFT_TEST_INSIDE"):
+        try:
+            prepare()
+        except testbed.Skip as e:
+            print("skip - kubernetes: %s\n0 passed, 0 failed, 1 skipped" % e)
+            sys.exit(0)
         sys.exit(inside())
     main(__doc__, [t for n, t in list(globals().items()) if n.startswith("test_")], World)

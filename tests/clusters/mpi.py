@@ -4,7 +4,6 @@
 Ranks, hosts, exit status, the SDK's MPIFunction, and that a call that is cancelled leaves no rank on any node."""
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -14,10 +13,11 @@ sys.path[:0] = [os.path.join(ROOT, "tests", "lib"), GLOBUS]
 import slurm_bed  # noqa: E402
 import venvs  # noqa: E402
 from cluster import Endpoint, result  # noqa: E402
-from e2e import Fabric, Report, gather, main, ok, register, register_command, wait_for  # noqa: E402
+from e2e import Fabric, gather, main, ok, register, register_command, wait_for  # noqa: E402
 import e2e  # noqa: E402
 from fabric import processes  # noqa: E402
 from run import VERSIONS, count  # noqa: E402
+from testbed import need, starting  # noqa: E402
 
 MPIS = {"openmpi": "openmpi", "mpich": "mpiexec"}      # Debian's suffix -> mpi_launcher
 TWO = {"num_nodes": 2, "ranks_per_node": 2}
@@ -33,26 +33,28 @@ SSH = os.path.join(ROOT, "tests", "fakes", "ssh_here")
 BY_SSH = dict(ENV, OMPI_MCA_plm_rsh_agent=SSH, HYDRA_LAUNCHER="ssh", HYDRA_LAUNCHER_EXEC=SSH)
 
 
-def missing():
-    """Why none of it can run here, or None."""
-    for name in MPIS:
-        for program in ("mpicc.", "mpiexec."):
-            if not shutil.which(program + name):
-                return "%s%s is not installed: packaging/install-deps --clusters" % (program, name)
-    return None if os.geteuid() == 0 else "nodes with host names of their own need root"
+class World(Fabric):
+    def __init__(self, build):
+        super().__init__(build, workers=1)
 
+    def start(self):
+        need(*[program + name for name in MPIS for program in ("mpicc.", "mpiexec.")])
+        with starting("MPI"):
+            self.run([SSH, "node1", "true"])        # nodes with host names of their own
+            for name in MPIS:       # a directory for each, where its mpiexec goes by that name
+                os.makedirs(os.path.join(self.state, name))
+                self.run(["mpicc." + name, "-o", program(self, name), os.path.join(ROOT, "tests", "clusters", "mpi_ranks.c")])
+                path = os.path.join(self.state, name, "mpiexec")
+                with open(path, "w") as out:
+                    out.write('#!/bin/sh\nexec mpiexec.%s "$@"\n' % name)
+                os.chmod(path, 0o755)
+                self.run([path, "-n", "2", "hostname"], env=dict(os.environ, **env_of(self, name, BY_SSH)))
+        return super().start()
 
-def make(build):
-    f = Fabric(build, workers=1)
-    f.build = build
-    for name in MPIS:       # a directory for each, where its mpiexec goes by that name
-        os.makedirs(os.path.join(f.state, name))
-        subprocess.run(["mpicc." + name, "-o", program(f, name), os.path.join(ROOT, "tests", "clusters", "mpi_ranks.c")], check=True)
-        path = os.path.join(f.state, name, "mpiexec")
-        with open(path, "w") as out:
-            out.write('#!/bin/sh\nexec mpiexec.%s "$@"\n' % name)
-        os.chmod(path, 0o755)
-    return f
+    def run(self, argv, env=None):
+        r = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
+        if r.returncode:
+            raise RuntimeError("%s: exit %d: %s" % (" ".join(argv), r.returncode, r.stdout[-1000:]))
 
 
 def program(f, name):
@@ -155,13 +157,8 @@ def the_other_one(report, f):
 
 
 def jobs_of_slurm(report, f):
-    why = slurm_bed.missing()
-    if why:
-        report.skip("in a job of Slurm", why)
-        return
-    cluster = slurm_bed.Cluster()
+    cluster = slurm_bed.Cluster().start()
     try:
-        cluster.bed("up")
         for what, name, launcher, options in (("openmpi in Slurm", "openmpi", "openmpi", None), ("mpich in Slurm", "mpich", "mpiexec", None),
                                               ("mpich by srun", "mpich", "srun", "--mpi=pmi2")):
             conf = dict(slurm_bed.BASE, **{"scaling.nodes_per_block": 2, "scaling.max_blocks": 1, "provider.slurm.launcher": "srun", "mpi_launcher": launcher})
@@ -175,13 +172,4 @@ def jobs_of_slurm(report, f):
         cluster.close()
 
 
-def run():
-    why = missing()
-    if why:
-        r = Report()
-        r.skip("MPI", why)
-        r.end()
-    main(__doc__, [nodes_by_ssh, the_other_one, jobs_of_slurm], make)
-
-
-run()
+main(__doc__, [nodes_by_ssh, the_other_one, jobs_of_slurm], World)

@@ -8,8 +8,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from cluster import Endpoint, result  # noqa: E402
-from e2e import Fabric, Report, gather, main, register, register_command, submit, task, wait_for  # noqa: E402
-from slurm_bed import BASE, Cluster, missing  # noqa: E402
+from e2e import Fabric, gather, main, register, register_command, submit, task, wait_for  # noqa: E402
+from slurm_bed import BASE, Cluster  # noqa: E402
 
 WHERE = ("import os, time\n"
          "def where(seconds):\n"
@@ -202,19 +202,19 @@ TESTS = [scaling_up_and_down, node_goes_down, operator_cancels, controller_away,
          agent_is_killed, wall_time_ends]
 
 
-def run():
+def make(build):
     global CLUSTER
-    why = missing()
-    if why:
-        r = Report()
-        r.skip("Slurm", why)
-        r.end()
-    CLUSTER = Cluster()
+    f = Fabric(build, workers=1)
+    CLUSTER = Cluster().start()
+    return f
+
+
+def run():
     try:
-        CLUSTER.bed("up")
-        main(__doc__, TESTS, lambda build: Fabric(build, workers=1))
+        main(__doc__, TESTS, make)
     finally:
-        CLUSTER.close()
+        if CLUSTER:
+            CLUSTER.close()
 
 
 run()

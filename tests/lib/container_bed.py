@@ -2,6 +2,7 @@
 """Container runtimes, the real ones, from Debian's packages: tests/testbed/ starts them in a directory of their own; each with a base image
 (Debian, python3) and, where it keeps images, one that holds a single program. RUNTIMES are as an endpoint has them that runs as root, but for
 Charliecloud, which is refused to root; USERS are as an ordinary user has them. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
+import functools
 import os
 import shlex
 import shutil
@@ -11,30 +12,19 @@ import subprocess
 import tarfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from testbed import PATH, Skip, bed, need, starting
+
 BASE = "weft-test-base"
-BEDS = os.path.join(ROOT, "tests", "testbed")
-CACHE = os.environ.setdefault("WEFT_TESTBED_CACHE", os.path.expanduser("~/.cache/weft-testbed"))
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Skip(Exception):
-    pass
-
-
-def bed(name, *args, check=True):
-    r = subprocess.run([os.path.join(BEDS, name)] + list(args), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                       universal_newlines=True, timeout=1200)
-    if check and r.returncode:
-        raise RuntimeError("tests/testbed/%s %s: %s" % (name, " ".join(args), r.stdout[-2000:]))
-    return r.stdout
-
-
+@functools.lru_cache(None)
 def base_tar():
-    tar = os.path.join(CACHE, "base-%s.tar" % subprocess.run(["dpkg", "--print-architecture"], stdout=subprocess.PIPE).stdout.decode().strip())
-    if not os.path.exists(tar):
-        raise Skip("no base image: the docker test makes it")
-    return tar
+    """(the tarball of the base image, None), or (None, why there is none): tried once for all runtimes."""
+    arch = subprocess.run(["dpkg", "--print-architecture"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+    try:
+        return bed("root", "base-" + arch, "bookworm", "essential", "python3").splitlines()[-1], None
+    except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+        return None, e
 
 
 def shout(directory):
@@ -56,6 +46,8 @@ class Runtime:
     base = "/weft"
     empty = None
     copies_etc = False      # /etc/passwd inside is a copy of the container's own, which the user inside may write
+    program = None          # what starts containers, where it is not called as the runtime is
+    nothing = ("true",)     # after the image: a command that does nothing
     user = None             # uid that the manager runs as; None = ours
     as_user = []            # what runs a command as that user
 
@@ -63,12 +55,35 @@ class Runtime:
         self.tmp, self.env = tmp, {}
         self.dir = os.path.join(tmp, self.name)
 
-    def need(self, *programs):
-        for p in programs:
-            if not shutil.which(p, path=PATH):
-                raise Skip("%s is not installed: packaging/install-deps --clusters" % p)
-        if os.geteuid() != 0:
-            raise Skip("the test bed needs root")
+    def up(self):
+        """Started, with its images, and a plain container has run; or a Skip."""
+        need("mmdebstrap", *self.programs)
+        with starting(self.label):
+            self.tar, why = base_tar()
+            if why:
+                raise why
+            self.make()
+            self.probe()
+
+    def probe(self):
+        """A container like ours, made by hand: where it does not run, none of ours could; limits that it does not keep, ours would not."""
+        self.cli(*self.plain, self.image, *self.nothing)
+        if self.no_limits:
+            return
+        try:
+            self.cli(*self.plain, self.image, "sh", "-c", "for i in $(seq 100); do sleep 3 & done")
+        except RuntimeError:        # no more processes
+            return
+        self.no_limits = "those that are set do not hold on this machine"
+
+    def cli(self, *args, stdin=None):
+        r = subprocess.run(self.as_user + [self.program or self.name, *args], env=dict(os.environ, **dict({"PATH": PATH}, **self.env)), stdin=stdin or subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
+        if r.returncode:
+            raise RuntimeError("%s %s: %s" % (self.label, " ".join(args), r.stderr[-2000:]))
+        if "imitation discarded" in r.stderr:
+            self.no_limits = r.stderr.strip()
+        return r.stdout
 
     def down(self):
         bed(self.bed, "down", self.dir, check=False)
@@ -80,19 +95,13 @@ class Runtime:
 class Docker(Runtime):
     name = bed = label = "docker"
     image, empty = BASE, "weft-test-empty"
+    programs = "dockerd", "docker", "cc"
+    plain = "run", "--rm", "--read-only", "--network=none", "--cap-drop=ALL", "--memory=64m", "--pids-limit=64", "--cpus=0.5"
 
-    def up(self):
-        self.need("dockerd", "docker", "mmdebstrap")
+    def make(self):
         bed("docker", "base-image", self.dir)
         self.env["DOCKER_HOST"] = "unix://%s/docker.sock" % self.dir
         self.cli("import", shout(self.tmp), self.empty)
-
-    def cli(self, *args, stdin=None):
-        r = subprocess.run(self.as_user + [self.name, *args], env=dict(os.environ, PATH=PATH, **self.env), stdin=stdin or subprocess.DEVNULL,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
-        if r.returncode:
-            raise RuntimeError("%s %s: %s" % (self.label, " ".join(args), r.stderr[-2000:]))
-        return r.stdout
 
     def left(self):
         return self.cli("ps", "--all", "--quiet").strip()
@@ -117,9 +126,9 @@ class Podman(Docker):
     name = bed = label = "podman"
     image, empty = "localhost/" + BASE, "localhost/weft-test-empty"
     daemon = False
+    programs = "podman", "runc", "cc"
 
-    def up(self):
-        self.need("podman", "runc", "mmdebstrap")
+    def make(self):
         self.point()
         bed("podman", "base-image", self.dir)
         self.cli("import", shout(self.tmp), self.empty)
@@ -131,9 +140,10 @@ class Podman(Docker):
 class Apptainer(Runtime):
     name = bed = label = "apptainer"
     daemon = False
+    programs = "unshare", "tar"
+    plain = "--silent", "exec", "--containall", "--no-privs", "--net", "--network", "none", "--memory", "67108864", "--pids-limit", "64", "--cpus", "0.5"
 
-    def up(self):
-        self.need("mmdebstrap", "unshare")
+    def make(self):
         bed("apptainer", "image", self.dir)
         self.image = self.dir + "/base.sif"
         self.env["PATH"] = self.dir + "/bin:" + PATH
@@ -154,12 +164,16 @@ class Charliecloud(Runtime):
     user = 65534
     as_user = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
 
-    def up(self):
-        self.need("ch-run", "unshare", "mmdebstrap", "setpriv")
-        tar = base_tar()
+    programs = "ch-run", "unshare", "setpriv", "tar"
+    program = "unshare"
+    plain = "--user", "--map-current-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--net", "ch-run", "--private-tmp"
+    nothing = "--", "true"
+
+    def make(self):
         self.image = self.dir + "/base"
+        self.env["USER"] = "weft"       # ch-run wants one
         os.makedirs(self.image)
-        subprocess.run(["tar", "-C", self.image, "--exclude=./dev/*", "-xpf", tar], check=True)
+        subprocess.run(["tar", "-C", self.image, "--exclude=./dev/*", "-xpf", self.tar], check=True)
 
     def down(self):
         pass
@@ -195,7 +209,7 @@ class Ordinary:
         self.as_user = [self.own + "/as-user"]
 
     def make_user(self):
-        self.need("unshare", "setpriv", "newuidmap")
+        need("unshare", "setpriv", "newuidmap")
         lines = {"passwd": "weft-user:x:%d:%d::%s:/bin/sh" % (self.user, self.user, self.own + "/home"), "group": "weft-user:x:%d:" % self.user,
                  "subuid": "weft-user:%d:%d" % self.RANGE, "subgid": "weft-user:%d:%d" % self.RANGE}
         os.makedirs(self.own + "/etc")
@@ -248,9 +262,10 @@ class UserApptainer(Ordinary, Apptainer):
     """Without the setuid part, which would be root's: an image is a directory, or a file that is mounted through /dev/fuse."""
     label, short, first_uid = "user-apptainer", "ua", 300000
     copies_etc = True
+    plain = Apptainer.plain[:Apptainer.plain.index("--memory")]
 
-    def up(self):
-        super().up()
+    def make(self):
+        super().make()
         self.file, self.image = self.image, self.dir + "/base"
         self.make_user()
 

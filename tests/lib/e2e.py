@@ -8,6 +8,7 @@ import os
 import secrets
 import sqlite3
 import subprocess
+import sys
 import time
 import traceback
 import urllib.parse
@@ -15,20 +16,22 @@ import uuid
 
 import bulkstore
 from fabric import Fabric, Report, descendants, processes, role, wait_for  # noqa: F401
+from testbed import Skip
 
 ENDED = ("success", "failed", "cancelled")
 
 
 def main(doc, tests, make=None):
-    """Run test functions (report, fabric) on one fabric; with make None they get the build directory instead."""
+    """Run test functions (report, fabric) on one fabric; with make None they get the build directory instead. Each may raise Skip."""
     ap = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--build", default="build")
     ap.add_argument("only", nargs="*", help="names of tests to run; default: all")
     a = ap.parse_args()
     report = Report()
-    f = make(a.build) if make else None
+    f = None
     try:
-        if f:
+        if make:
+            f = make(a.build)
             f.start()
         for t in tests:
             if a.only and t.__name__ not in a.only:
@@ -36,9 +39,13 @@ def main(doc, tests, make=None):
             began = time.monotonic()
             try:
                 t(report, f if f else a.build)
+            except Skip as e:
+                report.skip(t.__name__, e)
             except Exception:
                 report.check(t.__name__, False, traceback.format_exc())
             print("# %s: %.1f s" % (t.__name__, time.monotonic() - began))
+    except Skip as e:
+        report.skip(os.path.basename(sys.argv[0]).replace(".py", ""), e)
     except Exception:
         report.check("the fabric", False, traceback.format_exc())
     if f:

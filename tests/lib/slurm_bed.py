@@ -5,21 +5,13 @@ import shutil
 import subprocess
 import tempfile
 
+import testbed
 from cluster import free_ports
 
-BED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "testbed", "slurm")
 # an endpoint there
 BASE = {"provider.type": "slurm", "provider.slurm.poll_interval": "1s", "provider.slurm.walltime": "10m", "provider.slurm.cpus_per_node": 2,
         "scaling.init_blocks": 0, "scaling.max_blocks": 4, "scaling.idle_timeout": "2s", "manager_address": "127.0.0.1", "workers_per_node": 2,
         "python": "/usr/bin/python3", "heartbeat.interval": "500ms", "heartbeat.threshold": "3s"}
-
-
-def missing():
-    """Why the cluster cannot run here, or None."""
-    for program in ("slurmctld", "slurmd", "munged", "sbatch", "ip"):
-        if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-            return "%s is not installed: packaging/install-deps --clusters" % program
-    return None if os.geteuid() == 0 else "slurmd needs root"
 
 
 class Cluster:
@@ -28,11 +20,20 @@ class Cluster:
         self.env = dict(os.environ, SLURM_PORT=str(free_ports(6)), SLURM_CONF=os.path.join(self.dir, "slurm.conf"))
         os.environ["SLURM_CONF"] = self.env["SLURM_CONF"]       # for our agents
 
-    def bed(self, *args):
-        r = subprocess.run([BED, args[0], self.dir] + list(args[1:]), env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           stdin=subprocess.DEVNULL, universal_newlines=True, timeout=120)
-        if r.returncode:
-            raise RuntimeError("tests/testbed/slurm %s: %s" % (" ".join(args), r.stdout))
+    def start(self):
+        """Or a Skip; then there is nothing to close."""
+        testbed.need("slurmctld", "slurmd", "munged", "sbatch", "ip", "unshare")
+        with testbed.starting("Slurm"):
+            try:
+                self.bed("up")
+                self.run("srun", "-N2", "true")
+            except BaseException:
+                self.close()
+                raise
+        return self
+
+    def bed(self, command, *args):
+        testbed.bed("slurm", command, self.dir, *args, env=self.env)
 
     def run(self, *argv):
         r = subprocess.run(argv, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
