@@ -5,7 +5,7 @@
  * tool's words, the worker's log) goes to DIR/c<k>.log, whose end is the reason given when it does not come up.
  *
  *     dies here          left                     ended by
- *     the worker         nothing                  its end is the container's
+ *     the worker         nothing                  its end is the container's (monitored: and `remove`, since we may end before the monitor has)
  *     `run` (kill -9)    the container            `remove`, at once
  *     the manager        the container            the worker itself (--orphan-timeout); `list` and `remove` of the next manager
  *     the daemon         maybe the container      the session stays or ends; then as above */
@@ -442,7 +442,7 @@ void container_ended (struct worker *w)
 		snprintf (c->why, sizeof (c->why), "the worker inside did not report within %lld s",
 			  (long long) w->all->o.node_containers->o->start_ms / 1000);
 	}
-	if (c->rt->stays && !(WIFEXITED (w->status) && WEXITSTATUS (w->status) == 0))
+	if (c->rt->monitored || (c->rt->stays && !(WIFEXITED (w->status) && WEXITSTATUS (w->status) == 0)))
 		remove_by_name (w->all, c->rt, c->name);
 }
 

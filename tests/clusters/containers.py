@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Containers, the real ones: Docker, Podman, Apptainer and Charliecloud from Debian's packages (tests/testbed/), each with weft-manager
 between a scripted agent and an image: cold and warm, every wall of the sandbox tried from inside, files that calls leave on the node, a container
-killed, the manager killed, the daemon started again. An image with nothing but one program, too. Apptainer once more as an ordinary user
-has it, with what is another thing there. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
+killed, the manager killed, the daemon started again. An image with nothing but one program, too. Apptainer and Podman once more as an ordinary
+user has them, with what is another thing there. What is heavy to make is kept under $WEFT_TESTBED_CACHE."""
 import argparse
 import hashlib
 import json
@@ -19,7 +19,7 @@ import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "tests", d) for d in ("fakes", "lib")]
-from container_bed import RUNTIMES, USERS, Docker, Podman  # noqa: E402
+from container_bed import RUNTIMES, USERS  # noqa: E402
 from testbed import PATH, Skip  # noqa: E402
 try:
     import zmq
@@ -515,9 +515,9 @@ def main():
                 sys.stdout.flush()
             rt.down()
     finally:
-        for kind in (Docker, Podman):
-            if os.path.exists(kind(tmp).dir):
-                kind(tmp).down()
+        for rt in [kind(tmp) for kind in RUNTIMES + USERS]:
+            if os.path.exists(rt.dir):
+                rt.down()
         shutil.rmtree(tmp, ignore_errors=True)
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
     sys.exit(1 if failed else 0)

@@ -277,5 +277,45 @@ class UserApptainer(Ordinary, Apptainer):
                 os.kill(pid, signal.SIGKILL)
 
 
+class UserPodman(Ordinary, Podman):
+    """Rootless: the user is itself inside, and further users come from its ranges."""
+    label, short, first_uid = "user-podman", "up", 400000
+    plain = tuple(w for w in Podman.plain if not w.startswith(("--memory", "--pids", "--cpus"))) + ("--userns=keep-id",)
+    RUNROOT_MAX = 50
+
+    def __init__(self, tmp):
+        super().__init__(tmp)
+        self.dir = self.own + "/store"
+
+    def make(self):
+        if len(self.dir + "/run") > self.RUNROOT_MAX:
+            raise Skip("Podman's run root must not be longer than %d characters: %s/run" % (self.RUNROOT_MAX, self.dir))
+        self.make_user()
+        self.give(self.dir)
+        bed("podman", "up", self.dir)
+        for name in os.listdir(self.dir):
+            os.chown(os.path.join(self.dir, name), self.user, self.user)
+        self.point()
+        with open(self.tar, "rb") as tar:
+            self.cli("import", "--quiet", "--change", 'CMD=["python3"]', "-", self.image, stdin=tar)
+
+    def processes(self):
+        """But for the one that stays, and holds the user's namespaces until `podman system migrate`."""
+        try:
+            with open(self.dir + "/tmp/pause.pid") as f:
+                pause = int(f.read())
+        except (OSError, ValueError):
+            pause = None
+        return {pid: p for pid, p in super().processes().items() if pid != pause}
+
+    def down(self):
+        self.point()
+        for args in (("rm", "--all", "--force", "--time", "0"), ("system", "migrate")):
+            try:
+                self.cli(*args)
+            except (RuntimeError, OSError, subprocess.SubprocessError):
+                pass        # it never came up
+
+
 RUNTIMES = (Docker, Podman, Charliecloud, Apptainer)
-USERS = (UserApptainer,)
+USERS = UserApptainer, UserPodman

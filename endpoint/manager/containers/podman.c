@@ -33,7 +33,7 @@ static void list (struct args *a, const char *endpoint)
 }
 
 const struct runtime runtime_podman = {
-	.name = "podman", .program = "podman", .help = "Podman, as root or rootless", .base = "/weft", .stays = true, .limits = true,
+	.name = "podman", .program = "podman", .help = "Podman, as root or rootless", .base = "/weft", .stays = true, .monitored = true, .limits = true,
 	.of_user = true, .runs_ids = true,
 	.run = run, .exists = exists, .pull = pull, .remove = remove_, .list = list,
 };

@@ -56,6 +56,7 @@ struct runtime {
 	const char *help;
 	const char *base;		/* directory inside the image for our mounts */
 	bool stays;			/* a container outlives the process that started it: `remove` and `list` are there */
+	bool monitored;			/* a process below us removes it at its end, and dies when we do: that has to be made sure of */
 	bool host_network;		/* cannot take the network away */
 	bool limits;			/* can limit memory, processes, CPU (with place->limits) */
 	bool of_user;			/* limits are those that a user may set, unless we are root: each one refused fails the start */
