@@ -34,6 +34,8 @@ struct queue {
 	long scan_index;
 	struct queue_place scan_to;		/* where the stream stood when the scan began */
 	int pending, checks;			/* callbacks to come; of states */
+	long checked;				/* elements of the list that these are of; 0 = of the group's own task, at the end */
+	bool unknown;				/* one of them failed */
 	struct queue_item *items;
 	size_t n, cap, taken;
 };
@@ -100,24 +102,38 @@ static void scan_on (struct queue *q);
 
 struct state_of { struct queue *q; struct id task; };
 
+/* All of them once more: nothing of it was given out. */
+static void check_again (struct queue *q)
+{
+	q->unknown = false;
+	q->n = q->taken = 0;
+	q->scan_index -= q->checked;
+	q->scanning = true;
+	try_again (q);
+}
+
 static void on_state_of (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct state_of *k = arg;
 	struct queue *q = k->q;
 	struct id task = k->task;
+	struct err e = { 0 };
 
 	(void) r;
 	free (k);
 	if (!came (q))
 		return;
 	q->checks--;
-	/* a failure: the page is given out as it is, and the place is not moved past the scan, so that the next consumer scans again */
-	if (!err && reply->type == REDIS_REPLY_STRING && reply->len == 1 && reply->str[0] >= '0' + STATE_SUCCESS)
+	if (rds_error (reply, err, &e))
+		q->unknown = true;
+	else if (reply->type == REDIS_REPLY_STRING && reply->len == 1 && reply->str[0] >= '0' + STATE_SUCCESS)
 		add (q, &task, &q->at);
 	if (q->checks)
 		return;
 	q->state = QUEUE_IDLE;
-	if (q->n > q->taken)
+	if (q->unknown)
+		check_again (q);
+	else if (q->n > q->taken)
 		q->ops->on_items (q->arg);
 	else
 		read_on (q);
@@ -156,7 +172,8 @@ static void on_elements (struct rds *r, struct redisReply *reply, const struct e
 	}
 	q->state = QUEUE_CHECKING;
 	check_states (q, reply);
-	q->scan_index += (long) reply->elements;
+	q->checked = (long) reply->elements;
+	q->scan_index += q->checked;
 	if (!reply->elements) { /* the end; the group's own task, when it has one, stands in no list */
 		struct state_of *k = xcalloc (1, sizeof (*k));
 		char key[LAYOUT_KEY_MAX];

@@ -291,6 +291,17 @@ def section_bound():
     c = consumer(group)
     check("then the queue is empty", nothing_more(c))
     c.close()
+    group, tasks = submit(["s%d" % i for i in range(20)])
+    wait_for(lambda: ended(tasks), 30, "the tasks end")
+    raw("XTRIM", "weft:group:{%s}:done" % group, "MAXLEN", 2)
+    raw("ACL", "SETUSER", "default", "-hget")       # by which they are looked at
+    try:
+        c = consumer(group)
+        wait_for(lambda: "hget" in str(raw("ACL", "LOG")), 30, "they are looked at")
+    finally:
+        raw("ACL", "SETUSER", "default", "+hget")
+    check("what Redis did not say at first is asked again", sorted(d.result()["task_id"] for d in take(c, 20)) == sorted(tasks) and nothing_more(c))
+    c.close()
 
 
 # ---- who may ---------------------------------------------------------------------------------------------------------
