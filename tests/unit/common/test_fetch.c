@@ -116,7 +116,7 @@ static void on_done (int status, const char *body, size_t n, const struct err *e
 
 static void until (struct fx *x, const int *what, int want)
 {
-	int64_t end = clock_now_ms () + 10000;
+	int64_t end = clock_now_ms () + 60000;
 
 	while (*what < want) {
 		struct timeval tv = { 0, 5000 };

@@ -137,7 +137,7 @@ static void turn_ms (struct fx *f, int ms)
 }
 
 #define UNTIL(f, cond) do { \
-	int64_t end_ = clock_now_ms () + 10000; \
+	int64_t end_ = clock_now_ms () + 60000; \
 	while (!(cond)) { \
 		if (clock_now_ms () > end_) \
 			fail_msg ("not in time: %s", #cond); \
@@ -159,7 +159,7 @@ static int dial (struct fx *f)
 
 static void say_n (struct fx *f, int fd, const char *p, size_t n)
 {
-	int64_t end = clock_now_ms () + 10000;
+	int64_t end = clock_now_ms () + 60000;
 
 	while (n) {
 		ssize_t k = send (fd, p, n, MSG_NOSIGNAL);
@@ -183,7 +183,7 @@ static void say (struct fx *f, int fd, const char *text)
 /* Read into b until `want` stands in it, or the end (want NULL). True at the end of input. */
 static bool hear (struct fx *f, int fd, struct buf *b, const char *want)
 {
-	int64_t end = clock_now_ms () + 10000;
+	int64_t end = clock_now_ms () + 60000;
 	char chunk[65536];
 
 	for (;;) {

@@ -411,7 +411,7 @@ static void test_unsubscribe (void **state)
 	while (messages < 1)
 		WAIT ();
 	rds_unsubscribe (sub, "news");
-	for (int64_t until = clock_now_ms () + 10000; subscribers ("news");)
+	for (int64_t until = clock_now_ms () + 60000; subscribers ("news");)
 		assert_true (clock_now_ms () < until);
 	rds_unsubscribe (sub, "never there");
 	rds_subscribe_told (sub, "news", on_message, on_standing, "news");
@@ -462,13 +462,13 @@ static void test_time_limit (void **state)
 	open_rds ();
 	stop_on_up = false;
 	int64_t t0 = clock_now_ms ();
-	rds_commandf (rds, on_reply, &slow, "DEBUG SLEEP 1");
+	rds_commandf (rds, on_reply, &slow, "DEBUG SLEEP 3");
 	rds_commandf (rds, on_reply, &behind, "PING");
 	WAIT ();
 	assert_int_equal (slow.n, 1);
 	assert_int_equal (slow.code, ERR_TIMEOUT);
 	assert_true (behind.code == ERR_TIMEOUT || behind.code == ERR_UNAVAILABLE);	/* sent a moment later, its time may not be over */
-	assert_true (clock_now_ms () - t0 < 900);
+	assert_true (clock_now_ms () - t0 < 2900);
 	assert_int_equal (downs, 1);
 	stop_on_up = true;
 	WAIT ();

@@ -279,7 +279,6 @@ static void test_capture (void **state)
 	static const char *const none[] = { "/nonexistent/program", NULL };
 	struct captured c;
 	struct err e;
-	int64_t t0;
 	char *big = malloc (1000001);
 	(void) state;
 	c = capture ("cat; echo bad >&2; exit 4", "hello", 5000, 1000);
@@ -298,14 +297,12 @@ static void test_capture (void **state)
 	c = capture ("exec 0<&-; sleep 0.05; echo done", big, 5000, 100); /* does not read its input */
 	assert_string_equal (c.out, "done\n");
 	free (big);
-	t0 = clock_now_ms ();
-	c = capture ("echo some; sleep 1000 & sleep 1000", NULL, 200, 100);
+	c = capture ("echo some; sleep 1000 & sleep 1000", NULL, 1500, 100);
 	assert_int_equal (c.status, -1);
 	assert_int_equal (c.code, ERR_TIMEOUT);
 	assert_string_equal (c.out, "some\n");
-	c = capture ("sleep 3 & echo $$", NULL, 10000, 100); /* a grandchild keeps the pipes open */
+	c = capture ("sleep 12 & echo $$", NULL, 10000, 100); /* a grandchild keeps the pipes open */
 	assert_int_equal (c.status, 0);
-	assert_true (clock_now_ms () - t0 < 2900);
 	assert_int_equal (spawn_capture (loop, none, NULL, 1000, 100, on_capture, &c, &e), -1);
 	assert_non_null (strstr (e.text, "No such file"));
 }
@@ -329,7 +326,7 @@ static int subreaper_case (void)
 	/* the shell ends and leaves an orphan in a session of its own, and one that ends at once */
 	run ("setsid sleep 1000 & sleep 0.01 & exit 0", NULL, &left);
 	loop_run (loop);
-	int64_t end = clock_now_ms () + 10000;
+	int64_t end = clock_now_ms () + 60000;
 	int killed = spawn_kill_strays ();
 	for (int n = killed; n != 0; n = spawn_kill_strays ()) {
 		killed += n;
@@ -358,7 +355,7 @@ static int subreaper_case (void)
 
 static int kill_all_strays (void)
 {
-	int64_t end = clock_now_ms () + 10000;
+	int64_t end = clock_now_ms () + 60000;
 	int killed = 0;
 	for (int n = 1; n != 0 && clock_now_ms () < end; killed += n)
 		n = spawn_kill_strays ();

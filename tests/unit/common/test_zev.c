@@ -16,7 +16,7 @@
 #include <pthread.h>
 #include <zmq.h>
 
-enum { MESSAGES = 400, DEADLINE_MS = 5000 };
+enum { MESSAGES = 400, DEADLINE_MS = 60000 };
 
 static void *ctx, *sock, *peer;
 static struct loop *loop;

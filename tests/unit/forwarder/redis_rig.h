@@ -42,7 +42,7 @@ static inline bool rig_wait (struct rig *g, bool (*cond) (void *), void *arg)
 {
 	g->until = cond;
 	g->arg = arg;
-	g->end_ms = clock_now_ms () + 10000;
+	g->end_ms = clock_now_ms () + 60000;
 	loop_timer_start (g->tick, 2, true);
 	loop_run (g->loop);
 	loop_timer_stop (g->tick);
@@ -57,7 +57,7 @@ static inline void rig_server_start (struct rig *g)
 			"--appendonly", "yes", "--appendfsync", "always", "--logfile", "log", (char *)NULL);
 		_exit (127);
 	}
-	for (int64_t end = clock_now_ms () + 10000; clock_now_ms () < end; usleep (5000)) {
+	for (int64_t end = clock_now_ms () + 60000; clock_now_ms () < end; usleep (5000)) {
 		redisReply *p;
 		bool up;
 		g->c = redisConnectUnix (g->path);
