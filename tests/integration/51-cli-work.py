@@ -471,7 +471,7 @@ def watching(report, f):
     p.kill()
     p.communicate()
     thread.join()
-    p = popen(f, "tasks", "--watch", "--json", "--interval", "100ms", "--timeout", "1s", "--limit", "3")
+    p = popen(f, "tasks", "--watch", "--json", "--interval", "100ms", "--timeout", "5s", "--limit", "3")
     rc, out, err = end_of(p)
     docs = [json.loads(x) for x in out.splitlines()]
     report.check("--json --timeout: an object a change, then the end", rc == 0 and new in [d["task_id"] for d in docs] and len(docs) == 3, (rc, out, err))
@@ -578,7 +578,7 @@ def live_logs(report, f):
     report.check("too much at once: told, and the end is there", lines[-2:] == ["0099999", "end \u00e4"] and len(lines) < 100001 and "went by too fast" in r.stderr,
                  (len(lines), lines[-3:], r.stderr))
     tid = f.weft("submit", fn(f, "talk"), "1000").stdout.strip()
-    r = f.weft("logs", "--follow", "--timeout", "3s", tid)
+    r = f.weft("logs", "--follow", "--timeout", "10s", tid)
     report.check("--timeout", "tick 2" in r.stdout and "has not ended" in r.stderr, r)
     f.weft("cancel", tid)
     t = Terminal([os.path.join(f.bin, "weft"), "run", "--", "sh", "-c", "echo one; sleep 3; seq 1 30000; echo last"], f.env())
