@@ -275,10 +275,17 @@ def pythons(report, f):
             except SyntaxError as e:
                 bad.append(str(e))
     report.check("nothing is newer than the grammar of Python 3.8", not bad, bad)
-    script = ("import sys, asyncio; sys.path.insert(0, %r); import weft\n"
+    script = ("import sys, asyncio, concurrent.futures; sys.path.insert(0, %r); import weft\n"
+              "weft.executor.LONE_WAIT_S = 5.0\n"
               "with weft.Executor(%r, client=weft.Client(%r, sys.argv[1])) as ex:\n"
               "    assert ex.submit(sys.argv[2], 'abc').result(60) == 'ABC', 'wrong result'\n"
               "    assert list(ex.map(sys.argv[2], ['x', 'y'])) == ['X', 'Y']\n"
+              "    for look in (lambda x: None, lambda x: concurrent.futures.wait([x]), lambda x: next(concurrent.futures.as_completed([x]))):\n"
+              "        x = ex.submit(sys.argv[2], 'z')\n"
+              "        while not x.in_air:     # sent by this thread\n"
+              "            x = (x.result(60), ex.submit(sys.argv[2], 'z'))[1]\n"
+              "        look(x)\n"
+              "        assert x.result(60) == 'Z'\n"
               "async def main():\n"
               "    async with weft.AsyncExecutor(%r, client=weft.Client(%r, sys.argv[1])) as ex:\n"
               "        return await ex.submit(sys.argv[2], 'q')\n"

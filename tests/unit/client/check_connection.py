@@ -14,7 +14,7 @@ from fabric import Report  # noqa: E402
 from fileserver import self_signed  # noqa: E402
 
 import weft  # noqa: E402
-from weft import connection  # noqa: E402
+from weft import connection, lone  # noqa: E402
 
 report = Report()
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -158,6 +158,35 @@ def forked():
     report.check("the parent keeps its own", client.version() == 2)
 
 
+def lane():
+    """A call at a time; what is no answer to it closes the connection, and is said."""
+    def call(key):
+        return lone.Call(None, "python", "f", b"{}", key)
+
+    def failed(key):
+        try:
+            lane.answer(call(key))
+            return "answered"
+        except Exception as e:
+            return "still open" if lane.is_open else "closed: %s" % e
+    with tempfile.TemporaryDirectory(prefix="weft-tls-") as d:
+        context, cert = self_signed(d)
+        good, busy = OK + b"Content-Length: 7\r\n\r\n{\"a\":1}", b"HTTP/1.1 503 Later\r\nContent-Length: 2\r\n\r\n{}"
+        server = Script([good, good, busy], [OK + b"Content-Length: 3\r\n\r\n{\"a"], [OK + b"Content-Length: 7\r\n\r\n{"], context=context)
+        lane = lone.Lane(weft.Client("https://127.0.0.1:%d" % server.port, "t", ca_file=cert), "/submit", 59.0)
+        report.check("a lane is opened", not lane.is_open and lane.open() and lane.is_open)
+        for key in ("1", "2"):
+            lane.send(call(key))
+            report.check("an answer on a lane", lane.answer(call(key)) == {"a": 1} and lane.is_open)
+        report.check("which is there once", lane._sent_key == "" and b"\r\nIdempotency-Key: 2\r\n" in server.asked[1], server.asked)
+        for key, word in (("3", "closed: HTTP 503"), ("4", "closed: "), ("5", "closed: the connection was closed")):
+            lane.open()
+            lane.send(call(key))
+            report.check("no answer on a lane", failed(key).startswith(word), key)
+        report.check("an answer that was not asked for", "lost" in failed("6"))
+        report.check("a lane that cannot be opened", lone.Lane(weft.Client("http://127.0.0.1:1", "t"), "/", 0.0).open() is False)
+
+
 def refused():
     c = connection.Connection("127.0.0.1", 1, None, 60.0)
     for name, target, headers in (("a line end in a path", "/a\r\nb", {}), ("a space in a path", "/a b", {}), ("more than ASCII in a path", "/\u00e4", {}),
@@ -184,6 +213,6 @@ def tls():
             report.check("a certificate that nobody vouches for", "CERTIFICATE" in str(e).upper() and not server.asked, e)
 
 
-for test in (good, bad, given_up, no_json, forked, refused, tls):
+for test in (good, bad, given_up, no_json, forked, lane, refused, tls):
     test()
 report.end()
