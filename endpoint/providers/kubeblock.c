@@ -378,7 +378,7 @@ static void look_live (struct kubeblock *b)
 		b->idle_since_ms = 0;
 	else if (!b->idle_since_ms)
 		b->idle_since_ms = clock_now_ms ();
-	if (bad && bad->p.hopeless) {
+	if (bad && bad->p.hopeless && !running) {
 		snprintf (why, sizeof (why), "pod %.100s: %.400s", bad->p.name, bad->p.text);
 		fail (b, why);
 	} else if (b->failures > b->conf->max_pod_failures) {

@@ -57,6 +57,17 @@ static void how_it_ended (const json_t *t, char out[600])
 		snprintf (out, 600, "%.100s, exit code %lld%s%.400s", *reason ? reason : "ended", code, *message ? ": " : "", message);
 }
 
+/* Of an image that was not pulled: has its registry answered that there is none? In the words of Docker and CRI-O, and of containerd. One that
+ * did not answer, or wants another secret, may do better later. */
+static bool registry_has_none (const char *message)
+{
+	static const char nothing[] = ": not found";
+	size_t n = strlen (message), k = sizeof (nothing) - 1;
+
+	return strstr (message, "manifest unknown")
+	       || (strstr (message, "failed to resolve reference") && n >= k && strcmp (message + n - k, nothing) == 0);
+}
+
 static void read_waiting (const json_t *c, const json_t *w, struct kubepod *out)
 {
 	static const char *const usual[] = { "", "ContainerCreating", "PodInitializing", NULL };
@@ -71,7 +82,7 @@ static void read_waiting (const json_t *c, const json_t *w, struct kubepod *out)
 	if (is (reason, usual))
 		return;
 	out->bad = true;
-	out->hopeless = is (reason, hopeless);
+	out->hopeless = is (reason, hopeless) || (strcmp (reason, "ErrImagePull") == 0 && registry_has_none (kubeapi_text (w, "message")));
 	out->no_image = is (reason, no_image);
 	words (out->text, reason, kubeapi_text (w, "message"));
 	if (strcmp (reason, "CrashLoopBackOff") == 0) {

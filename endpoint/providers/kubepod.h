@@ -15,7 +15,7 @@ enum kubepod_state {
 struct kubepod {
 	enum kubepod_state state;
 	bool bad;		/* text is a complaint */
-	bool hopeless;		/* waiting does not help: no such image name, an image that may not be pulled */
+	bool hopeless;		/* waiting does not help: no such image name, none of it in the registry, an image that may not be pulled */
 	bool no_image;		/* the complaint: its image cannot be had; not an init container's, which has another */
 	long restarts;
 	char name[254], uid[64], block[64];

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kubernetes, the real one: control plane and kubelet on this host, started by tests/testbed/kubernetes in a network namespace of its own.
 No task is lost, nothing is left in the cluster."""
+import contextlib
+import http.server
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -193,9 +196,37 @@ def trouble(report, f, name, first, end, *provider, deadline=15, **more):
                 report.check(what, False, x)
 
 
+@contextlib.contextmanager
+def registry_of_nothing():
+    """host:port of one that has no image."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = self.path == "/v2/"
+            body = b"{}" if found else b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+        do_HEAD = do_GET
+
+        def log_message(self, *args):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield "127.0.0.1:%d" % server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_images(report, f):
     trouble(report, f, "an image whose registry is not there", "ErrImagePull: .*connection refused|ImagePullBackOff: Back-off pulling",
             "no pod ran for 15 s .*(ErrImagePull|ImagePullBackOff)", "image_pull_policy: Always", image="localhost:1/nosuch:1")
+    with registry_of_nothing() as host:
+        trouble(report, f, "a tag that the registry has not", "ErrImagePull: .*manifest unknown", "pod .*ErrImagePull: .*manifest unknown",
+                "image_pull_policy: Always", deadline=3600, image=host + "/nosuch:1")
     trouble(report, f, "an image that is not on the node", "ErrImageNeverPull", "ErrImageNeverPull: Container image .nosuch:1. is not present",
             image="nosuch:1")
     trouble(report, f, "an image name that is none", "InvalidImageName", "InvalidImageName: Failed to apply default image tag", image="Bad/Image")

@@ -162,6 +162,12 @@ def test_image_that_cannot_be_pulled(report, f):
             "start_deadline: 2s", end="no pod ran for 2 s .*ImagePullBackOff: Back-off pulling image")
 
 
+def test_image_that_its_registry_has_not(report, f):
+    pull = kubeapi.waiting("ErrImagePull", 'rpc error: code = Unknown desc = Error response from daemon: manifest for nosuch:1 not found: manifest unknown')
+    trouble(report, f, "a tag that is not in the registry", [kubeapi.CREATING, pull], "ErrImagePull.*manifest unknown",
+            "start_deadline: 1h", end="pod .*manifest unknown")
+
+
 def test_image_name_that_is_none(report, f):
     bad = kubeapi.waiting("InvalidImageName", 'Failed to apply default image tag "Bad Image"')
     trouble(report, f, "an image name that is none", [bad], "InvalidImageName: Failed to apply default image tag", end="InvalidImageName")
@@ -472,7 +478,7 @@ def test_replicas(report, f):
         change(f, fn, image=none)
         e.wait_said("ErrImagePull: manifest unknown")
         report.check("an image that cannot be pulled: the pods of the one before serve on", said(call(f, fn, endpoint=e.id)) == two)
-        e.wait_said("of image %s: no pod ran for 5 s" % none)
+        e.wait_said("of image %s: pod .*manifest unknown" % none)
         report.check("also when it was given up", said(call(f, fn, endpoint=e.id)) == two and images_of(f).count(two) == 3, images_of(f))
         change(f, fn, image=two)
         wait_for(lambda: images_of(f) == [two] * 3, 30, "nothing is wanted of it any more")

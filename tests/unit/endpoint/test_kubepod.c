@@ -52,6 +52,22 @@ static void test_states (void **state)
 		{ STATUS ("{\"waiting\": {\"reason\": \"ContainerCreating\"}}"), KUBEPOD_WAITING, false, false, "" },
 		{ STATUS ("{\"waiting\": {\"reason\": \"ErrImagePull\", \"message\": \"rpc error: no\"}}"), KUBEPOD_WAITING, true, false,
 		  "ErrImagePull: rpc error: no" },
+		/* Docker, CRI-O, containerd; and registries that did not answer so */
+		{ STATUS ("{\"waiting\": {\"reason\": \"ErrImagePull\", \"message\": \"rpc error: code = Unknown desc = Error response from daemon: "
+			  "manifest for r.example/m:2 not found: manifest unknown: manifest unknown\"}}"), KUBEPOD_WAITING, true, true,
+		  "ErrImagePull: rpc error: code = Unknown desc = Error response from daemon: manifest for r.example/m:2 not found: manifest unknown: "
+		  "manifest unknown" },
+		{ STATUS ("{\"waiting\": {\"reason\": \"ErrImagePull\", \"message\": \"initializing source docker://r.example/m:2: reading manifest 2 in "
+			  "r.example/m: manifest unknown\"}}"), KUBEPOD_WAITING, true, true,
+		  "ErrImagePull: initializing source docker://r.example/m:2: reading manifest 2 in r.example/m: manifest unknown" },
+		{ STATUS ("{\"waiting\": {\"reason\": \"ErrImagePull\", \"message\": \"failed to resolve reference \\\"r.example/m:2\\\": r.example/m:2: "
+			  "not found\"}}"), KUBEPOD_WAITING, true, true,
+		  "ErrImagePull: failed to resolve reference \"r.example/m:2\": r.example/m:2: not found" },
+		{ STATUS ("{\"waiting\": {\"reason\": \"ErrImagePull\", \"message\": \"failed to resolve reference \\\"r.example/m:2\\\": failed to do "
+			  "request: dial tcp: lookup r.example: no such host\"}}"), KUBEPOD_WAITING, true, false,
+		  "ErrImagePull: failed to resolve reference \"r.example/m:2\": failed to do request: dial tcp: lookup r.example: no such host" },
+		{ STATUS ("{\"waiting\": {\"reason\": \"ErrImagePull\", \"message\": \": not found\"}}"), KUBEPOD_WAITING, true, false,
+		  "ErrImagePull: : not found" },
 		{ STATUS ("{\"waiting\": {\"reason\": \"ErrImageNeverPull\", \"message\": \"m\"}}"), KUBEPOD_WAITING, true, true, "ErrImageNeverPull: m" },
 		{ STATUS ("{\"waiting\": {\"reason\": \"InvalidImageName\"}}"), KUBEPOD_WAITING, true, true, "InvalidImageName" },
 		{ STATUS ("{\"running\": {\"startedAt\": \"2026-11-21T07:22:58Z\"}}"), KUBEPOD_RUNNING, false, false, "" },
