@@ -98,20 +98,40 @@ void dispatch_place (struct dispatch *d, struct task *t)
 	}
 }
 
-/* A function's image may have changed: then the pool before gives its replicas up as the new one's come. */
+static struct pool *replacing (const struct dispatch *d, const struct pool *p)
+{
+	struct pool *q = pools_first (d->pools);
+
+	while (q && q->replaces != p)
+		q = q->next;
+	return q;
+}
+
+/* The newest that has replicas of the function. */
+static struct pool *replicas_of (const struct dispatch *d, const struct id *function)
+{
+	struct pool *p = pools_first (d->pools);
+
+	while (p && !(p->replicas && id_eq (&p->replicas_of, function) && !replacing (d, p)))
+		p = p->next;
+	return p;
+}
+
+/* A function's image may have changed: then the pool before gives its replicas up as the new one's come. It may be one that was to be
+ * replaced itself. */
 void dispatch_replicas (struct dispatch *d, struct function *f)
 {
-	struct pool *p, *old;
+	struct pool *p, *q, *old = replicas_of (d, &f->fn.id);
 	struct err err;
 
-	for (old = pools_first (d->pools); old && !(old->replicas && id_eq (&old->replicas_of, &f->fn.id)); old = old->next)
-		;
 	if (!f->fn.replicas && !old)
 		return;
 	if (!d->workers || !(p = dispatch_pool_of (d, f, &err))) {
 		log_warn ("containers", "replicas cannot be had", "why=%s", d->workers ? err.text : "no workers yet");
 		return;
 	}
+	while ((q = replacing (d, p)))
+		q->replaces = NULL;
 	if (old && old != p) {
 		p->replaces = f->fn.replicas ? old : NULL;
 		old->replicas = f->fn.replicas ? old->replicas : 0;

@@ -357,6 +357,20 @@ def replicas_are_kept_and_replaced():
 
 
 @test
+def replicas_of_an_image_that_comes_back_at_once():
+    with Rig("--max-containers", "4") as g:
+        fn = g.function("a", replicas=2, warm_ms=500)
+        g.agent.send(peer.FUNCTION, g.agent.functions[fn])
+        g.agent.until(lambda: g.states("a").count(WARM) >= 2, what="two replicas")
+        for image in "ba":
+            g.agent.functions[fn] = peer.function(fn, CODE, "f", container=image, replicas=2, warm_ms=500)
+            g.agent.send(peer.FUNCTION, g.agent.functions[fn])
+        g.agent.serve(4)
+        g.agent.until(lambda: sorted(c["image"] for c in g.containers().values()) == ["a", "a"], what="these two, and no other")
+        assert STOPPED not in g.states("a"), g.states("a")
+
+
+@test
 def batches_in_containers():
     with Rig() as g:
         fn = uuid.uuid4().bytes
