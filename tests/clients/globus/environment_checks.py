@@ -20,7 +20,7 @@ def main():
     fid = c.register_function(lambda x: x + 1)
     check("run", await_result(c, c.run(1, endpoint_id=endpoint, function_id=fid)) == 2)
     check("a second Client() takes the token that is kept", len(Client().get_endpoints()) >= 1 and rows(store) == 1, rows(store))
-    os.environ["GLOBUS_COMPUTE_USER_DIR"] = os.environ["GLOBUS_COMPUTE_USER_DIR"] + ".2"
+    os.environ["GLOBUS_COMPUTE_USER_DIR"] = os.path.join(os.environ["GLOBUS_COMPUTE_USER_DIR"], "second")
     os.environ["GLOBUS_COMPUTE_CLIENT_SECRET"] = sys.argv[1]
     e = raised(lambda: Client().get_endpoints())
     check("a wrong secret", detail(e)[0] == 401, repr(e))
