@@ -353,6 +353,7 @@ def faults(report, f):
 def interrupted(report, f):
     """The user interrupts while a call that is in the air is waited for."""
     script = ("import signal, sys, threading; sys.path.insert(0, %r); import weft\n"
+              "signal.signal(signal.SIGINT, signal.default_int_handler)     # it may be ignored where tests run in the background\n"
               "weft.executor.LONE_WAIT_S = weft.executor.WATCH_S = 5.0\n"
               "with weft.Executor(%r, client=weft.Client(%r, sys.argv[1])) as ex:\n"
               "    while not ex._lane.sent:\n"
