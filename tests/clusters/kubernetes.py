@@ -167,12 +167,12 @@ def test_scale(report, f):
 def test_pods_killed(report, f):
     with f.kube(scaling={"nodes_per_block": 2}, top=["retries_on_loss: 5"]) as e:
         e.start()
-        ids, _ = submit(f, f.slow, [{"args": [3]} for _ in range(4)], endpoint=e.id)
+        ids, _ = submit(f, f.slow, [{"args": [15]} for _ in range(4)], endpoint=e.id)
         wait_for(lambda: sum(m["tasks"] for m in e.managers()) >= 2, 90, "two pods work")
 
-        def containers():
+        def containers():       # the kubelet tells of them some seconds later
             pods = f.k8s.of("pods")
-            return pods if len(pods) == 2 and all(p["status"]["containerStatuses"][0].get("containerID") for p in pods) else None
+            return pods if len(pods) == 2 and all(c.get("containerID") for p in pods for c in p["status"].get("containerStatuses", [{}])) else None
         pods = wait_for(containers, 60, "the API server knows both containers")
         f.k8s.api("DELETE", "/api/v1/namespaces/weft/pods/%s?gracePeriodSeconds=0" % pods[0]["metadata"]["name"])
         for p in pods[1:]:
