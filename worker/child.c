@@ -16,7 +16,7 @@
 #include "worker/child.h"
 #include "worker/proctree.h"
 
-enum { PIPE_BYTES = 1 << 20, READ_BYTES = 1 << 16, READS_PER_WAKE = 16, SEGMENTS = 16, STUCK_MS = 5000 };
+enum { PIPE_BYTES = 1 << 20, READ_BYTES = 1 << 16, READS_PER_WAKE = 16, SEGMENTS = 16, STUCK_MS = 5000, DOUBT_MS = 1000 };
 
 /* Bytes to write: a copy (own) or a slice of somebody's (borrowed). */
 struct segment { struct buf own; const uint8_t *p; size_t n; };
@@ -36,7 +36,9 @@ struct child {
 	bool end_input, killed;
 	struct tail tails[2];
 	void *shared;			/* mapped, CHILD_SHARED_BYTES; NULL = none */
-	struct loop_timer *stuck;
+	struct loop_timer *stuck, *doubt;
+	int status;			/* while in doubt: how it ended */
+	struct rusage ru;
 };
 
 /* ---- pipes ---------------------------------------------------------------------------------------------------- */
@@ -323,11 +325,29 @@ static void child_gone (struct child *c, int status, const struct rusage *ru)
 	c->ops->on_exit (c, status, ru, c->arg);
 }
 
+static void on_doubt (void *arg)
+{
+	struct child *c = arg;
+
+	child_gone (c, c->status, &c->ru);
+}
+
+/* A batch system sends SIGTERM to all processes of a job that ends, ours among them, and who hears it first is chance. Should we hear it in a
+ * moment, the worker stops, and what it had in hand is run elsewhere: nobody is told that the call ended here. */
 static void on_exit_status (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *arg)
 {
+	struct child *c = arg;
+
 	(void) s;
 	(void) pid;
-	child_gone (arg, status, ru);
+	if (c->killed || !WIFSIGNALED (status) || WTERMSIG (status) != SIGTERM) {
+		child_gone (c, status, ru);
+		return;
+	}
+	c->spawn = NULL;
+	c->status = status;
+	c->ru = *ru;
+	loop_timer_start (c->doubt, DOUBT_MS, false);
 }
 
 /* In uninterruptible sleep (a dead file server): not even SIGKILL ends it. It is left to init, and the call is settled. */
@@ -403,6 +423,7 @@ static void child_free (struct child *c)
 	if (c->shared)
 		munmap (c->shared, CHILD_SHARED_BYTES);
 	loop_timer_destroy (&c->stuck);
+	loop_timer_destroy (&c->doubt);
 	free (c);
 }
 
@@ -494,6 +515,7 @@ struct child *child_start (struct loop *l, const struct child_opts *o, const str
 	tail_init (&c->tails[0]);
 	tail_init (&c->tails[1]);
 	c->stuck = loop_timer_create (l, on_stuck, c);
+	c->doubt = loop_timer_create (l, on_doubt, c);
 	if (open_all (c, o, &fds, err) == 0) {
 		so.argv = o->argv;
 		so.fds = fds.v;

@@ -18,7 +18,7 @@ struct child;
 struct child_ops {
 	/* More bytes from out_fd: consume what is understood. The child may be killed inside, not destroyed. */
 	void (*on_output) (struct child *c, struct buf *in, void *arg);
-	/* It ended (status as from waitpid); all its output has been given. Destroy it inside. */
+	/* It ended (status as from waitpid), a second ago if by a SIGTERM; all its output has been given. Destroy it inside. */
 	void (*on_exit) (struct child *c, int status, const struct rusage *ru, void *arg);
 };
 

@@ -806,6 +806,28 @@ def termination_leaves_nothing(m):
 
 
 @test
+def a_job_that_ends_is_not_the_calls_fault(m):
+    """A batch system sends SIGTERM to all processes of a job; here the worker hears it last."""
+    for _ in range(5):      # this process may be kept from telling the worker in time
+        with Manager() as o:
+            path = o.dir + "/pid"
+            t = o.task(o.function(PYTHON, "import os, time\ndef f():\n open(%r, 'w').write('%%d' %% os.getpid())\n time.sleep(1000)" % path))
+            o.submit(t)
+            o.wait("it runs", lambda: os.path.exists(path) and os.path.getsize(path))
+            with open(path) as f:
+                runner = int(f.read())
+            os.kill(runner, signal.SIGTERM)
+            until("the runner's end", lambda: o.pump() or runner not in processes(), 30)
+            o.p.terminate()
+            until("end", lambda: o.pump() or o.p.poll() is not None, 30)
+            o.pump(200)
+            assert o.p.returncode == 0
+            if t["task"] not in o.results:
+                return
+    raise AssertionError("the call ended as killed: %r" % o.results[t["task"]])
+
+
+@test
 def a_killed_worker_takes_its_runner_along(m):
     m.alive()
     below = list(descendants(m.pid))
