@@ -334,7 +334,8 @@ MODEL = "registry.example/model:"
 def where(f, image, **container):
     """A function that says which image it runs in, which it names unless that is None."""
     more = {"container": dict(container, image=image)} if image else {}
-    return register(f, "import os\ndef where(x=0):\n    return os.environ['IMAGE']", "where", **more)
+    return register(f, "import os, time\ndef where(x=0, gate=None):\n    while gate and not os.path.exists(gate):\n        time.sleep(0.02)\n"
+                       "    return os.environ['IMAGE']", "where", **more)
 
 
 def said(doc):
@@ -357,12 +358,17 @@ def test_functions_name_their_images(report, f):
                      and c["securityContext"]["readOnlyRootFilesystem"] and init["resources"] == c["resources"])
         report.check("plain pods have nothing of it", "initContainers" not in specs["registry.example/weft:1"])
         report.check("status says for which image a block is", "up, image %s1, Deployment weft-kube-" % MODEL in e.text(), e.text())
-        started = e.blocks()["started"]
-        docs = [submit(f, fn, [{"args": [i]} for i in range(10)], endpoint=e.id)[0] for fn in (one, plain, two)]
+        started, gate = e.blocks()["started"], os.path.join(f.state, "gate")
+        docs = [submit(f, fn, [{"args": [i, gate]} for i in range(2)], endpoint=e.id)[0] for fn in (one, plain, two)]
+        wait_for(lambda: [m["tasks"] >= 2 for m in e.managers()] == [True] * 3, 60, "all slots busy: an idle block would make room")
+        for ids, fn in zip(docs, (one, plain, two)):
+            ids += submit(f, fn, [{"args": [i, gate]} for i in range(2, 10)], endpoint=e.id)[0]
+        wait_for(lambda: sum(e.status()["queue"][k] for k in ("waiting", "running")) == 30, 60, "more tasks of each image")
+        report.check("max_blocks holds for all of them together", len(f.k8s.of("deployments")) == 3 and e.blocks()["started"] == started, e.blocks())
+        open(gate, "w").close()
         docs = [gather(f, ids) for ids in docs]
         got = [{said(d) if d.get("status") == "success" else str(d) for d in x.values()} for x in docs]
         report.check("tasks of three images at once go each to their own", got == [{MODEL + "1"}, {"registry.example/weft:1"}, {MODEL + "2"}], got)
-        report.check("max_blocks holds for all of them together", len(f.k8s.of("deployments")) == 3 and e.blocks()["started"] >= started)
     report.check("nothing is left", f.clean() == [], f.clean())
 
 
