@@ -36,8 +36,8 @@ struct child {
 	bool end_input, killed;
 	struct tail tails[2];
 	void *shared;			/* mapped, CHILD_SHARED_BYTES; NULL = none */
-	struct loop_timer *stuck, *doubt;
-	int status;			/* while in doubt: how it ended */
+	struct loop_timer *late;	/* it was killed and does not end, or it has ended and we are in doubt */
+	int status;			/* for then: how it ended */
 	struct rusage ru;
 };
 
@@ -315,7 +315,7 @@ static void child_gone (struct child *c, int status, const struct rusage *ru)
 	int i;
 
 	c->spawn = NULL;
-	loop_timer_stop (c->stuck);
+	loop_timer_stop (c->late);
 	/* What stands in the pipes was written by a living process: a result may be among it. A survivor that goes on writing does
 	 * not hold us: a pipe's worth is read at most. */
 	for (i = 0; i < 2 * PIPE_BYTES / READ_BYTES && !c->killed && c->out.fd >= 0; i++)
@@ -323,13 +323,6 @@ static void child_gone (struct child *c, int status, const struct rusage *ru)
 			break;
 	child_printed (c);
 	c->ops->on_exit (c, status, ru, c->arg);
-}
-
-static void on_doubt (void *arg)
-{
-	struct child *c = arg;
-
-	child_gone (c, c->status, &c->ru);
 }
 
 /* A batch system sends SIGTERM to all processes of a job that ends, ours among them, and who hears it first is chance. Should we hear it in a
@@ -347,19 +340,21 @@ static void on_exit_status (struct spawn *s, pid_t pid, int status, const struct
 	c->spawn = NULL;
 	c->status = status;
 	c->ru = *ru;
-	loop_timer_start (c->doubt, DOUBT_MS, false);
+	loop_timer_start (c->late, DOUBT_MS, false);
 }
 
-/* In uninterruptible sleep (a dead file server): not even SIGKILL ends it. It is left to init, and the call is settled. */
-static void on_stuck (void *arg)
+/* The end of the doubt. Or it is in uninterruptible sleep (a dead file server), and not even SIGKILL ends it: it is left to init, and the call is
+ * settled. */
+static void on_late (void *arg)
 {
 	struct child *c = arg;
-	struct rusage none;
 
-	memset (&none, 0, sizeof (none));
-	log_warn ("child", "killed process does not end", "pid=%d", (int) c->pid);
-	spawn_forget (&c->spawn);
-	child_gone (c, SIGKILL, &none);
+	if (c->spawn) {
+		log_warn ("child", "killed process does not end", "pid=%d", (int) c->pid);
+		spawn_forget (&c->spawn);
+		c->status = SIGKILL;
+	}
+	child_gone (c, c->status, &c->ru);
 }
 
 void child_kill (struct child *c)
@@ -373,7 +368,7 @@ void child_kill (struct child *c)
 		event_del (c->in.ev);
 	if (c->out.ev)
 		event_del (c->out.ev);
-	loop_timer_start (c->stuck, STUCK_MS, false);
+	loop_timer_start (c->late, STUCK_MS, false);
 }
 
 bool child_killed (const struct child *c)
@@ -422,8 +417,7 @@ static void child_free (struct child *c)
 	buf_fini (&c->output);
 	if (c->shared)
 		munmap (c->shared, CHILD_SHARED_BYTES);
-	loop_timer_destroy (&c->stuck);
-	loop_timer_destroy (&c->doubt);
+	loop_timer_destroy (&c->late);
 	free (c);
 }
 
@@ -514,8 +508,7 @@ struct child *child_start (struct loop *l, const struct child_opts *o, const str
 		buf_init (&c->queue[i].own, 0);
 	tail_init (&c->tails[0]);
 	tail_init (&c->tails[1]);
-	c->stuck = loop_timer_create (l, on_stuck, c);
-	c->doubt = loop_timer_create (l, on_doubt, c);
+	c->late = loop_timer_create (l, on_late, c);
 	if (open_all (c, o, &fds, err) == 0) {
 		so.argv = o->argv;
 		so.fds = fds.v;
