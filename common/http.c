@@ -217,6 +217,7 @@ static size_t begin (struct http_conn *c, const struct http_head *h, const char 
 	struct http_server *s = c->server;
 	size_t len = h->content_length > 0 ? (size_t) h->content_length : 0;
 	bool whole = !h->chunked && len <= avail;
+	size_t room;
 	int rc;
 
 	c->keep_alive = h->keep_alive;
@@ -249,7 +250,8 @@ static size_t begin (struct http_conn *c, const struct http_head *h, const char 
 	}
 	if (h->chunked)
 		return 0;
-	if ((rc = req_body_room (c->req, len < HTTP_STEP ? len : avail < HTTP_STEP ? HTTP_STEP : avail, true))) {
+	room = avail * HTTP_GROWTH < HTTP_STEP ? HTTP_STEP : avail * HTTP_GROWTH;
+	if ((rc = req_body_room (c->req, room < len ? room : len, true))) {
 		fail_status (c, rc);
 		return avail;
 	}

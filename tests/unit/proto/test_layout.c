@@ -216,6 +216,35 @@ static void test_owner_list_is_trimmed (void **state)
 	chunk_free (c);
 }
 
+static void assert_ttl (const char *key, int64_t ms)
+{
+	long long ttl = ask_int ("PTTL %s", key);
+	assert_true (ttl > ms - 5000 && ttl <= ms);
+}
+
+/* It outlives its tasks, and moves on only when it would not. */
+static void test_owner_list_expires (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (1, 0);
+	char *key = key_of ("owner", &c->s.owner, "tasks");
+	int64_t retention = c->s.retention_ms, spare = retention / 8 < 60000 ? retention / 8 : 60000;
+	const int64_t before[] = { retention + spare / 2, retention - 1, 2 * retention };
+	const int64_t after[] = { retention + spare / 2, retention + spare, retention + spare };
+	submit_ok (c);
+	assert_ttl (key, retention + spare);
+	for (size_t i = 0; i < sizeof (before) / sizeof (before[0]); i++) {
+		struct chunk *one = chunk_new (1, 0);
+		one->s.owner = c->s.owner;
+		assert_int_equal (ask_int ("PEXPIRE %s %lld", key, (long long) before[i]), 1);
+		submit_ok (one);
+		assert_ttl (key, after[i]);
+		assert_int_equal (ask_int ("XLEN %s", key), 2 + i);
+		chunk_free (one);
+	}
+	chunk_free (c);
+}
+
 /* Its payload has a key of its own, says its meta. */
 static void store_apart (struct chunk *c, size_t i)
 {
@@ -489,6 +518,7 @@ int main (void)
 		T (test_submit_under_memory_pressure_is_all_or_nothing),
 		T (test_scripts_when_memory_is_full),
 		T (test_owner_list_is_trimmed),
+		T (test_owner_list_expires),
 		T (test_store_first_wins),
 		T (test_store_of_large_records),
 		T (test_store_over_a_torn_record),
