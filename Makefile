@@ -101,7 +101,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BASE)
 
 GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/registry/migrations/*.sql service/openapi.json \
          service/ui/* \
-         worker/runners/*.py client/completion/*)) $(BUILD)/gen/worker/runners/plain_text.so.inc
+         worker/runners/*.py)) $(BUILD)/gen/worker/runners/plain_text.so.inc
 
 # Fuzzers: clang's libFuzzer over common and proto, and what the file's own line "fuzz-sources: a.c b.c" names.
 FUZZ_CC = clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null)

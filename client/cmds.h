@@ -6,7 +6,7 @@
 
 /* Each array ends with a row whose name is NULL. */
 extern const struct cli_cmd cmds_up[];		/* up, down, env */
-extern const struct cli_cmd cmds_function[];	/* function register|list|show|delete */
+extern const struct cli_cmd cmds_function[];	/* function register|list|show|update|delete */
 extern const struct cli_cmd cmds_run[];		/* run, submit */
 extern const struct cli_cmd cmds_task[];	/* status, result, cancel, tasks, files, trace */
 extern const struct cli_cmd cmds_console[];	/* console */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weft: the command line of Weft. One file per group of commands: up.c, function.c, task.c, endpoint.c. */
+/* weft: the command line of Weft. One file per group of commands: cmds.h has them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

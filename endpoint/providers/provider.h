@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A provider gets nodes from somewhere: this host, a batch system, a cluster. It starts blocks, each of n nodes, and runs one command
- * (weft-manager) on each node of a block. Adding one: a file here with a struct provider, and a line in providers.c.
+ * (weft-manager) on each node of a block. Adding one: a file here with a struct provider, declared and named (PROVIDER_CHOICES) below,
+ * and a line in providers.c.
  *
  * No call may block: what talks to a scheduler uses spawn_capture, and answers later through on_block. */
 #ifndef ENDPOINT_PROVIDERS_PROVIDER_H

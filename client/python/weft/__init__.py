@@ -6,7 +6,7 @@
     with weft.Executor() as ex:              # WEFT_URL, WEFT_TOKEN and WEFT_ENDPOINT from the environment
         print(ex.submit(pow, 2, 10).result())
 
-``Client`` is one method per route of the service; ``Executor`` is a ``concurrent.futures.Executor``, ``AsyncExecutor`` the same for asyncio.
+``Client`` has a method for each route about functions, tasks, groups and lists of endpoints; ``Executor`` is a ``concurrent.futures.Executor``, ``AsyncExecutor`` the same for asyncio.
 """
 from .aio import AsyncExecutor
 from .client import VERSION as __version__
