@@ -14,13 +14,13 @@ static const struct { int status, retry_after; const char *code; } table[FAIL_KI
 	[FAIL_TASK_NOT_FOUND] = { 404, 0, "TASK_NOT_FOUND" },
 	[FAIL_CONTAINER_NOT_FOUND] = { 404, 0, "CONTAINER_NOT_FOUND" },
 	[FAIL_GROUP_NOT_FOUND] = { 404, 0, "TASK_GROUP_NOT_FOUND" },
-	[FAIL_USER_NOT_FOUND] = { 404, 0, "USER_NOT_FOUND" },
 	[FAIL_FUNCTION_FORBIDDEN] = { 403, 0, "FUNCTION_ACCESS_FORBIDDEN" },
 	[FAIL_ENDPOINT_FORBIDDEN] = { 403, 0, "ENDPOINT_ACCESS_FORBIDDEN" },
 	[FAIL_GROUP_FORBIDDEN] = { 403, 0, "TASK_GROUP_ACCESS_FORBIDDEN" },
 	[FAIL_FUNCTION_NOT_PERMITTED] = { 403, 0, "FUNCTION_NOT_PERMITTED" },
 	[FAIL_ALREADY_REGISTERED] = { 403, 0, "ENDPOINT_ALREADY_REGISTERED" },
 	[FAIL_MALFORMED] = { 400, 0, "REQUEST_MALFORMED" },
+	[FAIL_TIMEOUT] = { 408, 0, "REQUEST_TIMEOUT" },
 	[FAIL_INVALID_UUID] = { 400, 0, "INVALID_UUID" },
 	[FAIL_SEMANTICS] = { 422, 0, "SEMANTICALLY_INVALID" },
 	[FAIL_LOCKED] = { 423, 0, "RESOURCE_LOCKED" },
@@ -69,11 +69,11 @@ void fail_body (struct buf *b, enum fail f, const char *detail, size_t n)
 
 void fail_status_body (struct buf *b, int status, const char *detail)
 {
-	const char *code = status == 413   ? "REQUEST_TOO_LARGE"
-			   : status == 408 ? "REQUEST_TIMEOUT"
-			   : status == 503 ? "SERVICE_UNAVAILABLE"
-			   : status == 501 ? "NOT_IMPLEMENTED"
-			   : status < 500  ? "REQUEST_MALFORMED"
-					   : "INTERNAL_ERROR";
-	body (b, status, code, detail, strlen (detail));
+	enum fail f = status == 413   ? FAIL_REQUEST_TOO_LARGE
+		      : status == 408 ? FAIL_TIMEOUT
+		      : status == 503 ? FAIL_UNAVAILABLE
+		      : status == 501 ? FAIL_NOT_IMPLEMENTED
+		      : status == 500 ? FAIL_INTERNAL
+				      : FAIL_MALFORMED; /* 505 too */
+	body (b, status, table[f].code, detail, strlen (detail));
 }

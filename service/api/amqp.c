@@ -20,7 +20,7 @@ static void on_made (const char *password, const struct err *err, void *arg)
 	struct buf b;
 
 	if (err) {
-		call_fail_err (c, err, FAIL_USER_NOT_FOUND);
+		call_fail_err (c, err, FAIL_INTERNAL);
 	} else {
 		amqp_queue_prefix (&c->who.user, prefix);
 		buf_init (&b, 0);

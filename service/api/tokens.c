@@ -52,7 +52,7 @@ static void grant_done (void *arg)
 	struct grant *g = arg;
 
 	if (g->rc < 0)
-		call_fail_err (g->c, &g->err, FAIL_USER_NOT_FOUND);
+		call_fail_err (g->c, &g->err, FAIL_INTERNAL);
 	else
 		call_json (g->c, json_incref (g->doc));
 	json_decref (g->doc);
@@ -141,7 +141,7 @@ static int client_of (struct call *c, struct reg_token *t)
 		if (err.code == ERR_NOT_FOUND)
 			refuse (c, 401, "invalid_client", "unknown client id or secret");
 		else
-			call_fail_err (c, &err, FAIL_USER_NOT_FOUND);
+			call_fail_err (c, &err, FAIL_INTERNAL);
 		return -1;
 	}
 	if (registry_user_find (c->app->registry, name, &u, &err) < 0 || !id_eq (&u.id, &t->user.id)) {
@@ -188,7 +188,7 @@ static void revoke_done (void *arg)
 	struct revocation *v = arg;
 
 	if (v->rc < 0 && v->err.code != ERR_NOT_FOUND)
-		call_fail_err (v->c, &v->err, FAIL_USER_NOT_FOUND);
+		call_fail_err (v->c, &v->err, FAIL_INTERNAL);
 	else {
 		auth_forget_all (v->c->app->auth);
 		call_json (v->c, json_pack ("{s:b}", "active", 0));
@@ -214,7 +214,7 @@ void api_oauth_revoke (struct call *c)
 	auth_hash (token, strlen (token), hash);
 	known = registry_token_find (c->app->registry, hash, &found, &err) == 0;
 	if (!known && err.code != ERR_NOT_FOUND) {
-		call_fail_err (c, &err, FAIL_USER_NOT_FOUND);
+		call_fail_err (c, &err, FAIL_INTERNAL);
 		return;
 	}
 	if (!known || !id_eq (&found.user.id, &client.user.id)) { /* nothing to revoke: the same answer, says the RFC */

@@ -36,6 +36,11 @@ raw = redis.client()
 KEY = "0123456789" * 4
 
 
+def source(path):
+    with open(os.path.join(ROOT, path)) as f:
+        return f.read()
+
+
 def is_uuid(s):
     try:
         return str(uuid.UUID(s)) == s
@@ -216,7 +221,7 @@ def routes():
     error("duplicate keys", svc.post("/v3/functions", '{"function_name":"a","function_name":"b"}'), 400, "REQUEST_MALFORMED")
     error("an array for an object", svc.post("/v3/functions", "[]"), 400, "REQUEST_MALFORMED")
     error("body over the limit", svc.post("/v3/functions", b"x" * (17 << 20)), 413, "REQUEST_TOO_LARGE")
-    text = open(os.path.join(ROOT, "service", "route.c")).read()
+    text = source("service/route.c")
     table = text[text.index("route_table[] = {"):]
     served = set()
     for m, p in re.findall(r"\{ HTTP_(\w+), ([^,]+),", table):
@@ -235,6 +240,18 @@ def routes():
         if (a.status != 401) == bool(doc["paths"][p][m]["security"]) and p != "/v2/oauth2/token":
             wrong.append((m, p, a.status))
     check("every route asks for a token, but for those said not to", not wrong, wrong)
+    codes(doc["components"]["schemas"])
+
+
+def codes(schemas):
+    """Each code that an answer or a task can have is told to users."""
+    def enum(schema):
+        return schemas[schema]["properties"]["code"]["enum"]
+    table = {code: status for status, code in re.findall(r'\{ (\d+), \d+, "(\w+)" \}', source("service/fail.c"))}
+    page = dict(re.findall(r'^\.BR (\w+) " \((\d+)\)"', source("packaging/man/weft-service.8.in"), re.M))
+    check("openapi.json has the codes of errors", len(table) > 30 and enum("Error") == list(table), set(enum("Error")) ^ set(table))
+    check("weft-service(8) has them too, with their status", page == table, set(page.items()) ^ set(table.items()))
+    check("openapi.json has the codes of tasks", enum("TaskV3") == re.findall(r'\{ ERR_\w+, \d+, "(\w+)" \}', source("common/err.c")), enum("TaskV3"))
 
 
 def options():
