@@ -594,6 +594,23 @@ def submitting():
     fw2.stop()
 
 
+HUGE = 26 << 20         # each of these bytes is six in JSON: two are over what one answer carries
+
+
+def too_much(f, e):
+    """Results that are each small enough, and together too large for one answer."""
+    a = submit(e, {f: ["huge", "huge"]}, "?wait=60")
+    ids = re.findall(r'"tasks":\{"%s":\["([^"]+)","([^"]+)"\]\}' % f, a.text)[0]
+    check("an answer has the results that it can carry", a.status == 200 and a.text.count('"status":"success"') == 1 and a.text.count("\\u0001") == HUGE and
+          a.text.endswith("}}}"), (a, len(a.text)))
+    del a
+    for v in ("v2", "v3"):
+        error("both at once, %s" % v, svc.post("/%s/batch_status?wait=60" % v, {"task_ids": ids}), 413, "RESULTS_TOO_LARGE")
+    for i in ids:
+        a = svc.get("/v2/tasks/" + i)
+        check("one by one they come", a.status == 200 and a.text.count("\\u0001") == HUGE, (a, len(a.text)))
+
+
 def waiting():
     f, e = function(), endpoint()
     runtime = json.dumps({"os": "Linux", "python_version": "3.11.2", "dill_version": "0.3.9"})
@@ -608,6 +625,8 @@ def waiting():
             return {"status": 2, "fault": 1, "code": 20, "error": "Traceback: no", "stdout": "so", "stderr": "se", "node": "n1", "detail": 0}
         if p == b"big":
             return {"status": 1, "result": b"R" * 300000}
+        if p == b"huge":
+            return {"status": 1, "result": b"\1" * HUGE}
         return {"status": 1, "result": p, "runtime": runtime}
     fw = Forwarder(redis, e, handle)
     a = submit(e, {f: ["quick"]}, "?wait=10")
@@ -626,6 +645,7 @@ def waiting():
     check("waits for all, and no longer", len(a["results"]) == 2 and 0.5 < time.monotonic() - t0 < 9)
     a = submit(e, {f: ["big"]}, "?wait=10").json
     check("a result too large for the channel", len(list(a["results"].values())[0]["result"]) == 300000)
+    too_much(f, e)
     i = submit(e, {f: ["fail"]}, "?wait=10").json["tasks"][f][0]
     doc = svc.get("/v2/tasks/" + i).json
     check("failed document", doc["status"] == "failed" and doc["exception"] == "Traceback: no" and "result" not in doc and "completion_t" in doc, doc)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """For tests of weft-service: a Redis, the service itself, and a player of the forwarder's part. Standard library only."""
 import atexit
+import functools
 import http.client
 import json
 import os
@@ -133,10 +134,13 @@ class Redis:
 class Answer:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.text = status, headers, body
+
+    @functools.cached_property
+    def json(self):
         try:
-            self.json = json.loads(body) if body else None
+            return json.loads(self.text) if self.text else None
         except ValueError:
-            self.json = None
+            return None
 
     def __repr__(self):
         return "%d %s" % (self.status, self.text[:300])
