@@ -223,9 +223,10 @@ def batch(report, f):
     fn = register(f, "def f(x): return x", "f")
     ids, _ = submit(f, fn, ["%d" % i for i in range(3)], wait=20)
     before = sizes(f)
-    ids, _ = submit(f, fn, ["7"] * 20000)
-    docs = gather(f, ids, 60)
-    report.check("20,000 tasks in one request all end", sum(d["status"] == "success" for d in docs.values()) == 20000)
+    ids, _ = submit(f, fn, ["7"] * 100000)
+    docs = gather(f, ids, 300)
+    report.check("100,000 tasks in one request all end, each with its result", len(docs) == 100000 and
+                 all(d["status"] == "success" and d["result"] == "7" for d in docs.values()), len(docs))
     report.check("processes did not grow beyond bounds", not grown(before, sizes(f), 300 * MIB), grown(before, sizes(f), 300 * MIB))
 
 
@@ -233,7 +234,7 @@ def configured(report, f):
     """The limits are the configuration's."""
     fn = register(f, "def f(x): return x", "f")
     with open(os.path.join(f.state, "service.yaml"), "a") as s:
-        s.write("limits:\n  payload_bytes: 1000\n  batch_tasks: 10\n  function_bytes: 2000\n  body_bytes: 100KiB\n  queue_tasks: 50\n")
+        s.write("limits:\n  payload_bytes: 1000\n  batch_tasks: 10\n  function_bytes: 2000\n  body_bytes: 100KiB\n  queue_tasks: 50\n  result_bytes: 3000\n")
     os.kill(pids_of(f, "service-master")[0], signal.SIGHUP)
     path = "/v3/endpoints/%s/submit" % f.endpoint
 
@@ -250,7 +251,26 @@ def configured(report, f):
     # the task that was cancelled may stand in the queue still
     report.check("a configured queue limit: up to 50 are taken", [r[0] for r in replies[:4]] == [200] * 4, [r[0] for r in replies])
     refused(report, "and no more", replies[5], 429, "ENDPOINT_QUEUE_FULL")
-    report.check("what is within them runs", call(f, fn, 1)["status"] == "success")
+    refused(report, "a submission that asks for a larger result than is configured", tried({"tasks": {fn: ["1"]}, "limits": {"max_result_bytes": 3001}}), 422)
+    report.check("what is within them runs", call(f, fn, 1, limits={"max_result_bytes": 3000})["status"] == "success")
 
 
-main(__doc__, [malformed, unknown, strangers, offline, sizes_, functions_, batch, configured], make)
+def configured_results(report, f):
+    """An endpoint's own limit of results."""
+    small = Fabric(f.build, workers=1)
+    small.args += ["--endpoint-set", "limits.result_bytes=2000"]
+    try:
+        small.start()
+        fn = register(small, "def f(n): return 'x' * n", "f")
+        d = call(small, fn, 1998)
+        report.check("a result of as many bytes as the endpoint allows", d["status"] == "success" and len(d["result"]) == 2000, str(d)[:500])
+        for more in ({}, {"limits": {"max_result_bytes": 10 * MIB}}):
+            d = call(small, fn, 1999, **more)
+            report.check("one more is refused, %s" % ("whatever is asked for" if more else "both sizes named"), d["status"] == "failed" and
+                         d["code"] == "TASK_RESULT_TOO_LARGE" and d["fault"] == "user" and "2001" in d["exception"] and "2000" in d["exception"], str(d)[:500])
+    finally:
+        left = small.stop()
+    report.check("that fabric ended", not left, left)
+
+
+main(__doc__, [malformed, unknown, strangers, offline, sizes_, functions_, batch, configured, configured_results], make)

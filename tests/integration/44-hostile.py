@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Slow and hostile peers on every socket: nothing crashes, nothing grows without bound, others are served."""
+import json
 import os
 import random
 import resource
@@ -66,7 +67,7 @@ def slow(f, name, text):
         for i in range(60):
             s.send(text[i:i + 1])
             try:
-                got += s.recv(65536) or b"(closed)"
+                got = b"".join(iter(lambda: s.recv(65536), b"")) or b"(closed)"
                 break
             except socket.timeout:
                 pass
@@ -81,7 +82,11 @@ def slow_clients(report, f):
         t.join(70)
     for name in ("head", "body"):
         took, got = RESULTS.get(name, (99, b""))
-        report.check("a client that sends its %s a byte a second is let go, with 408" % name, took < 50 and b" 408 " in got, (took, got[:300]))
+        head, _, body = got.partition(b"\r\n\r\n")
+        report.check("a client that sends its %s a byte a second is let go, with 408" % name, took < 50 and b" 408 " in head, (took, got[:300]))
+        told = json.loads(body) if body.startswith(b"{") else {}
+        report.check("and is told why", b"application/json" in head and told.get("code") == "REQUEST_TIMEOUT" and told.get("http_status_code") == 408 and
+                     told.get("status") == "Failed" and name in told.get("reason", ""), got[:600])
     report.check("others are served", served(f))
 
 
