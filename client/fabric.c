@@ -569,3 +569,11 @@ const char *fabric_endpoint (const struct fabric *f)
 {
 	return f->endpoint;
 }
+
+const char *fabric_program (const struct fabric *f, int i, pid_t *pid)
+{
+	if (i < 0 || i >= PARTS)
+		return NULL;
+	*pid = f->parts[i].proc ? spawn_pid (f->parts[i].proc) : 0;
+	return f->parts[i].name;
+}

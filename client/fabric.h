@@ -5,6 +5,7 @@
 #define CLIENT_FABRIC_H
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 #include "common/loop.h"
 
 struct fabric;
@@ -26,5 +27,7 @@ void fabric_stop (struct fabric *f);		/* stops the loop when all have ended */
 void fabric_destroy (struct fabric **f);
 const char *fabric_url (const struct fabric *f);
 const char *fabric_endpoint (const struct fabric *f);
+/* The i-th of its programs: its name, and its pid, 0 while it is not there. NULL: there are not so many. */
+const char *fabric_program (const struct fabric *f, int i, pid_t *pid);
 
 #endif

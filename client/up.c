@@ -31,12 +31,14 @@ struct up {
 	struct loop *l;
 	int report;		/* detached: the pipe to the waiting parent; else -1 */
 	int status;
+	bool json, told;	/* told: that it is up, or why it is not */
 	const char *state;
 };
 
 /* Tell the person who started us: on the terminal, or through the pipe when detached. The first byte is the exit status. */
 static void report (struct up *u, int status, const char *text)
 {
+	u->told = true;
 	if (u->report < 0) {
 		fputs (text, status ? stderr : stdout);
 		fflush (stdout);
@@ -49,29 +51,60 @@ static void report (struct up *u, int status, const char *text)
 	u->report = -1;
 }
 
+static void report_failure (struct up *u, const char *why)
+{
+	char *text = xasprintf ("weft: up: %s\n", why);
+	u->status = 1;
+	report (u, 1, text);
+	free (text);
+}
+
+/* No token: `weft env` shows that. */
+static char *as_json (const struct fabric *f, const char *state)
+{
+	const char *url = fabric_url (f), *name;
+	json_t *pids = json_object (), *j;
+	char *text, *line;
+	pid_t pid;
+	for (int i = 0; (name = fabric_program (f, i, &pid)); i++)
+		json_object_set_new (pids, name, json_integer (pid));
+	j = json_pack ("{s:s, s:s, s:s, s:i, s:i, s:o}", "url", url, "endpoint", fabric_endpoint (f), "state", state, "port",
+		       atoi (strrchr (url, ':') + 1), "pid", (int)getpid (), "pids", pids);
+	text = json_dumps (j, JSON_INDENT (2));
+	line = xasprintf ("%s\n", text);
+	free (text);
+	json_decref (j);
+	return line;
+}
+
 static void on_ready (const char *why, void *arg)
 {
 	struct up *u = arg;
 	char *text;
 	if (why) {
-		u->status = 1;
-		text = xasprintf ("weft: up: %s\n", why);
-		report (u, 1, text);
+		report_failure (u, why);
 		fabric_stop (u->fabric);
-	} else {
+		return;
+	}
+	if (u->json)
+		text = as_json (u->fabric, u->state);
+	else
 		text = xasprintf ("weft is up: %s, endpoint %s\n"
 				  "see it:       weft console --state %s   (prints an address for a browser)\n"
 				  "use it here:  export $(weft env --state %s)\nstop it with: weft down --state %s\n",
 				  fabric_url (u->fabric), fabric_endpoint (u->fabric), u->state, u->state, u->state);
-		report (u, 0, text);
-	}
+	report (u, 0, text);
 	free (text);
 }
 
 static void on_signal (int signo, void *arg)
 {
 	struct up *u = arg;
-	(void)signo;
+	if (!u->told) {
+		char *why = xasprintf ("stopped by %s before it was ready", signo == SIGINT ? "Ctrl-C" : "a signal");
+		report_failure (u, why);
+		free (why);
+	}
 	fabric_stop (u->fabric);
 }
 
@@ -110,12 +143,12 @@ static int cmd_up (void *op, int argc, char **argv)
 {
 	struct opts *o = op;
 	struct err err = { 0 };
-	struct up u = { .report = -1 };
+	struct up u = { .report = -1, .json = o->json };
 	char *state = target_state_dir (o->state);
 	long cores = sysconf (_SC_NPROCESSORS_ONLN);
 	struct fabric_opts fo = { .state = state, .port = o->port ? atoi (o->port) : 5000,
 				  .workers = o->workers ? o->workers : cores > 0 ? cores : 1,
-				  .service_processes = o->processes ? o->processes : 1, .progress = o->detach ? NULL : stdout,
+				  .service_processes = o->processes ? o->processes : 1, .progress = o->detach ? NULL : o->json ? stderr : stdout,
 				  .service_set = o->service_set.v, .endpoint_set = o->endpoint_set.v, .on_ready = on_ready, .arg = &u };
 	(void)argc;
 	(void)argv;
@@ -134,12 +167,8 @@ static int cmd_up (void *op, int argc, char **argv)
 	if ((u.l = loop_create (&err)) && (u.fabric = fabric_create (u.l, &fo, &err)) &&
 	    loop_signal (u.l, SIGTERM, on_signal, &u, &err) == 0 && loop_signal (u.l, SIGINT, on_signal, &u, &err) == 0)
 		loop_run (u.l);
-	else {
-		char *text = xasprintf ("weft: up: %s\n", err.text);
-		report (&u, 1, text);
-		free (text);
-		u.status = 1;
-	}
+	else
+		report_failure (&u, err.text);
 	fabric_destroy (&u.fabric);
 	loop_destroy (&u.l);
 	free (state);
@@ -171,9 +200,10 @@ static int cmd_down (void *op, int argc, char **argv)
 	pid_t pid = holder (state, &fd);
 	(void)argc;
 	(void)argv;
-	if (pid == 0)
-		printf ("no fabric is running in %s\n", state);
-	else if (pid < 0 || kill (pid, SIGTERM) < 0) {
+	if (pid == 0) {
+		if (!o->json)
+			printf ("no fabric is running in %s\n", state);
+	} else if (pid < 0 || kill (pid, SIGTERM) < 0) {
 		fprintf (stderr, "weft: down: stopping the fabric in %s: %s\n", state, strerror (errno));
 		rc = 1;
 	} else {
@@ -192,6 +222,11 @@ static int cmd_down (void *op, int argc, char **argv)
 			nanosleep (&pause, NULL);
 		}
 		close (fd);
+	}
+	if (o->json && !rc) {
+		json_t *j = json_pack ("{s:s, s:b, s:o}", "state", state, "stopped", pid != 0, "pid", pid ? json_integer (pid) : json_null ());
+		api_print_json (j);
+		json_decref (j);
 	}
 	free (state);
 	return rc;
@@ -237,12 +272,15 @@ static const struct cli_opt up_opts[] = {
 	{ "endpoint-set", 0, CLI_STRINGS, AT (endpoint_set), "KEY=VALUE", 0, 0,
 	  "override a key of the endpoint's configuration (weft-endpoint.yaml(5)); repeatable" },
 	{ "detach", 'd', CLI_FLAG, AT (detach), NULL, 0, 0, "return when it is ready, and go on in the background" },
+	{ "json", 'j', CLI_FLAG, AT (json), NULL, 0, 0,
+	  "when all is up, print one JSON object: url, endpoint, state, port, pid, pids; progress goes to standard error" },
 	{ "parent-pid", 0, CLI_INT, AT (parent_pid), "PID", 1, 1 << 30, "die with this process" },
 	CLI_END,
 };
 static const struct cli_opt down_opts[] = {
 	STATE_OPT,
 	{ "timeout", 't', CLI_DURATION_MS, AT (timeout_ms), "TIME", 0, 0, "how long to wait for its end; default 60s" },
+	{ "json", 'j', CLI_FLAG, AT (json), NULL, 0, 0, "print a JSON object: state, stopped, pid" },
 	CLI_END,
 };
 static const struct cli_opt env_opts[] = {
@@ -259,7 +297,10 @@ const struct cli_cmd cmds_up[] = {
 	  "with the next start. Its Redis writes to disk each second (appendonly yes, appendfsync everysec): a power failure may lose the\n"
 	  "last second or two. weft-service(8), DURABILITY, tells what to set where that matters.\n"
 	  "\n"
-	  "  weft up --detach && export $(weft env)",
+	  "  weft up --detach && export $(weft env)\n"
+	  "\n"
+	  "With --json the object names the processes too; the token is shown by `weft env --json` only. Exit 1 when it was stopped before\n"
+	  "it was ready.",
 	  up_opts, sizeof (struct opts), 0, 0, cmd_up },
 	{ "down", "[OPTIONS]", "Stop the fabric of a state directory and wait until all its processes have ended.", down_opts,
 	  sizeof (struct opts), 0, 0, cmd_down },

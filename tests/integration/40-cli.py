@@ -1,16 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of the weft CLI against a real fabric, with --json and without; up --detach, down, and what a restart keeps."""
+"""Every command of the weft CLI against a real fabric, with --json and without; up --detach, down, what a restart keeps, and Ctrl-C."""
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import Fabric, main, processes, wait_for  # noqa: E402
+from e2e import Fabric, main, marked, processes, wait_for  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 SOURCE = '''
 import time
@@ -283,4 +285,67 @@ def detached(report, f):
         shutil.rmtree(state, ignore_errors=True)
 
 
-main(__doc__, [about, completion, environment, endpoints, functions, running, taken_port, detached], make)
+def foreground(report, f):
+    """Up as long as nobody presses Ctrl-C, which stops everything; what programs read of it."""
+    state = tempfile.mkdtemp(prefix="weft-t-")
+    weft = os.path.join(f.bin, "weft")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
+    up = [weft, "up", "--state", state, "--port", "0", "--workers", "1"]
+
+    def down():
+        return subprocess.run([weft, "down", "--state", state, "--json"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=90)
+
+    def start(*more):
+        # SIGINT may be ignored where tests run in the background
+        return subprocess.Popen(up + ["--json"] + list(more), env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                universal_newlines=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+    def nobody_left(what):
+        wait_for(lambda: not marked(state), 30, "%s: %r has ended" % (what, marked(state)))
+        report.check("%s: nobody is left" % what, True)
+    try:
+        p = start()
+        text = ""
+        while not text.endswith("\n}\n"):
+            line = p.stdout.readline()
+            assert line, p.communicate()
+            text += line
+        doc = json.loads(text)
+        said = json.loads(subprocess.run([weft, "env", "--state", state, "--json"], env=env, stdout=subprocess.PIPE).stdout)
+        report.check("up --json: where it is", (doc["url"], doc["endpoint"], doc["state"], doc["pid"]) == (said["WEFT_URL"], said["WEFT_ENDPOINT"], state, p.pid) and
+                     doc["url"].endswith(":%d" % doc["port"]), doc)
+        alive = processes()
+        report.check("and what runs, by pid", list(doc["pids"]) == ["redis", "service", "forwarder", "endpoint"] and
+                     all(pid in alive and alive[pid][0] == p.pid for pid in doc["pids"].values()), doc)
+        report.check("the token is left to weft env", said["WEFT_TOKEN"] not in text)
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=60)
+        report.check("Ctrl-C ends it well; progress was on standard error", p.returncode == 0 and not out and "endpoint is connected" in err, (p.returncode, out, err))
+        nobody_left("Ctrl-C")
+        r = down()
+        report.check("down --json: nothing was running", r.returncode == 0 and json.loads(r.stdout) == {"state": state, "stopped": False, "pid": None}, r)
+        p = start("--endpoint-set", "scaling.min_blocks=0")     # without a worker it is not ready for a long time
+        line = p.stderr.readline()
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=60)
+        report.check("Ctrl-C before it is ready: exit 1, and it is told", line == "redis is up\n" and p.returncode == 1 and not out and "before it was ready" in err,
+                     (p.returncode, line, out, err))
+        nobody_left("Ctrl-C at the start")
+        t = Terminal(up, env)
+        t.until(b"stop it with: weft down")
+        t.send(b"\x03")
+        report.check("Ctrl-C on a terminal, which all processes of the foreground get", t.end(60) == 0 and b"endpoint is connected" in t.text, t.text)
+        nobody_left("Ctrl-C on a terminal")
+        r = subprocess.run(up + ["--detach", "--json"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, universal_newlines=True,
+                           timeout=90)
+        doc = json.loads(r.stdout)
+        report.check("up --detach --json", r.returncode == 0 and doc["state"] == state and doc["pid"] in processes(), r)
+        r = down()
+        report.check("down --json: it was stopped", r.returncode == 0 and json.loads(r.stdout) == {"state": state, "stopped": True, "pid": doc["pid"]}, r)
+        nobody_left("down")
+    finally:
+        down()
+        shutil.rmtree(state, ignore_errors=True)
+
+
+main(__doc__, [about, completion, environment, endpoints, functions, running, taken_port, detached, foreground], make)

@@ -2,22 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weft CLI at work on a real fabric: functions run from their file, lines mapped and resumed, commands, logins, live views on a
 pseudo-terminal, logs."""
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from e2e import Fabric, main, ok, pids_of, redis, sanitized, second_user, wait_for  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 SOURCE = '''
 import os
@@ -41,6 +37,15 @@ def note(x):
     if x % 100 == 50 and not os.path.exists(os.environ["WEFT_TEST_NOTES"] + ".mended"):
         raise RuntimeError("broken")
     return -x
+
+def hold(x):
+    time.sleep(0.1)
+    return x
+
+def gate(x):
+    while not os.path.exists(os.environ["WEFT_TEST_NOTES"] + ".open"):
+        time.sleep(0.02)
+    return x
 
 def talk(n):
     import sys
@@ -385,69 +390,42 @@ def logins(report, f):
     report.check("asked on a terminal, the token is not shown", t.end() == 0 and f.token.encode() not in t.text, t.text)
 
 
+# ---- progress -------------------------------------------------------------------------------------------------------------------
+
+def progress(report, f):
+    """Of many tasks: on a terminal, and nowhere else."""
+    weft, opened, out = os.path.join(f.bin, "weft"), path(f, "notes.open"), path(f, "progress.out")
+    gated = [weft, "run", fn(f, "gate"), "--map", lines_file(f, "progress", range(40))]
+    results = "".join("%d\n" % i for i in range(40))
+
+    def let_go(t):
+        with open(opened, "w"):
+            pass
+        status = t.end(60)
+        os.unlink(opened)
+        return status
+    t = Terminal(gated, f.env())
+    t.until(b" of 40 done, 0 failed, ")
+    status = let_go(t)
+    shown = re.sub(r"[^\r\n]*\r\033\[K", "", t.text.decode()).replace("\r\n", "\n")
+    report.check("a map on a terminal shows how far it is, and leaves the results", status == 0 and shown == results, (status, t.text))
+    t = Terminal(["/bin/sh", "-c", 'exec "$@" > ' + out, "sh"] + gated, f.env())
+    t.until(b" of 40 done, 0 failed, ")
+    status = let_go(t)
+    with open(out) as s:
+        report.check("on the terminal alone, when the results go elsewhere", status == 0 and s.read() == results and t.text.endswith(b"\r\033[K"), (status, t.text))
+    r = f.weft("run", fn(f, "hold"), "--map", path(f, "progress"))
+    report.check("a map in a pipe shows none", r.stdout == results and r.stderr == "", r)
+    ids = [f.weft("submit", fn(f, "gate"), str(i)).stdout.strip() for i in range(3)]
+    t = Terminal([weft, "result"] + ids, f.env())
+    t.until(b"0 of 3 tasks done, ")
+    status = let_go(t)
+    report.check("results that are waited for on a terminal: how many are there", status == 0 and t.text.endswith(b"\r\033[K0\r\n1\r\n2\r\n"), (status, t.text))
+    r = f.weft("result", *[f.weft("submit", fn(f, "talk"), "8").stdout.strip() for i in range(2)])      # 2.4 s, which is long enough
+    report.check("and in a pipe nothing of it", r.stdout == "8\n8\n" and r.stderr == "", r)
+
+
 # ---- live views --------------------------------------------------------------------------------------------------------------------
-
-class Terminal:
-    """A program on a pseudo-terminal."""
-
-    def __init__(self, argv, env, rows=24, cols=130):
-        self.text = b""
-        self.pid, self.fd = pty.fork()
-        if not self.pid:
-            try:
-                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
-                os.execve(argv[0], argv, dict(env, TERM="xterm"))
-            finally:
-                os._exit(99)
-
-    def read(self, timeout):
-        if not select.select([self.fd], [], [], timeout)[0]:
-            return False
-        try:
-            data = os.read(self.fd, 65536)
-        except OSError:     # the other side is closed
-            return False
-        self.text += data
-        return bool(data)
-
-    def until(self, what, timeout=40):
-        """Read until a text or a condition of the last frame is there; returns the last frame."""
-        end = time.monotonic() + timeout
-        test = what if callable(what) else lambda frame: what in self.text
-        while time.monotonic() < end:
-            frame = self.frame()
-            if test(frame):
-                return frame
-            self.read(0.2)
-        raise RuntimeError("%r did not come; the last frame is:\n%s" % (what, self.frame()))
-
-    def frame(self):
-        """The last one that is whole, as text."""
-        whole = self.text.decode("utf-8", "replace").split("\033[H")[-2:]
-        done = [x for x in whole if "\033[J" in x]
-        return re.sub(r"\033\[[0-9;?]*[A-Za-z]", "", done[-1].split("\033[J")[0]).replace("\r", "") if done else ""
-
-    def send(self, keys):
-        os.write(self.fd, keys)
-
-    def resize(self, rows, cols):
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
-
-    def end(self, timeout=20):
-        """The exit status."""
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                while self.read(0):
-                    pass
-                os.close(self.fd)
-                return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
-            self.read(0.1)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        raise RuntimeError("it does not end")
-
 
 def watching(report, f):
     weft = os.path.join(f.bin, "weft")
@@ -608,4 +586,4 @@ def doctoring(report, f):
                      (r.returncode != 0) == (level == "fail"), rows)
 
 
-main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, watching, topping, logs, live_logs, doctoring], make)
+main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, progress, watching, topping, logs, live_logs, doctoring], make)
