@@ -51,7 +51,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	m->peer = peer;
 	m->id = *link_peer_id (peer);
 	m->pid = h->pid;
-	m->knows_nodes = link_peer_major (peer) >= 2 && h->minor >= RESOURCES_MINOR;
+	m->knows_nodes = link_peer_major (peer) >= 2 && link_peer_minor (peer) >= RESOURCES_MINOR;
 	text_copy (m->name, sizeof (m->name), h->name);
 	text_copy (m->block, sizeof (m->block), h->block);
 	text_copy (m->version, sizeof (m->version), h->version);

@@ -448,6 +448,11 @@ int link_peer_major (const struct link_peer *p)
 	return p->major;
 }
 
+int link_peer_minor (const struct link_peer *p)
+{
+	return p->minor;
+}
+
 bool link_peer_bulk (const struct link_peer *p)
 {
 	return p->bulk;

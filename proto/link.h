@@ -83,6 +83,7 @@ void *link_peer_data (const struct link_peer *p);
 const struct id *link_peer_id (const struct link_peer *p);
 uint64_t link_peer_instance (const struct link_peer *p);
 int link_peer_major (const struct link_peer *p);
+int link_peer_minor (const struct link_peer *p);	/* what both know of that major */
 bool link_peer_bulk (const struct link_peer *p);	/* both see the same bulk store: references may be sent */
 const char *link_peer_key (const struct link_peer *p);	/* listener with CURVE: the key it connected with (Z85), else "" */
 uint64_t link_epoch (const struct link_peer *p);

@@ -243,6 +243,7 @@ void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch)
 	d->up_ms = clock_now_ms ();
 	p->state = PEER_UP;
 	p->major = w->major;
+	p->minor = w->minor < WIRE_MINOR ? w->minor : WIRE_MINOR;
 	p->bulk = p->major >= 2 && !id_is_zero (&k->bulk) && (w->capabilities & MSG_CAP_BULK);
 	p->epoch = epoch;
 	p->seq = 0;
@@ -257,7 +258,7 @@ void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch)
 		k->threshold_ms = 2 * k->heartbeat_ms;
 	k->stats.sessions = 1;
 	link_sweep_start (k);
-	log_info ("link", "session up", "link=%s address=%s major=%d bulk=%d", k->name, d->address, p->major, p->bulk);
+	log_info ("link", "session up", "link=%s address=%s major=%d minor=%d bulk=%d", k->name, d->address, p->major, p->minor, p->bulk);
 	if (k->ops->on_up)
 		k->ops->on_up (p, NULL, w, k->arg);
 }

@@ -48,7 +48,7 @@ struct link_peer {
 	struct link *k;			/* borrowed */
 	enum link_peer_state state;
 	uint32_t rid;			/* listener: ROUTER's routing id */
-	int major;
+	int major, minor;
 	struct id id;
 	uint64_t instance, epoch;
 	uint32_t seq;

@@ -121,7 +121,7 @@ static int pick_version (const struct msg_hello *h, struct msg_welcome *w, struc
 				h->min_major, h->max_major, WIRE_MAJOR_MIN, WIRE_MAJOR);
 	w->major = (uint8_t) best;
 	w->minor = WIRE_MINOR;
-	if (h->minor < w->minor)
+	if (h->max_major == best && h->minor < w->minor)	/* who speaks a newer major knows all minors of this one */
 		w->minor = h->minor;
 	return 0;
 }
@@ -196,6 +196,7 @@ static void greet (struct link *k, uint32_t rid, const struct msg_hello *h, cons
 	if (judge (k, h, key, &w, &err) < 0)
 		goto refuse;
 	p->major = w.major;
+	p->minor = w.minor;
 	p->bulk = p->major >= 2 && (h->capabilities & MSG_CAP_BULK) && !id_is_zero (&k->bulk) && id_eq (&h->bulk, &k->bulk);
 	w.capabilities = p->bulk ? MSG_CAP_BULK : 0;
 	if (k->ops->on_hello && k->ops->on_hello (p, h, &w, k->arg, &err) < 0)
@@ -207,8 +208,8 @@ static void greet (struct link *k, uint32_t rid, const struct msg_hello *h, cons
 		return;
 	}
 	peer_add (p, &w);
-	log_info ("link", "session up", "link=%s peer=%s name=%.*s major=%d bulk=%d", k->name, id_text (&p->id, id), (int) h->name.n,
-		  h->name.p, p->major, p->bulk);
+	log_info ("link", "session up", "link=%s peer=%s name=%.*s major=%d minor=%d bulk=%d", k->name, id_text (&p->id, id), (int) h->name.n,
+		  h->name.p, p->major, p->minor, p->bulk);
 	if (k->ops->on_up)
 		k->ops->on_up (p, h, NULL, k->arg);
 	return;

@@ -731,10 +731,11 @@ static void raw_send (void *s, const struct wire_header *h, const void *rec, siz
 		zmq_send (s, rec, n, 0);
 }
 
-static void raw_hello (void *s, uint8_t lo, uint8_t hi, struct id *id, uint64_t instance)
+static void raw_hello_minor (void *s, uint8_t lo, uint8_t hi, uint8_t minor, struct id *id, uint64_t instance)
 {
 	struct wire_header h = { .major = hi, .type = WIRE_HELLO, .count = 1 };
-	struct msg_hello m = { .role = ROLE_WORKER, .min_major = lo, .max_major = hi, .instance = instance, .name = WIRE_STR ("raw") };
+	struct msg_hello m = { .role = ROLE_WORKER, .min_major = lo, .max_major = hi, .minor = minor, .instance = instance,
+			       .name = WIRE_STR ("raw") };
 	struct buf b;
 	if (id_is_zero (id))
 		id_new (id);
@@ -743,6 +744,11 @@ static void raw_hello (void *s, uint8_t lo, uint8_t hi, struct id *id, uint64_t 
 	msg_hello_encode (&b, &m, hi < WIRE_MAJOR ? hi : WIRE_MAJOR);
 	raw_send (s, &h, b.data, b.len);
 	buf_fini (&b);
+}
+
+static void raw_hello (void *s, uint8_t lo, uint8_t hi, struct id *id, uint64_t instance)
+{
+	raw_hello_minor (s, lo, hi, 0, id, instance);
 }
 
 /* The next message of a raw dealer, without blocking the loop. */
@@ -765,8 +771,9 @@ static bool raw_got (void *arg)
 
 static void test_versions (void **state)
 {
-	static const struct { uint8_t lo, hi; int major; } rows[] = { { 1, 1, 1 }, { 1, 2, 2 }, { 2, 2, 2 }, { 2, 3, 2 }, { 1, 9, 2 },
-								      { 3, 3, 0 } };
+	static const struct { uint8_t lo, hi, minor; int major, session_minor; } rows[] = {
+		{ 1, 1, 0, 1, 0 }, { 1, 2, 0, 2, 0 }, { 2, 2, WIRE_MINOR - 1, 2, WIRE_MINOR - 1 }, { 1, 2, WIRE_MINOR, 2, WIRE_MINOR },
+		{ 1, 2, WIRE_MINOR + 1, 2, WIRE_MINOR }, { 2, 3, 0, 2, WIRE_MINOR }, { 1, 9, 0, 2, WIRE_MINOR }, { 3, 3, 0, 0, 0 } };
 	struct side l = { 0 };
 	struct err err;
 	(void) state;
@@ -775,7 +782,7 @@ static void test_versions (void **state)
 		struct raw r = { .s = raw_socket (ZMQ_DEALER) };
 		struct id id = { { 0 } };
 		zmq_connect (r.s, ipc);
-		raw_hello (r.s, rows[i].lo, rows[i].hi, &id, 5);
+		raw_hello_minor (r.s, rows[i].lo, rows[i].hi, rows[i].minor, &id, 5);
 		AWAIT (raw_got, &r);
 		if (rows[i].major) {
 			struct msg_welcome w;
@@ -783,11 +790,12 @@ static void test_versions (void **state)
 			assert_int_equal (r.h.type, WIRE_WELCOME);
 			assert_int_equal (msg_welcome_decode (&w, r.rec, (size_t) r.n, &err), 0);
 			assert_int_equal (w.major, rows[i].major);
+			assert_int_equal (w.minor, rows[i].session_minor);
 			assert_int_equal (r.h.major, rows[i].major);
 			assert_true (w.epoch != 0 && w.epoch == r.h.epoch);
 			assert_int_equal (w.threshold_ms, THRESHOLD_MS);
 			epoch = w.epoch;
-			raw_hello (r.s, rows[i].lo, rows[i].hi, &id, 5);	/* again: same session */
+			raw_hello_minor (r.s, rows[i].lo, rows[i].hi, rows[i].minor, &id, 5);	/* again: same session */
 			AWAIT (raw_got, &r);
 			assert_int_equal (r.h.type, WIRE_WELCOME);
 			assert_true (r.h.epoch == epoch);
@@ -800,7 +808,7 @@ static void test_versions (void **state)
 		}
 		zmq_close (r.s);
 	}
-	assert_int_equal (l.ups, 5);
+	assert_int_equal (l.ups, sizeof (rows) / sizeof (rows[0]) - 1);
 	link_destroy (&l.k, 0);
 	ended = true;
 }
