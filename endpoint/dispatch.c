@@ -4,7 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/xmem.h"
-#include "endpoint/adapt.h"
+#include "proto/adapt.h"
 #include "endpoint/gang.h"
 #include "endpoint/memo.h"
 #include "endpoint/outcome.h"

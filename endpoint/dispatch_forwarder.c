@@ -4,7 +4,7 @@
 #include <string.h>
 #include "common/clock.h"
 #include "common/log.h"
-#include "endpoint/adapt.h"
+#include "proto/adapt.h"
 #include "endpoint/gang.h"
 #include "proto/functions.h"
 #include "proto/link.h"

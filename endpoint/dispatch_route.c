@@ -2,7 +2,7 @@
 /* See dispatch_internal.h. Which manager gets the next task, and what is held back for want of a function or of time. */
 #include "endpoint/dispatch_internal.h"
 #include "common/clock.h"
-#include "endpoint/adapt.h"
+#include "proto/adapt.h"
 #include "proto/bulk_record.h"
 #include "proto/functions.h"
 #include "proto/link.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See adapt.h. Costs a copy, which only sessions with old peers pay. */
-#include "endpoint/adapt.h"
+#include "proto/adapt.h"
 #include "proto/link.h"
 #include "proto/msg_result.h"
 #include "proto/msg_task.h"

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "common/log.h"
 #include "common/xmem.h"
+#include "proto/adapt.h"
 #include "proto/link.h"
 
 struct upstream {
@@ -225,8 +226,10 @@ void upstream_result (struct upstream *u, zmq_msg_t *frame)
 	if (!p)
 		return;
 	zmq_msg_init (&copy);
-	if (zmq_msg_copy (&copy, frame) == 0)
+	if (zmq_msg_copy (&copy, frame) == 0) {
+		adapt_result (&copy, link_peer_major (p));
 		link_send (p, WIRE_RESULT, &copy);
+	}
 	zmq_msg_close (&copy);
 }
 

@@ -14,6 +14,7 @@
 #include "common/spawn.h"
 #include "common/xmem.h"
 #include "endpoint/manager/rooms.h"
+#include "proto/adapt.h"
 #include "proto/bulk.h"
 #include "proto/link.h"
 #include "proto/msg_capacity.h"
@@ -419,8 +420,10 @@ bool workers_wants_function (const struct worker *w, const struct id *function)
 
 void workers_send_task (struct worker *w, zmq_msg_t *record)
 {
-	if (w->peer)
+	if (w->peer) {
+		adapt_task (record, link_peer_major (w->peer));
 		link_send (w->peer, WIRE_TASK, record);
+	}
 	zmq_msg_close (record);
 }
 
