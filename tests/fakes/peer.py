@@ -9,6 +9,7 @@ import uuid
 import zmq
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+import versions  # noqa: E402
 import wire  # noqa: E402
 
 globals().update(wire.TYPES)    # HELLO, TASK, ...: numbers of the types
@@ -25,9 +26,9 @@ def header_of(frame):
     return h["type"], h["count"], h["epoch"]
 
 
-def hello(role, ident, slots=1, name="fake"):
-    return wire.encode("HELLO", {"role": role, "min_major": 1, "max_major": wire.MAJOR, "id": ident, "slots": slots, "name": name,
-                                 "instance": int.from_bytes(os.urandom(8), "little"), "runtime": "{}", "pid": os.getpid()})
+def hello(role, ident, slots=1, name="fake", version=versions.OURS, **more):
+    return version.encode("HELLO", dict(version.hello, role=role, id=ident, slots=slots, name=name, instance=int.from_bytes(os.urandom(8), "little"),
+                                        runtime="{}", pid=os.getpid(), **more))
 
 
 def hello_of(f):
@@ -35,21 +36,22 @@ def hello_of(f):
     return dict(d, **{k: d[k].decode() for k in ("name", "version", "block", "runtime")})
 
 
-def welcome(epoch, heartbeat_ms, threshold_ms):
-    return wire.encode("WELCOME", {"major": wire.MAJOR, "epoch": epoch, "heartbeat_ms": heartbeat_ms, "threshold_ms": threshold_ms,
-                                   "max_payload_bytes": 10 << 20, "max_result_bytes": 10 << 20, "pid": os.getpid()})
+def welcome(epoch, heartbeat_ms, threshold_ms, version=versions.OURS):
+    major, minor = version.session
+    return version.encode("WELCOME", {"major": major, "minor": minor, "epoch": epoch, "heartbeat_ms": heartbeat_ms, "threshold_ms": threshold_ms,
+                                      "max_payload_bytes": 10 << 20, "max_result_bytes": 10 << 20, "pid": os.getpid()})
 
 
-def function(ident, code, entry, kind=PYTHON, container="", **options):
-    return wire.encode("FUNCTION", dict(options, kind=kind, id=ident, code=code, entry=entry, container=container))
+def function(ident, code, entry, kind=PYTHON, container="", version=versions.OURS, **options):
+    return version.encode("FUNCTION", dict(options, kind=kind, id=ident, code=code, entry=entry, container=container))
 
 
 def function_id(f):
     return wire.id_bytes(wire.decode("FUNCTION", f)["id"])
 
 
-def task(ident, fn, payload, attempt=0):
-    return wire.encode("TASK", {"task": ident, "function": fn, "payload": payload, "attempt": attempt, "stamps": [1000] * 6})
+def task(ident, fn, payload, attempt=0, version=versions.OURS):
+    return version.encode("TASK", {"task": ident, "function": fn, "payload": payload, "attempt": attempt, "stamps": [1000] * 6})
 
 
 def task_of(f):
@@ -57,9 +59,9 @@ def task_of(f):
     return dict(d, id=wire.id_bytes(d["task"]), function=wire.id_bytes(d["function"]))
 
 
-def result(t, status, value=b"", error=b"", code=0, fault=0, start=0, end=0):
-    return wire.encode("RESULT", {"status": status, "fault": fault, "code": code, "attempt": t["attempt"], "task": t["id"],
-                                  "stamps": t["stamps"] + [start, start, end, time.time_ns()], "result": value, "error": error})
+def result(t, status, value=b"", error=b"", code=0, fault=0, start=0, end=0, version=versions.OURS):
+    return version.encode("RESULT", {"status": status, "fault": fault, "code": code, "attempt": t["attempt"], "task": t["id"],
+                                     "stamps": t["stamps"] + [start, start, end, time.time_ns()], "result": value, "error": error})
 
 
 def result_of(f):
@@ -97,10 +99,18 @@ def ids_of(frames):
     return [wire.id_bytes(i) for f in frames for i in wire.decode_ids(f)]
 
 
+def speaking(program, version, folder):
+    """A program of this folder as one of another version: the path of a script in `folder`."""
+    path = os.path.join(folder, "of-" + version.name.replace(" ", "-"))
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o700), "w") as f:
+        f.write("#!/bin/sh\nexec '%s' --speaks '%s' \"$@\"\n" % (program, version.name))
+    return path
+
+
 class Agent:
     """The listener that a manager dials. Answers HELLO and heartbeats; acknowledges results unless told not to."""
 
-    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=3000, curve=None, rcvhwm=1000):
+    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=3000, curve=None, rcvhwm=1000, version=versions.OURS):
         self.sock = ctx.socket(zmq.ROUTER)
         self.sock.rcvhwm = rcvhwm
         self.sock.linger = 0
@@ -111,6 +121,7 @@ class Agent:
         self.uri = self.sock.last_endpoint.decode().rstrip("\0")
         self.heartbeat_ms, self.threshold_ms = heartbeat_ms, threshold_ms
         self.ack = self.answer = True
+        self.version = version
         self.rid, self.epoch, self.hello, self.sessions, self.beat = None, 0, None, 0, 0
         self.functions = {}
         self.results, self.copies, self.returned, self.states, self.missing = {}, [], [], [], []
@@ -123,7 +134,7 @@ class Agent:
         self.sock.close()
 
     def send(self, kind, *records, epoch=None):
-        self.raw(header(kind, len(records), self.epoch if epoch is None else epoch), *records)
+        self.raw(self.version.header(kind, len(records), self.epoch if epoch is None else epoch), *records)
 
     def raw(self, *frames):
         self.sock.send_multipart([self.rid, *frames])
@@ -133,7 +144,7 @@ class Agent:
             self.send(FUNCTION, self.functions[fn])
         ids = [uuid.uuid4().bytes for _ in payloads]
         for at in range(0, len(ids), 1000):
-            self.send(TASK, *[task(i, fn, p) for i, p in zip(ids[at:at + 1000], payloads[at:at + 1000])])
+            self.send(TASK, *[task(i, fn, p, version=self.version) for i, p in zip(ids[at:at + 1000], payloads[at:at + 1000])])
         return ids
 
     def ask_image(self, fn, seconds=30):
@@ -154,12 +165,13 @@ class Agent:
             self.rid, self.hello = rid, hello_of(records[0])
             self.epoch = int.from_bytes(os.urandom(7), "little") + 1
             self.sessions += 1
-            self.raw(header(WELCOME, 1, self.epoch), welcome(self.epoch, self.heartbeat_ms, self.threshold_ms))
+            self.send(WELCOME, welcome(self.epoch, self.heartbeat_ms, self.threshold_ms, self.version))
             return
         if rid != self.rid:
             return
         assert epoch == self.epoch or kind == RESULT, "another epoch"
         if kind == RESULT:
+            assert all(self.version.fits("RESULT", r) for r in records), "fields of another major"
             for r in map(result_of, records):
                 self.copies.append(r)
                 self.results.setdefault(r["id"], r)

@@ -10,7 +10,7 @@
     forget        answers FUNCTION_MISSING once before it runs the task
     chatty        says as often as "n" that it runs, with 64 KiB of output each time, makes "file", then sends the result
     malformed     sends "n" malformed messages, then the result
-Results carry {"pid": ..., "node": ...} too."""
+Results carry {"pid": ..., "node": ...} too. With --speaks NAME it is of another version of the protocol (tests/lib/versions.py)."""
 import argparse
 import collections
 import ctypes
@@ -30,7 +30,7 @@ import peer  # noqa: E402
 
 class Worker:
     def __init__(self, o):
-        self.o = o
+        self.o, self.version = o, peer.versions.named(o.speaks)
         self.sock = zmq.Context.instance().socket(zmq.DEALER)
         self.sock.connect(o.connect)
         self.epoch, self.functions, self.forgot = 0, collections.Counter(), set()
@@ -40,13 +40,13 @@ class Worker:
         self.unacked = {}
 
     def send(self, kind, *records):
-        self.sock.send_multipart([peer.header(kind, len(records), self.epoch), *records])
+        self.sock.send_multipart([self.version.header(kind, len(records), self.epoch), *records])
         self.said = time.monotonic()
 
     def finish(self, status=peer.SUCCESS, value=None, **more):
         t, self.now = self.now, None
         value = json.dumps(dict(value or {}, pid=os.getpid(), node=self.o.node)).encode()
-        frame = peer.result(t, status, value if status == peer.SUCCESS else b"", start=self.began, end=time.time_ns(), **more)
+        frame = peer.result(t, status, value if status == peer.SUCCESS else b"", start=self.began, end=time.time_ns(), version=self.version, **more)
         self.unacked[t["id"]] = frame
         self.send(peer.RESULT, frame)
 
@@ -88,7 +88,8 @@ class Worker:
             return
         op = self.now["op"]
         if time.monotonic() >= self.end and ("until" not in op or os.path.exists(op["until"])):
-            self.finish(value=dict(op, count=self.functions[self.now["function"]], attempt=self.now["attempt"]))
+            self.finish(value=dict(op, count=self.functions[self.now["function"]], attempt=self.now["attempt"],
+                                   session=self.session))
         elif not self.reported and time.time_ns() - self.began > 200e6:
             self.reported = True
             self.send(peer.TASK_STATE, peer.state(self.now["id"]))
@@ -106,10 +107,14 @@ class Worker:
     def take(self, h, records):
         kind, _, epoch = peer.header_of(h)
         if kind == peer.WELCOME:
-            self.epoch = epoch
+            if epoch != self.epoch and self.version.newer:
+                self.sock.send_multipart(self.version.unknown(epoch))
+            self.epoch, welcome = epoch, peer.wire.decode("WELCOME", records[0])
+            self.session = welcome["major"], welcome["minor"]
         elif kind == peer.FUNCTION:
             self.functions.update(map(peer.function_id, records))
         elif kind == peer.TASK:
+            assert all(self.version.fits("TASK", r) for r in records), "fields of another major"
             for t in map(peer.task_of, records):
                 t["op"] = json.loads(t["payload"])
                 self.queue.append(t)
@@ -132,7 +137,7 @@ class Worker:
         while True:
             if not self.epoch and time.monotonic() - self.greeted > 1:
                 self.greeted = time.monotonic()
-                self.send(peer.HELLO, peer.hello(3, me, 1, self.o.node))
+                self.send(peer.HELLO, peer.hello(3, me, 1, self.o.node, self.version))
             elif self.epoch and time.monotonic() - self.said > 0.1:
                 self.send(peer.HEARTBEAT)
             busy = self.queue and self.now is None and not self.draining
@@ -152,6 +157,7 @@ def main():
     for name in ("connect", "worker-id", "node", "dir", "python", "log-level", "retries-on-kill"):
         p.add_argument("--" + name)
     p.add_argument("--parent-pid", type=int)
+    p.add_argument("--speaks", default=peer.versions.OURS.name)
     o = p.parse_args()
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != o.parent_pid:

@@ -85,13 +85,15 @@ def listening(pid):
 class Rig:
     """An agent and a manager with n workers, in a directory of their own; everything is gone after `with`."""
 
-    def __init__(self, n=2, args=(), worker=FAKE, up=True, dir_name="m", **agent):
+    def __init__(self, n=2, args=(), worker=FAKE, up=True, dir_name="m", worker_version=None, **agent):
         self.tmp = tempfile.mkdtemp(prefix="weft-t-")
         self.ctx = zmq.Context()
         self.agent_path = os.path.join(self.tmp, "a.sock")
         self.agent = peer.Agent(self.ctx, self.agent_path, **agent)
-        self.agent.functions[FN] = peer.function(FN, "def f(**k): return k", "f")
+        self.agent.functions[FN] = peer.function(FN, "def f(**k): return k", "f", version=self.agent.version)
         self.dir = os.path.join(self.tmp, dir_name)
+        if worker_version:
+            worker = peer.speaking(worker, worker_version, self.tmp)
         self.log = open(os.path.join(self.tmp, "log"), "w+")
         self.n = n
         self.pids = set()
@@ -168,6 +170,42 @@ def hello_and_capacity():
         assert c["window_tasks"] == 2 * (1 + 0 + 2) and c["time_left_s"] == 0xffffffff, c
         assert os.stat(g.dir).st_mode & 0o777 == 0o700
         assert os.path.exists(g.dir + "/w.sock") and os.path.exists(g.dir + "/w1/here")
+
+
+@test
+def agents_of_other_versions():
+    for v in peer.versions.OTHERS:
+        with Rig(1, version=v) as g:
+            h = g.agent.hello
+            assert (h["min_major"], h["max_major"], h["minor"]) == (1, peer.wire.MAJOR, peer.wire.MINOR), h
+            for _ in range(20 if v.newer else 0):       # more than it would take of malformed ones
+                g.agent.raw(*v.unknown(g.agent.epoch))
+            rs = g.run({"op": "echo", "x": 1}, {"op": "echo", "x": 2})
+            assert [value(r)["x"] for r in rs] == [1, 2] and g.agent.sessions == 1, (v, rs)
+            assert all(value(r)["session"] == [peer.wire.MAJOR, peer.wire.MINOR] for r in rs), "below it is a session of its own"
+            # how a task ends that the manager itself answers for
+            r = g.run({"op": "die"})[0]
+            assert r["status"] == peer.FAILED, (v, r)
+            g.agent.send(peer.DRAIN, v.encode("DRAIN", {"start": True}))
+            g.agent.until(lambda: g.agent.capacity["window_tasks"] == 0, what="a drain under %s" % v)
+
+
+@test
+def workers_of_other_versions():
+    for v in peer.versions.OTHERS:
+        with Rig(1, worker_version=v) as g:
+            rs = g.run({"op": "echo", "x": 1}, {"op": "functions"})
+            assert value(rs[0])["x"] == 1 and value(rs[1])["count"] == 1, (v, rs)
+            assert all(value(r)["session"] == list(v.session) for r in rs), (v, rs)
+
+
+@test
+def both_of_another_version():
+    """An old worker below an old agent: nothing of the manager's own version leaks from one to the other."""
+    for v in peer.versions.OTHERS:
+        with Rig(1, worker_version=v, version=v) as g:
+            r = g.run({"op": "echo", "x": 1})[0]
+            assert value(r)["session"] == list(v.session), (v, r)
 
 
 @test

@@ -20,6 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 try:
     import zmq
+    import versions
     import wire
 except ImportError as e:
     print("skip - worker: %s" % e)
@@ -90,7 +91,7 @@ def marked(mark):
 class Manager:
     """Binds where a worker dials, and plays its manager. Use as a context; all is gone afterwards."""
 
-    def __init__(self, *args, python="/usr/bin/python3", major=2, ack=True, max_result=MIB, wait=True):
+    def __init__(self, *args, python="/usr/bin/python3", version=versions.OURS, ack=True, max_result=MIB, wait=True):
         self.dir = tempfile.mkdtemp(prefix="weft-worker-")
         self.uri = "ipc://%s/manager" % self.dir
         self.ctx = zmq.Context()
@@ -98,7 +99,7 @@ class Manager:
         self.sock.linger = 0
         self.sock.bind(self.uri)
         self.id = str(uuid.uuid4())
-        self.major, self.ack, self.max_result = major, ack, max_result
+        self.version, self.ack, self.max_result = version, ack, max_result
         self.answer = True      # a HELLO
         self.epoch, self.rid, self.hello, self.functions = 0, None, None, {}
         self.results, self.returned, self.missing, self.states, self.byes = {}, [], [], {}, []
@@ -137,7 +138,7 @@ class Manager:
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def send(self, kind, records=()):
-        self.sock.send_multipart([self.rid] + wire.message(kind, list(records), epoch=self.epoch, major=self.major))
+        self.sock.send_multipart([self.rid] + self.version.message(kind, records, self.epoch))
 
     def new_session(self):
         self.epoch = int.from_bytes(os.urandom(7), "little") + 1
@@ -154,11 +155,12 @@ class Manager:
         if kind == "HELLO" and self.answer:
             self.rid, self.hello = rid, records[0]
             self.new_session()
-            self.send("WELCOME", [wire.encode("WELCOME", {
-                "major": self.major, "epoch": self.epoch, "heartbeat_ms": 500, "threshold_ms": 3000, "max_payload_bytes": 64 * MIB,
-                "max_result_bytes": self.max_result}, self.major)])
+            major, minor = self.version.session
+            self.send("WELCOME", [self.version.encode("WELCOME", {
+                "major": major, "minor": minor, "epoch": self.epoch, "heartbeat_ms": 500, "threshold_ms": 3000, "max_payload_bytes": 64 * MIB,
+                "max_result_bytes": self.max_result})])
         elif kind == "RESULT":
-            assert head["major"] == self.major
+            assert head["major"] == self.version.session[0] and all(self.version.fits("RESULT", f) for f in frames[1:])
             for r in records:
                 self.results.setdefault(r["task"], []).append(r)
                 self.order.append(r["task"])
@@ -188,7 +190,7 @@ class Manager:
 
     def function(self, kind, code, entry="f", send=True, **limits):
         fid = str(uuid.uuid4())
-        record = wire.encode("FUNCTION", dict(limits, kind=kind, id=fid, code=code, entry=entry))
+        record = self.version.encode("FUNCTION", dict(limits, kind=kind, id=fid, code=code, entry=entry))
         self.functions[fid] = record
         if send:
             self.send("FUNCTION", [record])
@@ -198,7 +200,7 @@ class Manager:
         return dict(more, task=str(uuid.uuid4()), function=fid, payload=payload, stamps=list(range(1, 9)))
 
     def submit(self, *tasks):
-        self.send("TASK", [wire.encode("TASK", t, self.major) for t in tasks])
+        self.send("TASK", [self.version.encode("TASK", t) for t in tasks])
         return [t["task"] for t in tasks]
 
     def result(self, task, timeout=30):
@@ -375,9 +377,18 @@ def output_that_floods_or_lies_is_harmless(m):
 
 
 @test
-def old_protocol(m):
-    with Manager(major=1) as old:
-        old.alive()
+def managers_of_other_versions(m):
+    for v in versions.OTHERS:
+        with Manager(version=v) as other:
+            h = other.hello
+            assert (h["min_major"], h["max_major"], h["minor"]) == (1, wire.MAJOR, wire.MINOR), h
+            epoch = other.epoch
+            for _ in range(20 if v.newer else 0):       # more than it would take of malformed ones
+                other.sock.send_multipart([other.rid] + v.unknown(epoch))
+            other.alive()
+            r = other.python("def f(): raise ValueError('x')")
+            assert r["status"] == FAILED and b"ValueError" in r["error"], (v, r)
+            assert other.epoch == epoch and not other.byes, v
 
 
 # ---- commands ----

@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 try:
     import zmq
     import bulkstore
+    import versions
     import wire
     from fabric import processes
     from relay import Relay
@@ -114,10 +115,10 @@ class Redis:
 class Endpoint:
     """Plays the endpoint: a DEALER with CURVE. Acknowledges nothing by itself."""
 
-    def __init__(self, rig, window=1000, majors=(1, 2), key=None, ident=None, up=True, window_bytes=1 << 30, bulk=None):
-        self.rig, self.window, self.window_bytes, self.majors = rig, window, window_bytes, majors
+    def __init__(self, rig, window=1000, version=versions.OURS, key=None, ident=None, up=True, window_bytes=1 << 30, bulk=None):
+        self.rig, self.window, self.window_bytes, self.version = rig, window, window_bytes, version
         self.key, self.id, self.instance = key or rig.key, ident or rig.id, uuid.uuid4().int & (2 ** 63 - 1)
-        self.sock, self.epoch, self.major, self.seq = None, 0, 2, 0
+        self.sock, self.epoch, self.session, self.seq = None, 0, None, 0
         self.bulk, self.agreed = bulk, 0        # the id of its bulk store
         self.tasks, self.acks, self.functions, self.log, self.cancels, self.reject, self.bye = [], [], {}, [], [], None, None
         self.drains, self.beats = [], 0
@@ -145,10 +146,9 @@ class Endpoint:
 
     def say_hello(self):
         self.hello_at = time.monotonic()
-        self.raw(wire.message("HELLO", [wire.encode("HELLO", {
-            "role": 1, "min_major": self.majors[0], "max_major": self.majors[1], "id": self.id, "instance": self.instance, "slots": 4,
-            "name": "node", "version": "test", "runtime": "{}", "capabilities": 1 if self.bulk else 0, "bulk": self.bulk},
-            2 if self.bulk else 1)], major=self.majors[1]))
+        self.raw(self.version.message("HELLO", [self.version.encode("HELLO", dict(
+            self.version.hello, role=1, id=self.id, instance=self.instance, slots=4, name="node", version="test", runtime="{}",
+            capabilities=1 if self.bulk else 0, bulk=self.bulk or wire.NO_ID))]))
 
     def raw(self, frames):
         self.sent_at = time.monotonic()
@@ -159,17 +159,17 @@ class Endpoint:
 
     def send(self, kind, records):
         self.seq += 1
-        self.raw(wire.message(kind, records, self.seq, self.epoch, self.major))
+        self.raw(self.version.message(kind, records, self.epoch, self.seq))
 
     def capacity(self, window=None):
         if window is not None:
             self.window = window
-        self.send("CAPACITY", [wire.encode("CAPACITY", {"window_tasks": self.window, "window_bytes": self.window_bytes, "slots": 4,
+        self.send("CAPACITY", [self.version.encode("CAPACITY", {"window_tasks": self.window, "window_bytes": self.window_bytes, "slots": 4,
                                                        "free_slots": 4, "time_left_s": 0xffffffff})])
 
     def results(self, ids, **fields):
         r = dict({"status": 1, "result": b"done"}, **fields)
-        self.send("RESULT", [wire.encode("RESULT", dict(r, task=i), self.major) for i in ids])
+        self.send("RESULT", [self.version.encode("RESULT", dict(r, task=i)) for i in ids])
 
     def pump(self, ms=20):
         if not self.epoch and not self.reject and time.monotonic() - self.hello_at > 1:
@@ -186,7 +186,7 @@ class Endpoint:
         kind = KINDS[head["type"]]
         if kind == "WELCOME":
             w = wire.decode("WELCOME", frames[1])
-            self.epoch, self.major, self.agreed = w["epoch"], w["major"], w["capabilities"]
+            self.epoch, self.session, self.agreed = w["epoch"], (w["major"], w["minor"]), w["capabilities"]
             return
         if kind in ("REJECT", "BYE"):
             setattr(self, kind.lower(), wire.decode(kind, frames[1]))
@@ -772,18 +772,21 @@ def new_key_ends_the_session():
 
 
 @test
-def versions():
-    for majors, want in (((1, 1), 1), ((1, 2), 2), ((2, 3), 2)):
+def endpoints_of_other_versions():
+    for v in versions.OTHERS + [versions.OURS]:
         with Rig() as g:
             t = g.submit(1)[0]
-            e = g.endpoint(majors=majors)
-            assert e.major == want
+            e = g.endpoint(version=v)
+            assert e.session == v.session, (v, e.session)
             e.got(1)
-            assert e.tasks[0]["fixed"] == (108 if want == 1 else 124), e.tasks[0]["fixed"]
+            assert e.tasks[0]["fixed"] == (108 if v.session[0] == 1 else 124), (v, e.tasks[0]["fixed"])
+            for _ in range(20 if v.newer else 0):       # more than it would take of malformed ones
+                e.raw(v.unknown(e.epoch))
             e.results([t])
             all_ended(g, [t], e=e)
+            assert not e.reject and not e.bye, v
     with Rig() as g:
-        e = g.endpoint(majors=(3, 3), up=False)
+        e = g.endpoint(version=versions.Version("much newer", 3, 3, 0), up=False)
         e.until(lambda: e.reject, 30, "REJECT")
         assert b"3 to 3" in e.reject["text"] and b"1 to 2" in e.reject["text"], e.reject
 
@@ -1128,12 +1131,12 @@ def references_travel_where_the_store_is_shared():
 def others_get_the_data_itself():
     with bulk_rig() as g:
         data = b"y" * 200000
-        for more in ({}, {"bulk": str(uuid.uuid4())}, {"majors": (1, 1)}):
+        for more in ({}, {"bulk": str(uuid.uuid4())}, {"version": versions.OLDER[0]}):
             e = g.endpoint(**more)
             assert e.agreed == 0
             task = g.submit_bulk(data)
             e.got(1)
-            assert e.tasks[0]["flags"] == 0 and e.tasks[0]["payload"] == data and e.major == more.get("majors", (1, 2))[1]
+            assert e.tasks[0]["flags"] == 0 and e.tasks[0]["payload"] == data and e.session == more.get("version", versions.OURS).session
             # again in a new session: nothing was used up
             e.redial()
             e.got(2)

@@ -19,7 +19,7 @@ import traceback
 import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
 try:
     import zmq
     import zmq.utils.z85
@@ -27,6 +27,8 @@ except ImportError as e:
     print("skip - endpoint: %s" % e)
     print("0 passed, 0 failed, 1 skipped")
     sys.exit(0)
+import peer  # noqa: E402
+import versions  # noqa: E402
 import wire  # noqa: E402
 
 BUILD = None
@@ -121,9 +123,9 @@ class Service:
 class Forwarder:
     """The listener that the endpoint dials. A thread owns the sockets; the test talks to it through a list of calls."""
 
-    def __init__(self, service, majors=(1, 2), ack=True, allow=True, port=None):
+    def __init__(self, service, version=versions.OURS, ack=True, allow=True, port=None):
         self.ctx = zmq.Context()
-        self.service, self.majors, self.ack, self.allow, self.answer = service, majors, ack, allow, True
+        self.service, self.version, self.ack, self.allow, self.answer = service, version, ack, allow, True
         self.public, self.secret = (k.decode() for k in zmq.curve_keypair())
         self.named_key = self.public
         self.zap = self.ctx.socket(zmq.REP)
@@ -135,7 +137,7 @@ class Forwarder:
         self.sock.curve_publickey, self.sock.curve_secretkey = self.public.encode(), self.secret.encode()
         self.sock.bind("tcp://127.0.0.1:%s" % (port or "*"))
         self.address = self.sock.last_endpoint.decode().rstrip("\0")
-        self.rid, self.epoch, self.major, self.hello, self.sessions = None, 0, 0, None, 0
+        self.rid, self.epoch, self.hello, self.sessions = None, 0, None, 0
         self.results, self.copies, self.frames, self.returned, self.missing, self.states = {}, [], [], [], [], []
         self.capacity, self.byes, self.functions, self.seen_keys = None, [], {}, []
         self.todo, self.lock, self.running = [], threading.Lock(), True
@@ -184,8 +186,7 @@ class Forwarder:
         self.zap.send_multipart([version, seq, status, b"", b"", b""])
 
     def send(self, kind, *records, epoch=None):
-        self.sock.send_multipart([self.rid] + wire.message(kind, list(records), epoch=self.epoch if epoch is None else epoch,
-                                                           major=self.major or 2))
+        self.sock.send_multipart([self.rid] + self.version.message(kind, records, self.epoch if epoch is None else epoch))
 
     def take(self, frames):
         rid, head, records = frames[0], wire.decode_header(frames[1]), frames[2:]
@@ -199,6 +200,7 @@ class Forwarder:
             ids = []
             for r in records:
                 d = wire.decode("RESULT", r)
+                assert self.version.fits("RESULT", r), "fields of another major"
                 (self.copies if d["task"] in self.results else self.frames).append(r)
                 self.results.setdefault(d["task"], d)
                 ids.append(d["task"])
@@ -222,26 +224,22 @@ class Forwarder:
     def take_hello(self, rid, record):
         self.hello = wire.decode("HELLO", record)
         self.rid = rid
-        self.major = min(self.majors[1], self.hello["max_major"])
-        if self.major < max(self.majors[0], self.hello["min_major"]):
+        if self.hello["max_major"] < self.version.lowest:
             self.sock.send_multipart([rid] + wire.message("REJECT", [wire.encode("REJECT", {"code": 13, "text": "no common version"})]))
             return
         self.epoch = int.from_bytes(os.urandom(7), "little") + 1
         self.sessions += 1
-        self.sock.send_multipart([rid] + wire.message("WELCOME", [wire.encode("WELCOME", {
-            "major": self.major, "epoch": self.epoch, "heartbeat_ms": 300, "threshold_ms": 3000, "max_payload_bytes": 10 << 20,
-            "max_result_bytes": 10 << 20, "name": "forwarder", "pid": os.getpid()}, self.major)], epoch=self.epoch, major=self.major))
+        self.send("WELCOME", peer.welcome(self.epoch, 300, 3000, self.version))
 
     def function(self, source, entry="f"):
         fn = str(uuid.uuid4())
-        self.functions[fn] = wire.encode("FUNCTION", {"kind": KIND_PYTHON, "id": fn, "code": source, "entry": entry})
+        self.functions[fn] = self.version.encode("FUNCTION", {"kind": KIND_PYTHON, "id": fn, "code": source, "entry": entry})
         self.call(lambda: self.send("FUNCTION", self.functions[fn]))
         return fn
 
-    def submit(self, fn, payloads, ids=None):
+    def submit(self, fn, payloads, ids=None, **more):
         ids = ids or [str(uuid.uuid4()) for _ in payloads]
-        records = [wire.encode("TASK", {"task": i, "function": fn, "payload": p, "stamps": [1] * 4}, self.major)
-                   for i, p in zip(ids, payloads)]
+        records = [self.version.encode("TASK", dict(more, task=i, function=fn, payload=p, stamps=[1] * 4)) for i, p in zip(ids, payloads)]
         for at in range(0, len(records), 1000):
             self.call(lambda part=records[at:at + 1000]: self.send("TASK", *part))
         return ids
@@ -764,32 +762,56 @@ def forwarder_restarts_elsewhere(b):
 
 
 @test
-def older_forwarder(b):
+def forwarders_of_other_versions(b):
     need_workers()
-    b.new_forwarder(majors=(1, 1))
     b.configure()
-    b.start()
-    f = b.forwarder
-    assert f.major == 1
-    ids = f.submit(f.function(ECHO), [b"1", b"2"])
-    assert {r["status"] for r in b.results(ids)} == {1}
-    assert all(int.from_bytes(r[:2], "little") == 176 for r in f.frames), "fields of major 2 are not sent"
+    for v in versions.OTHERS:
+        f = b.new_forwarder(version=v)
+        b.start()
+        h = f.hello
+        assert (h["min_major"], h["max_major"], h["minor"]) == (1, wire.MAJOR, wire.MINOR), h
+        if v.newer:
+            for _ in range(20):         # more than it would take of malformed ones
+                f.call(lambda: f.sock.send_multipart([f.rid] + v.unknown(f.epoch)))
+        rs = b.results(f.submit(f.function(ECHO), [b"1", b"2"]))
+        assert [(r["status"], r["result"]) for r in rs] == [(1, b"1"), (1, b"2")], (v, rs)
+        bad = b.results(f.submit(f.function(b"def f():\n    raise ValueError('x')\n"), [b""]))[0]
+        assert bad["status"] == 2 and b"ValueError" in bad["error"], (v, bad)
+        assert f.sessions == 1 and f.thread.is_alive(), v
+        b.ok("stop", b.name)
 
 
 @test
-def newer_forwarder(b):
-    need_workers()
-    b.new_forwarder(majors=(2, 3))
-    b.configure()
-    b.start()
-    f = b.forwarder
-    assert f.major == 2
-    assert {r["status"] for r in b.results(f.submit(f.function(ECHO), [b"1", b"2"]))} == {1}
+def managers_of_other_versions(b):
+    """With a forwarder of ours, and with one of the same other version: nothing of the agent's own leaks from one to the other."""
+    b.configure(workers=1)
+    path = os.path.join(ROOT, "tests", "fakes", "mpi") + ":" + os.environ["PATH"]
+    alone = wire.encode("RESOURCES", {"nodes": 1, "ranks_per_node": 1})
+    for v in versions.OTHERS:
+        fake = peer.speaking(os.path.join(ROOT, "tests", "fakes", "manager.py"), v, b.dir)
+        for above in (versions.OURS, v):
+            f = b.new_forwarder(version=above)
+            b.start("manager_bin=" + fake, "mpi_launcher=mpiexec", "scaling.max_blocks=1", env={"PATH": path})
+            fn = f.function(ECHO)
+            rs = [json.loads(r["result"]) for r in b.results(f.submit(fn, [b"1", b"2"]))]
+            assert [r["payload"] for r in rs] == ["1", "2"] and all(r["code"] == ECHO.decode() and not r["nodes"] for r in rs), (v, rs)
+            assert all(r["session"] == list(v.session) for r in rs), (v, rs)
+            assert len(b.status()["managers"]) == 1, v
+            if above.knows_nodes:
+                whole = f.submit(fn, [b"3"], resources=alone)
+                if v.knows_nodes:
+                    assert json.loads(b.results(whole)[0]["result"])["nodes"], v
+                else:                   # it would run the task without its nodes
+                    assert b.results(f.submit(fn, [b"4"]))[0]["status"] == 1 and whole[0] not in f.results, v
+                    f.cancel(whole)
+                    assert b.results(whole)[0]["status"] == 3, v
+            assert f.thread.is_alive(), v
+            b.ok("stop", b.name)
 
 
 @test
 def no_common_version(b):
-    b.new_forwarder(majors=(3, 4))
+    b.new_forwarder(version=versions.Version("much newer", wire.MAJOR + 1, wire.MAJOR + 2, 0))
     b.configure()
     p = b.run("start", "--timeout", "5s", b.name)
     assert p.returncode == 1 and "version" in p.stderr, p.all
