@@ -101,7 +101,13 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BASE)
 
 GEN := $(patsubst %,$(BUILD)/gen/%.inc,$(wildcard proto/lua/*.lua service/registry/migrations/*.sql service/openapi.json \
          service/ui/* \
-         worker/runners/*.py)) $(BUILD)/gen/worker/runners/plain_text.so.inc
+         worker/runners/*.py)) $(BUILD)/gen/worker/runners/plain_text.so.inc $(BUILD)/gen/service/git_sha.inc
+
+# The commit: of an archive, else of this checkout, else unknown. Written only when it is another one.
+.PHONY: FORCE
+$(BUILD)/gen/service/git_sha.inc: FORCE
+	@mkdir -p $(@D); sha=$$(grep -Ex '[0-9a-f]{40}' packaging/git_sha || { test -e .git && git rev-parse HEAD 2>/dev/null; } || echo unknown); \
+	  echo "\"$$sha\"" | cmp -s - $@ || echo "\"$$sha\"" > $@
 
 # Fuzzers: clang's libFuzzer over common and proto, and what the file's own line "fuzz-sources: a.c b.c" names.
 FUZZ_CC = clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null)

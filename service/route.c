@@ -43,6 +43,8 @@ const struct route route_table[] = {
 	{ HTTP_DELETE, "/v3/functions/{function}", SCOPE_REGISTER, api_function_delete, "function_delete" },
 
 	{ HTTP_POST, "/v2/containers", SCOPE_REGISTER, api_container_register, "container_register" },
+	{ HTTP_POST, "/v2/containers/build", SCOPE_REGISTER, api_absent_build, "absent" },
+	{ HTTP_GET, "/v2/containers/build/{container}", SCOPE_READ, api_container_build_status, "container_build_status" }, /* before the next */
 	{ HTTP_GET, "/v2/containers/{container}/{type}", SCOPE_READ, api_container_get, "container_get" },
 
 	{ HTTP_POST, "/v3/endpoints", SCOPE_REGISTER, api_endpoint_register, "endpoint_register" },
@@ -56,12 +58,15 @@ const struct route route_table[] = {
 	{ HTTP_DELETE, V3E, SCOPE_REGISTER, api_endpoint_delete, "endpoint_delete" },
 	{ HTTP_POST, V3E "/lock", SCOPE_REGISTER, api_endpoint_lock, "endpoint_lock" },
 	{ HTTP_POST, V2E "/lock", SCOPE_REGISTER, api_endpoint_lock_v2, "endpoint_lock" },
+	{ HTTP_GET, V3E "/console", SCOPE_READ, api_absent_endpoint_console, "absent" },
+	{ HTTP_PUT, V3E "/subscription-admin-verified", SCOPE_REGISTER, api_absent_admin_verified, "absent" },
 	{ HTTP_GET, V3E "/allowed_functions", SCOPE_READ, api_allowed_get, "allowed_get" },
 	{ HTTP_GET, V2E "/whitelist", SCOPE_READ, api_allowed_get, "allowed_get" },
 	{ HTTP_POST, V2E "/whitelist", SCOPE_REGISTER, api_allowed_add, "allowed_add" },
 	{ HTTP_DELETE, V2E "/whitelist/{function}", SCOPE_REGISTER, api_allowed_remove, "allowed_remove" },
 
 	{ HTTP_GET, "/v2/version", SCOPE_NONE, api_version, "version" },
+	{ HTTP_GET, "/v2/stats", SCOPE_READ, api_stats, "stats" },
 	{ HTTP_GET, "/v2/authenticate", SCOPE_READ, api_authenticate, "authenticate" },
 	{ HTTP_GET, "/v3/whoami", SCOPE_READ, api_whoami, "whoami" },
 	{ HTTP_GET, "/v2/get_amqp_result_connection_url", SCOPE_READ, api_amqp_url, "amqp_url" },

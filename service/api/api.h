@@ -39,6 +39,11 @@ void api_function_update (struct call *c);
 /* containers.c */
 void api_container_register (struct call *c);
 void api_container_get (struct call *c);
+void api_container_build_status (struct call *c);
+/* absent.c */
+void api_absent_build (struct call *c);
+void api_absent_endpoint_console (struct call *c);
+void api_absent_admin_verified (struct call *c);
 /* endpoints.c, presence.c */
 void api_endpoint_register (struct call *c);
 void api_endpoint_register_v2 (struct call *c);
@@ -62,6 +67,7 @@ void api_authenticate (struct call *c);
 /* meta.c */
 void api_version (struct call *c);
 void api_openapi (struct call *c);
+void api_stats (struct call *c);
 void api_metrics (struct call *c);
 void api_healthz (struct call *c);
 void api_readyz (struct call *c);

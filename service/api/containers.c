@@ -74,20 +74,40 @@ void api_container_register (struct call *c)
 	db_run (c->app->db, add_work, add_done, x);
 }
 
+/* The container that the first parameter names. -1: answered. */
+static int named (struct call *c, struct reg_container *row)
+{
+	struct id id;
+	struct err err;
+
+	if (call_id (c, 0, &id) < 0)
+		return -1;
+	if (registry_container_get (c->app->registry, &id, row, &err) == 0)
+		return 0;
+	call_fail_err (c, &err, FAIL_CONTAINER_NOT_FOUND);
+	return -1;
+}
+
+#define BUILD_STATUS "provided"		/* the word for an image that was not built by the service */
+
 void api_container_get (struct call *c)
 {
 	struct reg_container row;
-	struct id id;
-	struct err err;
 	char t[ID_TEXT];
 
-	if (call_id (c, 0, &id) < 0)
+	if (named (c, &row) < 0)
 		return;
-	if (registry_container_get (c->app->registry, &id, &row, &err) < 0) {
-		call_fail_err (c, &err, FAIL_CONTAINER_NOT_FOUND);
-		return;
-	}
 	call_json (c, json_pack ("{s:{s:s, s:s, s:s, s:s, s:s, s:n, s:n}}", "container", "container_uuid", id_text (&row.id, t), "name", row.name,
-				 "build_status", "provided", "type", row.type, "location", row.location, "build_stderr", "err_message"));
+				 "build_status", BUILD_STATUS, "type", row.type, "location", row.location, "build_stderr", "err_message"));
+	reg_container_fini (&row);
+}
+
+void api_container_build_status (struct call *c)
+{
+	struct reg_container row;
+
+	if (named (c, &row) < 0)
+		return;
+	call_json (c, json_pack ("{s:s}", "status", BUILD_STATUS));
 	reg_container_fini (&row);
 }

@@ -9,9 +9,11 @@
 /* The oldest SDK and endpoint whose routes are served. */
 #define MIN_SDK_VERSION "2.2.0"
 #define MIN_EP_VERSION "2.2.0"
-#ifndef WEFT_GIT_SHA
-#define WEFT_GIT_SHA "unknown"
-#endif
+
+/* The commit that this was made from, or "unknown". */
+static const char git_sha[] =
+#include "service/git_sha.inc"
+	;
 
 static const unsigned char openapi[] = {
 #include "service/openapi.json.inc"
@@ -23,7 +25,7 @@ void api_version (struct call *c)
 
 	if (http_query_param (c->req, "service", service, sizeof (service)) == 0 && !strcmp (service, "all"))
 		call_json (c, json_pack ("{s:s, s:s, s:s, s:s, s:s}", "api", WEFT_VERSION, "min_sdk_version", MIN_SDK_VERSION, "min_ep_version",
-					 MIN_EP_VERSION, "git_sha", WEFT_GIT_SHA, "container_service", WEFT_VERSION));
+					 MIN_EP_VERSION, "git_sha", git_sha, "container_service", WEFT_VERSION));
 	else
 		call_json (c, json_string (WEFT_VERSION));
 }
@@ -44,6 +46,17 @@ void api_metrics (struct call *c)
 	buf_init (&b, 0);
 	stats_render (c->app->stats, &b);
 	call_reply (c, 200, "text/plain; version=0.0.4", NULL, &b);
+}
+
+void api_stats (struct call *c)
+{
+	int64_t submitted;
+	struct err err;
+
+	if (registry_audit_total (c->app->registry, "task.submit", &submitted, &err) < 0)
+		call_fail_err (c, &err, FAIL_INTERNAL);
+	else
+		call_json (c, json_pack ("{s:I}", "total_function_invocations", (json_int_t) submitted));
 }
 
 void api_healthz (struct call *c)

@@ -15,6 +15,19 @@ int registry_audit (struct registry *r, const struct reg_audit *rows, size_t n, 
 	return sql_finish (r, rc, err);
 }
 
+int registry_audit_total (struct registry *r, const char *action, int64_t *out, struct err *err)
+{
+	sqlite3_stmt *s = sql_start (r, "SELECT items FROM audit_totals WHERE action = ?", err, "t", action);
+	int rc;
+
+	if (!s)
+		return -1;
+	rc = sql_step (r, s, err);
+	*out = rc == SQLITE_ROW ? sqlite3_column_int64 (s, 0) : 0;
+	sql_end (s);
+	return rc < 0 ? -1 : 0;
+}
+
 int registry_audit_read (struct registry *r, size_t limit, struct reg_audit **out, size_t *n, struct err *err)
 {
 	sqlite3_stmt *s = sql_start (r, "SELECT at_ms, actor, action, object, peer, requests, items FROM audit ORDER BY seq DESC LIMIT ?", err, "i",

@@ -116,6 +116,8 @@ struct reg_audit {
 	int64_t requests, items;
 };
 int registry_audit (struct registry *r, const struct reg_audit *rows, size_t n, struct err *err);
+/* The items of an action in all of the log. */
+int registry_audit_total (struct registry *r, const char *action, int64_t *out, struct err *err);
 /* Newest first, for tests and tools. Rows' action is owned: free each. */
 int registry_audit_read (struct registry *r, size_t limit, struct reg_audit **out, size_t *n, struct err *err);
 

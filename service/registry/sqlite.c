@@ -38,8 +38,12 @@ static const unsigned char migration_004[] = {
 #include "service/registry/migrations/004.sql.inc"
 	, 0
 };
+static const unsigned char migration_005[] = {
+#include "service/registry/migrations/005.sql.inc"
+	, 0
+};
 static const char *const migrations[] = { (const char *) migration_001, (const char *) migration_002, (const char *) migration_003,
-					  (const char *) migration_004 };
+					  (const char *) migration_004, (const char *) migration_005 };
 #define NMIGRATIONS ((int) (sizeof (migrations) / sizeof (migrations[0])))
 
 static int fail (struct registry *r, int rc, const char *what, struct err *err)

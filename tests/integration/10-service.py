@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -163,6 +164,8 @@ def meta():
     check("version is a string", a.status == 200 and isinstance(a.json, str), a)
     a = svc.get("/v2/version?service=all", token=None)
     check("version of all", {"api", "min_sdk_version", "min_ep_version", "git_sha", "container_service"} == set(a.json), a)
+    built_from = json.loads(source(os.path.join(os.path.abspath(arg.build), "gen", "service", "git_sha.inc")))
+    check("the commit that it was built from", a.json["git_sha"] == built_from and re.fullmatch("[0-9a-f]{40}|unknown", built_from), a)
     check("HEAD of version", svc.request("HEAD", "/v2/version", token=None).status == 200)
     check("healthz, readyz", svc.get("/healthz", token=None).status == 200 and svc.get("/readyz", token=None).status == 200)
     check("authenticate", svc.get("/v2/authenticate").json == "OK")
@@ -308,6 +311,12 @@ def container_rules():
     got = svc.get("/v2/containers/%s/singularity" % c).json["container"]
     check("and shown", (got["container_uuid"], got["location"], got["type"], got["build_status"]) == (c, "/images/py.sif", "singularity", "provided"), got)
     error("container type", svc.post("/v2/containers", {"name": "x", "type": "lxc", "location": "x"}), 422, "SEMANTICALLY_INVALID")
+    check("it was not built here", svc.get("/v2/containers/build/" + c).json == {"status": "provided"})
+    error("no such container to have been built", svc.get("/v2/containers/build/%s" % uuid.uuid4()), 404, "CONTAINER_NOT_FOUND")
+    error("a build that is no id", svc.get("/v2/containers/build/x"), 400, "INVALID_UUID")
+    a = svc.post("/v2/containers/build", {"name": "x", "pip": ["numpy"]})
+    error("images are not built", a, 501, "NOT_IMPLEMENTED")
+    check("and it is told what to do", "POST /v2/containers" in a.json["detail"], a)
     error("no such container", svc.get("/v2/containers/%s/docker" % uuid.uuid4()), 404, "CONTAINER_NOT_FOUND")
     a = svc.post("/v2/functions", {"function_name": "f", "function_code": "410\n01\nx", "entry_point": "f", "container_uuid": c})
     rec = record(a.json["function_uuid"])
@@ -472,6 +481,10 @@ def endpoints():
         return [dict(zip(f[::2], f[1::2])) for _, f in raw("XRANGE", "weft:ep:{%s}:control" % e, "-", "+")]
     a = svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2", "shared_with": ["bob"], "metadata": {}})
     check("update", a.status == 200 and a.json["endpoint_id"] == e and svc.get("/v2/endpoints/" + e).json["name"] == "e2", a)
+    for method, part, word in (("GET", "console", "/status"), ("PUT", "subscription-admin-verified", "shared_with")):
+        a = svc.request(method, "/v3/endpoints/%s/%s" % (e, part), None if method == "GET" else True)
+        error("not offered: " + part, a, 501, "NOT_IMPLEMENTED")
+        check("what to do instead of " + part, word in a.json["detail"], a)
     check("no key message for the same key", not controls())
     svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2", "weft": {"public_key": "9" * 40}})
     check("a new key is told to the forwarder", controls()[-1] == {b"c": b"key"} and raw("HGET", "weft:ep:{%s}" % e, "key") == b"9" * 40)
@@ -773,6 +786,14 @@ def batches():
           all(a["results"][ids[i]]["result"] == "p%d" % i for i in range(1000)))
     check("in order", [t["task"] for t in fw.seen] == ids)
     st = svc.post("/v2/batch_status", {"task_ids": ids}).json["results"]
+    submit(e, {f: ["one", "more"]})
+    noted = "SELECT COALESCE(SUM(items), 0), MAX(action = 'task.submit' AND items = 2 AND object = ?) FROM audit WHERE action = 'task.submit'"
+    db = sqlite3.connect(svc.sets["registry.path"])
+    wait_for(lambda: db.execute(noted, (e,)).fetchone()[1], 30, "the submission is noted")
+    total = wait_for(lambda: db.execute(noted, (e,)).fetchone()[0] == svc.get("/v2/stats", token=bob).json["total_function_invocations"] and
+                     db.execute(noted, (e,)).fetchone()[0], 30, "both counts")
+    db.close()
+    check("all that was ever submitted is counted", total >= 1002, total)
     check("its batch status", len(st) == 1000 and {d["status"] for d in st.values()} == {"success"})
     check("its group", [x["id"] for x in svc.get("/v2/taskgroup/" + a["task_group_id"]).json["tasks"]] == ids)
     fw.stop()
@@ -962,7 +983,6 @@ def redis_cut():
 
 
 def audit():
-    import sqlite3
     db = sqlite3.connect(svc.sets["registry.path"])
     want = {"function.register", "function.delete", "endpoint.register", "endpoint.update", "endpoint.lock", "endpoint.delete", "endpoint.allow",
             "endpoint.disallow", "task.submit", "task.cancel", "token.grant", "function.update", "container.register"}

@@ -88,7 +88,9 @@ static void test_older_tables_are_brought_up_to_date (void **state)
 	struct reg_user u;
 	struct reg_function f = { .name = "f", .kind = 2, .code = (char *) "c", .code_bytes = 1 }, got;
 	char other[160];
+	struct reg_audit row = { .at_ms = 1, .action = "a.b", .object = "o", .requests = 1, .items = 20 };
 	sqlite3 *db;
+	int64_t total;
 	int version;
 
 	(void) state;
@@ -99,14 +101,17 @@ static void test_older_tables_are_brought_up_to_date (void **state)
 	f.owner = u.id;
 	id_new (&f.id);
 	assert_int_equal (registry_function_add (old, &f, NULL, 0, &err), 0);
+	assert_int_equal (registry_audit (old, &row, 1, &err), 0);
 	registry_close (&old);
 	assert_int_equal (sqlite3_open (other, &db), SQLITE_OK);
 	assert_int_equal (sqlite3_exec (db, "ALTER TABLE functions DROP COLUMN options; DROP TABLE containers; DROP INDEX functions_digest; "
-					"ALTER TABLE functions DROP COLUMN digest; "
+					"ALTER TABLE functions DROP COLUMN digest; DROP TRIGGER audit_total; DROP TABLE audit_totals; "
 					"DELETE FROM schema_version WHERE version > 1", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close (db);
 	assert_int_equal (registry_open (&old, other, 1000, &err), 0);
 	assert_int_equal (registry_version (old), version);
+	assert_int_equal (registry_audit_total (old, "a.b", &total, &err), 0);
+	assert_int_equal (total, 20);
 	assert_int_equal (registry_function_get (old, &f.id, true, &got, &err), 0);
 	assert_null (got.options);
 	reg_function_fini (&got);
@@ -311,6 +316,7 @@ static void test_audit (void **state)
 {
 	struct reg_audit rows[2] = { { .at_ms = 1, .actor = alice.id, .action = "a.b", .object = "o", .requests = 1, .items = 2 },
 				     { .at_ms = 2, .actor = bob.id, .action = "c.d", .object = "p", .requests = 3, .items = 4 } }, *got;
+	int64_t total;
 	size_t n;
 
 	(void) state;
@@ -319,6 +325,12 @@ static void test_audit (void **state)
 	assert_int_equal (n, 2);
 	assert_string_equal (got[0].action, "c.d");
 	assert_int_equal (got[1].items, 2);
+	rows[1].action = "a.b";
+	assert_int_equal (registry_audit (r, rows, 2, &err), 0);
+	assert_int_equal (registry_audit_total (r, "a.b", &total, &err), 0);
+	assert_int_equal (total, 8);
+	assert_int_equal (registry_audit_total (r, "never", &total, &err), 0);
+	assert_int_equal (total, 0);
 	free ((char *) got[0].action);
 	free ((char *) got[1].action);
 	free (got);
