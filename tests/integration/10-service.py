@@ -20,6 +20,7 @@ import uuid
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 from service_helpers import ROOT, Forwarder, Place, Redis, Report, Service, wait_for  # noqa: E402
 import fabric  # noqa: E402
+import schema  # noqa: E402
 import wire  # noqa: E402
 
 arg = argparse.ArgumentParser()
@@ -33,6 +34,7 @@ redis = Redis(place.path).start()
 svc = Service(arg.build, place.path, redis.url, limits__payload_bytes="1MiB", limits__function_bytes="64KiB", limits__queue_tasks=3000,
               limits__batch_tasks=2000, limits__body_bytes="16MiB", drain_grace="5s", endpoint__lock="3s", registry__cache="0s")
 svc.start(config=os.path.join(ROOT, "config", "service.yaml"))
+svc.watch = schema.Watch(svc.get("/openapi.json", token=None).json)
 raw = redis.client()
 KEY = "0123456789" * 4
 
@@ -982,6 +984,21 @@ def redis_cut():
     fw.stop()
 
 
+def others():
+    """Routes that nothing above has asked, for what they answer."""
+    f, e = function(), endpoint()
+    fw = Forwarder(redis, e)
+    group = svc.post("/v3/taskgroups", {}).json["taskgroup_id"]
+    task = submit(e, {f: ["x", "y"]}, "?wait=30", task_group_id=group, create_queue=True).json["tasks"][f][0]
+    for path in ("/v3/taskgroups/" + group, "/v3/taskgroups/%s/results" % group, "/v3/tasks/%s/output" % task, "/v3/functions", "/v3/functions/" + f,
+                 "/v3/endpoints/" + e, "/console/main.js"):
+        a = svc.get(path)
+        check("GET " + path.replace(group, "{group}").replace(task, "{task}").replace(f, "{function}").replace(e, "{endpoint}"), a.status == 200 and a.text, a)
+    fw.stop()
+    check("a function is deleted, as of v3", svc.delete("/v3/functions/" + f).json == {"result": 302})
+    check("an endpoint is deleted, as of v2", svc.delete("/v2/endpoints/" + e).json == {"result": 302})
+
+
 def audit():
     db = sqlite3.connect(svc.sets["registry.path"])
     want = {"function.register", "function.delete", "endpoint.register", "endpoint.update", "endpoint.lock", "endpoint.delete", "endpoint.allow",
@@ -1067,8 +1084,14 @@ def processes():
 
 
 for section in (commands, meta, authentication, tickets, usage, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
-                redis_cut, audit, rate, processes):
+                redis_cut, others, audit, rate, processes):
     r.guard(section)
+for where, wrong in sorted(svc.watch.found.items()):
+    check("openapi.json says so: " + where, False, wrong)
+check("all answers were as openapi.json says", not svc.watch.found)
+asked = {(m, p) for m, p, status in svc.watch.seen if status < 400 or status == 501}
+unseen = {(m, p) for p, ms in svc.watch.doc["paths"].items() for m in ms} - asked
+check("of all routes but those of tests of their own", unseen == {("get", "/v3/taskgroups/{group}/events"), ("get", "/v3/tasks/{task}/files/{name}")}, unseen)
 check("the service ends when asked to", svc.stop() == 0)
 log = svc.log()
 check("no worker died", "worker died" not in log, [line for line in log.splitlines() if "worker died" in line][:3])

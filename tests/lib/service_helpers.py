@@ -156,6 +156,7 @@ class Service:
         self.sets.update({k.replace("__", "."): str(v) for k, v in settings.items()})
         self.log_path = os.path.join(directory, "service.log")
         self.proc = None
+        self.watch = None       # is called with each answer: method, path, Answer
         atexit.register(self.stop)
 
     def set_args(self):
@@ -213,7 +214,10 @@ class Service:
         try:
             c.request(method, path, body, h)
             r = c.getresponse()
-            return Answer(r.status, r.headers, r.read().decode("utf-8", "replace"))
+            a = Answer(r.status, r.headers, r.read().decode("utf-8", "replace"))
+            if self.watch:
+                self.watch(method, path, a)
+            return a
         except ConnectionError:
             return Answer(0, {}, "")
         finally:
