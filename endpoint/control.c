@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See control.h. Socket paths may be longer than sun_path: they are reached through a descriptor of their directory. */
+/* See control.h. Socket paths may be longer than sun_path: they are reached through a descriptor of their directory.
+ *
+ * A request is answered as soon as its line is here, so who is connected has not said it yet or does not read the answer. When there are too
+ * many the one that came first makes room: clients that hang, however many, keep nobody out. */
 #include "endpoint/control.h"
 #include "common/xmem.h"
 
@@ -11,20 +14,21 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 65536, CONNECTIONS_MAX = 32, IDLE_S = 30 };
+enum { LINE_MAX_BYTES = 65536, CONNECTIONS_MAX = 32, IDLE_S = 10 };
 
-struct conn { struct control *c; struct bufferevent *be; bool closing; struct conn *prev, *next; };
+struct conn { struct control *c; struct bufferevent *be; bool closing; TAILQ_ENTRY (conn) entry; };
 struct control {
 	struct evconnlistener *listener;
 	control_f *cb;
 	void *arg;
 	char *path;
-	struct conn *conns;
+	TAILQ_HEAD (, conn) conns;	/* the oldest first */
 	int n;
 };
 
@@ -54,15 +58,35 @@ static int address (const char *path, struct sockaddr_un *sa, int *dir, struct e
 
 static void conn_free (struct conn *k)
 {
-	if (k->prev)
-		k->prev->next = k->next;
-	else
-		k->c->conns = k->next;
-	if (k->next)
-		k->next->prev = k->prev;
+	TAILQ_REMOVE (&k->c->conns, k, entry);
 	k->c->n--;
 	bufferevent_free (k->be);
 	free (k);
+}
+
+static json_t *reply_to (struct control *c, const char *line, size_t n)
+{
+	json_t *request = json_loadb (line, n, JSON_REJECT_DUPLICATES, NULL), *reply = NULL;
+	const char *cmd = json_string_value (json_object_get (request, "cmd"));
+
+	if (cmd)
+		reply = c->cb (cmd, request, c->arg);
+	json_decref (request);
+	return reply ? reply : json_pack ("{s:s}", "error", "unknown command");
+}
+
+/* reply: transferred. k is freed once it is written. */
+static void answer (struct conn *k, json_t *reply)
+{
+	char *text = json_dumps (reply, JSON_COMPACT);
+
+	if (text)
+		bufferevent_write (k->be, text, strlen (text));
+	bufferevent_write (k->be, "\n", 1);
+	free (text);
+	json_decref (reply);
+	bufferevent_disable (k->be, EV_READ);
+	k->closing = true;
 }
 
 static void on_read (struct bufferevent *be, void *arg)
@@ -71,32 +95,12 @@ static void on_read (struct bufferevent *be, void *arg)
 	struct evbuffer *in = bufferevent_get_input (be);
 	size_t n;
 	char *line = evbuffer_readln (in, &n, EVBUFFER_EOL_LF);
-	json_t *request, *reply = NULL;
-	const char *cmd;
-	char *text;
 
-	if (!line) {
-		if (evbuffer_get_length (in) > LINE_MAX_BYTES)
-			conn_free (k);
-		return;
-	}
-	request = json_loadb (line, n, JSON_REJECT_DUPLICATES, NULL);
-	cmd = json_string_value (json_object_get (request, "cmd"));
-	if (cmd)
-		reply = k->c->cb (cmd, request, k->c->arg);
-	if (!reply)
-		reply = json_pack ("{s:s}", "error", "unknown command");
-	text = json_dumps (reply, JSON_COMPACT);
-	if (text) {
-		bufferevent_write (be, text, strlen (text));
-		bufferevent_write (be, "\n", 1);
-	}
-	free (text);
-	json_decref (reply);
-	json_decref (request);
+	if (line)
+		answer (k, reply_to (k->c, line, n));
+	else if (evbuffer_get_length (in) > LINE_MAX_BYTES)
+		answer (k, json_pack ("{s:s}", "error", "the request is too long"));
 	free (line);
-	bufferevent_disable (be, EV_READ);
-	k->closing = true;
 }
 
 static void on_written (struct bufferevent *be, void *arg)
@@ -123,10 +127,8 @@ static void on_accept (struct evconnlistener *l, evutil_socket_t fd, struct sock
 
 	(void) sa;
 	(void) len;
-	if (c->n >= CONNECTIONS_MAX) {
-		evutil_closesocket (fd);
-		return;
-	}
+	if (c->n >= CONNECTIONS_MAX)
+		conn_free (TAILQ_FIRST (&c->conns));
 	k = xcalloc (1, sizeof (*k));
 	k->c = c;
 	k->be = bufferevent_socket_new (evconnlistener_get_base (l), fd, BEV_OPT_CLOSE_ON_FREE);
@@ -135,10 +137,7 @@ static void on_accept (struct evconnlistener *l, evutil_socket_t fd, struct sock
 		free (k);
 		return;
 	}
-	k->next = c->conns;
-	if (c->conns)
-		c->conns->prev = k;
-	c->conns = k;
+	TAILQ_INSERT_TAIL (&c->conns, k, entry);
 	c->n++;
 	bufferevent_setcb (k->be, on_read, on_written, on_event, k);
 	bufferevent_set_timeouts (k->be, &idle, &idle);
@@ -151,6 +150,7 @@ struct control *control_create (struct loop *l, const char *path, control_f *cb,
 	struct sockaddr_un sa;
 	int dir;
 
+	TAILQ_INIT (&c->conns);
 	c->cb = cb;
 	c->arg = arg;
 	unlink (path);		/* we hold the pid lock: whoever made it is gone */
@@ -176,8 +176,8 @@ void control_destroy (struct control **cp)
 
 	if (!c)
 		return;
-	while (c->conns)
-		conn_free (c->conns);
+	while (!TAILQ_EMPTY (&c->conns))
+		conn_free (TAILQ_FIRST (&c->conns));
 	if (c->listener)
 		evconnlistener_free (c->listener);
 	if (c->path)

@@ -10,6 +10,8 @@ import re
 import resource
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ except ImportError as e:
     print("0 passed, 0 failed, 1 skipped")
     sys.exit(0)
 import peer  # noqa: E402
+from e2e import grown, rss  # noqa: E402
 import versions  # noqa: E402
 import wire  # noqa: E402
 
@@ -815,6 +818,82 @@ def no_common_version(b):
     b.configure()
     p = b.run("start", "--timeout", "5s", b.name)
     assert p.returncode == 1 and "version" in p.stderr, p.all
+
+
+def alive_socket(s):
+    """Its other end has not closed."""
+    s.setblocking(False)
+    try:
+        return s.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+    finally:
+        s.settimeout(60)
+
+
+@test
+def garbage_at_the_control_socket(b):
+    """From clients that say nothing, half of it, too much, nonsense, or leave: those who have a command are answered meanwhile, and after."""
+    b.configure()
+    b.start("scaling.init_blocks=0")
+    pid = b.pid()
+    here = os.open(os.path.join(b.ep, "run"), os.O_RDONLY)      # its path may be too long for an address
+
+    def connect():
+        s = socket.socket(socket.AF_UNIX)
+        s.connect("/proc/self/fd/%d/control.sock" % here)       # blocking, as the commands: it waits for room
+        s.settimeout(60)
+        return s
+
+    def say(text, end=False):
+        """What comes back until the agent closes; what it does not want to hear to the end, it need not."""
+        with connect() as s:
+            got = b""
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                s.sendall(text)
+                if end:
+                    s.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                while part := s.recv(65536):
+                    got += part
+            return got
+
+    before = {pid: ("agent", rss(pid))}
+    for text in (b"\n", b"\0\n", os.urandom(100).replace(b"\n", b"x") + b"\n", b"status\n", b"{}\n", b"[]\n", b"7\n", b'{"cmd": 7}\n', b'{"cmd": "nonsense"}\n',
+                 b'{"cmd": "status", "cmd": "stop"}\n', b'{"cmd": "st\\u0000op"}\n', b"[" * 60000 + b"\n", b'{"cmd": "' + b"x" * 50000 + b'"}\n'):
+        assert json.loads(say(text)) == {"error": "unknown command"}, text[:60]
+    for text in (b"", b"{", b'{"cmd": "stop"}'):
+        assert say(text, end=True) == b"", "half a line is none"
+    for text in (b"x" * 200000, b'{"cmd": "stop", "x": "' + b"y" * (4 << 20)):
+        assert say(text) in (b'{"error":"the request is too long"}\n', b""), "a line over its bound"
+    assert json.loads(say(b'{"cmd": "status"}\n{"cmd": "stop"}\n'))["pid"] == pid, "one request each"
+    for _ in range(300):                                        # gone before the answer, in both ways to go
+        for linger in (0, 1):
+            with connect() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", linger, 0))
+                s.sendall(b'{"cmd": "status"}\n')
+    held = []
+    for i in range(200):                                        # more than it takes, and none of them goes
+        held.append(connect())
+        held[-1].sendall((b"", b'{"cmd": "stop"', b"z" * 60000)[i % 3])
+        if i % 20 == 0:
+            assert b.status()["pid"] == pid, "status, with %d that hang" % i
+    assert b.ok("drain", b.name) and b.ok("undrain", b.name)
+    waiting = [s for s in held if alive_socket(s)]
+    assert 0 < len(waiting) <= 32, "it keeps a bounded number of them, the youngest: %d" % len(waiting)
+    assert waiting == held[-len(waiting):]
+    for s in waiting:                                           # who says nothing is let go in the end
+        with contextlib.suppress(ConnectionResetError):
+            assert s.recv(1) == b""
+    bad = grown(before, {pid: ("agent", rss(pid))}, 16 << 20)
+    assert b.pid() == pid and not bad, bad
+    young = [connect() for _ in range(100)]
+    assert "stopped" in b.ok("stop", b.name).stdout and not alive(pid)
+    for s in held + young:
+        s.close()
+    os.close(here)
 
 
 @test
