@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# One make, no recursion. Programs land in $(BUILD)/bin, objects in $(BUILD)/obj; nothing is written beside the sources.
+# One Makefile for all folders. Programs land in $(BUILD)/bin, objects in $(BUILD)/obj; nothing is written beside the sources. What runs something
+# that it builds (check, fuzz, bench, demo) installs packages that are missing, then calls make again; what only builds installs them when it has no compiler or libraries.
 #
 #   make            build everything              make demo      the main job on real input
 #   make bundle     the worker for containers
@@ -17,7 +18,7 @@ VERSION := 0.1.0
 CC      ?= cc
 PKGS    := libzmq libevent_core libevent_extra libevent_openssl jansson hiredis libcurl openssl yaml-0.1 sqlite3
 
-# Goals that need no compiler libraries must work before packaging/install-deps has run.
+# pkg-config is asked when it is needed: by then packaging/install-deps has run where it had to.
 WARN    := -Wall -Wextra -Wformat=2 -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
 # The checks that sanitizers put in mislead gcc: it takes what they check for NULL for what may be NULL.
 WARN    += $(if $(SAN),-Wno-format-overflow -Wno-format-truncation -Wno-stringop-overread)
@@ -50,7 +51,7 @@ TESTS    := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT))
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 BENCHES  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCHC))
 
-.PHONY: all bundle programs tests fuzzers benches deps check check-clusters check-asan check-tsan fuzz bench demo format lint install dist wheel clean
+.PHONY: all bundle programs tests fuzzers benches deps libraries check check-clusters check-asan check-tsan fuzz bench demo format lint install dist wheel clean
 all: programs examples bundle
 programs: $(PROGS)
 tests: $(TESTS)
@@ -111,18 +112,18 @@ $(BUILD)/gen/service/git_sha.inc: FORCE
 
 # Fuzzers: clang's libFuzzer over common and proto, and what the file's own line "fuzz-sources: a.c b.c" names.
 FUZZ_CC = clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-FUZZ_OBJ = $(patsubst %.c,$(BUILD)/fuzz-obj/%.o,$(COMMON) $(PROTO))
-$(BUILD)/fuzz-obj/%.o: %.c
+fuzz_obj = $(patsubst %.c,$(BUILD)/fuzz-obj/%.o,$(1))
+fuzz_sources = $(shell sed -n 's/.*fuzz-sources: *//p' tests/fuzz/$(1).c)
+$(BUILD)/fuzz-obj/%.o: %.c | $(GEN) libraries
 	@mkdir -p $(@D)
-	@$(FUZZ_CC) -fsanitize=fuzzer-no-link,address,undefined -c -o $@ $<
-$(FUZZ_OBJ): | $(GEN)
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
+	@$(FUZZ_CC) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
+$(BUILD)/fuzz/%: $(BUILD)/fuzz-obj/tests/fuzz/%.o $$(call fuzz_obj,$$(call fuzz_sources,$$*) $(COMMON) $(PROTO))
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
-	@$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $< $$(sed -n 's/.*fuzz-sources: *//p' $<) $(FUZZ_OBJ) $(LIBS)
+	@$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
 
 # Loaded into interpreters, which may be linked with any C library: it has none, and no sanitizer
-$(BUILD)/gen/%.so: %.c %.h
+$(BUILD)/gen/%.so: %.c %.h | libraries
 	@mkdir -p $(@D)
 	@echo "  CC      $<"
 	@$(CC) $(WARN) -std=gnu11 -I. -O3 -fPIC -ffreestanding -fvisibility=hidden -nostdlib -shared -Wl,-z,noexecstack,--build-id=none -s -o $@ $<
@@ -134,29 +135,30 @@ $(BUILD)/gen/%.inc: %
 $(BUILD)/gen/%.so.inc: $(BUILD)/gen/%.so
 	$(embed)
 
-$(BUILD)/obj/%.o: %.c
+$(BUILD)/obj/%.o: %.c | libraries
 	@mkdir -p $(@D)
 	@echo "  CC      $<"
 	@$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(call obj,$(PROTO) $(SERVICE) $(WORKER) $(CLIENT)): | $(GEN)
-$(FUZZERS): | $(GEN)
 
 # Objects that only a test needs are kept: the next make is then quick.
 .SECONDARY:
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/fuzz-obj -name '*.d' 2>/dev/null)
 
 # The example of a shared-object function, see worker/runners/weft_function.h
 .PHONY: examples
 examples: $(patsubst worker/runners/examples/%.c,$(BUILD)/examples/%.so,$(wildcard worker/runners/examples/*.c))
-$(BUILD)/examples/%.so: worker/runners/examples/%.c
+$(BUILD)/examples/%.so: worker/runners/examples/%.c worker/runners/weft_function.h | libraries
 	@mkdir -p $(@D)
 	@$(CC) -std=gnu11 -O2 -fPIC -shared -Wall -Wextra -Iworker/runners -o $@ $<
 
 # ---- tests ----------------------------------------------------------------------------------------------------
 deps:
 	@packaging/install-deps
+libraries:
+	@command -v $(firstword $(CC)) >/dev/null && pkg-config --exists $(PKGS) 2>/dev/null || packaging/install-deps
 check: deps
 	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)
 	@tests/run --build $(BUILD) $(CHECK_ARGS)
