@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What `make install` puts in place works from there: programs, pages, examples, units, completion, SDK."""
+"""What `make install` puts in place works from there: programs, pages, examples, units, completion, SDK. What `make dist` packs can be built."""
 import argparse
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -20,11 +22,49 @@ def run(*argv, **kw):
     return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=120, **kw)
 
 
+def needed_by(program):
+    return re.findall(r"NEEDED +(\S+)", run("objdump", "-p", program).stdout)
+
+
 def packages_of_libraries(program):
     """Those with the libraries that a program names, but for what every Debian has, and sanitizers."""
-    needed = re.findall(r"NEEDED +(\S+)", run("objdump", "-p", program).stdout)
-    return {line.split(":")[0] for name in needed if not re.match(r"lib(c\.so|asan|ubsan|tsan)", name)
+    return {line.split(":")[0] for name in needed_by(program) if not re.match(r"lib(c\.so|asan|ubsan|tsan)", name)
             for line in run("dpkg-query", "-S", "*/" + name).stdout.splitlines()}
+
+
+def make(*args, cwd=ROOT):
+    """As a user calls it: without what a make that runs the tests has left in the environment."""
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "BUILD", "SAN", "DESTDIR", "PREFIX")}
+    return run("make", "-s", *args, cwd=cwd, env=env)
+
+
+def tarball(r, tmp):
+    """All that is in git and nothing else, the same bytes each time, and make finds what it needs in it."""
+    if not os.path.exists(os.path.join(ROOT, ".git")):
+        r.skip("make dist", "not a git checkout")
+        return
+    where = os.path.join(tmp, "dist")
+    os.makedirs(where)
+    sums = []
+    for _ in range(2):
+        out = make("dist", "BUILD=" + where)
+        if not r.check("make dist", out.returncode == 0, out.stdout):
+            return
+        with open(out.stdout.split()[-1], "rb") as f:
+            sums.append(hashlib.sha256(f.read()).digest())
+    r.check("two tarballs are the same", sums[0] == sums[1])
+    with tarfile.open(out.stdout.split()[-1]) as t:
+        t.extractall(where, filter="data") if hasattr(tarfile, "data_filter") else t.extractall(where)
+    top, = (d for d in os.listdir(where) if os.path.isdir(os.path.join(where, d)))
+    top = os.path.join(where, top)
+    there = {os.path.relpath(os.path.join(d, n), top) for d, _, names in os.walk(top) for n in names}
+    tracked = set(run("git", "ls-tree", "-r", "-z", "--name-only", "HEAD", cwd=ROOT).stdout.strip("\0").split("\0"))
+    r.check("what is in git is in the tarball, and nothing else", there == tracked, sorted(there ^ tracked)[:20])
+    # each thing that a rule names: make would say "No rule to make target"
+    plan = make("-n", "install", "tests", "benches", "fuzzers", "DESTDIR=" + tmp, cwd=top)
+    r.check("make finds all that it builds from", plan.returncode == 0 and "packaging/install" in plan.stdout, plan.stdout[-500:])
+    one = make("build/obj/proto/link.o", cwd=top)
+    r.check("and builds in it", one.returncode == 0 and os.path.exists(os.path.join(top, "build/obj/proto/link.o")), one.stdout[-500:])
 
 
 def main():
@@ -33,9 +73,12 @@ def main():
     a = ap.parse_args()
     r, dest = Report(), tempfile.mkdtemp(prefix="weft-i-")
     try:
-        out = run(os.path.join(ROOT, "packaging", "install"), "--build", os.path.abspath(a.build), "--destdir", dest, "--prefix", "/usr", "--version", "9.9")
-        if not r.check("install", out.returncode == 0, out.stdout):
+        build = os.path.relpath(a.build, ROOT)      # as make check calls it: the objects are known by this name
+        san = ["SAN=address"] if any("libasan" in n for n in needed_by(os.path.join(ROOT, build, "bin", "weft"))) else []
+        out = make("BUILD=" + build, *san, "install", "DESTDIR=" + dest, "PREFIX=/usr", "VERSION=9.9")
+        if not r.check("make install", out.returncode == 0, out.stdout):
             r.end()
+        r.check("everything is below DESTDIR and PREFIX", os.listdir(dest) == ["usr"], os.listdir(dest))
         usr = os.path.join(dest, "usr")
         for p in PROGRAMS:
             v = run(os.path.join(usr, "bin", p), "--version")
@@ -75,6 +118,7 @@ def main():
                 src.write("def add(a, b):\n    return a + b\n")
             f.weft("function", "register", path + "::add")
             r.check("a call through the installed programs", f.weft("run", "add", '{"args": [20, 22]}').stdout.strip() == "42")
+        tarball(r, dest)
     finally:
         shutil.rmtree(dest, ignore_errors=True)
     r.end()
