@@ -28,6 +28,7 @@ struct syncer {
 	int dirfd;
 	int64_t delay_ms;
 	const char *what;
+	syncer_wanted_f *wanted;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -55,12 +56,19 @@ static void sync_file (const struct syncer *s, const char *name)
 	close (fd);
 }
 
-static void sync_list (const struct syncer *s, struct list *l)
+/* All that was added before the last pass stands there almost as long as the time between two. */
+static bool is_wanted (const struct syncer *s, const char *name, bool all)
+{
+	return faccessat (s->dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (!s->wanted || s->wanted (s->dirfd, name, all ? 0 : s->delay_ms * 9 / 10));
+}
+
+static void sync_list (const struct syncer *s, struct list *l, bool all)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < l->n && n <= SINGLE_MAX; i++)
-		if (faccessat (s->dirfd, l->names[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		if (is_wanted (s, l->names[i], all))
 			memmove (l->names[n++], l->names[i], sizeof (l->names[i]));
 	if (n > SINGLE_MAX || l->more) {
 		if (syncfs (s->dirfd) < 0)
@@ -95,6 +103,7 @@ static void *run (void *arg)
 {
 	struct syncer *s = arg;
 	char name[16];
+	bool stop;
 
 	snprintf (name, sizeof (name), "sync-%.10s", s->what);
 	pthread_setname_np (pthread_self (), name);
@@ -113,8 +122,9 @@ static void *run (void *arg)
 			s->work = s->fresh;
 		}
 		s->fresh = done;
+		stop = s->stop;
 		pthread_mutex_unlock (&s->lock);
-		sync_list (s, &s->work);
+		sync_list (s, &s->work, stop);
 		pthread_mutex_lock (&s->lock);
 	}
 	pthread_mutex_unlock (&s->lock);
@@ -156,13 +166,14 @@ static int start (struct syncer *s)
 	return rc;
 }
 
-struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what)
+struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what, syncer_wanted_f *wanted)
 {
 	struct syncer *s = xcalloc (1, sizeof (*s));
 	int rc;
 
 	s->delay_ms = delay_ms;
 	s->what = what;
+	s->wanted = wanted;
 	s->fresh.names = xcalloc (LIST_MAX, sizeof (*s->fresh.names));
 	s->aged.names = xcalloc (LIST_MAX, sizeof (*s->aged.names));
 	s->work.names = xcalloc (LIST_MAX, sizeof (*s->work.names));

@@ -5,14 +5,18 @@
  * at once are synced by one call for their whole file system, which is cheaper than a journal commit for each. */
 #ifndef COMMON_SYNCER_H
 #define COMMON_SYNCER_H
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { SYNCER_NAME_MAX = 63 };
 
 struct syncer;
-/* dirfd: duplicated. delay_ms: between passes; 0 = at once. what: for the log, as "spool"; borrowed for life.
+/* Whether there is anything in the file that was added that stands there since age_ms, or longer. Called by the thread. */
+typedef bool syncer_wanted_f (int dirfd, const char *name, int64_t age_ms);
+/* dirfd: duplicated. delay_ms: between passes; 0 = at once. what: for the log, as "spool"; borrowed for life. wanted: NULL: whatever is
+ * there.
  * NULL when there is no thread for it, or no descriptor (logged); the other calls take that. */
-struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what);
+struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what, syncer_wanted_f *wanted);
 void syncer_add (struct syncer *s, const char *name);	/* a file in the directory, at most SYNCER_NAME_MAX long; never blocks */
 void syncer_destroy (struct syncer **s);		/* after what was added is on disk */
 

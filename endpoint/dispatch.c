@@ -44,7 +44,7 @@ static void sync_data (struct dispatch *d, zmq_msg_t *record)
 	struct msg_result m;
 
 	if (msg_result_decode (&m, zmq_msg_data (record), zmq_msg_size (record), NULL) == 0 && (m.flags & RESULT_BULK))
-		bulk_sync (d->o.bulk_sync, m.bulk.name);
+		bulk_sync (d->o.bulk_sync, &m.bulk);
 }
 
 /* record: transferred. Spooled now in memory, written and sent at the end of the burst. */

@@ -103,7 +103,7 @@ static void take_result (struct forward *f, const struct msg_result *m, zmq_msg_
 		return;
 	}
 	if (m->flags & RESULT_BULK)
-		bulk_sync (f->bulk_sync, m->bulk.name);
+		bulk_sync (f->bulk_sync, &m->bulk);
 	msg_result_stamp (zmq_msg_data (rec), STAMP_FORWARDER_RESULT, now);
 	done_store (f->done, &task, state, rec, !t);
 }

@@ -14,25 +14,21 @@
 #include "common/syncer.h"
 #include "common/xmem.h"
 #include "proto/bulk_segment.h"
+#include "proto/bulk_payloads.h"
 
 #define ID_FILE "id"
 #define TMP_PREFIX ".id-"	/* an id being made */
 #define SYNC_MS 1000
-#define SPARES_TRIED 8
-#define SPARE_NAME 12
-
-/* What is larger than both take is removed: a store keeps 80 MiB in spares at most. Few, so that one that is taken is likely still in the
- * processor's cache: it is written three times as fast then. */
-static const struct shelf { unsigned first, n; off_t max; } shelves[] = { { 0x000, 64, 256 << 10 }, { 0x100, 32, 2 << 20 } };
-enum { SHELVES = sizeof (shelves) / sizeof (shelves[0]) };
 
 struct bulk {
 	char *dir;
 	int fd;			/* of the directory */
 	struct id id;
+	struct payloads *payloads;
 	struct segment_writer *results;
 	DIR *walk;
-	struct segment_walk *segment;	/* where the walk is in one */
+	struct segment_walk *segment;	/* where the walk is in one, or in */
+	struct payloads_place slots;	/* file -1: in none */
 };
 
 /* ---- opening ---- */
@@ -89,7 +85,7 @@ struct bulk *bulk_open (const char *dir, bool make, struct err *err)
 {
 	struct bulk *b = xcalloc (1, sizeof (*b));
 	int have;
-	b->fd = -1;
+	b->fd = b->slots.file = -1;
 	if (make && mkdir (dir, 0700) < 0 && errno != EEXIST) {
 		err_errno (err, "making the bulk store %s", dir);
 		goto fail;
@@ -111,6 +107,7 @@ struct bulk *bulk_open (const char *dir, bool make, struct err *err)
 		err_errno (err, "bulk store %s", dir);
 		goto fail;
 	}
+	b->payloads = payloads_create (b->fd);
 	b->results = segment_writer_create (b->fd);
 	return b;
 fail:
@@ -125,6 +122,7 @@ void bulk_close (struct bulk **bp)
 	if (!b)
 		return;
 	segment_writer_destroy (&b->results);
+	payloads_destroy (&b->payloads);
 	segment_walk_close (&b->segment, b->fd, false);
 	if (b->walk)
 		closedir (b->walk);
@@ -142,75 +140,10 @@ const char *bulk_dir (const struct bulk *b) { return b->dir; }
 
 /* ---- files ---- */
 
-/* Files of payloads that are through wait as spares for the next ones: to make a file, give it pages and take all that away again costs
- * three times what overwriting one does. Whoever reads holds a shared lock (bulk_file), and a spare is taken with an exclusive one:
- * nobody finds another task's data under the name that he opened. */
-static int shelf_of (off_t bytes)
+/* Of a payload for which there is no slot. */
+static int create (const struct bulk *b, const char *name)
 {
-	int i = 0;
-	while (i < SHELVES && bytes > shelves[i].max)
-		i++;
-	return i;
-}
-
-static void spare_name (char out[SPARE_NAME], int shelf, unsigned turn)
-{
-	snprintf (out, SPARE_NAME, "spare-%03x", shelves[shelf].first + turn % shelves[shelf].n);
-}
-
-static bool same_file (const struct bulk *b, const char *name, const struct stat *st)
-{
-	struct stat now;
-	return fstatat (b->fd, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_ino == st->st_ino && now.st_dev == st->st_dev;
-}
-
-/* A spare under this name from now on, locked; -1: not this one. */
-static int take_spare (const struct bulk *b, const char *name, int shelf, unsigned turn, off_t *old_bytes)
-{
-	char spare[SPARE_NAME];
-	struct stat st;
-	int fd;
-	spare_name (spare, shelf, turn);
-	fd = openat (b->fd, spare, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return -1;
-	if (flock (fd, LOCK_EX | LOCK_NB) == 0 && fstat (fd, &st) == 0 && S_ISREG (st.st_mode) && st.st_nlink == 1 &&
-	    renameat2 (b->fd, spare, b->fd, name, RENAME_NOREPLACE) == 0) {
-		if (same_file (b, name, &st)) {
-			*old_bytes = st.st_size;
-			return fd;
-		}
-		unlinkat (b->fd, name, 0);	/* another process was faster, and the next spare stood there: too odd to use */
-	}
-	close (fd);
-	return -1;
-}
-
-static void make_spare (const struct bulk *b, const char *name)
-{
-	static _Atomic unsigned turns[SHELVES];
-	char spare[SPARE_NAME];
-	struct stat st;
-	int shelf;
-	if (fstatat (b->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	shelf = S_ISREG (st.st_mode) && st.st_nlink == 1 ? shelf_of (st.st_size) : SHELVES;
-	if (shelf < SHELVES)
-		spare_name (spare, shelf, turns[shelf]++);
-	if (shelf == SHELVES || renameat (b->fd, name, b->fd, spare) < 0)
-		unlinkat (b->fd, name, 0);
-}
-
-static int create (const struct bulk *b, const char *name, off_t bytes, off_t *old_bytes)
-{
-	static _Atomic unsigned turns[SHELVES];
-	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd = -1, shelf = shelf_of (bytes);
-	for (int i = 0; i < SPARES_TRIED && shelf < SHELVES && fd < 0; i++)
-		fd = take_spare (b, name, shelf, turns[shelf]++, old_bytes);
-	if (fd >= 0)
-		return fd;
-	*old_bytes = 0;
-	fd = openat (b->fd, name, flags, 0600);
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd = openat (b->fd, name, flags, 0600);
 	if (fd < 0 && errno == EEXIST) {
 		/* left by an earlier try that nobody was told of; not written into: somebody may read it */
 		unlinkat (b->fd, name, 0);
@@ -242,12 +175,22 @@ static int cannot_write (const struct bulk *b, struct err *err)
 	return err_errno (err, "writing to the bulk store %s", b->dir);
 }
 
+static struct id task_of (const char *name)
+{
+	enum bulk_kind kind;
+	struct id task = { { 0 } };
+	bulk_name_parse (name, strlen (name), &task, &kind);
+	return task;
+}
+
 int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, struct err *err)
 {
-	off_t old = 0;
-	int fd = create (b, r->name, (off_t) r->bytes, &old), rc = fd < 0 ? -1 : write_whole (fd, p, r->bytes), saved;
-	if (rc == 0 && old > (off_t) r->bytes)
-		rc = ftruncate (fd, (off_t) r->bytes);
+	struct id task = task_of (r->name);
+	int fd, rc, saved;
+	if (payloads_put (b->payloads, &task, p, r->bytes) == 0)
+		return 0;
+	fd = create (b, r->name);
+	rc = fd < 0 ? -1 : write_whole (fd, p, r->bytes);
 	saved = errno;
 	if (fd >= 0 && close (fd) < 0 && rc == 0) {
 		rc = -1;
@@ -279,17 +222,11 @@ static int cannot_read (const struct bulk *b, struct err *err)
 	return err_set (err, ERR_IO, FAULT_SELF, "its data in the bulk store %s cannot be read: %s", b->dir, strerror (errno));
 }
 
-int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err)
+/* Of a payload in no slot. */
+static int open_own (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 {
 	int fd = openat (b->fd, r->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
-	/* not while it is being written into as somebody else's, and not afterwards */
-	bool taken = fd >= 0 && flock (fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-	if (taken || (fd >= 0 && fstat (fd, &st) == 0 && !same_file (b, r->name, &st))) {
-		close (fd);
-		fd = -1;
-		errno = ENOENT;
-	}
 	if (fd < 0 || fstat (fd, &st) < 0) {
 		cannot_read (b, err);
 		if (fd >= 0)
@@ -302,6 +239,15 @@ int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 				(long long) st.st_size, r->bytes);
 	}
 	return fd;
+}
+
+/* 1: done; 0: it is in no slot; -1. */
+static int from_slot (const struct bulk *b, const struct bulk_ref *r, void *out, struct err *err)
+{
+	struct id task = task_of (r->name);
+	if (payloads_get (b->payloads, &task, r->bytes, out) == 0)
+		return 1;
+	return errno == ENOENT ? 0 : cannot_read (b, err);
 }
 
 /* Of a result: all there is to do. out NULL: it is only looked for. */
@@ -319,13 +265,12 @@ static bool is_result (const char *name) { return strlen (name) == BULK_NAME_MAX
 
 int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err)
 {
-	struct stat st;
-	int fd;
+	int rc, fd;
 	if (is_result (r->name))
 		return read_result (b, r, NULL, err);
-	if (fstatat (b->fd, r->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG (st.st_mode) && st.st_size == (off_t) r->bytes)
-		return 0;
-	if ((fd = bulk_file (b, r, err)) >= 0)
+	if ((rc = from_slot (b, r, NULL, err)) != 0)
+		return rc < 0 ? -1 : 0;
+	if ((fd = open_own (b, r, err)) >= 0)
 		close (fd);
 	return fd < 0 ? -1 : 0;
 }
@@ -336,7 +281,9 @@ int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct 
 	size_t got = 0;
 	if (is_result (r->name))
 		return read_result (b, r, out, err);
-	if ((fd = bulk_file (b, r, err)) < 0)
+	if ((rc = from_slot (b, r, out, err)) != 0)
+		return rc < 0 ? -1 : 0;
+	if ((fd = open_own (b, r, err)) < 0)
 		return -1;
 	while (got < r->bytes && rc == 0) {
 		ssize_t n = read (fd, (char *) out + got, r->bytes - got);
@@ -359,24 +306,34 @@ void bulk_delete (const struct bulk *b, const char *name)
 	if (bulk_name_parse (name, strlen (name), &task, &kind) < 0)
 		return;
 	if (kind == BULK_PAYLOAD) {
-		make_spare (b, name);
+		if (!payloads_drop (b->payloads, &task))
+			unlinkat (b->fd, name, 0);
 		return;
 	}
 	bulk_name_place (name, &segment, &page);
 	segment_drop (b->fd, segment, page, &task);
 }
 
-struct syncer *bulk_syncer (const struct bulk *b) { return syncer_create (b->fd, SYNC_MS, "bulk"); }
+/* Under load nearly all that is in slots is gone when it would be synced. */
+static bool wanted (int dirfd, const char *name, int64_t age_ms)
+{
+	int slots = payloads_file (name);
+	return slots < 0 || payloads_hold (dirfd, slots, age_ms);
+}
 
-void bulk_sync (struct syncer *s, const char *name)
+struct syncer *bulk_syncer (const struct bulk *b) { return syncer_create (b->fd, SYNC_MS, "bulk", wanted); }
+
+void bulk_sync (struct syncer *s, const struct bulk_ref *r)
 {
 	char segment[SEGMENT_NAME];
 	uint32_t number, page;
-	if (!is_result (name)) {
-		syncer_add (s, name);
+	if (!is_result (r->name)) {
+		if (payloads_name (r->bytes))
+			syncer_add (s, payloads_name (r->bytes));
+		syncer_add (s, r->name);	/* where it stands unless it found a slot */
 		return;
 	}
-	bulk_name_place (name, &number, &page);
+	bulk_name_place (r->name, &number, &page);
 	segment_name (segment, number);
 	syncer_add (s, segment);
 }
@@ -416,6 +373,19 @@ static bool next_result (struct bulk *b, char name[BULK_NAME_MAX + 1], struct id
 	return true;
 }
 
+/* The next payload of the slots that the walk is in. */
+static bool next_payload (struct bulk *b, int64_t min_age_ms, char name[BULK_NAME_MAX + 1], struct id *task)
+{
+	struct bulk_ref r;
+	if (!payloads_old (b->fd, &b->slots, min_age_ms, task)) {
+		b->slots.file = -1;
+		return false;
+	}
+	bulk_ref_payload (&r, task, 0);
+	strcpy (name, r.name);
+	return true;
+}
+
 int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind)
 {
 	if (!b->walk && !(b->walk = open_walk (b)))
@@ -429,12 +399,19 @@ int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAM
 				return 1;
 			continue;
 		}
+		if (b->slots.file >= 0) {
+			*kind = BULK_PAYLOAD;
+			if (next_payload (b, min_age_ms, name, task))
+				return 1;
+			continue;
+		}
 		if (!(de = readdir (b->walk))) {
 			closedir (b->walk);
 			b->walk = NULL;
 			return 0;
 		}
 		n = strlen (de->d_name);
+		b->slots = (struct payloads_place) { .file = payloads_file (de->d_name) };
 		if (n == SEGMENT_NAME - 1 && old_enough (b, de->d_name, min_age_ms))
 			b->segment = segment_walk_open (b->fd, de->d_name);
 		if (n >= BULK_NAME_MAX || bulk_name_parse (de->d_name, n, task, kind) < 0 || !old_enough (b, de->d_name, min_age_ms))

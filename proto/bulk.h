@@ -2,7 +2,8 @@
 /* The bulk store: a directory that the programs of one host and one user share, so that large payloads and results are written once and
  * travel by reference (SPEC.md, section 9). All calls are blocking file operations on whole, bounded files.
  *
- * A payload is a file of its own, a result a record in a segment (proto/bulk_segment.h). They are written once, and named in a message
+ * A payload stands in a slot (proto/bulk_payloads.h), or is a file of its own when there is none for it; a result is a record in a segment
+ * (proto/bulk_segment.h). They are written once, and named in a message
  * only when they are whole. They are read, never mapped: what others may truncate must not kill us. Names come from msg_bulk.h only;
  * symbolic links are not followed. */
 #ifndef PROTO_BULK_H
@@ -28,16 +29,15 @@ int bulk_put_result (const struct bulk *b, const struct id *task, const void *p,
  * for people. */
 int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct err *err);
 int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err);	/* is it there, with its size? */
-int bulk_file (const struct bulk *b, const struct bulk_ref *r, struct err *err);	/* of a payload: a descriptor for reading, close-on-exec */
-void bulk_delete (const struct bulk *b, const char *name);	/* a missing one is fine; a payload's file may stay as a spare */
+void bulk_delete (const struct bulk *b, const char *name);	/* a missing one is fine */
 
 /* A thread that brings new files to disk within two seconds of their naming to it, much as Redis does with its append-only file: what
  * Redis remembers after a power failure then is there too. See common/syncer.h; NULL when there is no thread for it. */
 struct syncer *bulk_syncer (const struct bulk *b);
-void bulk_sync (struct syncer *s, const char *name);		/* soon; what stands in one segment together */
+void bulk_sync (struct syncer *s, const struct bulk_ref *r);	/* soon; what stands in one file together */
 
 /* Walk through the store: the name of the next data of ours whose file was written more than min_age_ms ago. Segments of which nothing is
- * left are removed on the way. 0: the end (the next call begins anew). Looks at `budget` entries at most; -1: none among them. */
+ * left are removed on the way. 0: the end (the next call begins anew). Looks at `budget` entries at most, a file of slots is one; -1: none among them. */
 int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind);
 
 #endif

@@ -462,9 +462,7 @@ static int open_all (struct child *c, const struct child_opts *o, struct fds *fd
 {
 	int theirs = -1;
 
-	if (o->in_file)
-		fds->v[fds->n++] = (struct spawn_fd){ o->in_file, o->in_fd };
-	else if (open_pipe (fds, &c->in, false, o->in_fd, err) < 0)
+	if (open_pipe (fds, &c->in, false, o->in_fd, err) < 0)
 		return -1;
 	if (open_pipe (fds, &c->out, true, o->out_fd, err) < 0)
 		return -1;

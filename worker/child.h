@@ -27,7 +27,6 @@ struct child_opts {
 	const char *const *env;		/* NULL = ours */
 	const char *cwd;
 	int in_fd, out_fd;		/* its descriptors of the two pipes: 3 and 4, or 0 and 1 */
-	int in_file;			/* a file for in_fd instead of a pipe: closed by child_start in any case; 0 = none */
 	bool capture;			/* hand it CHILD_SHARED_FD */
 	size_t max_output_bytes;	/* most that `in` may hold */
 };

@@ -207,7 +207,7 @@ def tampering(report, f):
         functions.append(register(f, base64.b64encode(s.read()).decode(), "echo", kind="shared_object"))
     for fn in functions:
         gone, _ = submit(f, fn, ["{\"args\": [\"%s\"]}" % ("g" * BIG)])
-        os.unlink(os.path.join(store(f), gone[0].replace("-", "") + ".p"))
+        assert bulkstore.remove_payload(store(f), gone[0]) == 1
         first.append(gone[0])
     docs = gather(f, first, 60)
     for fn, i in zip(("python", "command", "shared object"), first[2:]):
@@ -252,7 +252,8 @@ def sweeping(report, f):
     def age(*names):
         for name in names:
             os.utime(os.path.join(store(f), name), (old, old))
-    stray = ["%032x.p" % 5, bulkstore.append(store(f), "seg-00000007", str(uuid.UUID(int=6)), b"x" * BIG)]
+    fresh = bulkstore.stray_payload(store(f), str(uuid.uuid4()), b"x" * BIG, int(time.time() * 1000) + 3600000)
+    stray = ["%032x.p" % 5, bulkstore.stray_payload(store(f), str(uuid.uuid4()), b"x" * BIG), bulkstore.append(store(f), "seg-00000007", str(uuid.UUID(int=6)), b"x" * BIG)]
     for name in (stray[0], "README"):
         with open(os.path.join(store(f), name), "w") as s:
             s.write("x")
@@ -266,6 +267,8 @@ def sweeping(report, f):
     age(stray[0], "README", "seg-00000007", "seg-00000008", bulkstore.place(kept[0])[0])
     wait_for(lambda: not set(stray + second) & set(files(f)), 30, "the strays to go")
     report.check("data that no task names is removed", True)
+    report.check("not what was written just now", fresh in files(f))
+    bulkstore.remove_payload(store(f), fresh[:32])
     report.check("a result that is named stays", set(kept) <= set(files(f)), files(f))
     report.check("what is not ours stays", os.path.exists(other))
     os.unlink(other)

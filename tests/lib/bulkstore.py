@@ -6,6 +6,8 @@ import uuid
 
 PAGE = 4096
 HEAD = struct.Struct("<4sI16sB7x")      # magic, bytes, task, gone
+SLOT = struct.Struct("<4sI16sB7xQ24x")  # magic, bytes, task, holds, written (ms); then the data
+SLOTS = {"slots-0": (128, 256 << 10), "slots-1": (64, 2 << 20)}
 
 
 def place(name):
@@ -29,12 +31,57 @@ def records(directory, segment):
     return out
 
 
+def slots(directory, file):
+    """(task, where its head is, data) of each payload in this file of slots."""
+    with open(os.path.join(directory, file), "rb") as f:
+        for n in range(SLOTS[file][0]):
+            at = n * (SLOTS[file][1] + PAGE)
+            head = os.pread(f.fileno(), SLOT.size, at)
+            if len(head) < SLOT.size or head[:4] != b"WPS1":
+                continue
+            _, size, task, holds, _ = SLOT.unpack(head)
+            if holds == 1:
+                yield task, at, os.pread(f.fileno(), size, at + SLOT.size)
+
+
+def remove_payload(directory, task):
+    """Wherever it stands; how many there were."""
+    wanted, found = uuid.UUID(task), 0
+    for file in SLOTS:
+        if os.path.exists(os.path.join(directory, file)):
+            with open(os.path.join(directory, file), "r+b") as f:
+                for owner, at, _ in slots(directory, file):
+                    if owner == wanted.bytes:
+                        os.pwrite(f.fileno(), b"\0", at + 24)
+                        found += 1
+    try:
+        os.unlink(os.path.join(directory, wanted.hex + ".p"))
+    except FileNotFoundError:
+        return found
+    return found + 1
+
+
+def stray_payload(directory, task, data, written_ms=0):
+    """In the first of its slots, whatever stands there; its name."""
+    owner, file = uuid.UUID(task), next(f for f in SLOTS if len(data) <= SLOTS[f][1])
+    fd = os.open(os.path.join(directory, file), os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        n = int.from_bytes(owner.bytes[12:], "little") % SLOTS[file][0]
+        os.pwrite(fd, SLOT.pack(b"WPS1", len(data), owner.bytes, 1, written_ms) + data, n * (SLOTS[file][1] + PAGE))
+    finally:
+        os.close(fd)
+    return owner.hex + ".p"
+
+
 def names(directory):
     """Names of all payloads and results."""
     out = []
     for n in os.listdir(directory):
         try:
-            out += [name for name, _ in records(directory, n)] if n.startswith("seg-") else [n] if n.endswith(".p") else []
+            if n in SLOTS:
+                out += [task.hex() + ".p" for task, _, _ in slots(directory, n)]
+            else:
+                out += [name for name, _ in records(directory, n)] if n.startswith("seg-") else [n] if n.endswith(".p") else []
         except FileNotFoundError:       # just removed
             pass
     return sorted(out)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands: a process per call, in an empty work directory. The payload is its standard input, its standard output the result. */
-#include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +26,7 @@ struct command {
 	char *cwd;
 	struct child *child;		/* NULL between calls */
 	struct id task;
+	void *input;			/* a payload from the bulk store, while the call lasts */
 	uint32_t max_result_bytes;
 	int64_t start_ns;
 	uint64_t output_bytes;
@@ -260,6 +260,8 @@ static void on_end (struct child *c, int status, const struct rusage *ru, void *
 	if (spawn_has_strays ())
 		proctree_kill (child_pid (c));	/* what it left in the background */
 	child_destroy (&m->child);
+	free (m->input);
+	m->input = NULL;
 	if (killed || !WIFEXITED (status)) {
 		if (m->too_large)
 			tail_copy (&m->output_tail, &m->out);
@@ -284,10 +286,20 @@ static void on_end (struct child *c, int status, const struct rusage *ru, void *
 
 static const struct child_ops child_ops = { on_output, on_end };
 
+/* Shorter than it should be: with *err. */
+static struct wire_str read_input (struct command *m, const struct bulk_ref *r, struct err *err)
+{
+	free (m->input);
+	if (!(m->input = malloc (r->bytes)))
+		err_set (err, ERR_LIMIT, FAULT_SITE, "no memory for a payload of %u bytes", r->bytes);
+	return wire_str (m->input, m->input && bulk_get (m->h->bulk, r, m->input, err) == 0 ? r->bytes : 0);
+}
+
 static int call (void *self, const struct runner_call *c, struct err *err)
 {
 	struct command *m = self;
 	struct child_opts o = { .cwd = m->cwd, .in_fd = 0, .out_fd = 1 };
+	struct wire_str input = c->payload;
 	struct plan plan;
 	int rc = -1;
 
@@ -307,15 +319,11 @@ static int call (void *self, const struct runner_call *c, struct err *err)
 	m->start_ns = clock_real_ns ();
 	o.argv = plan.argv;
 	o.env = plan.env;
-	if (c->flags & TASK_BULK) {
-		if ((o.in_file = bulk_file (m->h->bulk, c->bulk, err)) < 0)
-			goto out;
-		fcntl (o.in_file, F_SETFL, 0);	/* plain, as it would be from a shell */
-	}
+	if (c->flags & TASK_BULK && (input = read_input (m, c->bulk, err)).n != c->bulk->bytes)
+		goto out;
 	if (!(m->child = child_start (m->h->loop, &o, &child_ops, m, err)))
 		goto out;
-	if (!o.in_file)
-		child_write_borrowed (m->child, c->payload.p, c->payload.n);
+	child_write_borrowed (m->child, input.p, input.n);
 	rc = 0;
 out:
 	plan_fini (&plan);
@@ -391,6 +399,7 @@ static void destroy (void **self)
 	if (!m)
 		return;
 	child_destroy (&m->child);
+	free (m->input);
 	workdir_empty (m->cwd, NULL);
 	free (m->cwd);
 	tail_fini (&m->output_tail);

@@ -80,7 +80,7 @@ static void numbered (char name[16], int i) { snprintf (name, 16, "f%d", i); }
 
 static void test_what_was_added_is_on_disk_when_it_ends (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test");
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
 	(void) state;
 	make ("a");
 	syncer_add (s, "a");
@@ -94,7 +94,7 @@ static void test_what_was_added_is_on_disk_when_it_ends (void **state)
 
 static void test_files_that_are_gone_cost_nothing (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test");
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
 	char name[16];
 	(void) state;
 	for (int i = 0; i < 100; i++) {
@@ -107,7 +107,7 @@ static void test_files_that_are_gone_cost_nothing (void **state)
 
 static void test_many_files_are_one_call (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test");
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
 	char name[16];
 	(void) state;
 	for (int i = 0; i < 20; i++) {
@@ -126,7 +126,7 @@ static void test_many_files_are_one_call (void **state)
 
 static void test_more_names_than_are_kept_are_one_call (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test");
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
 	char name[16];
 	(void) state;
 	for (int i = 0; i < 5000; i++) {
@@ -139,7 +139,7 @@ static void test_more_names_than_are_kept_are_one_call (void **state)
 
 static void test_files_that_grow_are_added_once (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test");
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
 	(void) state;
 	make ("a");
 	make ("b");
@@ -154,7 +154,7 @@ static void test_files_that_grow_are_added_once (void **state)
 
 static void test_without_delay_and_a_link (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 0, "test");
+	struct syncer *s = syncer_create (dirfd_, 0, "test", NULL);
 	(void) state;
 	make ("a");
 	assert_int_equal (symlinkat ("/etc/passwd", dirfd_, "link"), 0);
@@ -167,9 +167,31 @@ static void test_without_delay_and_a_link (void **state)
 	unlinkat (dirfd_, "link", 0);
 }
 
+static bool only_b (int dirfd, const char *name, int64_t age_ms)
+{
+	assert_int_equal (dirfd == dirfd_, 0);	/* its own */
+	assert_int_equal (age_ms, 0);		/* at the end: all of it */
+	return !strcmp (name, "b");
+}
+
+static void test_only_what_is_wanted (void **state)
+{
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", only_b);
+	(void) state;
+	make ("a");
+	make ("b");
+	syncer_add (s, "a");
+	syncer_add (s, "b");
+	syncer_destroy (&s);
+	assert_int_equal (files, 1);
+	assert_string_equal (last + strlen (dir), "/b");
+	unlinkat (dirfd_, "a", 0);
+	unlinkat (dirfd_, "b", 0);
+}
+
 static void test_without_a_directory_there_is_none (void **state)
 {
-	struct syncer *s = syncer_create (-1, 0, "test");
+	struct syncer *s = syncer_create (-1, 0, "test", NULL);
 	(void) state;
 	assert_null (s);
 	syncer_add (s, "a");
@@ -185,6 +207,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_more_names_than_are_kept_are_one_call, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_files_that_grow_are_added_once, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_without_delay_and_a_link, setup, teardown),
+		cmocka_unit_test_setup_teardown (test_only_what_is_wanted, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_without_a_directory_there_is_none, setup, teardown),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);

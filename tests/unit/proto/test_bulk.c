@@ -12,8 +12,10 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "common/xmem.h"
+#include "proto/bulk_payloads.h"
 #include "proto/bulk_record.h"
 #include "proto/link.h"
 
@@ -132,96 +134,232 @@ static void test_data_comes_back (void **state)
 	free (back);
 }
 
-static int spares (const struct rig *r)
+static void put (const struct rig *r, const struct id *task, uint32_t bytes, char fill)
 {
-	int n = 0;
-	for (int i = 0; i < 0x120; i++) {
-		char name[16], *path;
-		snprintf (name, sizeof (name), "spare-%03x", i);
-		path = path_of (r, name);
-		n += access (path, F_OK) == 0;
-		free (path);
-	}
-	return n;
+	char *data = xcalloc (1, bytes);
+	struct err err = { 0 };
+	struct bulk_ref p;
+	memset (data, fill, bytes);
+	bulk_ref_payload (&p, task, bytes);
+	if (bulk_put (r->b, &p, data, &err) < 0)
+		fail_msg ("%s", err.text);
+	free (data);
 }
 
-static void test_files_are_used_again_but_not_under_readers (void **state)
+static void assert_holds (struct bulk *b, const struct id *task, uint32_t bytes, char fill)
+{
+	char *back = xcalloc (1, bytes);
+	struct err err = { 0 };
+	struct bulk_ref p;
+	bulk_ref_payload (&p, task, bytes);
+	if (bulk_get (b, &p, back, &err) < 0)
+		fail_msg ("%s", err.text);
+	for (uint32_t i = 0; i < bytes; i++)
+		assert_int_equal (back[i], fill);
+	assert_int_equal (bulk_check (b, &p, &err), 0);
+	free (back);
+}
+
+static void assert_gone (struct bulk *b, const struct id *task, uint32_t bytes)
+{
+	char *back = xcalloc (1, bytes);
+	struct err err = { 0 };
+	struct bulk_ref p;
+	bulk_ref_payload (&p, task, bytes);
+	assert_int_equal (bulk_get (b, &p, back, &err), -1);
+	assert_int_equal (err.code, ERR_NOT_FOUND);
+	assert_int_equal (bulk_check (b, &p, &err), -1);
+	free (back);
+}
+
+static void drop (struct bulk *b, const struct id *task)
+{
+	struct bulk_ref p;
+	bulk_ref_payload (&p, task, 0);
+	bulk_delete (b, p.name);
+}
+
+static bool has_file (const struct rig *r, const struct id *task)
+{
+	struct bulk_ref p;
+	char *path;
+	bool there;
+	bulk_ref_payload (&p, task, 0);
+	path = path_of (r, p.name);
+	there = access (path, F_OK) == 0;
+	free (path);
+	return there;
+}
+
+static off_t disk_bytes (const struct rig *r, const char *name)
+{
+	char *path = path_of (r, name);
+	struct stat st = { 0 };
+	int rc = stat (path, &st);
+	free (path);
+	return rc < 0 ? 0 : st.st_size;
+}
+
+/* The time in the head of the task's slot: SPEC.md, section 9.2. */
+static void slot_made_old (const struct rig *r, const struct id *task)
+{
+	char *path = path_of (r, "slots-0"), head[40];
+	static const char long_ago[8] = { 1 };
+	int fd = open (path, O_RDWR), found = 0;
+	for (off_t at = 0; pread (fd, head, sizeof (head), at) == sizeof (head); at += (256 << 10) + 4096)
+		if (!memcmp (head + 8, task->b, ID_BYTES)) {
+			found++;
+			assert_int_equal (pwrite (fd, long_ago, 8, at + 32), 8);
+		}
+	assert_int_equal (found, 1);
+	close (fd);
+	free (path);
+}
+
+/* More than there are slots for, from two processes' points of view, in both kinds and beyond them. */
+static void test_slots_are_used_again (void **state)
 {
 	struct rig *r = *state;
-	char *data = xcalloc (1, 100000), back[100000];
 	enum { N = 300 };
-	struct bulk_ref p[N], q;
-	struct err err = { 0 };
-	struct id ids[N];
-	struct stat st;
-	ino_t held;
-	int fd;
+	static const uint32_t sizes[] = { 1, 100000, 256 << 10, (256 << 10) + 1, 2 << 20 };
+	struct bulk *other = bulk_open (r->dir, false, NULL);
+	struct id ids[N], large;
+	int own = 0;
+	assert_non_null (other);
 	for (int i = 0; i < N; i++) {
 		id_new (&ids[i]);
-		bulk_ref_payload (&p[i], &ids[i], 100000);
-		memset (data, 'a' + i % 26, 100000);
-		assert_int_equal (bulk_put (r->b, &p[i], data, &err), 0);
+		put (r, &ids[i], sizes[i % 3], (char) ('a' + i % 26));
+		own += has_file (r, &ids[i]);
 	}
-	/* one is being read, as the standard input of a command is */
-	assert_true ((fd = bulk_file (r->b, &p[0], &err)) >= 0);
-	assert_int_equal (fstat (fd, &st), 0);
-	held = st.st_ino;
-	for (int i = 1; i <= N; i++)
-		bulk_delete (r->b, p[i % N].name);	/* that one last */
-	assert_int_equal (bulk_get (r->b, &p[1], back, &err), -1);
-	assert_int_equal (err.code, ERR_NOT_FOUND);
-	assert_int_equal (spares (r), 64);
-	for (int i = 0; i < N; i++) {		/* shorter than what stood there */
-		struct bulk_ref again = p[i];
-		char *path = path_of (r, p[i].name);
-		again.bytes = 50000;
-		memset (data, 'A' + i % 26, 50000);
-		assert_int_equal (bulk_put (r->b, &again, data, &err), 0);
-		assert_int_equal (stat (path, &st), 0);
-		assert_int_equal (st.st_size, 50000);
-		assert_true (st.st_ino != held);
-		assert_int_equal (bulk_get (r->b, &again, back, &err), 0);
-		assert_memory_equal (back, data, 50000);
-		free (path);
+	assert_true (own >= N - 128 && own < N);
+	for (int i = 0; i < N; i++)
+		assert_holds (i % 2 ? other : r->b, &ids[i], sizes[i % 3], (char) ('a' + i % 26));
+	for (int i = 0; i < N; i++) {
+		drop (i % 3 ? other : r->b, &ids[i]);
+		assert_gone (i % 2 ? other : r->b, &ids[i], sizes[i % 3]);
 	}
-	assert_int_equal (spares (r), 1);		/* the others were taken */
-	assert_int_equal (read (fd, back, sizeof (back)), 100000);
-	for (int i = 0; i < 100000; i++)
-		assert_int_equal (back[i], 'a');
-	close (fd);
-	/* what is large is not kept, and what is odd is removed */
-	q = p[0];
-	bulk_delete (r->b, q.name);
-	free (data);
-	data = xcalloc (1, 3 << 20);
-	q.bytes = 3 << 20;
-	assert_int_equal (bulk_put (r->b, &q, data, &err), 0);
-	bulk_delete (r->b, q.name);
-	assert_int_equal (spares (r), 2);
-	q.bytes = 1 << 20;			/* on a shelf of its own: small data would keep its pages */
-	assert_int_equal (bulk_put (r->b, &q, data, &err), 0);
-	bulk_delete (r->b, q.name);
-	assert_int_equal (spares (r), 3);
-	free (data);
+	for (int round = 0; round < 5; round++)		/* each finds a place now */
+		for (int i = 0; i < N; i++) {
+			put (r, &ids[i], sizes[i % 5], (char) ('A' + (i + round) % 26));
+			assert_false (has_file (r, &ids[i]));
+			assert_holds (other, &ids[i], sizes[i % 5], (char) ('A' + (i + round) % 26));
+			drop (other, &ids[i]);
+		}
+	assert_true (disk_bytes (r, "slots-0") <= 128 * ((256 << 10) + 4096));
+	assert_true (disk_bytes (r, "slots-1") <= 64 * ((off_t) (2 << 20) + 4096));
+	id_new (&large);
+	put (r, &large, (2 << 20) + 1, 'l');
+	assert_true (has_file (r, &large));
+	assert_holds (other, &large, (2 << 20) + 1, 'l');
+	drop (other, &large);
+	assert_false (has_file (r, &large));
+	bulk_close (&other);
 }
 
-static void test_a_file_in_other_hands_is_gone (void **state)
+static void test_a_slot_is_not_given_under_another_id (void **state)
 {
 	struct rig *r = *state;
-	struct bulk_ref p;
 	struct err err = { 0 };
-	char *path, back[3];
-	int fd;
-	bulk_ref_payload (&p, &r->task, 3);
-	path = path_of (r, p.name);
-	assert_int_equal (bulk_put (r->b, &p, "abc", &err), 0);
-	fd = open (path, O_WRONLY);
-	assert_int_equal (flock (fd, LOCK_EX | LOCK_NB), 0);
+	struct id next = r->task;
+	struct bulk_ref p;
+	char back[8], *slots;
+	next.b[0] ^= 1;		/* the same places */
+	put (r, &r->task, 5, 'x');
+	bulk_ref_payload (&p, &r->task, 5);
+	drop (r->b, &r->task);
+	put (r, &next, 5, 'y');
+	assert_gone (r->b, &r->task, 5);
+	assert_holds (r->b, &next, 5, 'y');
+	p.bytes = 4;
+	put (r, &r->task, 5, 'z');
 	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
-	assert_int_equal (err.code, ERR_NOT_FOUND);
+	assert_int_equal (err.code, ERR_IO);
+	/* removed with all that stood there: what comes is not written into what nobody finds */
+	slots = path_of (r, "slots-0");
+	assert_int_equal (unlink (slots), 0);
+	free (slots);
+	put (r, &next, 5, 'n');
+	assert_holds (r->b, &next, 5, 'n');
+	assert_gone (r->b, &r->task, 5);
+}
+
+/* Writes, reads and drops, all in the same few slots; what is gone, which others write over meanwhile, is never given. */
+static int hammer (const char *dir, unsigned seed)
+{
+	enum { N = 3000, BYTES = 50000 };
+	struct bulk *b = bulk_open (dir, false, NULL);
+	char *data = xcalloc (1, BYTES), *back = xcalloc (1, BYTES);
+	struct bulk_ref p, before = { 0 };
+	struct err err = { 0 };
+	int bad = !b;
+	for (int i = 0; i < N && !bad; i++) {
+		struct id task;
+		id_new (&task);
+		memset (task.b + 12, 0, 4);
+		memset (data, (char) (seed + (unsigned) i), BYTES);
+		bulk_ref_payload (&p, &task, BYTES);
+		bad = bulk_put (b, &p, data, &err) < 0 || bulk_get (b, &p, back, &err) < 0 || memcmp (data, back, BYTES) ||
+		      (before.bytes && bulk_get (b, &before, back, &err) == 0);
+		bulk_delete (b, p.name);
+		before = p;
+	}
+	bulk_close (&b);
+	free (data);
+	free (back);
+	return bad;
+}
+
+static void test_processes_share_the_slots (void **state)
+{
+	struct rig *r = *state;
+	enum { PROCESSES = 4 };
+	pid_t pids[PROCESSES];
+	for (unsigned i = 0; i < PROCESSES; i++)
+		if (!(pids[i] = fork ()))
+			_exit (hammer (r->dir, i * 61));
+	for (int i = 0; i < PROCESSES; i++) {
+		int status;
+		assert_int_equal (waitpid (pids[i], &status, 0), pids[i]);
+		assert_int_equal (status, 0);
+	}
+}
+
+static void test_what_is_gone_is_not_synced (void **state)
+{
+	struct rig *r = *state;
+	int dir = open (r->dir, O_RDONLY | O_DIRECTORY);
+	assert_false (payloads_hold (dir, 0, 0));
+	put (r, &r->task, 5, 'x');
+	assert_true (payloads_hold (dir, 0, 0));
+	assert_false (payloads_hold (dir, 1, 0));
+	assert_false (payloads_hold (dir, 0, 3600000));
+	slot_made_old (r, &r->task);
+	assert_true (payloads_hold (dir, 0, 3600000));
+	drop (r->b, &r->task);
+	assert_false (payloads_hold (dir, 0, 0));
+	close (dir);
+}
+
+/* Where a slot file cannot be, or a place is being written into by another process, a payload has its own file. */
+static void test_without_a_slot (void **state)
+{
+	struct rig *r = *state;
+	char *slots = path_of (r, "slots-0");
+	struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd;
+	assert_int_equal (mkdir (slots, 0700), 0);
+	put (r, &r->task, 5, 'd');
+	assert_true (has_file (r, &r->task));
+	assert_holds (r->b, &r->task, 5, 'd');
+	drop (r->b, &r->task);
+	assert_int_equal (rmdir (slots), 0);
+	fd = open (slots, O_RDWR | O_CREAT, 0600);
+	assert_int_equal (fcntl (fd, F_OFD_SETLK, &all), 0);
+	put (r, &r->task, 5, 'l');
+	assert_true (has_file (r, &r->task));
+	assert_holds (r->b, &r->task, 5, 'l');
 	close (fd);
-	assert_int_equal (bulk_get (r->b, &p, back, &err), 0);
-	free (path);
+	free (slots);
 }
 
 static void test_what_was_changed_is_not_given (void **state)
@@ -229,15 +367,16 @@ static void test_what_was_changed_is_not_given (void **state)
 	struct rig *r = *state;
 	struct bulk_ref p;
 	struct err err = { 0 };
-	char back[100], *path;
-	bulk_ref_payload (&p, &r->task, 100);
+	enum { BYTES = 3 << 20 };
+	char *back = xcalloc (1, BYTES), *path;
+	bulk_ref_payload (&p, &r->task, BYTES);
 	path = path_of (r, p.name);
-	memset (back, 'x', sizeof (back));
+	memset (back, 'x', BYTES);
 	assert_int_equal (bulk_put (r->b, &p, back, &err), 0);
-	assert_int_equal (truncate (path, 99), 0);
+	assert_int_equal (truncate (path, BYTES - 1), 0);
 	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
 	assert_int_equal (err.code, ERR_IO);
-	assert_int_equal (truncate (path, 101), 0);
+	assert_int_equal (truncate (path, BYTES + 1), 0);
 	assert_int_equal (bulk_check (r->b, &p, &err), -1);
 	assert_int_equal (unlink (path), 0);
 	assert_int_equal (symlink ("/etc/passwd", path), 0);
@@ -250,6 +389,7 @@ static void test_what_was_changed_is_not_given (void **state)
 	assert_int_equal (mkdir (path, 0700), 0);
 	assert_int_equal (bulk_get (r->b, &p, back, &err), -1);
 	assert_int_equal (bulk_put (r->b, &p, back, &err), -1);
+	free (back);
 	free (path);
 }
 
@@ -355,7 +495,7 @@ static void test_the_walk_sees_old_data_of_ours (void **state)
 	assert_int_equal (bulk_put (r->b, &fresh, "x", &err), 0);
 	assert_int_equal (bulk_put_result (r->b, &r->task, "x", 1, &q, &err), 0);
 	assert_int_equal (walk (r, r->b, ""), 0);
-	make_old (r, p.name);
+	slot_made_old (r, &r->task);
 	segment = segment_of (&q);
 	make_old (r, segment);
 	names = xasprintf ("%s %s", p.name, q.name);
@@ -578,8 +718,11 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_one_store_has_one_id, up, down),
 		cmocka_unit_test_setup_teardown (test_what_is_no_store_is_refused, up, down),
 		cmocka_unit_test_setup_teardown (test_data_comes_back, up, down),
-		cmocka_unit_test_setup_teardown (test_files_are_used_again_but_not_under_readers, up, down),
-		cmocka_unit_test_setup_teardown (test_a_file_in_other_hands_is_gone, up, down),
+		cmocka_unit_test_setup_teardown (test_slots_are_used_again, up, down),
+		cmocka_unit_test_setup_teardown (test_a_slot_is_not_given_under_another_id, up, down),
+		cmocka_unit_test_setup_teardown (test_without_a_slot, up, down),
+		cmocka_unit_test_setup_teardown (test_processes_share_the_slots, up, down),
+		cmocka_unit_test_setup_teardown (test_what_is_gone_is_not_synced, up, down),
 		cmocka_unit_test_setup_teardown (test_what_was_changed_is_not_given, up, down),
 		cmocka_unit_test_setup_teardown (test_a_full_disk_leaves_nothing, up, down),
 		cmocka_unit_test_setup_teardown (test_names, up, down),
