@@ -66,6 +66,8 @@ static int64_t age_ms (const struct claim *k)
 static void take (struct claim *k)
 {
 	rds_commandf (k->app->redis, NULL, NULL, "SETRANGE %s %d %s", k->idem.key, HEAD, waiters_instance (k->app->waiters));
+	/* should it have expired just then */
+	rds_commandf (k->app->redis, NULL, NULL, "PEXPIRE %s %lld NX", k->idem.key, (long long) k->app->config->idempotency_ms);
 	end (k, IDEM_LEFT, k->answer, k->n, NULL);
 }
 
