@@ -770,6 +770,25 @@ def runner():
     f.write()
 
 
+def bulk():
+    """References as they stand in the place of a payload or result of the task TASK."""
+    f = Family("bulk")
+    for k, end, other in (("BULK_PAYLOAD", ".p", RESULT_END), ("BULK_RESULT", RESULT_END, ".p")):
+        def fields(size, end):
+            return {"bulk_bytes": size, "bulk_name": uuid.UUID(TASK).hex + end}
+        f.good("plain", k, ref(MIB, end=end), fields(MIB, end))
+        f.good("of nothing", k, ref(0, end=end), fields(0, end))
+        f.good("of as much as there may be", k, ref(128 * MIB, end=end), fields(128 * MIB, end))
+        for what, raw, error in bad_references(end, other):
+            f.bad(what, k, raw, error)
+    for end in ("@" + "0" * 16, "@" + "f" * 16):
+        f.good("place " + end[1:], "BULK_RESULT", ref(5, end=end), {"bulk_bytes": 5, "bulk_name": uuid.UUID(TASK).hex + end})
+    f.bad("another sign before the place", "BULK_RESULT", ref(5, end="." + RESULT_END[1:]))
+    f.bad("a place that is no number", "BULK_RESULT", ref(5, end="@" + "g" * 16))
+    f.bad("another letter at the end", "BULK_PAYLOAD", ref(5, end=".q"))
+    f.write()
+
+
 def layout():
     f = Family("layout")
     k = "META"
@@ -894,5 +913,5 @@ def layout():
 
 
 if __name__ == "__main__":
-    for make in (header, session, files, resources, function, task, result, capacity, runner, layout):
+    for make in (header, session, files, resources, function, task, result, capacity, runner, bulk, layout):
         make()

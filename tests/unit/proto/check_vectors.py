@@ -16,6 +16,7 @@ import wire  # noqa: E402
 
 VECTORS = os.path.join(ROOT, "proto", "vectors")
 HEX_FIELDS = ("instance", "epoch")
+TASK = "01920000-0000-7000-8000-000000000001"     # whose payload and result the vectors of bulk references name
 
 
 def load():
@@ -45,6 +46,8 @@ DECODERS = {
     "RUNNER_FUNCTION": runner("F", lambda body: wire.decode("FUNCTION", body)),
     "FILES": lambda raw: {"files": wire.decode_files(raw)},
     "KEPT": lambda raw: {"kept": [{"path": path, "bytes": size} for path, size in wire.decode_kept(raw)]},
+    "BULK_PAYLOAD": lambda raw: wire.decode_reference(raw, TASK, "payload"),
+    "BULK_RESULT": lambda raw: wire.decode_reference(raw, TASK, "result"),
     "META": wire.decode_meta, "QUEUED": wire.decode_queued, "DONE": wire.decode_done, "ENDED": wire.decode_ended,
 }
 ENCODERS = {
@@ -58,6 +61,8 @@ ENCODERS = {
     "RUNNER_FUNCTION": lambda d, major: wire.runner_frame("F", wire.encode("FUNCTION", d)),
     "FILES": lambda d, major: wire.encode_files(d["files"]),
     "KEPT": lambda d, major: wire.encode_kept((f["path"], f["bytes"]) for f in d["kept"]),
+    "BULK_PAYLOAD": lambda d, major: wire.encode_reference(d["bulk_bytes"], TASK),
+    "BULK_RESULT": lambda d, major: wire.encode_reference(d["bulk_bytes"], TASK, d["bulk_name"].partition("@")[2]),
     "META": lambda d, major: wire.encode_meta(d), "QUEUED": lambda d, major: wire.encode_queued(d),
     "DONE": lambda d, major: wire.encode_done(d), "ENDED": lambda d, major: wire.encode_ended(d),
 }

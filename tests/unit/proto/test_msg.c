@@ -39,6 +39,7 @@ union any {
 	struct layout_queued queued;
 	struct layout_done done;
 	struct layout_ended ended;
+	struct bulk_ref bulk;
 };
 
 /* ---- fields as the vectors write them ---- */
@@ -497,6 +498,23 @@ static void ended_f (json_t *j, const union any *u)
 	ID (task), INT (state), BYTES (position), BYTES (meta), BYTES (record);
 }
 
+/* What the vectors of references say is of this task. */
+static const struct id *reference_task (void)
+{
+	static struct id task;
+	assert_int_equal (id_parse (&task, "01920000-0000-7000-8000-000000000001", ID_TEXT - 1), 0);
+	return &task;
+}
+static int bulk_payload_d (union any *u, const void *p, size_t n, struct err *e) { return bulk_ref_decode (&u->bulk, p, n, reference_task (), BULK_PAYLOAD, e); }
+static int bulk_result_d (union any *u, const void *p, size_t n, struct err *e) { return bulk_ref_decode (&u->bulk, p, n, reference_task (), BULK_RESULT, e); }
+static void bulk_e (struct buf *b, const union any *u, int major)
+{
+	uint8_t out[BULK_REF_MAX];
+	(void) major;
+	buf_add (b, out, bulk_ref_encode (&u->bulk, out));
+}
+static void bulk_f (json_t *j, const union any *u) { reference_f (j, &u->bulk); }
+
 static const struct type {
 	const char *name;
 	int (*decode) (union any *u, const void *p, size_t n, struct err *e);
@@ -528,6 +546,8 @@ static const struct type {
 	{ "RUNNER_START", start_d, start_e, start_f },
 	{ "RUNNER_READY", ready_d, ready_e, ready_f },
 	{ "RUNNER_FUNCTION", run_function_d, run_function_e, function_f },
+	{ "BULK_PAYLOAD", bulk_payload_d, bulk_e, bulk_f },
+	{ "BULK_RESULT", bulk_result_d, bulk_e, bulk_f },
 	{ "META", meta_d, meta_e, meta_f },
 	{ "QUEUED", queued_d, queued_e, queued_f },
 	{ "DONE", done_d, done_e, done_f },
@@ -956,7 +976,7 @@ int main (void)
 {
 #define FAMILY(f) { "vectors " f, test_vectors, NULL, NULL, (void *) f }, { "damage " f, test_damage, NULL, NULL, (void *) f }
 	const struct CMUnitTest tests[] = {
-		FAMILY ("header"), FAMILY ("session"), FAMILY ("files"), FAMILY ("resources"), FAMILY ("function"), FAMILY ("task"),
+		FAMILY ("header"), FAMILY ("session"), FAMILY ("files"), FAMILY ("resources"), FAMILY ("bulk"), FAMILY ("function"), FAMILY ("task"),
 		FAMILY ("result"), FAMILY ("capacity"),
 		FAMILY ("runner"), FAMILY ("layout"),
 		cmocka_unit_test (test_round_trips),
