@@ -344,6 +344,20 @@ def faults(report, f):
             xs = [ex.submit(shout, "x" * 200000) for _ in range(2)] + [ex.submit(nap, 0.1, 1)]
             report.check("a large result is waited for until the service can be reached", [len(str(x.result(30))) for x in xs] == [200000, 200000, 1] and
                          client.asked == 4, client.asked)
+            wait_for(lambda: ex.submit(shout, "x").result(20) and ex._lane.is_open, 20, "calls that their own threads send")
+            answer = ex._lane.answer
+
+            def told_by_the_stream_before(call):
+                told = answer(call)
+                task_id, document = told["results"].popitem()
+                ex._early[task_id] = dict({k: v for k, v in document.items() if k != "result"}, result_ref="/v3/tasks/" + task_id)
+                return told
+            ex._lane.answer, client.asked = told_by_the_stream_before, -10 ** 9
+            began, x = time.monotonic(), ex.submit(shout, "x", 1000)
+            lone, late = x.in_air, raises(concurrent.futures.TimeoutError, lambda: x.result(2))
+            took = time.monotonic() - began
+            client.asked = 3
+            report.check("but by nobody longer than he wants to wait", lone and late and took < 10 and x.result(30) == "X" * 1000, (lone, late, took))
         x = weft.Future(executor(f))
         x.set_running_or_notify_cancel()
         report.check("a call that is just failing is not cancelled", x.cancel() is False)

@@ -17,7 +17,7 @@ import os
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import progress as bars
 from . import serialize
@@ -62,6 +62,14 @@ class Options:
 
     def __repr__(self) -> str:
         return "<weft options %s of %r>" % (dict(self._limits), self._executor)
+
+
+class Ended(NamedTuple):
+    """A call whose large result is still to be fetched."""
+
+    future: Future
+    kind: str
+    document: Dict[str, Any]
 
 
 class Executor(concurrent.futures.Executor):
@@ -261,7 +269,7 @@ class Executor(concurrent.futures.Executor):
         began = time.monotonic()
         try:
             answer = self._lane.answer(call)
-            self._accepted(call.kind, [(future, "")], answer["tasks"][call.function_id], answer, True)
+            self._accepted(call.kind, [(future, "")], answer["tasks"][call.function_id], answer, True, here=timeout is not None)
         except Exception:
             self._queue.put(call)
         except BaseException:       # the user interrupts
@@ -332,10 +340,8 @@ class Executor(concurrent.futures.Executor):
             items = self._take()
             if not items:
                 self._watch()
-            if None in items:
-                break
             groups: Dict[Any, List[Tuple[Future, str]]] = {}
-            for future, fn, args, kwargs, limits in (item for item in items if not isinstance(item, Call)):
+            for future, fn, args, kwargs, limits in (item for item in items if type(item) is tuple):
                 if self._cancel_rest:
                     future.cancel()
                 if future.cancelled():
@@ -350,9 +356,14 @@ class Executor(concurrent.futures.Executor):
                     self._fail(future, e)
             for (function_id, kind, limits), calls in groups.items():
                 self._submit_calls(function_id, kind, limits, calls)
-            for call in (item for item in items if isinstance(item, Call)):
-                self._finish_lone(call)
-            items = future = fn = args = kwargs = groups = calls = call = None      # type: ignore[assignment]  # not kept until the next call
+            for item in items:
+                if isinstance(item, Call):
+                    self._finish_lone(item)
+                elif isinstance(item, Ended):
+                    self._resolve(*item)
+            if None in items:
+                break
+            items = future = fn = args = kwargs = groups = calls = item = None      # type: ignore[assignment]  # not kept until the next call
             if self._answered and (self._lane.is_open or (self._answered >= LONE_CALLS and self._lane.open())):
                 self._watching = True
         self._lane.close()
@@ -385,8 +396,8 @@ class Executor(concurrent.futures.Executor):
             return
         self._accepted(kind, calls, ids, answer, lone)
 
-    def _accepted(self, kind: str, calls: List[Tuple[Future, str]], ids: List[str], answer: Dict[str, Any], lone: bool) -> None:
-        """The answer to a submission; lone: it was waited for there."""
+    def _accepted(self, kind: str, calls: List[Tuple[Future, str]], ids: List[str], answer: Dict[str, Any], lone: bool, here: bool = False) -> None:
+        """The answer to a submission; lone: it was waited for there. here: in a thread that must not wait for more than it has."""
         cancelled, early = [], []
         with self._lock:
             self._early.update(answer.get("results", {}))
@@ -396,7 +407,10 @@ class Executor(concurrent.futures.Executor):
                 future.task_id = task_id
                 document = self._early.pop(task_id, None) if self._early else None
                 if document is not None:
-                    early.append((future, kind, document))
+                    if here and "result_ref" in document:
+                        self._queue.put(Ended(future, kind, document))
+                    else:
+                        early.append((future, kind, document))
                     continue
                 if future.cancelled():
                     cancelled.append(future)
