@@ -51,13 +51,11 @@ def main(doc, tests, make=None):
     if f:
         if report.failed and f.proc:
             print(f.logs())
-        keep, f.keep = f.keep, True
-        left = f.stop()
+        left = f.stop(remove=False)
         report.check("everything ended when it was told to", not left, left)
         complaints = sanitizer_lines(f.state)
         if complaints:
             report.check("no sanitizer has complained", False, "\n".join(complaints[:40]))
-        f.keep = keep
         f.stop()
     report.end()
 

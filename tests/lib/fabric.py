@@ -169,8 +169,9 @@ class Fabric:
         """pid -> role of every process of this fabric but `weft up` itself."""
         return {p: role(a) for p, a in descendants(self.proc.pid).items()}
 
-    def stop(self):
-        """Stop everything; returns the processes that had to be killed, which a test may count."""
+    def stop(self, remove=True):
+        """Stop everything; returns the processes that had to be killed, which a test may count. Who wants to see what it leaves behind calls
+        it with remove=False, looks, and calls it again."""
         if self._conn:
             self._conn.close()
             self._conn = None
@@ -194,7 +195,7 @@ class Fabric:
                         pass
             self.proc = None
             self.log.close()
-        if not self.keep:
+        if remove and not self.keep:
             shutil.rmtree(self.state, ignore_errors=True)
         return left
 
