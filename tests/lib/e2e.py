@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the end-to-end tests share: their command line, functions and tasks over REST, a second user, sizes of processes."""
 import argparse
+import collections
 import hashlib
 import http.client
 import json
@@ -16,6 +17,7 @@ import uuid
 
 import bulkstore
 from fabric import Fabric, Report, descendants, processes, role, wait_for  # noqa: F401
+from service_helpers import Resp
 from testbed import Skip
 
 ENDED = ("success", "failed", "cancelled")
@@ -192,6 +194,21 @@ def redis(f, *args):
     if r.returncode or r.stdout.startswith("ERR"):
         raise RuntimeError("redis-cli %s: %s%s" % (" ".join(args), r.stdout, r.stderr))
     return r.stdout.strip()
+
+
+def stored_ends(f, group):
+    """Task ids of a watched group (create_queue), one for each end that was really stored: proto/lua/store.lua adds an entry with each."""
+    r = Resp(os.path.join(f.state, "redis.sock"))
+    try:
+        return [str(uuid.UUID(bytes=fields[fields.index(b"t") + 1])) for _, fields in r("XRANGE", "weft:group:{%s}:done" % group, "-", "+")]
+    finally:
+        r.close()
+
+
+def stored_wrongly(f, group, ids):
+    """task id -> how often its end was stored, of those for which that is not once; ids of others that were stored there too."""
+    stored = collections.Counter(stored_ends(f, group))
+    return {t: stored[t] for t in set(stored) | set(ids) if stored[t] != 1 or t not in ids}
 
 
 def pids_of(f, what):
