@@ -695,7 +695,8 @@ def unacknowledged_results_of_a_dead_forwarder():
 
 @test
 def two_supervisors():
-    with Rig(mode="supervise") as g:
+    lease_s = 8
+    with Rig(mode="supervise", sets=["lease=%ds" % lease_s]) as g:
         first = g.procs[0]
         e = g.endpoint()
         second = g.start("supervise")
@@ -711,7 +712,7 @@ def two_supervisors():
         e.redial()
         took = time.monotonic() - begin
         e.got(5)
-        print("    served again after %.2f s" % took)
+        assert took < lease_s * 1.5, "served again after %.2f s: not the lease, one look of the supervisor and the start of a process" % took
         wait(lambda: child not in processes(), 30, "the end of the first one's child")
         e.results(sent)
         all_ended(g, sent, e=e)
