@@ -3,6 +3,8 @@
 """weft-forwarder between a private redis-server and a scripted endpoint (python3-zmq, tests/lib/wire.py): order, window, redelivery, leases,
 versions, keys, Redis away and full, cancel, deletion, large payloads, malformed messages."""
 import argparse
+import contextlib
+import datetime
 import os
 import shutil
 import signal
@@ -375,6 +377,16 @@ class Rig:
             return h if b"addr" in h and h[b"addr"] != other_than and self.redis("EXISTS", self.ekey("lease")) else None
         return wait(look, seconds, "address of the forwarder")
 
+    def text(self):
+        with open(self.log.name) as f:
+            return f.read()
+
+    def logged(self, *messages, at_least=1):
+        """When these were logged, in seconds, if that was so often."""
+        times = [datetime.datetime.fromisoformat(line[3:26]).timestamp() for line in self.text().split("\n")
+                 if any('msg="%s"' % m in line for m in messages)]
+        return times if len(times) >= at_least else None
+
     def child(self, sup):
         def look():
             return next((p for p, (parent, _) in processes().items() if parent == sup.pid), None)
@@ -717,6 +729,45 @@ def two_supervisors():
         e.results(sent)
         all_ended(g, sent, e=e)
         assert second.poll() is None
+
+
+@contextlib.contextmanager
+def dies_at_its_start(**sets):
+    """A supervisor whose forwarders end at once: their only port is somebody else's."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with Rig(mode="supervise", sets=["listen.port_min=%d" % port, "listen.port_max=%d" % port] + ["%s=%s" % s for s in sets.items()]) as g:
+            yield g
+
+
+@test
+def starts_that_fail_become_rare():
+    with dies_at_its_start() as g:
+        times = wait(lambda: g.logged("forwarder started", "forwarder ended", at_least=16), 60, "eight starts that failed")
+        gaps = [(b - a) * 1000 for a, b in zip(times[1:-1:2], times[2::2])]     # from an end to the next start
+        # after the first end at once, then 100 ms and twice that each time, of which chance takes up to a half
+        for n, gap in enumerate(gaps[1:]):
+            assert gap >= 50 * 2 ** n - 2, (n, gaps)
+        assert gaps[0] < 1000, gaps
+        assert "listening" in g.text() and "in use" in g.text(), g.text()
+        assert g.procs[0].poll() is None
+
+
+@test
+def starts_that_fail_give_the_lease_to_another_host():
+    with dies_at_its_start(lease="60s") as g:       # which does not run out within this test
+        wait(lambda: g.logged("forwarder ended"), 30, "a start that failed")
+        g.sets = ["lease=60s"]
+        second = g.start("supervise")
+        sent = g.submit(5)
+        e = g.endpoint()
+        e.got(5)
+        assert g.child(second) in processes()
+        e.results(sent)
+        all_ended(g, sent, e=e)
+        assert g.procs[0].poll() is None and len(g.logged("forwarder ended")) >= 3
 
 
 @test
