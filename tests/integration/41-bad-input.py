@@ -11,12 +11,14 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from e2e import (Fabric, call, connection, gather, grown, main, ok, pids_of, redis, register, second_user, sizes, submit, task, wait_for)  # noqa: E402
+import schema  # noqa: E402
 
 MIB = 1 << 20
 
 
 def make(build):
     f = Fabric(build, workers=2)
+    f.watch = schema.Watch()
     return f
 
 

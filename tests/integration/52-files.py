@@ -14,6 +14,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 import e2e  # noqa: E402
+import schema  # noqa: E402
 from cluster import Endpoint, fake_docker, result  # noqa: E402
 from e2e import Fabric, call, gather, ok, pids_of, register, register_command, submit, task, wait_for  # noqa: E402
 from fileserver import FileServer, sha256  # noqa: E402
@@ -34,6 +35,7 @@ WEB, TLS = FileServer(), FileServer(tls=HOME)
 
 def make(build):
     f = Fabric(build, workers=2)
+    f.watch = schema.Watch()
     f.open = os.path.join(HOME, "open")
     f.cache = os.path.join(HOME, "cache")
     os.makedirs(os.path.join(f.open, "deep"))

@@ -51,6 +51,8 @@ def main(doc, tests, make=None):
     except Exception:
         report.check("the fabric", False, traceback.format_exc())
     if f:
+        if f.watch:
+            report.check("all answers were as openapi.json says", not f.watch.found, f.watch.found)
         if report.failed and f.proc:
             print(f.logs())
         left = f.stop(remove=False)

@@ -92,6 +92,7 @@ class Fabric:
             self.prefix = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
             os.chown(self.state, user, user)
         self._conn = None
+        self.watch = None               # is called with each answer, see schema.Watch
         atexit.register(self.stop)
         for s in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(s) == signal.SIG_DFL:
@@ -156,6 +157,8 @@ class Fabric:
             self._conn.close()
             self._conn = None
             raise
+        if self.watch:
+            self.watch(method, path, r.status, r.headers["Content-Type"], text)
         try:
             return r.status, json.loads(text)
         except ValueError:

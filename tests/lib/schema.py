@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers compared with an OpenAPI 3.0 document: the part of JSON Schema that ours uses. A keyword that is not known here is an error, so that nothing is
+"""Answers compared with service/openapi.json: the part of JSON Schema that ours uses. A keyword that is not known here is an error, so that nothing is
 taken for checked that is not. Answers are held to more than the letter: a member that the schema does not name is a problem too, unless it has
 additionalProperties, or names none at all."""
+import json
+import os
 import re
 import threading
 
@@ -86,13 +88,15 @@ def members(doc, s, value, at):
 
 
 class Watch:
-    """Looks at each answer of a service: has its route this status, and is the body as its schema says? Give it to Service.watch."""
+    """Looks at each answer of a service: has its route this status, and is the body as its schema says? Give it to Service.watch or Fabric.watch."""
 
-    def __init__(self, doc):
-        self.doc, self.found, self.seen = doc, {}, set()
+    def __init__(self):
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "service", "openapi.json")) as f:
+            self.doc = json.load(f)
+        self.found, self.seen = {}, set()
         self.lock = threading.Lock()
         # what is literal goes before what is not
-        self.routes = sorted((tuple(p.strip("/").split("/")) for p in doc["paths"]), key=lambda parts: [x.startswith("{") for x in parts])
+        self.routes = sorted((tuple(p.strip("/").split("/")) for p in self.doc["paths"]), key=lambda parts: [x.startswith("{") for x in parts])
 
     def route(self, path):
         parts = path.partition("?")[0].strip("/").split("/")
@@ -101,31 +105,34 @@ class Watch:
                 return "/" + "/".join(r)
         return None
 
-    def __call__(self, method, path, answer):
+    def __call__(self, method, path, status, kind, body):
+        """kind: of content, as its header says; body: text or bytes."""
         method = "get" if method == "HEAD" else method.lower()
         route = self.route(path)
         told = self.doc["paths"].get(route, {}).get(method)
         if told is None:        # no such route or method
             response = self.doc["components"]["responses"]["404" if route is None else "405"]
         else:
-            response = told["responses"].get(str(answer.status))
-        where = "%s %s: %d" % (method.upper(), route or path, answer.status)
-        wrong = ["no such status is told"] if response is None else self.body(response, answer)
+            response = told["responses"].get(str(status))
+        where = "%s %s: %d" % (method.upper(), route or path, status)
+        wrong = ["no such status is told"] if response is None else self.body(response, (kind or "").partition(";")[0], body)
         with self.lock:
             if told:
-                self.seen.add((method, route, answer.status))
+                self.seen.add((method, route, status))
             if wrong:
                 self.found.setdefault(where, wrong[:3])
 
-    def body(self, response, answer):
+    def body(self, response, kind, body):
         if "$ref" in response:
             response = self.doc["components"]["responses"][response["$ref"].rpartition("/")[2]]
-        kind = answer.headers.get("Content-Type", "").partition(";")[0]
         content = response.get("content", {})
-        if not answer.text:
-            return []           # HEAD, or a status without a body
-        if len(answer.text) > LARGE:
-            return []           # more of the same
+        if not body or len(body) > LARGE:
+            return []           # HEAD, or a status without one; or more of the same
         if kind not in content:
             return ["%s is not told, but %s" % (kind, sorted(content))]
-        return problems(self.doc, content[kind].get("schema", {}), answer.json) if kind == "application/json" else []
+        if kind != "application/json":
+            return []
+        try:
+            return problems(self.doc, content[kind].get("schema", {}), json.loads(body))
+        except ValueError as e:
+            return ["%s: %.200r" % (e, body)]

@@ -156,7 +156,7 @@ class Service:
         self.sets.update({k.replace("__", "."): str(v) for k, v in settings.items()})
         self.log_path = os.path.join(directory, "service.log")
         self.proc = None
-        self.watch = None       # is called with each answer: method, path, Answer
+        self.watch = None       # is called with each answer, see schema.Watch
         atexit.register(self.stop)
 
     def set_args(self):
@@ -216,7 +216,7 @@ class Service:
             r = c.getresponse()
             a = Answer(r.status, r.headers, r.read().decode("utf-8", "replace"))
             if self.watch:
-                self.watch(method, path, a)
+                self.watch(method, path, a.status, a.headers["Content-Type"], a.text)
             return a
         except ConnectionError:
             return Answer(0, {}, "")
