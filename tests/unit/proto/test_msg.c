@@ -505,8 +505,14 @@ static const struct id *reference_task (void)
 	assert_int_equal (id_parse (&task, "01920000-0000-7000-8000-000000000001", ID_TEXT - 1), 0);
 	return &task;
 }
-static int bulk_payload_d (union any *u, const void *p, size_t n, struct err *e) { return bulk_ref_decode (&u->bulk, p, n, reference_task (), BULK_PAYLOAD, e); }
-static int bulk_result_d (union any *u, const void *p, size_t n, struct err *e) { return bulk_ref_decode (&u->bulk, p, n, reference_task (), BULK_RESULT, e); }
+static int bulk_payload_d (union any *u, const void *p, size_t n, struct err *e)
+{
+	return bulk_ref_decode (&u->bulk, p, n, reference_task (), BULK_PAYLOAD, e);
+}
+static int bulk_result_d (union any *u, const void *p, size_t n, struct err *e)
+{
+	return bulk_ref_decode (&u->bulk, p, n, reference_task (), BULK_RESULT, e);
+}
 static void bulk_e (struct buf *b, const union any *u, int major)
 {
 	uint8_t out[BULK_REF_MAX];
