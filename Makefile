@@ -21,7 +21,7 @@ PKGS    := libzmq libevent_core libevent_extra libevent_openssl jansson hiredis 
 # pkg-config is asked when it is needed: by then packaging/install-deps has run where it had to.
 WARN    := -Wall -Wextra -Wformat=2 -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
 # The checks that sanitizers put in mislead gcc: it takes what they check for NULL for what may be NULL.
-WARN    += $(if $(SAN),-Wno-format-overflow -Wno-format-truncation -Wno-stringop-overread)
+WARN    += $(if $(SAN),-Wno-format-overflow -Wno-format-truncation -Wno-stringop-overread -Wno-nonnull)
 OPT     ?= -O2 -g
 CFLAGS_ALL = -std=gnu11 $(OPT) $(WARN) -D_GNU_SOURCE -DWEFT_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen \
 	  $(if $(SAN),-fsanitize=$(SAN)$(if $(filter address,$(SAN)),$(comma)undefined) -fno-omit-frame-pointer) \
