@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The errors a client can get: one table gives each its HTTP status and its `code`; weft-service(8), ERRORS, and openapi.json list them. The body has one shape, that of Globus Compute:
- * {status: "Failed", code, error_args: [], http_status_code, detail, reason}. */
+/* The errors a client can get: one table gives each its HTTP status and its `code`; weft-service(8), ERRORS, and openapi.json list
+ * them. The body has one shape, that of Globus Compute: {status: "Failed", code, error_args: [], http_status_code, detail, reason}. */
 #ifndef SERVICE_FAIL_H
 #define SERVICE_FAIL_H
 #include <stddef.h>

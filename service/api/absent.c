@@ -11,12 +11,12 @@ void api_absent_build (struct call *c)
 
 void api_absent_endpoint_console (struct call *c)
 {
-	call_fail (c, FAIL_NOT_IMPLEMENTED, "endpoints do not start endpoints for their users here: GET /v3/endpoints/{endpoint}/status has the workers, nodes and "
-					    "tasks of this one, /console/ shows them");
+	call_fail (c, FAIL_NOT_IMPLEMENTED, "endpoints do not start endpoints for their users here: GET /v3/endpoints/{endpoint}/status has the workers, nodes "
+					    "and tasks of this one, /console/ shows them");
 }
 
 void api_absent_admin_verified (struct call *c)
 {
-	call_fail (c, FAIL_NOT_IMPLEMENTED, "there are no subscriptions here whose admins could verify an endpoint: its owner says who may use it, with the members "
-					    "public and shared_with of its registration");
+	call_fail (c, FAIL_NOT_IMPLEMENTED, "there are no subscriptions here whose admins could verify an endpoint: its owner says who may use it, with the "
+					    "members public and shared_with of its registration");
 }
