@@ -20,6 +20,7 @@ struct presence {
 	char *owner, *address, *public_key;
 	char key[LAYOUT_KEY_MAX], lease_key[LAYOUT_KEY_MAX], host[256];
 	bool leased, connected;
+	bool left;			/* whatever is answered to renewals that were on their way */
 	int64_t heard_ms;		/* real time: when the endpoint was there last; 0 = not in our time */
 	uint64_t epoch;
 	struct msg_capacity cap;
@@ -88,7 +89,7 @@ static void on_renewed (struct rds *r, struct redisReply *reply, const struct er
 {
 	struct presence *p = arg;
 	(void)r;
-	if (err || reply->type != REDIS_REPLY_INTEGER)
+	if (p->left || err || reply->type != REDIS_REPLY_INTEGER)
 		return; /* Redis is away or full: try again; nothing can be taken over meanwhile either */
 	if (reply->integer != 1) {
 		if (p->leased)
@@ -210,6 +211,7 @@ void presence_capacity (struct presence *p, const struct msg_capacity *c)
 void presence_leave (struct presence *p, rds_f *done, void *arg)
 {
 	bool held = p->leased;
+	p->left = true;
 	p->leased = false;
 	p->connected = false;
 	loop_timer_stop (p->renew);

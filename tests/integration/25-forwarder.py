@@ -1292,6 +1292,23 @@ def stops_gracefully():
 
 
 @test
+def a_renewal_under_way_does_not_bring_it_back():
+    """It is told to stop while Redis has its renewals yet to answer."""
+    with Rig(sets=["lease=300ms"]) as g:        # renewed each 100 ms
+        e = g.endpoint()
+        g.redis.p.send_signal(signal.SIGSTOP)
+        try:
+            e.calm(500)
+            g.procs[0].terminate()
+            e.until(lambda: e.bye, 30, "BYE")
+        finally:
+            g.redis.p.send_signal(signal.SIGCONT)
+        assert g.procs[0].wait(30) == 0
+        assert g.text().count("msg=serving ") == 1, g.text()
+        assert not g.redis("EXISTS", g.ekey("lease"))
+
+
+@test
 def idle_costs_little():
     with Rig() as g:
         e = g.endpoint()
