@@ -222,6 +222,17 @@ int payloads_get (struct payloads *s, const struct id *task, uint32_t bytes, voi
 	return -1;
 }
 
+/* It may be gone, and the place another's, since it was found. */
+static void drop_at (int fd, off_t at, const struct id *task)
+{
+	struct head h;
+	if (!lock (fd, at, F_WRLCK))
+		return;		/* another's is being written */
+	if (read_head (fd, at, &h) && is_of (&h, task))
+		empty (fd, at);
+	lock (fd, at, F_UNLCK);
+}
+
 bool payloads_drop (struct payloads *s, const struct id *task)
 {
 	struct head h;
@@ -230,7 +241,7 @@ bool payloads_drop (struct payloads *s, const struct id *task)
 		off_t at = fd < 0 ? -1 : find (fd, file, task, &h);
 		if (at < 0)
 			continue;
-		empty (fd, at);
+		drop_at (fd, at, task);
 		return true;
 	}
 	return false;

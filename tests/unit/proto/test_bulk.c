@@ -12,12 +12,25 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "common/xmem.h"
 #include "proto/bulk_payloads.h"
 #include "proto/bulk_record.h"
 #include "proto/link.h"
+
+static void (*after_read) (void);	/* once, after the next pread */
+
+ssize_t pread (int fd, void *p, size_t n, off_t at)
+{
+	ssize_t got = syscall (SYS_pread64, fd, p, n, at);
+	void (*then) (void) = after_read;
+	after_read = NULL;
+	if (then)
+		then ();
+	return got;
+}
 
 struct rig { char *root, *dir; struct bulk *b; struct id task; };
 
@@ -338,6 +351,37 @@ static void test_what_is_gone_is_not_synced (void **state)
 	drop (r->b, &r->task);
 	assert_false (payloads_hold (dir, 0, 0));
 	close (dir);
+}
+
+static const struct rig *others;
+static struct id theirs;
+
+static void dropped_and_used_by_others (void)
+{
+	drop (others->b, &others->task);
+	put (others, &theirs, 5, 'o');
+}
+
+static void test_what_took_the_place_of_a_dropped_one_stays (void **state)
+{
+	struct rig *r = *state;
+	struct bulk *b = bulk_open (r->dir, false, NULL);
+	others = r;
+	theirs = r->task;
+	theirs.b[0] ^= 1;
+	put (r, &r->task, 5, 'x');
+	after_read = dropped_and_used_by_others;
+	drop (b, &r->task);
+	assert_null (after_read);
+	assert_holds (r->b, &theirs, 5, 'o');
+	assert_gone (r->b, &r->task, 5);
+	/* and what is read then is not what was asked for */
+	drop (r->b, &theirs);
+	put (r, &r->task, 5, 'x');
+	after_read = dropped_and_used_by_others;
+	assert_gone (b, &r->task, 5);
+	assert_holds (r->b, &theirs, 5, 'o');
+	bulk_close (&b);
 }
 
 /* Where a slot file cannot be, or a place is being written into by another process, a payload has its own file. */
@@ -720,6 +764,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_data_comes_back, up, down),
 		cmocka_unit_test_setup_teardown (test_slots_are_used_again, up, down),
 		cmocka_unit_test_setup_teardown (test_a_slot_is_not_given_under_another_id, up, down),
+		cmocka_unit_test_setup_teardown (test_what_took_the_place_of_a_dropped_one_stays, up, down),
 		cmocka_unit_test_setup_teardown (test_without_a_slot, up, down),
 		cmocka_unit_test_setup_teardown (test_processes_share_the_slots, up, down),
 		cmocka_unit_test_setup_teardown (test_what_is_gone_is_not_synced, up, down),
