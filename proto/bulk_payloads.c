@@ -125,6 +125,23 @@ static void empty (int fd, off_t at)
 		return;		/* it is swept */
 }
 
+static int read_data (int fd, off_t at, char *out, size_t bytes)
+{
+	while (bytes) {
+		ssize_t n = pread (fd, out, bytes, at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			errno = n ? errno : EILSEQ;
+			return -1;
+		}
+		at += n;
+		out += n;
+		bytes -= (size_t) n;
+	}
+	return 0;
+}
+
 /* ---- writing ---- */
 
 static bool lock (int fd, off_t at, short type)
@@ -145,22 +162,31 @@ static int write_slot (int fd, off_t at, const struct id *task, const void *p, u
 	return -1;
 }
 
-/* Free, or this very task's from an earlier try, and nobody writes there. */
-static bool may_take (int fd, off_t at, const struct id *task)
+/* From an earlier try, whose task may be reading it right now: it is left as it is. */
+static bool stands (int fd, off_t at, const struct head *h, const char *p, uint32_t bytes)
 {
-	struct head h;
-	return !read_head (fd, at, &h) || is_of (&h, task);
+	char part[4096];
+	bool same = h->bytes == bytes;
+	for (uint32_t done = 0, n; same && done < bytes; done += n) {
+		n = bytes - done < sizeof (part) ? bytes - done : (uint32_t) sizeof (part);
+		same = read_data (fd, at + DATA_AT + done, part, n) == 0 && memcmp (part, p + done, n) == 0;
+	}
+	return same;
 }
 
 int payloads_put (struct payloads *s, const struct id *task, const void *p, uint32_t bytes)
 {
 	int file = file_for (bytes), fd = file < SLOT_FILES ? fd_of (s, file, O_CREAT) : -1, rc = -1;
 	bool done = fd < 0;
+	struct head h;
 	for (uint32_t i = 0; i < WAYS && !done; i++) {
 		off_t at = way (file, task, i);
-		if (!may_take (fd, at, task) || !lock (fd, at, F_WRLCK))
+		bool held = read_head (fd, at, &h);
+		if (held && is_of (&h, task) && stands (fd, at, &h, p, bytes))
+			return 0;
+		if ((held && !is_of (&h, task)) || !lock (fd, at, F_WRLCK))
 			continue;
-		if (may_take (fd, at, task)) {		/* still */
+		if (!read_head (fd, at, &h) || is_of (&h, task)) {	/* nobody was faster */
 			rc = write_slot (fd, at, task, p, bytes);
 			done = true;
 		}
@@ -180,23 +206,6 @@ static off_t find (int fd, int file, const struct id *task, struct head *h)
 			return at;
 	}
 	return -1;
-}
-
-static int read_data (int fd, off_t at, char *out, size_t bytes)
-{
-	while (bytes) {
-		ssize_t n = pread (fd, out, bytes, at);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			errno = n ? errno : EILSEQ;
-			return -1;
-		}
-		at += n;
-		out += n;
-		bytes -= (size_t) n;
-	}
-	return 0;
 }
 
 int payloads_get (struct payloads *s, const struct id *task, uint32_t bytes, void *out)

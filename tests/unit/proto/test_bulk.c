@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "common/clock.h"
 #include "common/xmem.h"
 #include "proto/bulk_payloads.h"
 #include "proto/bulk_record.h"
@@ -360,6 +361,27 @@ static void dropped_and_used_by_others (void)
 {
 	drop (others->b, &others->task);
 	put (others, &theirs, 5, 'o');
+}
+
+static void put_once_more (void)
+{
+	put (others, &others->task, 5, 'x');
+}
+
+/* A submission that is made again while its first try is at work. */
+static void test_the_same_payload_is_left_as_it_stands (void **state)
+{
+	struct rig *r = *state;
+	struct bulk *b = bulk_open (r->dir, false, NULL);
+	others = r;
+	put (r, &r->task, 5, 'x');
+	clock_set_for_test (-1, clock_real_ns () + 5000000000);	/* another time in its head, if it were written */
+	after_read = put_once_more;
+	assert_holds (b, &r->task, 5, 'x');
+	clock_set_for_test (-1, -1);
+	put (r, &r->task, 5, 'y');
+	assert_holds (b, &r->task, 5, 'y');
+	bulk_close (&b);
 }
 
 static void test_what_took_the_place_of_a_dropped_one_stays (void **state)
@@ -765,6 +787,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_slots_are_used_again, up, down),
 		cmocka_unit_test_setup_teardown (test_a_slot_is_not_given_under_another_id, up, down),
 		cmocka_unit_test_setup_teardown (test_what_took_the_place_of_a_dropped_one_stays, up, down),
+		cmocka_unit_test_setup_teardown (test_the_same_payload_is_left_as_it_stands, up, down),
 		cmocka_unit_test_setup_teardown (test_without_a_slot, up, down),
 		cmocka_unit_test_setup_teardown (test_processes_share_the_slots, up, down),
 		cmocka_unit_test_setup_teardown (test_what_is_gone_is_not_synced, up, down),
