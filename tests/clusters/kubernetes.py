@@ -128,9 +128,9 @@ class World(Fabric):
         more.update(scaling or {})
         return KubeEndpoint(self, lines + list(provider), more, ["manager_address: " + NODE, "workers_per_node: 1"] + list(top))
 
-    def stop(self):
-        left = super().stop()
-        if not self.keep:
+    def stop(self, remove=True):
+        left = super().stop(remove)
+        if remove and not self.keep:
             self.k8s.close()
         return left
 

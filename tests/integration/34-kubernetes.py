@@ -67,9 +67,9 @@ class World(Fabric):
         self.k8s.allow()
         self.k8s.plan, self.k8s.plans, self.k8s.quota = (lambda n: [kubeapi.CREATING, kubeapi.RUNNING]), {}, None
 
-    def stop(self):
-        left = super().stop()
-        if not self.keep:
+    def stop(self, remove=True):
+        left = super().stop(remove)
+        if remove and not self.keep:
             self.k8s.close()
             shutil.rmtree(self.pods.dir, ignore_errors=True)
         return left

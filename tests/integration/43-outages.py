@@ -34,14 +34,12 @@ class Outages(Fabric):
             self.mounted = r.returncode == 0
             self.spool_why = None if self.mounted else "mount: " + r.stdout.strip()
 
-    def stop(self):
-        keep, self.keep = self.keep, True
-        left = super().stop()
-        self.keep = keep
+    def stop(self, remove=True):
+        left = super().stop(remove=False)
         if self.mounted:
             subprocess.run(["umount", "-l", self.spool], check=True)
             self.mounted = False
-        if not keep:
+        if remove and not self.keep:
             shutil.rmtree(self.state, ignore_errors=True)
         return left
 
