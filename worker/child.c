@@ -348,13 +348,14 @@ static void on_exit_status (struct spawn *s, pid_t pid, int status, const struct
 static void on_late (void *arg)
 {
 	struct child *c = arg;
+	struct rusage ru = c->ru;	/* on_exit destroys c */
 
 	if (c->spawn) {
 		log_warn ("child", "killed process does not end", "pid=%d", (int) c->pid);
 		spawn_forget (&c->spawn);
 		c->status = SIGKILL;
 	}
-	child_gone (c, c->status, &c->ru);
+	child_gone (c, c->status, &ru);
 }
 
 void child_kill (struct child *c)
