@@ -216,6 +216,12 @@ def notes(f):
         return []
 
 
+def locks(pid):
+    """Locks on files that the process has."""
+    with open("/proc/locks") as s:
+        return [line for line in s if str(pid) in line.split()]
+
+
 def resuming(report, f):
     args = ["run", fn(f, "note"), "--map", lines_file(f, "notes.in", range(6000)), "--resume", path(f, "notes.run")]
     for least in (1, 2500):
@@ -224,7 +230,8 @@ def resuming(report, f):
         p.kill()
         p.communicate()
     p = popen(f, *args)
-    wait_for(lambda: len(notes(f)) >= 4000, 60, "tasks to run")
+    wait_for(lambda: locks(p.pid), 60, "the record to be taken")
+    wait_for(lambda: len(notes(f)) >= 4000, 60, "tasks to run")     # also what the one before has submitted
     report.check("a second one on the same record is refused", "in use" in f.weft(*args, check=False).stderr)
     service = pids_of(f, "service")
     for pid in service:
