@@ -7,14 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "common/syncer.h"
 #include "common/xmem.h"
-#include "proto/bulk_segment.h"
 #include "proto/bulk_payloads.h"
+#include "proto/bulk_segment.h"
 
 #define ID_FILE "id"
 #define TMP_PREFIX ".id-"	/* an id being made */
@@ -27,8 +26,8 @@ struct bulk {
 	struct payloads *payloads;
 	struct segment_writer *results;
 	DIR *walk;
-	struct segment_walk *segment;	/* where the walk is in one, or in */
-	struct payloads_place slots;	/* file -1: in none */
+	struct segment_walk *segment;	/* where the walk is in one */
+	struct payloads_place slots;	/* where the walk is in them; file -1: in none */
 };
 
 /* ---- opening ---- */

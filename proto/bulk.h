@@ -3,9 +3,8 @@
  * travel by reference (SPEC.md, section 9). All calls are blocking file operations on whole, bounded files.
  *
  * A payload stands in a slot (proto/bulk_payloads.h), or is a file of its own when there is none for it; a result is a record in a segment
- * (proto/bulk_segment.h). They are written once, and named in a message
- * only when they are whole. They are read, never mapped: what others may truncate must not kill us. Names come from msg_bulk.h only;
- * symbolic links are not followed. */
+ * (proto/bulk_segment.h). They are written once, and named in a message only when they are whole. They are read, never mapped: what others may
+ * truncate must not kill us. Names come from msg_bulk.h only; symbolic links are not followed. */
 #ifndef PROTO_BULK_H
 #define PROTO_BULK_H
 #include "proto/msg_bulk.h"
