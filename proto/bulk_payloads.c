@@ -26,11 +26,10 @@ struct head {
 	char magic[4];
 	uint32_t bytes;			/* little-endian; of the data, which begins at DATA_AT */
 	uint8_t task[ID_BYTES];
-	uint8_t holds;			/* 1; 0: it is gone */
-	uint8_t zero[7];
+	uint8_t gone[ID_BYTES];		/* the same as task: nothing stands here any more */
 	uint64_t written_ms;		/* little-endian; since 1970 */
 };
-_Static_assert (sizeof (struct head) == 40 && sizeof (struct head) <= DATA_AT, "SPEC.md, section 9.2");
+_Static_assert (sizeof (struct head) == 48 && sizeof (struct head) <= DATA_AT, "SPEC.md, section 9.2");
 
 struct payloads { int dir, fd[SLOT_FILES]; };
 
@@ -109,7 +108,8 @@ static off_t way (int file, const struct id *task, uint32_t i)
 /* Whether something stands there. */
 static bool read_head (int fd, off_t at, struct head *h)
 {
-	if (pread (fd, h, sizeof (*h), at) != (ssize_t) sizeof (*h) || memcmp (h->magic, MAGIC, sizeof (h->magic)) || h->holds != 1)
+	if (pread (fd, h, sizeof (*h), at) != (ssize_t) sizeof (*h) || memcmp (h->magic, MAGIC, sizeof (h->magic)) ||
+	    !memcmp (h->gone, h->task, ID_BYTES))
 		return false;
 	h->bytes = le32toh (h->bytes);
 	h->written_ms = le64toh (h->written_ms);
@@ -118,10 +118,10 @@ static bool read_head (int fd, off_t at, struct head *h)
 
 static bool is_of (const struct head *h, const struct id *task) { return !memcmp (h->task, task->b, ID_BYTES); }
 
-static void empty (int fd, off_t at)
+/* Needs no lock: when the place is another's by now, that one's id is another. */
+static void empty (int fd, off_t at, const struct id *task)
 {
-	uint8_t no = 0;
-	if (pwrite (fd, &no, 1, at + (off_t) offsetof (struct head, holds)) != 1)
+	if (pwrite (fd, task->b, ID_BYTES, at + (off_t) offsetof (struct head, gone)) != ID_BYTES)
 		return;		/* it is swept */
 }
 
@@ -152,13 +152,13 @@ static bool lock (int fd, off_t at, short type)
 
 static int write_slot (int fd, off_t at, const struct id *task, const void *p, uint32_t bytes)
 {
-	struct head h = { .magic = MAGIC, .bytes = htole32 (bytes), .holds = 1, .written_ms = htole64 ((uint64_t) clock_real_ns () / 1000000) };
+	struct head h = { .magic = MAGIC, .bytes = htole32 (bytes), .written_ms = htole64 ((uint64_t) clock_real_ns () / 1000000) };
 	static const char gap[DATA_AT - sizeof (struct head)];
 	struct iovec v[] = { { &h, sizeof (h) }, { (void *) gap, sizeof (gap) }, { (void *) p, bytes } };
 	memcpy (h.task, task->b, ID_BYTES);
 	if (pwritev (fd, v, 3, at) == (ssize_t) (DATA_AT + bytes))
 		return 0;
-	empty (fd, at);		/* the disk is full: a file of its own says so */
+	empty (fd, at, task);	/* the disk is full: a file of its own says so */
 	return -1;
 }
 
@@ -231,17 +231,6 @@ int payloads_get (struct payloads *s, const struct id *task, uint32_t bytes, voi
 	return -1;
 }
 
-/* It may be gone, and the place another's, since it was found. */
-static void drop_at (int fd, off_t at, const struct id *task)
-{
-	struct head h;
-	if (!lock (fd, at, F_WRLCK))
-		return;		/* another's is being written */
-	if (read_head (fd, at, &h) && is_of (&h, task))
-		empty (fd, at);
-	lock (fd, at, F_UNLCK);
-}
-
 bool payloads_drop (struct payloads *s, const struct id *task)
 {
 	struct head h;
@@ -250,7 +239,7 @@ bool payloads_drop (struct payloads *s, const struct id *task)
 		off_t at = fd < 0 ? -1 : find (fd, file, task, &h);
 		if (at < 0)
 			continue;
-		drop_at (fd, at, task);
+		empty (fd, at, task);
 		return true;
 	}
 	return false;

@@ -3,7 +3,7 @@
  * moment later (SPEC.md, section 9.2). To make a file for each, or to rename one, costs several times what it costs to write into a place.
  *
  * Where a payload may stand follows from its task's id: eight places, of which it has the first that was free. Who writes holds a lock on the
- * place; who reads holds none, and looks afterwards whether the place is still that task's. All calls block on file operations; dir is the
+ * place; who reads or drops holds none: who reads looks afterwards whether the place is still that task's. All calls block on file operations; dir is the
  * store's descriptor. */
 #ifndef PROTO_BULK_PAYLOADS_H
 #define PROTO_BULK_PAYLOADS_H

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t n)
 		memcpy (&bytes, data + 5, sizeof (bytes));
 	bytes %= MOST;
 	if (payloads_get (s, &task, bytes, out) == 0)
-		FUZZ_DEMAND (!memcmp (data + 1, "WPS1", 4) && !memcmp (data + 9, task.b, ID_BYTES) && data[25] == 1 &&
+		FUZZ_DEMAND (!memcmp (data + 1, "WPS1", 4) && !memcmp (data + 9, task.b, ID_BYTES) && memcmp (data + 25, task.b, ID_BYTES) &&
 			     (!bytes || (n > AT + bytes && !memcmp (out, data + 1 + AT, bytes))));
 	while (payloads_old (dir, &at, -1000, &found))
 		FUZZ_DEMAND (!memcmp (data + 9, found.b, ID_BYTES));

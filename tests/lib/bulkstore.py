@@ -6,7 +6,7 @@ import uuid
 
 PAGE = 4096
 HEAD = struct.Struct("<4sI16sB7x")      # magic, bytes, task, gone
-SLOT = struct.Struct("<4sI16sB7xQ24x")  # magic, bytes, task, holds, written (ms); then the data
+SLOT = struct.Struct("<4sI16s16sQ16x")  # magic, bytes, task, gone, written (ms); then the data
 SLOTS = {"slots-0": (128, 256 << 10), "slots-1": (64, 2 << 20)}
 
 
@@ -39,8 +39,8 @@ def slots(directory, file):
             head = os.pread(f.fileno(), SLOT.size, at)
             if len(head) < SLOT.size or head[:4] != b"WPS1":
                 continue
-            _, size, task, holds, _ = SLOT.unpack(head)
-            if holds == 1:
+            _, size, task, gone, _ = SLOT.unpack(head)
+            if gone != task:
                 yield task, at, os.pread(f.fileno(), size, at + SLOT.size)
 
 
@@ -52,7 +52,7 @@ def remove_payload(directory, task):
             with open(os.path.join(directory, file), "r+b") as f:
                 for owner, at, _ in slots(directory, file):
                     if owner == wanted.bytes:
-                        os.pwrite(f.fileno(), b"\0", at + 24)
+                        os.pwrite(f.fileno(), owner, at + 24)
                         found += 1
     try:
         os.unlink(os.path.join(directory, wanted.hex + ".p"))
@@ -67,7 +67,7 @@ def stray_payload(directory, task, data, written_ms=0):
     fd = os.open(os.path.join(directory, file), os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         n = int.from_bytes(owner.bytes[12:], "little") % SLOTS[file][0]
-        os.pwrite(fd, SLOT.pack(b"WPS1", len(data), owner.bytes, 1, written_ms) + data, n * (SLOTS[file][1] + PAGE))
+        os.pwrite(fd, SLOT.pack(b"WPS1", len(data), owner.bytes, bytes(16), written_ms) + data, n * (SLOTS[file][1] + PAGE))
     finally:
         os.close(fd)
     return owner.hex + ".p"

@@ -57,7 +57,7 @@ COUNT = struct.Struct("<Q")
 REFERENCE = struct.Struct("<I") # size of the data; then its name
 SEGMENT_HEAD = struct.Struct("<4sI16s8x")       # of a result in a segment of the store: magic, size, task
 SEGMENT_MAGIC, SEGMENT_MAX, SEGMENT_AGE_S, PAGE = b"WSR1", 64 << 20, 60, 4096
-SLOT_HEAD, SLOT_MAGIC, SLOT_DATA, SLOT_WAYS = struct.Struct("<4sI16sB7xQ"), b"WPS1", 64, 8
+SLOT_HEAD, SLOT_MAGIC, SLOT_DATA, SLOT_WAYS = struct.Struct("<4sI16s16sQ"), b"WPS1", 64, 8
 SLOTS = (("slots-0", 128, 256 << 10), ("slots-1", 64, 2 << 20))
 START = struct.Struct("<IB16sq")
 
@@ -699,8 +699,8 @@ class BulkStore:
                 head = os.pread(fd, SLOT_HEAD.size, at)
                 if len(head) < SLOT_HEAD.size:
                     continue
-                magic, length, owner, holds, _ = SLOT_HEAD.unpack(head)
-                if magic != SLOT_MAGIC or owner != task or holds != 1:
+                magic, length, owner, gone, _ = SLOT_HEAD.unpack(head)
+                if magic != SLOT_MAGIC or owner != task or gone == task:
                     continue
                 data = self.read(fd, length if length == size else 0, at + SLOT_DATA)
                 if os.pread(fd, SLOT_HEAD.size, at) != head:

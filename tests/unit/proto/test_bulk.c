@@ -217,13 +217,13 @@ static off_t disk_bytes (const struct rig *r, const char *name)
 /* The time in the head of the task's slot: SPEC.md, section 9.2. */
 static void slot_made_old (const struct rig *r, const struct id *task)
 {
-	char *path = path_of (r, "slots-0"), head[40];
+	char *path = path_of (r, "slots-0"), head[48];
 	static const char long_ago[8] = { 1 };
 	int fd = open (path, O_RDWR), found = 0;
 	for (off_t at = 0; pread (fd, head, sizeof (head), at) == sizeof (head); at += (256 << 10) + 4096)
 		if (!memcmp (head + 8, task->b, ID_BYTES)) {
 			found++;
-			assert_int_equal (pwrite (fd, long_ago, 8, at + 32), 8);
+			assert_int_equal (pwrite (fd, long_ago, 8, at + 40), 8);
 		}
 	assert_int_equal (found, 1);
 	close (fd);
@@ -424,6 +424,15 @@ static void test_without_a_slot (void **state)
 	put (r, &r->task, 5, 'l');
 	assert_true (has_file (r, &r->task));
 	assert_holds (r->b, &r->task, 5, 'l');
+	close (fd);
+	/* but what is dropped is gone, though one that was slower to take the place has its lock for a moment */
+	drop (r->b, &r->task);
+	put (r, &r->task, 5, 's');
+	assert_false (has_file (r, &r->task));
+	fd = open (slots, O_RDWR);
+	assert_int_equal (fcntl (fd, F_OFD_SETLK, &all), 0);
+	drop (r->b, &r->task);
+	assert_gone (r->b, &r->task, 5);
 	close (fd);
 	free (slots);
 }
