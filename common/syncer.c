@@ -29,6 +29,7 @@ struct syncer {
 	int64_t delay_ms;
 	const char *what;
 	syncer_wanted_f *wanted;
+	syncer_synced_f *synced;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -53,6 +54,8 @@ static void sync_file (const struct syncer *s, const char *name)
 	}
 	if (fdatasync (fd) < 0)
 		failed (s, name);
+	else if (s->synced)
+		s->synced (fd, name);
 	close (fd);
 }
 
@@ -166,7 +169,7 @@ static int start (struct syncer *s)
 	return rc;
 }
 
-struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what, syncer_wanted_f *wanted)
+struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what, syncer_wanted_f *wanted, syncer_synced_f *synced)
 {
 	struct syncer *s = xcalloc (1, sizeof (*s));
 	int rc;
@@ -174,6 +177,7 @@ struct syncer *syncer_create (int dirfd, int64_t delay_ms, const char *what, syn
 	s->delay_ms = delay_ms;
 	s->what = what;
 	s->wanted = wanted;
+	s->synced = synced;
 	s->fresh.names = xcalloc (LIST_MAX, sizeof (*s->fresh.names));
 	s->aged.names = xcalloc (LIST_MAX, sizeof (*s->aged.names));
 	s->work.names = xcalloc (LIST_MAX, sizeof (*s->work.names));

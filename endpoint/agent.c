@@ -9,7 +9,6 @@
 #include "endpoint/agent_internal.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/syncer.h"
 #include "common/xmem.h"
 #include "endpoint/addresses.h"
 #include "endpoint/containers.h"
@@ -250,9 +249,8 @@ static int make_storage (struct agent *a, struct err *err)
 
 	open_bulk (a);
 	if (a->bulk && c->spool_fsync == SPOOL_FSYNC_INTERVAL)
-		a->bulk_sync = bulk_syncer (a->bulk);
+		bulk_sync_start (a->bulk, false);
 	d.bulk = a->bulk;
-	d.bulk_sync = a->bulk_sync;
 	if (keys_read (&a->keys, a->paths->key, err) < 0 || rundir_make (&a->rundir, a->paths, err) < 0)
 		return -1;
 	if (!(a->spool = spool_open (&so, err)))
@@ -443,7 +441,6 @@ static void unmake (struct agent *a)
 	dispatch_destroy (&a->dispatch);
 	spool_close (&a->spool);
 	memo_close (&a->memo);
-	syncer_destroy (&a->bulk_sync);
 	bulk_close (&a->bulk);
 	rundir_fini (&a->rundir);
 	agent_takeover_end (a);

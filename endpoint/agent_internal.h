@@ -28,7 +28,6 @@ struct agent {
 	bool leaves, left_stale;	/* the next one may take jobs over; what is on disk of them is old */
 	bool leaving;			/* we end, and leave them */
 	struct bulk *bulk;		/* NULL: none */
-	struct syncer *bulk_sync;	/* NULL: none, or not wanted */
 	struct spool *spool;
 	struct memo *memo;		/* NULL: none */
 	struct dispatch *dispatch;

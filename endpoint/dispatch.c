@@ -44,14 +44,14 @@ static void sync_data (struct dispatch *d, zmq_msg_t *record)
 	struct msg_result m;
 
 	if (msg_result_decode (&m, zmq_msg_data (record), zmq_msg_size (record), NULL) == 0 && (m.flags & RESULT_BULK))
-		bulk_sync (d->o.bulk_sync, &m.bulk);
+		bulk_sync (d->o.bulk, &m.bulk);
 }
 
 /* record: transferred. Spooled now in memory, written and sent at the end of the burst. */
 void dispatch_keep_result (struct dispatch *d, const struct id *task, zmq_msg_t *record)
 {
 	msg_result_stamp (zmq_msg_data (record), STAMP_ENDPOINT_RESULT, clock_real_ns ());
-	if (d->o.bulk_sync)
+	if (d->o.bulk)
 		sync_data (d, record);
 	if (spool_add (d->spool, task, record))
 		d->st.done++;

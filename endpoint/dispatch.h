@@ -23,7 +23,6 @@
 #include "endpoint/upstream.h"
 
 struct bulk;
-struct syncer;
 struct dispatch;
 struct dispatch_opts {
 	struct spool *spool;			/* borrowed, like all here */
@@ -39,7 +38,6 @@ struct dispatch_opts {
 	int64_t max_tasks, max_bytes, max_unspooled_bytes;
 	const char *node;			/* for results made here */
 	const struct bulk *bulk;		/* NULL = none */
-	struct syncer *bulk_sync;		/* brings results in it to disk; NULL = nobody does */
 	void (*tasks_waiting) (void *arg);	/* there is more than the managers can take */
 	void (*manager_up) (const char *block, void *arg);
 	/* "b7 (Slurm job 123 on node1)", for errors; may be NULL. */

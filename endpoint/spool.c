@@ -223,7 +223,7 @@ static int load (struct spool *s, struct err *err)
 static struct syncer *start_syncer (const struct spool *s)
 {
 	int fd = open (s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct syncer *made = syncer_create (fd, 0, "spool", NULL);
+	struct syncer *made = syncer_create (fd, 0, "spool", NULL, NULL);
 
 	if (fd >= 0)
 		close (fd);

@@ -103,7 +103,7 @@ static void take_result (struct forward *f, const struct msg_result *m, zmq_msg_
 		return;
 	}
 	if (m->flags & RESULT_BULK)
-		bulk_sync (f->bulk_sync, &m->bulk);
+		bulk_sync (f->bulk, &m->bulk);
 	msg_result_stamp (zmq_msg_data (rec), STAMP_FORWARDER_RESULT, now);
 	done_store (f->done, &task, state, rec, !t);
 }
@@ -351,7 +351,7 @@ struct forward *forward_create (struct loop *l, const struct config *c, const st
 	if (c->bulk_dir && *c->bulk_dir && !(f->bulk = bulk_open (c->bulk_dir, true, err)))
 		goto fail;
 	if (f->bulk && c->bulk_fsync)
-		f->bulk_sync = bulk_syncer (f->bulk);
+		bulk_sync_start (f->bulk, false);
 	if (listen_on (f, err) < 0 || !(f->r = rds_create (l, &ro, err)))
 		goto fail;
 	f->bodies = bodies_create (f->r, (size_t)c->function_cache_bytes, forward_on_body, f);
@@ -413,7 +413,6 @@ void forward_destroy (struct forward **fp)
 	hand_destroy (&f->hand);
 	cancels_destroy (&f->cancels);
 	expire_destroy (&f->expire);
-	syncer_destroy (&f->bulk_sync);
 	bulk_close (&f->bulk);
 	loop_timer_destroy (&f->later);
 	loop_defer_destroy (&f->pump);

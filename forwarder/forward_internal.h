@@ -6,7 +6,6 @@
  *   forward.c        from the endpoint: sessions, results; life */
 #ifndef FORWARDER_FORWARD_INTERNAL_H
 #define FORWARDER_FORWARD_INTERNAL_H
-#include "common/syncer.h"
 #include "forwarder/bodies.h"
 #include "forwarder/cancels.h"
 #include "forwarder/config.h"
@@ -31,7 +30,6 @@ struct forward {
 	char allowed_key[41];
 	struct rds *r;
 	struct bulk *bulk;		/* NULL: no store */
-	struct syncer *bulk_sync;	/* NULL: not synced by us */
 	struct intake *intake;
 	struct hand *hand;
 	struct bodies *bodies;

@@ -25,10 +25,44 @@ struct bulk {
 	struct id id;
 	struct payloads *payloads;
 	struct segment_writer *results;
+	struct syncer *sync;	/* NULL: what comes to disk when is the system's affair */
+	bool reader;
 	DIR *walk;
 	struct segment_walk *segment;	/* where the walk is in one */
 	struct payloads_place slots;	/* where the walk is in them; file -1: in none */
 };
+
+/* ---- syncing ---- */
+
+/* Under load nearly all that is in slots is gone when it would be synced. */
+static bool wanted (int dirfd, const char *name, int64_t age_ms)
+{
+	int slots = payloads_file (name);
+	return slots < 0 || payloads_hold (dirfd, slots, age_ms);
+}
+
+/* Where memory that nobody used for long is slow to get, as in a virtual machine, to write a result costs twice as much as into what was just
+ * given back. Slots are written again and again. */
+static void forget (int fd, const char *name)
+{
+	if (payloads_file (name) < 0)
+		posix_fadvise (fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+void bulk_sync_start (struct bulk *b, bool reader)
+{
+	b->sync = syncer_create (b->fd, SYNC_MS, "bulk", wanted, reader ? forget : NULL);
+	b->reader = reader;
+}
+
+void bulk_sync (const struct bulk *b, const struct bulk_ref *result)
+{
+	char segment[SEGMENT_NAME];
+	uint32_t number, page;
+	bulk_name_place (result->name, &number, &page);
+	segment_name (segment, number);
+	syncer_add (b->sync, segment);
+}
 
 /* ---- opening ---- */
 
@@ -120,6 +154,7 @@ void bulk_close (struct bulk **bp)
 	int saved = errno;
 	if (!b)
 		return;
+	syncer_destroy (&b->sync);
 	segment_writer_destroy (&b->results);
 	payloads_destroy (&b->payloads);
 	segment_walk_close (&b->segment, b->fd, false);
@@ -186,8 +221,10 @@ int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, str
 {
 	struct id task = task_of (r->name);
 	int fd, rc, saved;
-	if (payloads_put (b->payloads, &task, p, r->bytes) == 0)
+	if (payloads_put (b->payloads, &task, p, r->bytes) == 0) {
+		syncer_add (b->sync, payloads_name (r->bytes));
 		return 0;
+	}
 	fd = create (b, r->name);
 	rc = fd < 0 ? -1 : write_whole (fd, p, r->bytes);
 	saved = errno;
@@ -195,8 +232,10 @@ int bulk_put (const struct bulk *b, const struct bulk_ref *r, const void *p, str
 		rc = -1;
 		saved = errno;
 	}
-	if (rc == 0)
+	if (rc == 0) {
+		syncer_add (b->sync, r->name);
 		return 0;
+	}
 	if (fd >= 0)
 		unlinkat (b->fd, r->name, 0);
 	errno = saved;
@@ -257,7 +296,11 @@ static int read_result (const struct bulk *b, const struct bulk_ref *r, void *ou
 	struct id task;
 	bulk_name_parse (r->name, strlen (r->name), &task, &kind);
 	bulk_name_place (r->name, &segment, &page);
-	return segment_get (b->fd, segment, page, &task, r->bytes, out) == 0 ? 0 : cannot_read (b, err);
+	if (segment_get (b->fd, segment, page, &task, r->bytes, out) < 0)
+		return cannot_read (b, err);
+	if (b->reader && out)
+		bulk_sync (b, r);
+	return 0;
 }
 
 static bool is_result (const char *name) { return strlen (name) == BULK_NAME_MAX; }
@@ -311,30 +354,6 @@ void bulk_delete (const struct bulk *b, const char *name)
 	}
 	bulk_name_place (name, &segment, &page);
 	segment_drop (b->fd, segment, page, &task);
-}
-
-/* Under load nearly all that is in slots is gone when it would be synced. */
-static bool wanted (int dirfd, const char *name, int64_t age_ms)
-{
-	int slots = payloads_file (name);
-	return slots < 0 || payloads_hold (dirfd, slots, age_ms);
-}
-
-struct syncer *bulk_syncer (const struct bulk *b) { return syncer_create (b->fd, SYNC_MS, "bulk", wanted); }
-
-void bulk_sync (struct syncer *s, const struct bulk_ref *r)
-{
-	char segment[SEGMENT_NAME];
-	uint32_t number, page;
-	if (!is_result (r->name)) {
-		if (payloads_name (r->bytes))
-			syncer_add (s, payloads_name (r->bytes));
-		syncer_add (s, r->name);	/* where it stands unless it found a slot */
-		return;
-	}
-	bulk_name_place (r->name, &number, &page);
-	segment_name (segment, number);
-	syncer_add (s, segment);
 }
 
 /* ---- walking ---- */

@@ -10,7 +10,6 @@
 #include "proto/msg_bulk.h"
 
 struct bulk;
-struct syncer;
 
 /* make: the directory (its last level) and its id are made when missing; else a directory without an id is an error: it is no store.
  * One that others can enter, or that is not ours, is refused. */
@@ -30,10 +29,11 @@ int bulk_get (const struct bulk *b, const struct bulk_ref *r, void *out, struct 
 int bulk_check (const struct bulk *b, const struct bulk_ref *r, struct err *err);	/* is it there, with its size? */
 void bulk_delete (const struct bulk *b, const char *name);	/* a missing one is fine */
 
-/* A thread that brings new files to disk within two seconds of their naming to it, much as Redis does with its append-only file: what
- * Redis remembers after a power failure then is there too. See common/syncer.h; NULL when there is no thread for it. */
-struct syncer *bulk_syncer (const struct bulk *b);
-void bulk_sync (struct syncer *s, const struct bulk_ref *r);	/* soon; what stands in one file together */
+/* From now on a thread (common/syncer.h) brings what is put here, and results that are named to bulk_sync, to disk within two seconds, much as
+ * Redis does with its append-only file: what Redis remembers after a power failure then is there too. reader: results that are read here are
+ * hardly ever read again: once on disk they leave the system's memory, for the next ones. */
+void bulk_sync_start (struct bulk *b, bool reader);
+void bulk_sync (const struct bulk *b, const struct bulk_ref *result);	/* of another program; nothing when bulk_sync_start was not called */
 
 /* Walk through the store: the name of the next data of ours whose file was written more than min_age_ms ago. Segments of which nothing is
  * left are removed on the way. 0: the end (the next call begins anew). Looks at `budget` entries at most, a file of slots is one; -1: none among them. */

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include "common/log.h"
 #include "common/metrics.h"
-#include "common/syncer.h"
 #include "common/xmem.h"
 #include "proto/bulk.h"
 #include "service/amqp/server.h"
@@ -73,7 +72,7 @@ static int open_parts (struct app *a, struct err *err)
 	if (c->bulk_dir && *c->bulk_dir && !(a->bulk = bulk_open (c->bulk_dir, true, err)))
 		return -1;
 	if (a->bulk && c->bulk_fsync)
-		a->bulk_sync = bulk_syncer (a->bulk);
+		bulk_sync_start (a->bulk, true);
 	if (a->bulk && a->index == 0)
 		a->sweep = sweep_create (a->loop, a->redis, a->bulk, c->bulk_grace_ms);
 	return 0;
@@ -192,7 +191,6 @@ void app_destroy (struct app **ap)
 	epstate_destroy (&a->epstate);
 	auth_destroy (&a->auth);
 	stats_destroy (&a->stats);
-	syncer_destroy (&a->bulk_sync);
 	bulk_close (&a->bulk);
 	registry_close (&a->registry);
 	free (a);

@@ -15,7 +15,6 @@ struct feed;
 struct streams;
 struct stats;
 struct bulk;
-struct syncer;
 struct sweep;
 struct amqp_server;
 
@@ -34,7 +33,6 @@ struct app {
 	struct auth *auth;
 	struct stats *stats;
 	struct bulk *bulk;		/* NULL: no store, large data goes through Redis */
-	struct syncer *bulk_sync;	/* NULL: not synced by us */
 	struct sweep *sweep;		/* in one worker */
 	struct http_server *http;
 	struct amqp_server *amqp;

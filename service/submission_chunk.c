@@ -235,10 +235,8 @@ static bool put_bulk (struct op *o, const struct submission_task *t)
 	struct err err;
 
 	bulk_ref_payload (&ref, &t->task, t->payload_bytes);
-	if (bulk_put (o->app->bulk, &ref, t->payload, &err) == 0) {
-		bulk_sync (o->app->bulk_sync, &ref);
+	if (bulk_put (o->app->bulk, &ref, t->payload, &err) == 0)
 		return true;
-	}
 	log_err (LOG_ERROR, MOD, "a payload cannot be stored", &err);
 	if (!o->err.code) {
 		o->err = err;

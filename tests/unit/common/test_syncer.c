@@ -80,7 +80,7 @@ static void numbered (char name[16], int i) { snprintf (name, 16, "f%d", i); }
 
 static void test_what_was_added_is_on_disk_when_it_ends (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL, NULL);
 	(void) state;
 	make ("a");
 	syncer_add (s, "a");
@@ -94,7 +94,7 @@ static void test_what_was_added_is_on_disk_when_it_ends (void **state)
 
 static void test_files_that_are_gone_cost_nothing (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL, NULL);
 	char name[16];
 	(void) state;
 	for (int i = 0; i < 100; i++) {
@@ -107,7 +107,7 @@ static void test_files_that_are_gone_cost_nothing (void **state)
 
 static void test_many_files_are_one_call (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL, NULL);
 	char name[16];
 	(void) state;
 	for (int i = 0; i < 20; i++) {
@@ -126,7 +126,7 @@ static void test_many_files_are_one_call (void **state)
 
 static void test_more_names_than_are_kept_are_one_call (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL, NULL);
 	char name[16];
 	(void) state;
 	for (int i = 0; i < 5000; i++) {
@@ -139,7 +139,7 @@ static void test_more_names_than_are_kept_are_one_call (void **state)
 
 static void test_files_that_grow_are_added_once (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL);
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", NULL, NULL);
 	(void) state;
 	make ("a");
 	make ("b");
@@ -154,7 +154,7 @@ static void test_files_that_grow_are_added_once (void **state)
 
 static void test_without_delay_and_a_link (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 0, "test", NULL);
+	struct syncer *s = syncer_create (dirfd_, 0, "test", NULL, NULL);
 	(void) state;
 	make ("a");
 	assert_int_equal (symlinkat ("/etc/passwd", dirfd_, "link"), 0);
@@ -174,9 +174,19 @@ static bool only_b (int dirfd, const char *name, int64_t age_ms)
 	return !strcmp (name, "b");
 }
 
+static unsigned told;
+
+static void synced (int fd, const char *name)
+{
+	assert_int_equal (files, 1);		/* not before it is on disk */
+	assert_false (is_dir (fd));
+	assert_string_equal (name, "b");
+	told++;
+}
+
 static void test_only_what_is_wanted (void **state)
 {
-	struct syncer *s = syncer_create (dirfd_, 60000, "test", only_b);
+	struct syncer *s = syncer_create (dirfd_, 60000, "test", only_b, synced);
 	(void) state;
 	make ("a");
 	make ("b");
@@ -184,6 +194,7 @@ static void test_only_what_is_wanted (void **state)
 	syncer_add (s, "b");
 	syncer_destroy (&s);
 	assert_int_equal (files, 1);
+	assert_int_equal (told, 1);
 	assert_string_equal (last + strlen (dir), "/b");
 	unlinkat (dirfd_, "a", 0);
 	unlinkat (dirfd_, "b", 0);
@@ -191,7 +202,7 @@ static void test_only_what_is_wanted (void **state)
 
 static void test_without_a_directory_there_is_none (void **state)
 {
-	struct syncer *s = syncer_create (-1, 0, "test", NULL);
+	struct syncer *s = syncer_create (-1, 0, "test", NULL, NULL);
 	(void) state;
 	assert_null (s);
 	syncer_add (s, "a");

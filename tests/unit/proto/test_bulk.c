@@ -33,6 +33,17 @@ ssize_t pread (int fd, void *p, size_t n, off_t at)
 	return got;
 }
 
+static struct stat forgotten;		/* what was last taken out of the system's memory, by a thread that is joined when this is read */
+static unsigned forgets;
+
+int posix_fadvise (int fd, off_t at, off_t n, int advice)
+{
+	assert_int_equal (fstat (fd, &forgotten), 0);
+	assert_true (at == 0 && n == 0 && advice == POSIX_FADV_DONTNEED);
+	forgets++;
+	return 0;
+}
+
 struct rig { char *root, *dir; struct bulk *b; struct id task; };
 
 static int up (void **state)
@@ -352,6 +363,42 @@ static void test_what_is_gone_is_not_synced (void **state)
 	drop (r->b, &r->task);
 	assert_false (payloads_hold (dir, 0, 0));
 	close (dir);
+}
+
+/* What was read as a result, and nothing else, and not where nobody reads. */
+static void test_what_was_read_leaves_memory (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref read, unread;
+	struct stat st;
+	struct err err;
+	char back[5], segment[BULK_NAME_MAX + 1], *path;
+	for (int reader = 0; reader < 2; reader++) {
+		struct bulk *b = bulk_open (r->dir, false, NULL);
+		forgets = 0;
+		bulk_sync_start (b, reader);
+		assert_int_equal (bulk_put_result (r->b, &r->task, "abcde", 5, &read, &err), 0);
+		assert_int_equal (bulk_check (b, &read, &err), 0);
+		assert_int_equal (bulk_get (b, &read, back, &err), 0);
+		put (r, &r->task, 5, 'x');
+		assert_holds (b, &r->task, 5, 'x');
+		bulk_close (&b);
+		assert_int_equal (forgets, reader);
+	}
+	snprintf (segment, sizeof (segment), "seg-%.8s", read.name + 33);
+	path = path_of (r, segment);
+	assert_int_equal (stat (path, &st), 0);
+	assert_int_equal (st.st_ino, forgotten.st_ino);
+	free (path);
+	/* read by nobody: a reader that only syncs, or looks whether it is there */
+	forgets = 0;
+	r->b = (bulk_close (&r->b), bulk_open (r->dir, false, NULL));
+	assert_int_equal (bulk_put_result (r->b, &r->task, "abcde", 5, &unread, &err), 0);
+	bulk_sync_start (r->b, true);
+	put (r, &r->task, 5, 'y');
+	assert_int_equal (bulk_check (r->b, &unread, &err), 0);
+	r->b = (bulk_close (&r->b), bulk_open (r->dir, false, NULL));
+	assert_int_equal (forgets, 0);
 }
 
 static const struct rig *others;
@@ -800,6 +847,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_without_a_slot, up, down),
 		cmocka_unit_test_setup_teardown (test_processes_share_the_slots, up, down),
 		cmocka_unit_test_setup_teardown (test_what_is_gone_is_not_synced, up, down),
+		cmocka_unit_test_setup_teardown (test_what_was_read_leaves_memory, up, down),
 		cmocka_unit_test_setup_teardown (test_what_was_changed_is_not_given, up, down),
 		cmocka_unit_test_setup_teardown (test_a_full_disk_leaves_nothing, up, down),
 		cmocka_unit_test_setup_teardown (test_names, up, down),
