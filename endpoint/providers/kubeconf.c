@@ -176,7 +176,7 @@ static int set_cluster (const struct source *s, const json_t *c, struct kubeconf
 	const char *server = word (c, "server"), *insecure = word (c, "insecure-skip-tls-verify");
 	size_t n;
 
-	if (!server || strncmp (server, "https://", 8) != 0 || strpbrk (server, " \t\r\n"))
+	if (!server || strncmp (server, "https://", 8) != 0 || strchr ("/", server[8]) || strpbrk (server, " \t\r\n"))
 		return err_set (err, ERR_INVALID, FAULT_USER, "%s: the cluster's server must be an https:// address, got '%.100s'", s->name,
 				server ? server : "");
 	if (insecure && strcmp (insecure, "true") == 0)

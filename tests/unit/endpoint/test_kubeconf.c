@@ -76,6 +76,8 @@ static void test_what_is_refused (void **state)
 		{ HEAD CLUSTER CONTEXT USER ("client-certificate: no, client-key: no"), "/nowhere/no" },
 		{ HEAD CLUSTER CONTEXT USER ("token: \"a b\""), "blanks" },
 		{ HEAD CONTEXT USER ("token: t") "clusters: [{name: c, cluster: {server: \"http://a\"}}]\n", "must be an https:// address" },
+		{ HEAD CONTEXT USER ("token: t") "clusters: [{name: c, cluster: {server: \"https://\"}}]\n", "must be an https:// address" },
+		{ HEAD CONTEXT USER ("token: t") "clusters: [{name: c, cluster: {server: \"https:///a\"}}]\n", "must be an https:// address" },
 		{ HEAD CONTEXT USER ("token: t") "clusters: [{name: c, cluster: {server: \"https://a\", insecure-skip-tls-verify: true}}]\n", "is refused" },
 		{ HEAD CONTEXT USER ("token: t") "clusters: [{name: c, cluster: {server: \"https://a\", proxy-url: \"http://p\"}}]\n", "HTTPS_PROXY" },
 		{ HEAD CONTEXT USER ("token: t") "clusters: [{name: c, cluster: {server: \"https://a\", tls-server-name: b}}]\n", "tls-server-name" },
