@@ -42,10 +42,11 @@ static bool wanted (int dirfd, const char *name, int64_t age_ms)
 }
 
 /* Where memory that nobody used for long is slow to get, as in a virtual machine, to write a result costs twice as much as into what was just
- * given back. Slots are written again and again. */
+ * given back. Payloads are still to be read. */
 static void forget (int fd, const char *name)
 {
-	if (payloads_file (name) < 0)
+	uint32_t segment;
+	if (segment_parse (name, &segment))
 		posix_fadvise (fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 

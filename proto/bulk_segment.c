@@ -48,6 +48,17 @@ struct segment_walk {
 
 void segment_name (char out[SEGMENT_NAME], uint32_t segment) { snprintf (out, SEGMENT_NAME, "seg-%08x", segment); }
 
+bool segment_parse (const char *name, uint32_t *segment)
+{
+	char same[SEGMENT_NAME];
+	unsigned n;
+	if (sscanf (name, "seg-%8x", &n) != 1)
+		return false;
+	segment_name (same, n);
+	*segment = n;
+	return !strcmp (name, same);
+}
+
 static int open_segment (int dir, uint32_t segment, int flags)
 {
 	char name[SEGMENT_NAME];
@@ -231,14 +242,10 @@ void segment_drop (int dir, uint32_t segment, uint32_t page, const struct id *ta
 struct segment_walk *segment_walk_open (int dir, const char *name)
 {
 	struct segment_walk *w;
-	char same[SEGMENT_NAME];
-	unsigned segment;
+	uint32_t segment;
 	struct stat st;
 	int fd;
-	if (sscanf (name, "seg-%8x", &segment) != 1)
-		return NULL;
-	segment_name (same, segment);
-	if (strcmp (name, same) || (fd = open_segment (dir, segment, O_RDONLY)) < 0)
+	if (!segment_parse (name, &segment) || (fd = open_segment (dir, segment, O_RDONLY)) < 0)
 		return NULL;
 	if (fstat (fd, &st) < 0 || !S_ISREG (st.st_mode)) {
 		close (fd);

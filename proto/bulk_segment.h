@@ -6,6 +6,7 @@
  * long as it may write more; others read, and mark records as gone. All calls block on file operations; dir is the store's descriptor. */
 #ifndef PROTO_BULK_SEGMENT_H
 #define PROTO_BULK_SEGMENT_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "common/err.h"
@@ -17,6 +18,7 @@ struct segment_writer;
 struct segment_walk;
 
 void segment_name (char out[SEGMENT_NAME], uint32_t segment);
+bool segment_parse (const char *name, uint32_t *segment);	/* false: it is no segment's name */
 
 /* Nothing is made on disk before the first record. */
 struct segment_writer *segment_writer_create (int dir);

@@ -369,10 +369,13 @@ static void test_what_is_gone_is_not_synced (void **state)
 static void test_what_was_read_leaves_memory (void **state)
 {
 	struct rig *r = *state;
-	struct bulk_ref read, unread;
+	enum { LARGE = (2 << 20) + 1 };
+	struct bulk_ref read, unread, payload;
 	struct stat st;
+	struct id large;
 	struct err err;
-	char back[5], segment[BULK_NAME_MAX + 1], *path;
+	char back[5], segment[BULK_NAME_MAX + 1], *path, *data = xcalloc (1, LARGE);
+	id_new (&large);
 	for (int reader = 0; reader < 2; reader++) {
 		struct bulk *b = bulk_open (r->dir, false, NULL);
 		forgets = 0;
@@ -380,7 +383,11 @@ static void test_what_was_read_leaves_memory (void **state)
 		assert_int_equal (bulk_put_result (r->b, &r->task, "abcde", 5, &read, &err), 0);
 		assert_int_equal (bulk_check (b, &read, &err), 0);
 		assert_int_equal (bulk_get (b, &read, back, &err), 0);
-		put (r, &r->task, 5, 'x');
+		bulk_ref_payload (&payload, &r->task, 5);
+		assert_int_equal (bulk_put (b, &payload, "xxxxx", &err), 0);
+		bulk_ref_payload (&payload, &large, LARGE);
+		assert_int_equal (bulk_put (b, &payload, data, &err), 0);
+		assert_true (has_file (r, &large));
 		assert_holds (b, &r->task, 5, 'x');
 		bulk_close (&b);
 		assert_int_equal (forgets, reader);
@@ -392,13 +399,12 @@ static void test_what_was_read_leaves_memory (void **state)
 	free (path);
 	/* read by nobody: a reader that only syncs, or looks whether it is there */
 	forgets = 0;
-	r->b = (bulk_close (&r->b), bulk_open (r->dir, false, NULL));
 	assert_int_equal (bulk_put_result (r->b, &r->task, "abcde", 5, &unread, &err), 0);
 	bulk_sync_start (r->b, true);
-	put (r, &r->task, 5, 'y');
 	assert_int_equal (bulk_check (r->b, &unread, &err), 0);
-	r->b = (bulk_close (&r->b), bulk_open (r->dir, false, NULL));
+	bulk_close (&r->b);
 	assert_int_equal (forgets, 0);
+	free (data);
 }
 
 static const struct rig *others;
