@@ -51,7 +51,7 @@ static void sync_data (struct dispatch *d, zmq_msg_t *record)
 void dispatch_keep_result (struct dispatch *d, const struct id *task, zmq_msg_t *record)
 {
 	msg_result_stamp (zmq_msg_data (record), STAMP_ENDPOINT_RESULT, clock_real_ns ());
-	if (d->o.bulk)
+	if (bulk_syncs (d->o.bulk))
 		sync_data (d, record);
 	if (spool_add (d->spool, task, record))
 		d->st.done++;

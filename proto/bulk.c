@@ -56,6 +56,8 @@ void bulk_sync_start (struct bulk *b, bool reader)
 	b->reader = reader;
 }
 
+bool bulk_syncs (const struct bulk *b) { return b && b->sync; }
+
 void bulk_sync (const struct bulk *b, const struct bulk_ref *result)
 {
 	char segment[SEGMENT_NAME];

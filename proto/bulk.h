@@ -33,6 +33,7 @@ void bulk_delete (const struct bulk *b, const char *name);	/* a missing one is f
  * Redis does with its append-only file: what Redis remembers after a power failure then is there too. reader: results that are read here are
  * hardly ever read again: once on disk they leave the system's memory, for the next ones. */
 void bulk_sync_start (struct bulk *b, bool reader);
+bool bulk_syncs (const struct bulk *b);	/* whether it was called; NULL: no */
 void bulk_sync (const struct bulk *b, const struct bulk_ref *result);	/* of another program; nothing when bulk_sync_start was not called */
 
 /* Walk through the store: the name of the next data of ours whose file was written more than min_age_ms ago. Segments of which nothing is

@@ -90,8 +90,8 @@ uint64_t link_epoch (const struct link_peer *p);
 
 /* Back-pressure: no messages are read while stopped. */
 void link_pause (struct link *k, bool paused);
-/* BYE to all, what is queued is sent for at most linger_ms (it blocks that long only for peers that do not read). No callbacks any
- * more: data set on peers is the caller's to free. May be called from a callback, also for the link that calls. */
+/* BYE to all, what is queued is sent for at most linger_ms (it blocks that long only for peers that do not read; some milliseconds for others,
+ * link.c). No callbacks any more: data set on peers is the caller's to free. May be called from a callback, also for the link that calls. */
 void link_destroy (struct link **k, int64_t linger_ms);
 
 struct link_stats { uint64_t messages_in, messages_out, records_in, records_out, malformed, rejected, sessions; };
