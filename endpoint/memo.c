@@ -201,7 +201,7 @@ static void load_segment (struct memo *m, uint64_t number)
 	struct segment *g = segment_open (m->dir, number, &err);
 
 	if (!g) {
-		char *path = xasprintf ("%s/%016" PRIx64 ".seg", m->dir, number);
+		char *path = segment_path (m->dir, number);
 		log_err (LOG_WARN, "memo", "a file of remembered results is removed", &err);
 		m->st.corrupt++;
 		unlink (path);

@@ -44,12 +44,17 @@ static int read_full (int fd, void *p, size_t n, uint64_t at)
 	return 0;
 }
 
+char *segment_path (const char *dir, uint64_t number)
+{
+	return xasprintf ("%s/%016" PRIx64 ".seg", dir, number);
+}
+
 static struct segment *segment_new (const char *dir, uint64_t number)
 {
 	struct segment *s = xcalloc (1, sizeof (*s));
 
 	s->number = number;
-	s->path = xasprintf ("%s/%016" PRIx64 ".seg", dir, number);
+	s->path = segment_path (dir, number);
 	return s;
 }
 
@@ -124,7 +129,7 @@ struct segment *segment_open (const char *dir, uint64_t number, struct err *err)
 	/* a crash right after creation leaves less than a head: nothing was in it */
 	if (s->bytes >= SEGMENT_HEAD
 	    && (read_full (s->fd, head, SEGMENT_HEAD, 0) < 0 || memcmp (head, HEAD, SEGMENT_HEAD) != 0)) {
-		err_set (err, ERR_INVALID, FAULT_SITE, "%s is not a spool file of this program", s->path);
+		err_set (err, ERR_INVALID, FAULT_SITE, "%s does not begin as a file of this program does", s->path);
 		segment_close (&s, false);
 		return NULL;
 	}

@@ -28,7 +28,9 @@ struct segment {
 /* The numbers of the files in a directory, ascending; *numbers owned by the caller. */
 int segment_list (const char *dir, uint64_t **numbers, size_t *n, struct err *err);
 struct segment *segment_create (const char *dir, uint64_t number, struct err *err);
+/* ERR_INVALID: its head is damaged, or another program's. */
 struct segment *segment_open (const char *dir, uint64_t number, struct err *err);
+char *segment_path (const char *dir, uint64_t number);	/* owned by the caller */
 void segment_close (struct segment **s, bool remove);
 /* Append up to SEGMENT_BATCH records in one write. Returns how many were written whole, in order (offsets[i] = where the bytes of
  * record i start); fewer than n only on failure, with *err. */

@@ -186,13 +186,31 @@ static void load_record (struct segment *g, uint64_t offset, const void *p, size
 	g->live++;
 }
 
+/* What a power failure or another program made of a file must not keep the endpoint away: its tasks run again. It is kept for whoever wants to
+ * look, under a name that is not read again. */
+static int set_aside (struct spool *s, uint64_t number, struct err *err)
+{
+	char *path = segment_path (s->dir, number), *aside = xasprintf ("%s.damaged", path);
+	int rc = rename (path, aside);
+
+	if (rc < 0) {
+		err_errno (err, "renaming %s, which is damaged, to %s", path, aside);
+	} else {
+		log_err (LOG_WARN, "spool", "a file is set aside as NAME.damaged; tasks whose results were in it run again", err);
+		s->st.corrupt++;
+	}
+	free (aside);
+	free (path);
+	return rc;
+}
+
 static int load_segment (struct spool *s, uint64_t number, struct err *err)
 {
 	size_t bad = 0;
 	struct segment *g = segment_open (s->dir, number, err);
 
 	if (!g)
-		return -1;
+		return err->code == ERR_INVALID ? set_aside (s, number, err) : -1;
 	if (segment_scan (g, load_record, s, &bad, err) < 0) {
 		segment_close (&g, false);
 		return -1;

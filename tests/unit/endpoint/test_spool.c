@@ -260,6 +260,38 @@ static void test_bad_checksum_loses_one_record (void **state)
 	spool_close (&s);
 }
 
+static void test_damaged_head_is_set_aside (void **state)
+{
+	struct spool *s = reopen (NULL, (struct spool_opts){ .segment_bytes = 512 });
+	char path[400], aside[420];
+	int fd;
+
+	(void) state;
+	add (s, 1, 500);
+	spool_commit (s);
+	files (path, sizeof (path));
+	add (s, 2, 500);
+	spool_commit (s);
+	spool_close (&s);
+	assert_int_equal (files (NULL, 0), 2);
+	fd = open (path, O_WRONLY);
+	assert_int_equal (pwrite (fd, "\0\0\0\0\0\0\0\0", 8, 0), 8);
+	close (fd);
+	s = reopen (NULL, (struct spool_opts){ .segment_bytes = 512 });
+	assert_int_equal (stats (s).corrupt, 1);
+	assert_int_equal (stats (s).results, 1);
+	snprintf (aside, sizeof (aside), "%s.damaged", path);
+	assert_int_equal (access (path, F_OK), -1);
+	assert_int_equal (access (aside, F_OK), 0);
+	add (s, 1, 500);	/* it ran again */
+	spool_commit (s);
+	s = reopen (s, (struct spool_opts){ .segment_bytes = 512 });
+	assert_int_equal (stats (s).corrupt, 0);
+	expect_next (s, 2, 500);
+	expect_next (s, 1, 500);
+	spool_close (&s);
+}
+
 static void test_bodies_are_read_back (void **state)
 {
 	struct spool *s = reopen (NULL, (struct spool_opts){ .memory_bytes = 5000, .segment_bytes = 8192 });
@@ -420,6 +452,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_order_rewind_and_ack, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_recovery_after_a_crash, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_torn_tail_is_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown (test_damaged_head_is_set_aside, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_bad_checksum_loses_one_record, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_bodies_are_read_back, setup, teardown),
 		cmocka_unit_test_setup_teardown (test_a_result_that_cannot_be_read_back_is_told, setup, teardown),
