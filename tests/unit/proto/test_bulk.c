@@ -459,6 +459,47 @@ static void test_what_took_the_place_of_a_dropped_one_stays (void **state)
 	bulk_close (&b);
 }
 
+/* Says so before each write. */
+static int write_without_end (const char *dir, const struct id *task, uint32_t bytes, int said)
+{
+	struct bulk *b = bulk_open (dir, false, NULL);
+	char *data = xcalloc (1, bytes);
+	struct bulk_ref p;
+	struct err err;
+	bulk_ref_payload (&p, task, bytes);
+	for (int i = 0; b && write (said, "w", 1) == 1 && bulk_put (b, &p, data, &err) == 0; i++)
+		memset (data, 'a' + i % 26, bytes);
+	free (data);
+	bulk_close (&b);
+	return 1;
+}
+
+/* Killed in the middle of a write: the place is free for the next, who has the same task when a client tries again. */
+static void test_a_writer_is_killed_in_its_write (void **state)
+{
+	struct rig *r = *state;
+	enum { ROUNDS = 40, BYTES = 2 << 20 };
+	for (int i = 0; i < ROUNDS; i++) {
+		int writes[2];
+		char at_it;
+		pid_t pid;
+		assert_int_equal (pipe (writes), 0);
+		if (!(pid = fork ()))
+			_exit (close (writes[0]) || write_without_end (r->dir, &r->task, BYTES, writes[1]));
+		close (writes[1]);
+		for (int n = 0; n < 1 + i % 4; n++)
+			assert_int_equal (read (writes[0], &at_it, 1), 1);
+		assert_int_equal (kill (pid, SIGKILL), 0);
+		assert_int_equal (waitpid (pid, NULL, 0), pid);
+		close (writes[0]);
+		put (r, &r->task, BYTES, 'p');
+		assert_false (has_file (r, &r->task));
+		assert_holds (r->b, &r->task, BYTES, 'p');
+		drop (r->b, &r->task);
+		assert_gone (r->b, &r->task, BYTES);
+	}
+}
+
 /* Where a slot file cannot be, or a place is being written into by another process, a payload has its own file. */
 static void test_without_a_slot (void **state)
 {
@@ -851,6 +892,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_what_took_the_place_of_a_dropped_one_stays, up, down),
 		cmocka_unit_test_setup_teardown (test_the_same_payload_is_left_as_it_stands, up, down),
 		cmocka_unit_test_setup_teardown (test_without_a_slot, up, down),
+		cmocka_unit_test_setup_teardown (test_a_writer_is_killed_in_its_write, up, down),
 		cmocka_unit_test_setup_teardown (test_processes_share_the_slots, up, down),
 		cmocka_unit_test_setup_teardown (test_what_is_gone_is_not_synced, up, down),
 		cmocka_unit_test_setup_teardown (test_what_was_read_leaves_memory, up, down),
