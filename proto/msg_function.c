@@ -7,14 +7,13 @@
 #define FUNCTION_PLAIN 66	/* without files: the record of such a function, and with it what is remembered of its calls, stays as it was */
 #define FUNCTION_FIXED 68
 
-static const char *const kinds[] = { NULL, "globus", "python", "command", "shared_object" };
-#define NKINDS ((int) (sizeof (kinds) / sizeof (kinds[0])))
+static const char *const kinds[KIND_END] = { NULL, "globus", "python", "command", "shared_object" };
 
-const char *msg_kind_name (int kind) { return kind > 0 && kind < NKINDS ? kinds[kind] : "?"; }
+const char *msg_kind_name (int kind) { return kind > 0 && kind < KIND_END ? kinds[kind] : "?"; }
 
 int msg_kind_parse (const char *s)
 {
-	for (int i = 1; s && i < NKINDS; i++)
+	for (int i = 1; s && i < KIND_END; i++)
 		if (strcmp (s, kinds[i]) == 0)
 			return i;
 	return KIND_NONE;

@@ -4,7 +4,7 @@
 #define PROTO_MSG_FUNCTION_H
 #include "proto/msg_files.h"
 
-enum msg_kind { KIND_NONE = 0, KIND_GLOBUS = 1, KIND_PYTHON = 2, KIND_COMMAND = 3, KIND_SHARED_OBJECT = 4 };
+enum msg_kind { KIND_NONE = 0, KIND_GLOBUS = 1, KIND_PYTHON = 2, KIND_COMMAND = 3, KIND_SHARED_OBJECT = 4, KIND_END };
 const char *msg_kind_name (int kind);			/* "globus", ...; "?" */
 int msg_kind_parse (const char *s);			/* KIND_NONE when unknown */
 

@@ -349,7 +349,7 @@ static char *describe (const struct engine *e)
 		json_decref (root);
 		root = json_object ();
 	}
-	for (k = KIND_GLOBUS; k <= KIND_SHARED_OBJECT; k++)
+	for (k = KIND_GLOBUS; k < KIND_END; k++)
 		if (python || (k != KIND_GLOBUS && k != KIND_PYTHON))
 			json_array_append_new (kinds, json_string (msg_kind_name (k)));
 	json_object_set_new (root, "kinds", kinds);
