@@ -304,7 +304,7 @@ const struct cli_cmd cmds_up[] = {
 	  up_opts, sizeof (struct opts), 0, 0, cmd_up },
 	{ "down", "[OPTIONS]", "Stop the fabric of a state directory and wait until all its processes have ended.", down_opts,
 	  sizeof (struct opts), 0, 0, cmd_down },
-	{ "env", "[OPTIONS]", "Print WEFT_URL, WEFT_TOKEN and WEFT_ENDPOINT lines for a shell: export $(weft env)\n"
+	{ "env", "[OPTIONS]", "Print WEFT_URL, WEFT_TOKEN, WEFT_ENDPOINT and, where there is one, WEFT_CA_FILE lines for a shell: export $(weft env)\n"
 	  "Of the fabric that `weft up` has started, or of a login with --profile.", env_opts,
 	  sizeof (struct opts), 0, 0, cmd_env },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },

@@ -32,7 +32,7 @@ const struct conf_key config_table[] = {
 	{ "registry.cache", CONF_DURATION_MS, AT (catalog_cache_ms), "2s", 0, 60000, NULL, false,
 	  "how long functions and endpoints are remembered; a change made in another worker is seen at the latest then" },
 	{ "retention", CONF_DURATION_MS, AT (retention_ms), "14d", 1000, 31536000000, NULL, false,
-	  "how long the ids of tasks, and results that the service stores itself, are kept" },
+	  "how long ids of tasks, payloads of waiting tasks in Redis, and results that the service stores itself are kept; not below the forwarder's" },
 	{ "limits.payload_bytes", CONF_SIZE, AT (payload_bytes), "10MiB", 1, 128 * MIB, NULL, false, "largest payload of one task" },
 	{ "limits.result_bytes", CONF_SIZE, AT (result_bytes), "10MiB", 1, 128 * MIB, NULL, false,
 	  "largest result that a submission may ask for" },

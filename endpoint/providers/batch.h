@@ -30,7 +30,8 @@ enum batch_launcher { LAUNCH_SINGLE, LAUNCH_OWN, LAUNCH_MPIEXEC, LAUNCH_SSH };
 	{ "provider." P ".walltime", CONF_WALLTIME_S, offsetof (S, batch.walltime_s), "30m", 60, 366 * 86400, NULL, false, \
 	  "Time of a job: 30m, 2h, 01:30:00, 1-12:00:00. Before it is over, a node takes no more tasks and what it has not begun goes elsewhere." }, \
 	{ "provider." P ".launcher", CONF_ENUM, offsetof (S, batch.launcher), LAUNCHER, 0, 0, LAUNCHERS, false, \
-	  "How weft-manager is started on the nodes of a job: single (one node), the scheduler's own, mpiexec, or ssh from the first node." }, \
+	  "How weft-manager is started on the nodes of a job: single on one node; else, where it is a choice, by the scheduler's own " \
+	  "command, mpiexec, or ssh from the first node." }, \
 	{ "provider." P ".launcher_options", CONF_STRING, offsetof (S, batch.launcher_options), NULL, 0, 4000, NULL, false, \
 	  "Words added to the launcher's command line, as a shell reads them." }, \
 	{ "provider." P ".worker_init", CONF_STRING, offsetof (S, batch.worker_init), NULL, 0, 65536, NULL, false, \
