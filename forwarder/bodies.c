@@ -15,6 +15,7 @@ struct body {
 	struct bodies *owner;
 	struct id id;
 	bool here, failed_fetch;	/* neither: a GET is in flight */
+	bool contained;			/* it has a container, as it is here */
 	bool changed;			/* the endpoint has an older one */
 	bool stale;			/* it was changed while it was being fetched */
 	bool missed;			/* the endpoint asked for it while it was being fetched */
@@ -24,16 +25,18 @@ struct body {
 
 struct bodies {
 	struct rds *r;
+	char key[LAYOUT_KEY_MAX];	/* functions with a container that the endpoint was sent; score 1: it has an older record */
 	struct map *all;
 	size_t bytes, max_bytes;
 	bodies_f *cb;
 	void *arg;
 };
 
-struct bodies *bodies_create (struct rds *r, size_t max_bytes, bodies_f *cb, void *arg)
+struct bodies *bodies_create (struct rds *r, const struct id *endpoint, size_t max_bytes, bodies_f *cb, void *arg)
 {
 	struct bodies *b = xcalloc (1, sizeof (*b));
 	b->r = r;
+	layout_key (b->key, "ep", endpoint, "functions");
 	b->all = map_create ();
 	b->max_bytes = max_bytes;
 	b->cb = cb;
@@ -90,6 +93,11 @@ static void fetch (struct body *f)
 	rds_commandf (f->owner->r, on_body, f, "GET %s", key);
 }
 
+static void forget (struct bodies *b, const struct id *function)
+{
+	rds_commandf (b->r, NULL, NULL, "ZREM %s %b", b->key, function->b, (size_t)ID_BYTES);
+}
+
 static void on_body (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct body *f = arg;
@@ -108,6 +116,7 @@ static void on_body (struct rds *r, struct redisReply *reply, const struct err *
 		return;
 	}
 	if (reply->type != REDIS_REPLY_STRING) {
+		forget (b, &id);
 		drop (f);
 		b->cb (&id, false, "its function is not known to Redis any more; register it again", b->arg);
 		return;
@@ -124,6 +133,7 @@ static void on_body (struct rds *r, struct redisReply *reply, const struct err *
 	}
 	memcpy (zmq_msg_data (&f->record), reply->str, reply->len);
 	f->here = true;
+	f->contained = m.container.n > 0;
 	b->bytes += reply->len;
 	if (b->bytes > b->max_bytes) /* rare: start over rather than keep an order of use on the hot path */
 		map_each (b->all, drop_here, f);
@@ -152,7 +162,12 @@ bool bodies_have (struct bodies *b, const struct id *function)
 
 static void send_body (struct body *f, struct link_peer *peer)
 {
+	struct bodies *b = f->owner;
 	zmq_msg_t copy;
+	if (f->contained)
+		rds_commandf (b->r, NULL, NULL, "ZADD %s 0 %b", b->key, f->id.b, (size_t)ID_BYTES);
+	else if (f->changed)
+		forget (b, &f->id);
 	zmq_msg_init (&copy);
 	zmq_msg_copy (&copy, &f->record);
 	link_send (peer, WIRE_FUNCTION, &copy);
@@ -163,9 +178,12 @@ static void send_body (struct body *f, struct link_peer *peer)
 bool bodies_send (struct bodies *b, struct link_peer *peer, const struct id *function)
 {
 	struct body *f = look_up (b, function);
-	if (f->here && (f->missed || f->epoch != link_epoch (peer)))
+	if (!f->here)
+		return false;
+	if (f->missed || f->epoch != link_epoch (peer))
 		send_body (f, peer);
-	return f->here;
+	f->changed = false;
+	return true;
 }
 
 void bodies_missed (struct bodies *b, struct link_peer *peer, const struct id *function)
@@ -178,12 +196,40 @@ void bodies_missed (struct bodies *b, struct link_peer *peer, const struct id *f
 		send_body (f, peer);
 }
 
-void bodies_changed (struct bodies *b, struct link_peer *peer, const struct id *function)
+static void want (struct bodies *b, const struct id *function)
+{
+	struct body *f = look_up (b, function);
+	f->changed = true;
+	if (f->here)
+		b->cb (function, true, NULL, b->arg);
+}
+
+struct about { struct bodies *b; struct id function; };
+
+static void on_marked (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct about a = *(struct about *)arg;
+	(void)r;
+	free (arg);
+	if (!err && reply->type == REDIS_REPLY_INTEGER && reply->integer)
+		want (a.b, &a.function);
+}
+
+/* If the endpoint was sent it, by whom and in what session ever. */
+static void mark (struct bodies *b, const struct id *function)
+{
+	struct about *a = xcalloc (1, sizeof (*a));
+	*a = (struct about) { b, *function };
+	rds_commandf (b->r, on_marked, a, "ZADD %s XX CH 1 %b", b->key, function->b, (size_t)ID_BYTES);
+}
+
+void bodies_changed (struct bodies *b, const struct id *function)
 {
 	struct body *f = map_get (b->all, function);
+	mark (b, function); /* before the fetch: what is sent then unmarks it */
 	if (!f)
 		return;
-	if (peer && f->epoch == link_epoch (peer))
+	if (f->epoch)
 		f->changed = true;	/* and stays so, when it is changed once more before it is here */
 	if (f->here) {
 		b->bytes -= zmq_msg_size (&f->record);
@@ -199,10 +245,25 @@ void bodies_changed (struct bodies *b, struct link_peer *peer, const struct id *
 bool bodies_was_changed (struct bodies *b, const struct id *function)
 {
 	struct body *f = map_get (b->all, function);
-	bool changed = f && f->changed;
-	if (f)
-		f->changed = false;
-	return changed;
+	return f && f->changed;
+}
+
+static void on_marks (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct bodies *b = arg;
+	struct id function;
+	(void)r;
+	for (size_t i = 0; !err && reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
+		if (reply->element[i]->type != REDIS_REPLY_STRING || reply->element[i]->len != ID_BYTES)
+			continue;
+		memcpy (function.b, reply->element[i]->str, ID_BYTES);
+		want (b, &function);
+	}
+}
+
+void bodies_session_up (struct bodies *b)
+{
+	rds_commandf (b->r, on_marks, b, "ZRANGEBYSCORE %s 1 1", b->key);
 }
 
 static int fetch_failed (const struct id *k, void *v, void *arg)
@@ -218,4 +279,5 @@ static int fetch_failed (const struct id *k, void *v, void *arg)
 void bodies_redis_up (struct bodies *b)
 {
 	map_each (b->all, fetch_failed, NULL);
+	bodies_session_up (b); /* there may be one, and what was asked for it is lost */
 }

@@ -42,6 +42,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	hand_make_ready (f->hand, HAND_RETURNED);
 	hand_make_ready (f->hand, HAND_SENT); /* the endpoint drops what it has already */
 	presence_connected (f->presence, h, link_epoch (peer));
+	bodies_session_up (f->bodies);
 	forward_tell_drain (f);
 }
 
@@ -354,7 +355,7 @@ struct forward *forward_create (struct loop *l, const struct config *c, const st
 		bulk_sync_start (f->bulk, false);
 	if (listen_on (f, err) < 0 || !(f->r = rds_create (l, &ro, err)))
 		goto fail;
-	f->bodies = bodies_create (f->r, (size_t)c->function_cache_bytes, forward_on_body, f);
+	f->bodies = bodies_create (f->r, endpoint, (size_t)c->function_cache_bytes, forward_on_body, f);
 	f->cancels = cancels_create (f->r, endpoint);
 	f->expire = expire_create (l, f->r, endpoint, c->retention_ms, &forward_expire_ops, f);
 	f->done = done_create (l, f->r, endpoint, c->retention_ms, on_done, f);

@@ -281,7 +281,7 @@ static void on_control (const char *op, const struct id *task, void *arg)
 	else if (!strcmp (op, "follow"))
 		follow_task (task, f);
 	else if (!strcmp (op, "function"))
-		bodies_changed (f->bodies, f->peer, task);
+		bodies_changed (f->bodies, task);
 	else if (!strcmp (op, "key"))
 		forward_load_endpoint (f);
 	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
@@ -338,14 +338,15 @@ static bool idle (void *arg)
 static void on_drained (void *arg)
 {
 	struct forward *f = arg;
-	char keys[4][LAYOUT_KEY_MAX];
+	char keys[5][LAYOUT_KEY_MAX];
 	log_info (MOD, "no task of the deleted endpoint is left", "ep=%s", f->ep);
 	layout_key (keys[0], "ep", &f->endpoint, "tasks");
 	layout_key (keys[1], "ep", &f->endpoint, "control");
 	layout_key (keys[2], "ep", &f->endpoint, "cancelled");
-	layout_key (keys[3], "ep", &f->endpoint, NULL);
+	layout_key (keys[3], "ep", &f->endpoint, "functions");
+	layout_key (keys[4], "ep", &f->endpoint, NULL);
 	forward_stop (f);
-	rds_commandf (f->r, NULL, NULL, "UNLINK %s %s %s %s", keys[0], keys[1], keys[2], keys[3]);
+	rds_commandf (f->r, NULL, NULL, "UNLINK %s %s %s %s %s", keys[0], keys[1], keys[2], keys[3], keys[4]);
 	usage_forget (f->r, &f->endpoint, clock_real_ns () / 1000000);
 	rds_commandf (f->r, NULL, NULL, "SREM weft:eps:deleted %s", f->ep); /* last: until then a supervisor starts another one */
 }

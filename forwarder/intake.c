@@ -282,10 +282,10 @@ static void on_controls (struct rds *r, struct redisReply *reply, const struct e
 		t = field (ent->element[1], "t");
 		if (t && t->len == ID_BYTES)
 			memcpy (task.b, t->str, ID_BYTES);
+		if (c)
+			i->o.ops->on_control (c->str, &task, i->o.arg); /* first: what it writes to Redis must not be lost with the entry */
 		rds_commandf (i->cmd, NULL, NULL, "XACK %s " GROUP " %s", i->control_key, ent->element[0]->str);
 		rds_commandf (i->cmd, NULL, NULL, "XDEL %s %s", i->control_key, ent->element[0]->str);
-		if (c)
-			i->o.ops->on_control (c->str, &task, i->o.arg);
 	}
 	read_control (i);
 }

@@ -13,7 +13,7 @@
 #define LAYOUT_WATCH_NEW "1"	/* value of a group's watch key: tasks submitted from now on are flagged */
 #define LAYOUT_WATCH_ALL "2"	/* and those that were there before have been flagged too */
 
-/* kind: "task" "ep" "fn" "owner" "group"; suffix: "payload" "tasks" "control" "cancelled" "lease" "watch" "done" or NULL. Returns key's length. */
+/* kind: "task" "ep" "fn" "owner" "group"; suffix: "payload" "tasks" "control" "cancelled" "functions" "lease" "watch" "done" or NULL. Returns key's length. */
 size_t layout_key (char key[LAYOUT_KEY_MAX], const char *kind, const struct id *id, const char *suffix);
 
 struct layout_meta {

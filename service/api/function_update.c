@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PATCH of a function: its container may change (image, replicas, limits), nothing else. The members given are put over those that
- * stand; forwarders that hold the function hear of it and hand the new record to their endpoints. The answer comes when that stands in the
+ * stand; forwarders hear of it and hand the new record to their endpoints that have the function. The answer comes when that stands in the
  * control streams of all endpoints: a task submitted after it is called with the new container (SPEC.md, section 8). */
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
@@ -43,7 +43,7 @@ static void on_told (struct rds *r, struct redisReply *reply, const struct err *
 		finish (u);
 }
 
-/* To all: who does not hold the function ignores it. */
+/* To all: a forwarder whose endpoint does not have the function ignores it. */
 static void on_endpoints (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct update *u = arg;

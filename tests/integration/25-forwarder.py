@@ -311,8 +311,13 @@ class Rig:
     def tkey(task, suffix=None):
         return "weft:task:{%s}%s" % (task, ":" + suffix if suffix else "")
 
-    def function(self, fn):
-        self.redis("SET", "weft:fn:{%s}" % fn, wire.encode("FUNCTION", {"kind": 2, "id": fn, "code": "def f(): pass", "entry": "f"}))
+    def function(self, fn, code="def f(): pass", **more):
+        self.redis("SET", "weft:fn:{%s}" % fn, wire.encode("FUNCTION", dict(more, kind=2, id=fn, code=code, entry="f")))
+
+    def change(self, fn, **more):
+        """As the service does it; it tells all endpoints."""
+        self.function(fn, **more)
+        self.redis("XADD", self.ekey("control"), "*", "c", "function", "t", wire.id_bytes(fn))
 
     def submit_bulk(self, payload, written=None):
         """A task whose payload is in the bulk store, as the service writes it; written: what stands there instead, False: nothing."""
@@ -444,6 +449,47 @@ def changed_function_is_not_overtaken():
             e.got(i + 2)
             assert e.tasks[-1]["code"] == code.encode(), (i, e.tasks[-1]["code"])
             e.results([task])
+
+
+@test
+def changed_function_reaches_the_endpoint_that_has_it():
+    """Whatever became of the forwarder that sent it, of the session, and of the body in its memory; and no other endpoint."""
+    with Rig(sets=["limits.function_cache_bytes=1MiB"]) as g:
+        e, strange = g.endpoint(), str(uuid.uuid4())
+
+        def comes(image, how):
+            e.until(lambda: e.functions[g.fn]["container"] == image, 10, how)
+        g.function(g.fn, container="one", replicas=1)
+        sent = g.submit(1)
+        e.got(1)
+        e.results(sent)
+        again(g, e)
+        g.change(strange, code="def secret(): pass", container="one", replicas=1)
+        g.change(g.fn, container="two", replicas=1)
+        comes(b"two", "of a new forwarder")
+        g.change(g.fn, container="three")
+        comes(b"three", "in the same session")
+        g.change(g.fn, container="four", replicas=2)
+        comes(b"four", "with replicas again")
+        e.close()
+        wait(lambda: g.hash()[b"up"] == b"0", 30, "it is gone")
+        g.change(g.fn, container="five", replicas=1)
+        wait(lambda: not g.redis("XLEN", g.ekey("control")), 30, "it was read while nobody was there")
+        again(g, e)
+        comes(b"five", "of a new forwarder, when the one before had read it")
+        big = str(uuid.uuid4())
+        g.function(big, code="#" * (2 << 20))
+        g.submit(1, fn=big)
+        e.got(2)
+        g.change(g.fn, container="six", replicas=1)
+        comes(b"six", "when its body had to make room")
+        e.redial()
+        g.change(g.fn, container="seven", replicas=1)
+        comes(b"seven", "in another session than it was sent in")
+        g.change(g.fn)
+        comes(b"", "without a container")
+        wait(lambda: not g.redis("EXISTS", g.ekey("functions")), 10, "nothing kept of it")
+        assert strange not in e.functions, "it never had a task of that function"
 
 
 @test
