@@ -166,6 +166,10 @@ static void on_returned (const struct id *id, void *arg)
 	struct hand_task *t = hand_get (f->hand, id);
 	if (!t || t->state != HAND_SENT)
 		return;
+	if (t->cancelled) {
+		forward_drop_task (f, t);
+		return;
+	}
 	hand_move (f->hand, t, HAND_RETURNED);
 	if (loop_timer_pending (f->later))
 		return;
@@ -189,6 +193,16 @@ static void on_function_missing (const struct id *id, void *arg)
 	bodies_missed (f->bodies, f->peer, id);
 }
 
+/* In a session that the endpoint knows of: it has said something in it. */
+static void tell_cancelled (struct forward *f)
+{
+	struct hand_task *t;
+	while ((t = hand_first (f->hand, HAND_CANCELLED))) {
+		link_send_id (f->peer, WIRE_CANCEL, &t->task);
+		forward_drop_task (f, t);
+	}
+}
+
 static int take_capacity (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)
 {
 	struct msg_capacity c;
@@ -196,6 +210,7 @@ static int take_capacity (struct forward *f, zmq_msg_t *rec, size_t n, struct er
 		return -1;
 	f->window_tasks = c.window_tasks;
 	f->window_bytes = c.window_bytes;
+	tell_cancelled (f);
 	presence_capacity (f->presence, &c);
 	return 0;
 }

@@ -76,6 +76,19 @@ static void admit (struct forward *f, struct hand_task *t, const struct layout_q
 	loop_defer_schedule (f->pump);
 }
 
+/* It has ended. The endpoint may have it whatever its state here is: of an earlier session, or of a dead forwarder. */
+static void cancel_in_hand (struct forward *f, struct hand_task *t)
+{
+	if (f->peer)
+		link_send_id (f->peer, WIRE_CANCEL, &t->task);
+	if (t->state == HAND_SENT) /* its result, whatever it is, ends it */
+		t->cancelled = true;
+	else if (f->peer || f->deleted)
+		forward_drop_task (f, t);
+	else
+		hand_move (f->hand, t, HAND_CANCELLED);
+}
+
 static void on_state_checked (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct forward *f;
@@ -94,10 +107,11 @@ static void on_state_checked (struct rds *r, struct redisReply *reply, const str
 		return;
 	}
 	if (msg_state_ended (reply->str[0] - '0')) {
-		if (reply->str[0] - '0' == STATE_CANCELLED && f->peer)
-			link_send_id (f->peer, WIRE_CANCEL, &t->task);
 		cancels_take (f->cancels, &t->task);
-		forward_drop_task (f, t);
+		if (reply->str[0] - '0' == STATE_CANCELLED)
+			cancel_in_hand (f, t);
+		else
+			forward_drop_task (f, t);
 		return;
 	}
 	layout_queued_decode (&q, t->origin, t->origin_bytes, &e); /* accepted before */
@@ -171,12 +185,8 @@ static void cancel_task (const struct id *task, void *arg)
 		return;
 	}
 	cancels_forget (f->cancels, task);
-	if (t->state == HAND_SENT) { /* its result, whatever it is, ends it */
-		if (f->peer)
-			link_send_id (f->peer, WIRE_CANCEL, task);
-	} else if (t->state != HAND_ENDING) {
-		forward_drop_task (f, t);
-	}
+	if (t->state != HAND_ENDING && t->state != HAND_CANCELLED)
+		cancel_in_hand (f, t);
 }
 
 static void on_cancels_known (void *arg)
@@ -261,6 +271,7 @@ static void endpoint_deleted (void *arg)
 		link_peer_close (f->peer, ERR_NOT_FOUND, "this endpoint was deleted");
 	fail_all (f, HAND_READY); /* those in HAND_CHECK follow when they are checked */
 	fail_all (f, HAND_RETURNED);
+	fail_all (f, HAND_CANCELLED);
 	fail_all (f, HAND_SENT);
 	expire_deleted (f->expire);
 	loop_defer_schedule (f->pump);

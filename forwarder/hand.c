@@ -124,9 +124,14 @@ struct hand_task *hand_first (const struct hand *h, enum hand_state s)
 
 void hand_make_ready (struct hand *h, enum hand_state from)
 {
-	struct hand_task *t;
-	TAILQ_FOREACH (t, &h->lists[from], link)
-		t->state = HAND_READY;
+	struct hand_task *t, *next;
+	for (t = TAILQ_FIRST (&h->lists[from]); t; t = next) {
+		next = TAILQ_NEXT (t, link);
+		if (t->cancelled)
+			hand_move (h, t, HAND_CANCELLED);
+		else
+			t->state = HAND_READY;
+	}
 	TAILQ_CONCAT (&h->lists[from], &h->lists[HAND_READY], link);
 	TAILQ_CONCAT (&h->lists[HAND_READY], &h->lists[from], link);
 	h->counts[HAND_READY] += h->counts[from];

@@ -6,6 +6,7 @@
  *   HAND_READY     to be sent, in order, when the endpoint's window has room
  *   HAND_SENT      with the endpoint
  *   HAND_RETURNED  the endpoint gave it back; to be sent again a little later
+ *   HAND_CANCELLED ended as cancelled; the endpoint may have it from an earlier session, and is told in the next one
  *   HAND_ENDING    its end is being stored; its frame is gone */
 #ifndef FORWARDER_HAND_H
 #define FORWARDER_HAND_H
@@ -14,7 +15,7 @@
 #include <zmq.h>
 #include "common/ids.h"
 
-enum hand_state { HAND_CHECK, HAND_READY, HAND_SENT, HAND_RETURNED, HAND_ENDING, HAND_STATES };
+enum hand_state { HAND_CHECK, HAND_READY, HAND_SENT, HAND_RETURNED, HAND_CANCELLED, HAND_ENDING, HAND_STATES };
 #define HAND_ENTRY_MAX 44
 
 struct hand_task {
@@ -22,6 +23,7 @@ struct hand_task {
 	char entry[HAND_ENTRY_MAX];	/* id of the stream entry */
 	enum hand_state state;
 	bool fetching;			/* its payload is being fetched */
+	bool cancelled;			/* in HAND_SENT: it is not sent again */
 	bool bulk;			/* its payload is in the bulk store, its frame has a reference */
 	bool sent_before;		/* its frame was handed to ZeroMQ once: it must not be written to again */
 	zmq_msg_t frame;		/* owned: the TASK record; empty while there is an origin */
@@ -43,7 +45,7 @@ bool hand_has_entry (const struct hand *h, const char *entry, size_t n);
 void hand_remove (struct hand *h, struct hand_task *t);		/* frees t */
 void hand_move (struct hand *h, struct hand_task *t, enum hand_state to);
 struct hand_task *hand_first (const struct hand *h, enum hand_state s);
-/* All of `from` (HAND_SENT, HAND_RETURNED) become ready, before those that are, in order. */
+/* All of `from` (HAND_SENT, HAND_RETURNED) become ready, before those that are, in order; those with `cancelled`, HAND_CANCELLED. */
 void hand_make_ready (struct hand *h, enum hand_state from);
 size_t hand_count (const struct hand *h);
 size_t hand_count_open (const struct hand *h);			/* those not in HAND_ENDING */

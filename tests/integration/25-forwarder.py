@@ -1082,6 +1082,86 @@ def cancel():
         wait(lambda: g.redis("SCARD", g.ekey("cancelled")) == 0, 30, "nothing remembered")
 
 
+@test
+def cancelled_while_the_endpoint_is_away():
+    with Rig() as g:
+        sent = g.submit(3)
+        e = g.endpoint()
+        e.got(3)
+        g.cancel(sent[0])                    # told, but it has not ended when the session does
+        e.until(lambda: e.cancels == [sent[0]], 30, "CANCEL")
+        e.close()
+        g.cancel(sent[1])
+        wait(lambda: not g.redis("XLEN", g.ekey("control")), 30, "the control message to be read")
+        e = g.endpoint(up=False)
+        e.until(lambda: e.epoch, 30, "WELCOME")
+        e.calm(200)
+        assert not e.cancels                 # it has not shown that it knows of the session
+        e.capacity(0)                        # no room for tasks is no matter
+        e.until(lambda: sorted(e.cancels) == sorted(sent[:2]), 30, "CANCEL of both")
+        wait(lambda: g.queued() == 1, 30, "their entries to go")
+        e.capacity(10)
+        e.got(1)
+        e.calm(200)
+        assert e.ids() == [sent[2]]
+        e.results([sent[0]])                 # it had ended
+        e.results([sent[2]])
+        all_ended(g, sent, e=e)
+        assert [g.state(t) for t in sent] == [b"7", b"7", b"5"] and len(e.cancels) == 2
+
+
+@test
+def cancelled_before_it_was_sent_again():
+    """The endpoint has it from the session before."""
+    with Rig() as g:
+        sent = g.submit(2)
+        e = g.endpoint()
+        e.got(2)
+        e.close()
+        e = g.endpoint(window=1)
+        e.got(1)
+        g.cancel(sent[1])
+        e.until(lambda: e.cancels == [sent[1]], 30, "CANCEL")
+        wait(lambda: g.queued() == 1, 30, "its entry to go")
+
+
+@test
+def cancelled_and_given_back():
+    """CANCEL and TASK_RETURN cross."""
+    with Rig() as g:
+        t = g.submit()[0]
+        e = g.endpoint()
+        e.got(1)
+        g.cancel(t)
+        e.until(lambda: e.cancels == [t], 30, "CANCEL")
+        e.send("TASK_RETURN", [wire.id_bytes(t)])
+        wait(lambda: (e.pump(), g.queued() == 0)[1], 30, "its entry to go")
+        assert e.ids() == [t]
+
+
+@test
+def cancelled_and_the_forwarder_dies():
+    with Rig() as g:
+        sent = g.submit(2)
+        e = g.endpoint()
+        e.got(2)
+        old = g.hash()[b"fwd_key"]
+        g.procs[0].kill()
+        g.procs[0].wait()
+        g.cancel(sent[0])
+        g.start()
+        wait(lambda: g.hash()[b"fwd_key"] != old, 30, "the new forwarder's key")
+        wait(lambda: g.logged("caught up", at_least=2), 30, "what was in hand to be taken over")
+        wait(lambda: not g.redis("SCARD", g.ekey("cancelled")), 30, "the cancel to be read")
+        e.tasks.clear()
+        e.redial()
+        e.until(lambda: e.cancels == [sent[0]], 30, "CANCEL")
+        e.got(1)
+        e.calm(200)
+        assert e.ids() == [sent[1]]
+        wait(lambda: g.queued() == 1, 30, "its entry to go")
+
+
 def drain(g, start, word=True):
     """As the service does it."""
     g.redis("HSET", g.ekey(), "drain", "1" if start else "0")

@@ -124,6 +124,26 @@ static void test_sent_become_ready_first_and_in_order (void **state)
 	hand_destroy (&h);
 }
 
+static void test_cancelled_do_not_become_ready (void **state)
+{
+	static const unsigned ready[] = { 2, 3 }, cancelled[] = { 1 };
+	struct hand *h = hand_create ();
+	struct hand_task *t[3];
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		t[i] = add (h, i + 1, 5);
+		hand_move (h, t[i], i < 2 ? HAND_SENT : HAND_READY);
+	}
+	t[0]->cancelled = true;
+	hand_make_ready (h, HAND_SENT);
+	expect (h, HAND_READY, ready, 2);
+	expect (h, HAND_CANCELLED, cancelled, 1);
+	assert_int_equal (hand_count_in (h, HAND_SENT), 0);
+	assert_int_equal (hand_count_in (h, HAND_READY), 2);
+	assert_int_equal (hand_sent_bytes (h), 0);
+	hand_destroy (&h);
+}
+
 static void test_ending_lets_the_frame_go (void **state)
 {
 	struct hand *h = hand_create ();
@@ -164,6 +184,7 @@ int main (void)
 		cmocka_unit_test (test_entry_too_long_is_refused),
 		cmocka_unit_test (test_counts_and_bytes),
 		cmocka_unit_test (test_sent_become_ready_first_and_in_order),
+		cmocka_unit_test (test_cancelled_do_not_become_ready),
 		cmocka_unit_test (test_ending_lets_the_frame_go),
 		cmocka_unit_test (test_many),
 	};
