@@ -53,7 +53,7 @@ int layout_ended_decode (struct layout_ended *d, const void *p, size_t n, struct
 
 /* Scripts; see proto/lua. KEYS and ARGV are documented at the head of each file. */
 extern struct rds_script layout_submit;		/* -> "OK" | error LIMIT <queued> */
-extern struct rds_script layout_store;		/* -> 1 stored | 0 had ended | -1 unknown task */
+extern struct rds_script layout_store;		/* -> 1 stored | 0 another was first | -1 unknown task */
 extern struct rds_script layout_wait;		/* -> {m, s, r} after registering the waiter; nil when unknown */
 extern struct rds_script layout_progress;	/* -> 1 raised | 0 not */
 extern struct rds_script layout_acked;		/* -> 1 moved | 0 was as far already */

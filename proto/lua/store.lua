@@ -6,19 +6,20 @@
 -- KEYS  1 task hash   2 its payload
 -- ARGV  1 state digit (5 to 7)   2 RESULT record   3 retention_ms, 0 = for ever   4 records over this size are not published
 --       5 optional: the size of the record, which was put into field r before (HSETNX); 2 is only its first 24 bytes then
--- Reply 1 stored, 0 had ended before, -1 unknown task.
+-- Reply 1 stored, 0 another had come first, -1 unknown task.
 --
 -- Large records come by argument 5: Lua hashes each byte of each string that it is given, 1.2 ms a MB. In between a reader may see r
--- without the end state: r counts. What another try left there half done is removed, the caller tries again.
+-- without the end state: r counts. So where another try put its record there and got no further, that record ends the task, not this one. One of
+-- the same size is taken for ours: the same result, sent once more.
 --
 -- When Redis is over maxmemory it refuses the script before it runs: nothing has changed, the caller tries again.
-local key, record = KEYS[1], ARGV[2]
-local state, retention, inline_max = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local key, digit, record = KEYS[1], ARGV[1], ARGV[2]
+local state, retention, inline_max = tonumber(digit), tonumber(ARGV[3]), tonumber(ARGV[4])
 local placed = tonumber(ARGV[5] or '')
 if not state or state < 5 or state > 7 or not retention or not inline_max or #record < 24 then
 	return redis.error_reply('ERR store: arguments do not fit')
 end
-local h = redis.call('HMGET', key, 'm', 's', 'w')
+local h = placed and redis.call('HMGET', key, 'm', 's', 'w') or redis.call('HMGET', key, 'm', 's', 'w', 'r')
 if not h[1] then
 	if placed then
 		redis.call('DEL', key)
@@ -28,17 +29,27 @@ end
 if tonumber(h[2] or '0') >= 5 then
 	return 0
 end
+local first = h[4]
+if placed then
+	local size = redis.call('HSTRLEN', key, 'r')
+	if size == 0 then
+		return redis.error_reply('ERR store: the record did not get into its place, try again')
+	end
+	first = size ~= placed and redis.call('HGET', key, 'r')
+end
+if first then
+	-- byte 2 of a record is its status, 1 to 3
+	record, state, placed = first, 4 + string.byte(first, 3), nil
+	digit = tostring(state)
+end
 -- A call of Redis from here costs as much as all the rest: the waiters are emptied with the same one.
 local waiters = h[3] ~= '' and h[3]
-if not placed and waiters then
-	redis.call('HSET', key, 's', ARGV[1], 'r', record, 'w', '')
-elseif not placed then
-	redis.call('HSET', key, 's', ARGV[1], 'r', record)
-elseif redis.call('HSTRLEN', key, 'r') == placed then
-	redis.call('HSET', key, 's', ARGV[1], 'w', '')
+if placed or first then
+	redis.call('HSET', key, 's', digit, 'w', '')
+elseif waiters then
+	redis.call('HSET', key, 's', digit, 'r', record, 'w', '')
 else
-	redis.call('HDEL', key, 'r')
-	return redis.error_reply('ERR store: another record stood in its place, try again')
+	redis.call('HSET', key, 's', digit, 'r', record)
 end
 if retention > 0 then
 	redis.call('PEXPIRE', key, ARGV[3])
@@ -52,7 +63,7 @@ end
 if bit.band(flags, 8) ~= 0 and #h[1] >= 66 and #h[1] < 256 then
 	local channel = string.format('weft:group:{%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}:done', string.byte(h[1], 51, 66))
 	local task = string.sub(record, 9, 24)
-	local position = redis.call('XADD', channel, 'MAXLEN', '~', '1000000', '*', 't', task, 's', ARGV[1])
+	local position = redis.call('XADD', channel, 'MAXLEN', '~', '1000000', '*', 't', task, 's', digit)
 	if retention > 0 then
 		redis.call('PEXPIRE', channel, ARGV[3])
 	end
@@ -72,4 +83,4 @@ if waiters then
 		redis.call('PUBLISH', 'weft:done:' .. string.sub(waiters, at, at + 15), message)
 	end
 end
-return 1
+return first and 0 or 1

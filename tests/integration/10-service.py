@@ -740,6 +740,15 @@ def cancelling():
     fw.store(raw, fw.seen[1], {"status": 1, "result": b"done"})
     check("what has ended stays", svc.delete("/v3/tasks/" + j).json["status"] == "success")
     fw.stop()
+    # the forwarder died between the record, which is large, and the script that ends the task
+    k = submit(e, {f: ["torn"]}).json["tasks"][f][0]
+    raw("HSETNX", "weft:task:{%s}" % k, "r", wire.encode("RESULT", {"task": k, "stamps": [1] * 16, "status": 1, "result": b"R" * 100000}))
+    check("a result that stands there is told", svc.get("/v3/tasks/" + k).json["status"] == "success")
+    check("a cancellation does not take it away", svc.delete("/v3/tasks/" + k).json["status"] == "success")
+    told = svc.get("/v3/tasks/" + k).json
+    check("it stays, with its data", told["status"] == "success" and len(told["result"]) == 100000, told["status"])
+    check("and the task has ended", raw("HGET", "weft:task:{%s}" % k, "s") == b"5" and raw("PTTL", "weft:task:{%s}" % k) > 0)
+    check("the forwarder is told of no cancellation", raw("SISMEMBER", "weft:ep:{%s}:cancelled" % e, uuid.UUID(k).bytes) == 0)
 
 
 def listing():
