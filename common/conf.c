@@ -21,6 +21,11 @@ enum {
 	PROBLEMS_MAX = 50,	/* reported; further ones are counted */
 };
 
+const char *conf_path (const char *given, const char *installed)
+{
+	return given ? given : access (installed, F_OK) == 0 ? installed : NULL;
+}
+
 void conf_problem (struct conf_load *ld, size_t line, const char *key, const char *fmt, ...)
 {
 	char text[600];

@@ -42,6 +42,8 @@ struct conf_key {
 };
 #define CONF_END { NULL, CONF_STRING, 0, NULL, 0, 0, NULL, false, NULL }
 
+/* The file that a program reads: the one given (--config), else the installed one when it is there, else NULL: defaults. */
+const char *conf_path (const char *given, const char *installed);
 /* Fill `out` (zeroed by the callee) from the file; path NULL = defaults only. overrides: "key=value" strings (the
  * command line's --set), NULL-terminated or NULL. On failure returns -1, *report (may be NULL) holds one line a problem
  * and *out is empty. */

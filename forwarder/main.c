@@ -21,8 +21,9 @@ struct opts {
 	int64_t parent_pid;
 };
 #define AT(field) offsetof (struct opts, field)
+#define INSTALLED "/etc/weft/forwarder.yaml"
 #define CONFIG_OPTS \
-	{ "config", 'c', CLI_STRING, AT (config), "FILE", 0, 0, "configuration (YAML); defaults when left out" }, \
+	{ "config", 'c', CLI_STRING, AT (config), "FILE", 0, 0, "configuration (YAML); default: " INSTALLED " when it is there" }, \
 	{ "set", 's', CLI_STRINGS, AT (set), "KEY=VALUE", 0, 0, "override one key of the configuration; repeatable" }
 
 static const struct cli_opt config_opts[] = { CONFIG_OPTS, CLI_END };
@@ -39,11 +40,12 @@ static const struct cli_opt run_opts[] = {
 	CLI_END,
 };
 
-static int load (const struct opts *o, struct config *c)
+static int load (struct opts *o, struct config *c)
 {
 	struct buf report;
 	struct err err = { 0 };
 	buf_init (&report, 0);
+	o->config = conf_path (o->config, INSTALLED);
 	if (conf_load (config_table, o->config, o->set.v, c, &report, &err) < 0) {
 		fprintf (stderr, "weft-forwarder: %s\n%s", err.text, report.data ? (char *)report.data : "");
 		buf_fini (&report);
@@ -214,7 +216,7 @@ int main (int argc, char **argv)
 		"Endpoints dial in with CURVE; only the key that an endpoint registered with gets in.",
 		cmds,
 		"Signals: SIGTERM stops gracefully (the endpoints reconnect elsewhere), SIGHUP reopens the log.\n"
-		"Files: /etc/weft/forwarder.yaml",
+		"Files: " INSTALLED " (configuration), see 'weft-forwarder print-config'.",
 		NULL,
 	};
 	return cli_main (&prog, argc, argv);

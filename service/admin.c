@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "common/clock.h"
+#include "common/conf.h"
 #include "service/auth.h"
 #include "service/config.h"
 #include "service/registry/registry.h"
@@ -13,7 +13,7 @@
 
 const char *admin_config_path (const char *given)
 {
-	return given ? given : access (INSTALLED, R_OK) == 0 ? INSTALLED : NULL;
+	return conf_path (given, INSTALLED);
 }
 
 int admin_config (const char *path, const struct cli_strings *sets, struct config *out)

@@ -259,7 +259,7 @@ class Rig:
         return self
 
     def start(self, mode="run"):
-        args = [os.path.join(BUILD, "bin", "weft-forwarder"), mode, "--set", "redis.url=unix://" + self.redis.path, "--set", "lease=1s",
+        args = [os.path.join(BUILD, "bin", "weft-forwarder"), mode, "--config", os.devnull, "--set", "redis.url=unix://" + self.redis.path, "--set", "lease=1s",
                 "--set", "heartbeat.period=500ms", "--set", "heartbeat.threshold=5s", "--parent-pid", str(os.getpid())]
         for s in self.sets:
             args += ["--set", s]

@@ -80,7 +80,8 @@ class Hosts:
 
     def supervisor(self, name, redis_url=None):
         return self.spawn(name, os.path.join(self.bin, "weft"), "__tie", str(os.getpid()), os.path.join(self.bin, "weft-forwarder"), "supervise",
-                          "--set", "redis.url=" + (redis_url or self.redis_url), "--set", "lease=%gs" % LEASE_S, "--set", "heartbeat.period=500ms")
+                          "--config", os.devnull, "--set", "redis.url=" + (redis_url or self.redis_url),
+                          "--set", "lease=%gs" % LEASE_S, "--set", "heartbeat.period=500ms")
 
     def get(self, path):
         try:

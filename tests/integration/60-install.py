@@ -67,6 +67,20 @@ def tarball(r, tmp):
     r.check("and builds in it", one.returncode == 0 and os.path.exists(os.path.join(top, "build/obj/proto/link.o")), one.stdout[-500:])
 
 
+def configured(r, usr):
+    """/etc/weft is read where it is there; in a /etc of our own."""
+    apart = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--user", "--map-root-user"])
+    if run(*apart, "true").returncode:
+        r.skip("configuration in /etc/weft", "no mount namespaces here")
+        return
+    for name in ("service", "forwarder"):
+        script = ('mount -t tmpfs none /etc && mkdir /etc/weft && echo "nosuch: 1" > "$2" && "$1" check-config; '
+                  'test $? = 1 && "$1" check-config --config /dev/null')
+        path = "/etc/weft/%s.yaml" % name
+        out = run(*apart, "sh", "-c", script, "sh", os.path.join(usr, "bin", "weft-" + name), path)
+        r.check("weft-%s reads %s, and a file that it is given instead" % (name, path), out.returncode == 0 and path + ":1: nosuch" in out.stdout, out.stdout)
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--build", default="build")
@@ -99,6 +113,7 @@ def main():
         for unit in ("weft-service.service", "weft-forwarder.service", "weft-endpoint@.service"):
             with open(os.path.join(usr, "lib", "systemd", "system", unit)) as f:
                 r.check("unit " + unit, "ExecStart=/usr/bin/weft-" in f.read())
+        configured(r, usr)
         r.check("bash completion parses", run("bash", "-n", os.path.join(usr, "share", "bash-completion", "completions", "weft")).returncode == 0)
         sdk = run("/usr/bin/python3", "-c", "import weft; print(weft.__version__)", env={"PYTHONPATH": os.path.join(usr, "lib", "python3", "dist-packages")})
         r.check("the SDK imports", sdk.returncode == 0, sdk.stdout)
