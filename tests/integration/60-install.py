@@ -110,9 +110,14 @@ def main():
                 example = f.read()
             printed = run(os.path.join(usr, "bin", "weft-" + name), "print-config").stdout
             r.check("config/%s.yaml is what print-config prints" % name, example == printed)
+        writable = {}
         for unit in ("weft-service.service", "weft-forwarder.service", "weft-endpoint@.service"):
             with open(os.path.join(usr, "lib", "systemd", "system", unit)) as f:
-                r.check("unit " + unit, "ExecStart=/usr/bin/weft-" in f.read())
+                text = f.read()
+            r.check("unit " + unit, "ExecStart=/usr/bin/weft-" in text)
+            writable[unit] = re.findall(r"^(?:User|ReadWritePaths|(?:State|Logs)Directory(?:Mode)?)=.*", text, re.M)
+        r.check("service and forwarders may write to the same directories: bulk.dir is theirs together",
+                writable["weft-service.service"] == writable["weft-forwarder.service"] and len(writable["weft-service.service"]) > 1, writable)
         configured(r, usr)
         r.check("bash completion parses", run("bash", "-n", os.path.join(usr, "share", "bash-completion", "completions", "weft")).returncode == 0)
         sdk = run("/usr/bin/python3", "-c", "import weft; print(weft.__version__)", env={"PYTHONPATH": os.path.join(usr, "lib", "python3", "dist-packages")})
