@@ -8,11 +8,31 @@
 #include <string.h>
 #include "common/hex.h"
 #include "common/clock.h"
+#include "common/decimal.h"
 #include "common/xmem.h"
 
 #define CLAIM_MS 60000		/* far longer than storing takes: who has not done it then has given it up, and could not say so */
 #define SILENT_MS 1000		/* who does not listen has died, unless his connection is just being made again */
 #define HEAD (1 + 32 + ID_BYTES)
+#define NOBODY "----------------"	/* as long as an instance; none is called so */
+
+/* A claim gets another holder, or goes, if it still has the one that we know. It may when memory is short: nothing grows.
+ *
+ * KEYS  1 the claim
+ * ARGV  1 HEAD   2 its holder   3 the next one, or "": it goes
+ * Reply 1, or 0 when it has another holder, was answered, or has expired. */
+static struct rds_script hand_on_script = { .name = "hand_on", .body =
+	"#!lua flags=allow-oom\n"
+	"local at = tonumber(ARGV[1])\n"
+	"if redis.call('GETRANGE', KEYS[1], 0, 0) ~= 'C' or redis.call('GETRANGE', KEYS[1], at, at + #ARGV[2] - 1) ~= ARGV[2] then\n"
+	"	return 0\n"
+	"end\n"
+	"if ARGV[3] == '' then\n"
+	"	redis.call('DEL', KEYS[1])\n"
+	"else\n"
+	"	redis.call('SETRANGE', KEYS[1], at, ARGV[3])\n"
+	"end\n"
+	"return 1\n" };
 
 struct claim {
 	struct app *app;
@@ -62,13 +82,32 @@ static int64_t age_ms (const struct claim *k)
 	return clock_real_ns () / 1000000 - id_time_ms (&k->ids[k->nids - 1]);
 }
 
+static void hand_on (struct app *a, const struct idem *i, const char from[LAYOUT_INSTANCE], const char *to, rds_f *cb, void *arg)
+{
+	char head[DECIMAL_MAX];
+	const char *argv[4] = { i->key, head, from, to };
+	size_t len[4] = { strlen (i->key), decimal_put (head, HEAD), LAYOUT_INSTANCE, strlen (to) };
+
+	rds_script (a->redis, &hand_on_script, cb, arg, 1, 4, argv, len);
+}
+
+static void on_taken (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct claim *k = arg;
+	struct err e = { 0 };
+
+	(void) r;
+	err = rds_error (reply, err, &e);
+	if (!err && reply->integer == 1)
+		end (k, IDEM_LEFT, k->answer, k->n, NULL);
+	else
+		end (k, IDEM_IN_PROGRESS, NULL, 0, err); /* another was faster */
+}
+
 /* The tasks are to be stored by us, and this says so. */
 static void take (struct claim *k)
 {
-	rds_commandf (k->app->redis, NULL, NULL, "SETRANGE %s %d %s", k->idem.key, HEAD, waiters_instance (k->app->waiters));
-	/* should it have expired just then */
-	rds_commandf (k->app->redis, NULL, NULL, "PEXPIRE %s %lld NX", k->idem.key, (long long) k->app->config->idempotency_ms);
-	end (k, IDEM_LEFT, k->answer, k->n, NULL);
+	hand_on (k->app, &k->idem, k->holder, waiters_instance (k->app->waiters), on_taken, k);
 }
 
 static void on_listeners (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
@@ -194,5 +233,10 @@ void idem_finish (struct app *a, const struct idem *i, const struct id *last_tas
 
 void idem_release (struct app *a, const struct idem *i)
 {
-	rds_commandf (a->redis, NULL, NULL, "DEL %s", i->key);
+	hand_on (a, i, waiters_instance (a->waiters), "", NULL, NULL);
+}
+
+void idem_leave (struct app *a, const struct idem *i)
+{
+	hand_on (a, i, waiters_instance (a->waiters), NOBODY, NULL, NULL);
 }

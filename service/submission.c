@@ -11,10 +11,15 @@
  *            chunk again if not. An answer 5xx could make the client send again what was stored
  *   STORED   answer, or wait first
  *
- * A failure before STORED takes back what earlier chunks stored. With waiting, results may come before Redis has acknowledged
- * the submission itself; when all have come the request is answered, and the acknowledgement only frees the memory. */
+ * A failure before STORED takes back what earlier chunks stored, and frees the key. Not so where the claim was taken over from a
+ * process that died: its tasks may have run. All of it stays then, and who repeats the request goes on with the same ids.
+ *
+ * With waiting, results may come before Redis has acknowledged the submission itself; when all have come the request is answered, and the
+ * acknowledgement only frees the memory. */
 #include "service/submission_internal.h"
 #include <hiredis/hiredis.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
@@ -54,11 +59,8 @@ void submission_release (struct op *o)
 	free (o);
 }
 
-void submission_fail (struct op *o)
+static void take_back (struct op *o)
 {
-	struct call *c = o->s.call;
-
-	waiter_destroy (&o->waiter);
 	if (o->has_idem)
 		idem_release (o->app, &o->idem);
 	for (size_t i = 0; i < o->acked; i++)
@@ -70,9 +72,25 @@ void submission_fail (struct op *o)
 		if (o->s.watch)
 			watch_undo (o->app, &o->s.group);
 	}
+}
+
+void submission_fail (struct op *o)
+{
+	struct call *c = o->s.call;
+
+	waiter_destroy (&o->waiter);
+	if (o->taken_over)
+		idem_leave (o->app, &o->idem);
+	else
+		take_back (o);
 	o->s.call = NULL;
 	call_fail (c, o->why, "%s", o->err.text);
 	submission_release (o);
+}
+
+const char *submission_kept (const struct op *o)
+{
+	return o->taken_over ? "a repetition goes on with what an earlier try has stored" : "nothing was stored";
 }
 
 void submission_fail_err (struct op *o, const struct err *err)
@@ -82,15 +100,21 @@ void submission_fail_err (struct op *o, const struct err *err)
 	o->err = *err;
 	o->why = err->code == ERR_NOT_FOUND ? FAIL_FUNCTION_NOT_FOUND : err->code == ERR_LIMIT ? FAIL_STORAGE_FULL : FAIL_UNAVAILABLE;
 	if (err->code == ERR_LIMIT)
-		err_prefix (&o->err, "the task store is full, nothing was stored");
+		err_prefix (&o->err, "the task store is full, %s", submission_kept (o));
 	else if (err->code != ERR_NOT_FOUND)
-		err_prefix (&o->err, "the task store (Redis) cannot be used right now, nothing was stored");
+		err_prefix (&o->err, "the task store (Redis) cannot be used right now, %s", submission_kept (o));
 }
 
-void submission_fail_as (struct op *o, enum fail why, const char *text)
+void submission_fail_as (struct op *o, enum fail why, const char *fmt, ...)
 {
+	char text[sizeof (o->err.text)];
+	va_list ap;
+
 	if (o->err.code)
 		return;
+	va_start (ap, fmt);
+	vsnprintf (text, sizeof (text), fmt, ap);
+	va_end (ap);
 	err_set (&o->err, ERR_INVALID, FAULT_USER, "%s", text);
 	o->why = why;
 }
@@ -267,8 +291,9 @@ static void check_room (struct op *o)
 {
 	char key[LAYOUT_KEY_MAX];
 
-	if (o->s.ntasks <= LAYOUT_SUBMIT_CHUNK || !o->app->config->queue_tasks || submission_chunk_end (o, 0) < LAYOUT_SUBMIT_CHUNK) {
-		store (o); /* the script itself checks */
+	if (o->s.ntasks <= LAYOUT_SUBMIT_CHUNK || !o->app->config->queue_tasks || submission_chunk_end (o, 0) < LAYOUT_SUBMIT_CHUNK ||
+	    o->taken_over) {
+		store (o); /* the script itself checks, and knows which tasks wait there already */
 		return;
 	}
 	o->pending++;
@@ -363,6 +388,7 @@ static void on_claimed (enum idem_outcome outcome, const char *text, size_t n, c
 	o->pending--;
 	if (!err && (outcome == IDEM_OURS || (outcome == IDEM_LEFT && go_on (o, text, n, ids, nids)))) {
 		o->has_idem = true;
+		o->taken_over = outcome == IDEM_LEFT;
 		check_group (o);
 		return;
 	}

@@ -85,11 +85,13 @@ static bool goes_bulk (const struct op *o, const struct submission_task *t)
 	return o->app->bulk && t->payload_bytes > BULK_MIN;
 }
 
-/* Payloads of a chunk that was refused. */
+/* Payloads of a chunk that was refused. Taken over, some may be of queued tasks: what none of those needs expires, or is swept. */
 static void drop_apart (struct op *o, size_t end)
 {
 	char key[LAYOUT_KEY_MAX];
 
+	if (o->taken_over)
+		return;
 	for (size_t i = chunk_start (o); i < end; i++) {
 		if (o->s.tasks[i].payload_bytes <= QUEUE_INLINE_MAX)
 			continue;
@@ -125,7 +127,7 @@ static void on_chunk (struct rds *r, struct redisReply *reply, const struct err 
 		return;
 	}
 	if (reply && reply->str && strstr (reply->str, "LIMIT"))
-		submission_fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue is full, nothing was stored; try again later");
+		submission_fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue is full, %s; try again later", submission_kept (o));
 	else
 		submission_fail_err (o, err);
 	drop_apart (o, o->sent);
@@ -201,7 +203,7 @@ static void send_chunk (struct op *o, size_t end)
 	}
 }
 
-/* The chunk follows when all payloads of it stand; else nothing of it stays. */
+/* The chunk follows when all payloads of it stand; else nothing of it stays that was not there before. */
 static void payloads_done (struct op *o, size_t end)
 {
 	if (o->pending)
@@ -241,8 +243,8 @@ static bool put_bulk (struct op *o, const struct submission_task *t)
 	if (!o->err.code) {
 		o->err = err;
 		o->why = err.code == ERR_LIMIT ? FAIL_STORAGE_FULL : FAIL_UNAVAILABLE;
-		err_prefix (&o->err, err.code == ERR_LIMIT ? "the task store is full, nothing was stored"
-							   : "the task store cannot be written to right now, nothing was stored");
+		err_prefix (&o->err, err.code == ERR_LIMIT ? "the task store is full, %s" : "the task store cannot be written to right now, %s",
+			    submission_kept (o));
 	}
 	return false;
 }

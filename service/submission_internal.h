@@ -13,6 +13,7 @@ struct op {
 	int64_t received_ns;
 	char peer[46];
 	bool has_idem, group_key, stored, counted;
+	bool taken_over;		/* another process began it: some tasks may be queued, or have run, under these ids */
 	struct idem idem;
 	size_t sent, acked;		/* tasks in chunks given to Redis, and acknowledged */
 	size_t pending;			/* replies that will come with this op as argument */
@@ -28,7 +29,8 @@ struct op {
 
 /* submission.c */
 void submission_fail_err (struct op *o, const struct err *err);			/* the first failure of a step stays */
-void submission_fail_as (struct op *o, enum fail why, const char *text);
+void submission_fail_as (struct op *o, enum fail why, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
+const char *submission_kept (const struct op *o);	/* for its text: what stays of a submission that is refused now */
 void submission_fail (struct op *o);		/* answers with it, and takes back what was stored. o: gone when idle */
 void submission_stored (struct op *o);		/* everything is in Redis. o: gone when idle */
 void submission_release (struct op *o);		/* frees it when it is answered and no reply is to come */

@@ -823,37 +823,64 @@ def batches():
 
 def left_halfway(f):
     """A process died when a part of the tasks was stored: who comes again gets the ids that they were to have, and none is stored twice."""
-    e, h, n = endpoint(), {"Idempotency-Key": "key-left"}, 1200
+    e, h, n, large = endpoint(), {"Idempotency-Key": "key-left"}, 1200, 550
+    payloads = ["l"] * large + ["z" * 20000] + ["l"] * (n - large - 1)
     had = set(raw("KEYS", "weft:idem:*"))
-    a = submit(e, {f: ["l"] * n}, headers=h).json
+    a = submit(e, {f: payloads}, headers=h).json
     key = (set(raw("KEYS", "weft:idem:*")) - had).pop()
     wait_for(lambda: raw("GET", key)[:1] == b"R", 30, "the answer is kept")        # it is stored beside being given
     done = raw("GET", key)
     check("its answer is kept for a day", raw("PTTL", key) > 86000000)
     queued = lambda: raw("XLEN", "weft:ep:{%s}:tasks" % e)      # noqa: E731
 
-    def left(age_s, stored, holder=b"0" * 16):
-        """As if a process had died so long ago, after so many tasks. holder: that it still listens as."""
+    def left(age_s, stored, holder=b"0" * 16, others=0):
+        """As if a process had died so long ago, after so many tasks. holder: that it still listens as. others: wait there, and so do its tasks."""
         ms = int((time.time() - age_s) * 1000)
         ids = [uuid.UUID(int=ms << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & (1 << 62) - 1) for _ in range(1 + n)]
         text = json.dumps(dict(a, tasks={f: [str(i) for i in ids[1:]]}, task_group_id=str(ids[0])))
         raw("DEL", "weft:ep:{%s}:tasks" % e)
+        for half in (others // 2, others // 2) if others else ():
+            assert submit(e, {f: ["o"] * half}).status == 200
         for i in ids[1:1 + stored]:
+            if others:
+                raw("XADD", "weft:ep:{%s}:tasks" % e, "*", "t", b"\2\0\0\0" + i.bytes)
             raw("HSET", "weft:task:{%s}" % i, "m", raw("HGET", "weft:task:{%s}" % a["tasks"][f][0], "m"), "s", "1")
         raw("SET", key, b"C" + done[1:33] + ids[-1].bytes + holder + struct.pack("<I", 1 + n) + b"".join(i.bytes for i in ids) + text.encode())
         return text
     alive = raw("PUBSUB", "CHANNELS", "weft:done:*")[0].split(b":")[2]
     for who, age_s, holder in (("one that is alive", 5, alive), ("one that may come back in a moment", 0.2, b"0" * 16)):
         left(age_s, 500, holder)
-        error(who + " is waited for", submit(e, {f: ["l"] * n}, headers=h), 409, "RESOURCE_CONFLICT")
+        error(who + " is waited for", submit(e, {f: payloads}, headers=h), 409, "RESOURCE_CONFLICT")
         check("and nothing is stored, " + who, queued() == 0)
     for stored, age_s, holder in ((0, 5, b"0" * 16), (500, 5, b"0" * 16), (1199, 120, alive)):
         text = left(age_s, stored, holder)
-        b = submit(e, {f: ["l"] * n}, headers=h)
+        b = submit(e, {f: payloads}, headers=h)
         check("a dead one's answer, after %d tasks" % stored, b.status == 200 and b.json == json.loads(text), b)
         check("the others are stored, after %d" % stored, queued() == n - stored, queued())
         check("all are there, after %d" % stored, all(raw("EXISTS", "weft:task:{%s}" % i) for i in b.json["tasks"][f]))
-        check("and once more it is the same, after %d" % stored, submit(e, {f: ["l"] * n}, headers=h).json == b.json and queued() == n - stored)
+        check("and once more it is the same, after %d" % stored, submit(e, {f: payloads}, headers=h).json == b.json and queued() == n - stored)
+
+    def names(text):
+        """Do the queue's entries behind the others name the tasks of this answer, each once?"""
+        got = [fields[1][4:20] for _, fields in raw("XRANGE", "weft:ep:{%s}:tasks" % e, "-", "+")][-n:]
+        return queued() >= n and sorted(got) == sorted(uuid.UUID(i).bytes for i in json.loads(text)["tasks"][f])
+    text = left(5, 500, others=1700)
+    b = submit(e, {f: payloads}, headers=h)
+    check("what waits there already needs no room", b.status == 200 and b.json == json.loads(text) and names(text) and queued() == 1700 + n, (b, queued()))
+    # it takes over, and gets no further
+    text = left(5, 600, others=2100)
+    kept = "weft:task:{%s}:payload" % json.loads(text)["tasks"][f][large]
+    raw("SET", kept, b"z" * 20000)
+    b = submit(e, {f: payloads}, headers=h)
+    error("no room for the rest", b, 429, "ENDPOINT_QUEUE_FULL")
+    check("and it does not say that nothing was stored", "nothing" not in b.json["detail"], b)
+    check("the payload of a task that was queued stays", raw("EXISTS", kept) == 1)
+    check("what was queued stays, too", queued() == 2100 + 600, queued())
+    raw("XTRIM", "weft:ep:{%s}:tasks" % e, "MAXLEN", 600)
+    b = submit(e, {f: payloads}, headers=h)
+    check("once there is room it goes on, with the same ids", b.status == 200 and b.json == json.loads(text), b)
+    check("and each task is queued once", queued() == n and names(text), queued())
+    check("and once more it is the same", submit(e, {f: payloads}, headers=h).json == b.json and queued() == n)
     raw("DEL", "weft:ep:{%s}:tasks" % e)
 
 
