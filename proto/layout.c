@@ -339,17 +339,23 @@ static void on_placed (struct rds *r, struct redisReply *reply, const struct err
 	(void) arg;
 }
 
-void layout_store_send (struct rds *r, const struct id *task, int state, struct wire_str record, int64_t retention_ms,
-			rds_f *cb, void *arg)
+/* cancelled_at: NULL, or the endpoint that is told. */
+static void store (struct rds *r, const struct id *task, const struct id *cancelled_at, int state, struct wire_str record, int64_t retention_ms,
+		   rds_f *cb, void *arg)
 {
-	const char *argv[7];
-	size_t len[7];
-	char keys[2][LAYOUT_KEY_MAX], digit[1], retention[NUMBER_TEXT], inline_max[NUMBER_TEXT], size[NUMBER_TEXT];
+	const char *argv[9];
+	size_t len[9];
+	int nkeys = cancelled_at ? 4 : 2;
+	char keys[4][LAYOUT_KEY_MAX], digit[1], retention[NUMBER_TEXT], inline_max[NUMBER_TEXT], size[NUMBER_TEXT];
 	bool apart = record.n > DONE_INLINE_MAX;
 	struct args a = { argv, len, 0 };
 
 	arg_bytes (&a, keys[0], layout_key (keys[0], "task", task, NULL));
 	arg_bytes (&a, keys[1], layout_key (keys[1], "task", task, "payload"));
+	if (cancelled_at) {
+		arg_bytes (&a, keys[2], layout_key (keys[2], "ep", cancelled_at, "cancelled"));
+		arg_bytes (&a, keys[3], layout_key (keys[3], "ep", cancelled_at, "control"));
+	}
 	arg_digit (&a, digit, state);
 	arg_bytes (&a, record.p, apart ? STORE_HEAD : record.n);
 	arg_number (&a, retention, retention_ms);
@@ -359,7 +365,19 @@ void layout_store_send (struct rds *r, const struct id *task, int state, struct 
 		rds_commandf (r, on_placed, NULL, "HSETNX %b r %b", keys[0], len[0], record.p, record.n);
 		arg_number (&a, size, (int64_t) record.n);
 	}
-	rds_script (r, &layout_store, cb, arg, 2, a.n, argv, len);
+	rds_script (r, &layout_store, cb, arg, nkeys, a.n, argv, len);
+}
+
+void layout_store_send (struct rds *r, const struct id *task, int state, struct wire_str record, int64_t retention_ms,
+			rds_f *cb, void *arg)
+{
+	store (r, task, NULL, state, record, retention_ms, cb, arg);
+}
+
+void layout_cancel_send (struct rds *r, const struct id *task, const struct id *endpoint, struct wire_str record, int64_t retention_ms,
+			 rds_f *cb, void *arg)
+{
+	store (r, task, endpoint, STATE_CANCELLED, record, retention_ms, cb, arg);
 }
 
 void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg)

@@ -81,6 +81,9 @@ void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f
 /* record: an encoded RESULT; state from its status. retention_ms: expiry of the task. */
 void layout_store_send (struct rds *r, const struct id *task, int state, struct wire_str record, int64_t retention_ms,
 			rds_f *cb, void *arg);
+/* The same for a cancellation on request: the endpoint's forwarder is told in the same step. */
+void layout_cancel_send (struct rds *r, const struct id *task, const struct id *endpoint, struct wire_str record, int64_t retention_ms,
+			 rds_f *cb, void *arg);
 void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg);
 void layout_progress_send (struct rds *r, const struct id *task, int state, rds_f *cb, void *arg);
 /* record: an encoded OUTPUT, for those who follow the task. */

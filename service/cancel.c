@@ -22,16 +22,6 @@ static void end (struct cancel *k, int outcome, const struct err *err)
 	free (k);
 }
 
-/* The forwarder looks at the set before it sends; the control message reaches what it has sent. */
-static void tell (struct app *a, const struct id *endpoint, const struct id *task)
-{
-	char cancelled[LAYOUT_KEY_MAX];
-
-	layout_key (cancelled, "ep", endpoint, "cancelled");
-	rds_commandf (a->redis, NULL, NULL, "SADD %s %b", cancelled, task->b, (size_t) ID_BYTES);
-	republish_control (a, endpoint, "cancel", task, NULL, NULL);
-}
-
 static void on_stored (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct cancel *k = arg;
@@ -46,7 +36,6 @@ static void on_stored (struct rds *r, struct redisReply *reply, const struct err
 	if (reply->integer == 1) {
 		struct usage u = { { [USAGE_ENDED] = 1, [USAGE_CANCELLED] = 1 } };
 		usage_write (k->app->redis, &k->endpoint, clock_real_ns () / 1000000, &u);
-		tell (k->app, &k->endpoint, &k->task);
 	}
 	end (k, reply->integer > 0 ? 1 : (int) reply->integer, NULL);
 }
@@ -61,7 +50,7 @@ static void store (struct cancel *k)
 	m.stamps[STAMP_FORWARDER_RESULT] = clock_real_ns (); /* here it is the service that hands it to Redis */
 	buf_init (&b, 0);
 	msg_result_encode (&b, &m, WIRE_MAJOR);
-	layout_store_send (k->app->redis, &k->task, STATE_CANCELLED, wire_str ((char *) b.data, b.len), k->app->config->retention_ms, on_stored, k);
+	layout_cancel_send (k->app->redis, &k->task, &k->endpoint, wire_str ((char *) b.data, b.len), k->app->config->retention_ms, on_stored, k);
 	buf_fini (&b);
 }
 
@@ -97,10 +86,12 @@ void cancel_task (struct app *a, const struct id *owner, const struct id *task, 
 
 void cancel_undo (struct app *a, const struct id *endpoint, const struct id *tasks, size_t n)
 {
-	char key[LAYOUT_KEY_MAX];
+	char key[LAYOUT_KEY_MAX], cancelled[LAYOUT_KEY_MAX];
 
+	layout_key (cancelled, "ep", endpoint, "cancelled");
 	for (size_t i = 0; i < n; i++) {
-		tell (a, endpoint, &tasks[i]);
+		rds_commandf (a->redis, NULL, NULL, "SADD %s %b", cancelled, tasks[i].b, (size_t) ID_BYTES);
+		republish_control (a, endpoint, "cancel", &tasks[i], NULL, NULL);
 		layout_key (key, "task", &tasks[i], NULL);
 		rds_commandf (a->redis, NULL, NULL, "UNLINK %s", key);
 		layout_key (key, "task", &tasks[i], "payload");

@@ -4,6 +4,7 @@
 -- SPEC.md, sections 8, 8.3 and 8.4.
 --
 -- KEYS  1 task hash   2 its payload
+--       3, 4 optional, of a cancellation on request: the endpoint's set of cancelled tasks, its control stream; the forwarder is told there
 -- ARGV  1 state digit (5 to 7)   2 RESULT record   3 retention_ms, 0 = for ever   4 records over this size are not published
 --       5 optional: the size of the record, which was put into field r before (HSETNX); 2 is only its first 24 bytes then
 -- Reply 1 stored, 0 another had come first, -1 unknown task.
@@ -72,6 +73,11 @@ if bit.band(flags, 8) ~= 0 and #h[1] >= 66 and #h[1] < 256 then
 		message = message .. record
 	end
 	redis.call('PUBLISH', channel, message)
+end
+if KEYS[3] and not first then
+	local task = string.sub(record, 9, 24)
+	redis.call('SADD', KEYS[3], task)
+	redis.call('XADD', KEYS[4], 'MAXLEN', '~', '100000', '*', 'c', 'cancel', 't', task)
 end
 if waiters then
 	-- bytes 8 to 23 of the record are the task id

@@ -751,6 +751,43 @@ def cancelling():
     check("the forwarder is told of no cancellation", raw("SISMEMBER", "weft:ep:{%s}:cancelled" % e, uuid.UUID(k).bytes) == 0)
 
 
+def cancelling_cut():
+    """The service hears nothing of its cancellation: the connection breaks when Redis has made it, and before the service does more."""
+    f, e = function(), endpoint()
+    i = submit(e, {f: ["x"]}).json["tasks"][f][0]
+
+    def waiting():
+        return [c["id"] for c in (dict(p.split("=", 1) for p in line.split() if "=" in p) for line in raw("CLIENT", "LIST").decode().splitlines())
+                if c["cmd"] == "evalsha" and "b" in c["flags"]]
+
+    def asleep(pid):
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "T"
+    raw("CLIENT", "PAUSE", 60000, "WRITE")
+    got, workers = [], svc.workers()
+    t = threading.Thread(target=lambda: got.append(svc.delete("/v3/tasks/" + i)))
+    t.start()
+    try:
+        conns = wait_for(waiting, 10, "the script waits")
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: all(asleep(pid) for pid in workers))
+        raw("CLIENT", "UNPAUSE")
+        wait_for(lambda: raw("HGET", "weft:task:{%s}" % i, "s") == b"7", 10, "it is cancelled")
+        for conn in conns:
+            raw("CLIENT", "KILL", "ID", conn)
+    finally:
+        raw("CLIENT", "UNPAUSE")
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+    t.join()
+    a = wait_for(lambda: [a for a in [svc.delete("/v3/tasks/" + i)] if a.status != 503])[0]
+    check("a cancellation that was cut off, again: cancelled", a.status == 200 and a.json["status"] == "cancelled", (got, a))
+    tid = uuid.UUID(i).bytes
+    c = [dict(zip(x[::2], x[1::2])) for _, x in raw("XRANGE", "weft:ep:{%s}:control" % e, "-", "+")]
+    check("the forwarder was told, once, all the same", raw("SISMEMBER", "weft:ep:{%s}:cancelled" % e, tid) == 1 and c == [{b"c": b"cancel", b"t": tid}], c)
+
+
 def listing():
     f, g, e, e2 = function(), function(), endpoint(), endpoint("other")
     tok = svc.command("token", "create", "--user", "bob").stdout.strip()
@@ -1119,8 +1156,8 @@ def processes():
     check("its workers end well", not bad, bad[:5])
 
 
-for section in (commands, meta, authentication, tickets, usage, routes, functions, endpoints, submitting, waiting, cancelling, listing, batches, idempotency, redis_trouble,
-                redis_cut, others, audit, rate, processes):
+for section in (commands, meta, authentication, tickets, usage, routes, functions, endpoints, submitting, waiting, cancelling, cancelling_cut, listing, batches, idempotency,
+                redis_trouble, redis_cut, others, audit, rate, processes):
     r.guard(section)
 for where, wrong in sorted(svc.watch.found.items()):
     check("openapi.json says so: " + where, False, wrong)

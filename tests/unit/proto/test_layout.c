@@ -407,6 +407,51 @@ static void test_store_refuses_what_does_not_fit (void **state)
 	chunk_free (c);
 }
 
+static struct got cancel (const struct chunk *c, const struct id *task)
+{
+	struct buf b = result_of (task, STATUS_CANCELLED, 10);
+	struct got g;
+	layout_cancel_send (rds, task, &c->s.endpoint, wire_str ((char *) b.data, b.len), RETENTION_MS, on_reply, &g);
+	WAIT ();
+	buf_fini (&b);
+	return g;
+}
+
+/* Only what ends a task tells the forwarder, and once. */
+static void test_cancel_tells_the_forwarder (void **state)
+{
+	(void) state;
+	struct chunk *c = chunk_new (3, 8);
+	const struct id *task = &c->tasks[0].task, *torn = &c->tasks[2].task;
+	const char *set = key_of ("ep", &c->s.endpoint, "cancelled"), *control = key_of ("ep", &c->s.endpoint, "control");
+	struct buf large = result_of (torn, STATUS_SUCCESS, 2 * DONE_INLINE_MAX);
+	struct id other;
+	submit_ok (c);
+	id_new (&other);
+	put_record (torn, &large);
+	store (&c->tasks[1].task, STATUS_CANCELLED);
+	assert_int_equal (cancel (c, &c->tasks[1].task).integer, 0);
+	assert_int_equal (cancel (c, torn).integer, 0);
+	assert_int_equal (cancel (c, &other).integer, -1);
+	assert_int_equal (ask_int ("EXISTS %s %s", set, control), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal (cancel (c, task).integer, !i);
+		assert_int_equal (ask_int ("SCARD %s", set), 1);
+		assert_int_equal (ask_int ("XLEN %s", control), 1);
+	}
+	assert_hash (task, "s", "7", 1);
+	redisReply *r = ask ("XRANGE %s - +", control), *fields = r->element[0]->element[1];
+	assert_int_equal (fields->elements, 4);
+	assert_string_equal (fields->element[1]->str, "cancel");
+	assert_memory_equal (fields->element[3]->str, task->b, ID_BYTES);
+	freeReplyObject (r);
+	r = ask ("SMEMBERS %s", set);
+	assert_memory_equal (r->element[0]->str, task->b, ID_BYTES);
+	freeReplyObject (r);
+	buf_fini (&large);
+	chunk_free (c);
+}
+
 static void test_store_wakes_every_waiter (void **state)
 {
 	(void) state;
@@ -572,6 +617,7 @@ int main (void)
 		T (test_store_of_a_large_record_that_was_refused),
 		T (test_store_over_a_torn_record),
 		T (test_store_refuses_what_does_not_fit),
+		T (test_cancel_tells_the_forwarder),
 		T (test_store_wakes_every_waiter),
 		T (test_wait_registers_once),
 		T (test_progress_only_rises),
