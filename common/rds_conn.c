@@ -406,7 +406,7 @@ static bool all_confirmed (struct rds *r)
 	struct rds_sub *s;
 
 	SLIST_FOREACH (s, &r->subs, link)
-		if (!s->confirmed && s->wanted)
+		if (s->held && !s->confirmed && s->wanted) /* those that come meanwhile are asked for in now_up */
 			return false;
 	return true;
 }

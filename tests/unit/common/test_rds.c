@@ -435,6 +435,43 @@ static void test_unsubscribe (void **state)
 	rds_destroy (&sub);
 }
 
+static struct rds *joined;
+
+static void join_another (void *arg)
+{
+	rds_subscribe_told (joined, "late", on_message, on_standing, "late");
+	on_standing (arg);
+}
+
+/* A channel that is joined while those before it are confirmed again keeps none of them waiting. */
+static void test_subscribe_while_reconnecting (void **state)
+{
+	(void) state;
+	stood = messages = 0;
+	open_rds ();
+	stop_on_up = false;
+	opts.on_state = NULL;
+	joined = rds_create (loop, &opts, NULL);
+	rds_subscribe_told (joined, "one", on_message, on_standing, "one");
+	rds_subscribe_told (joined, "two", on_message, on_standing, "two");
+	while (stood < 2)
+		WAIT ();
+	rds_subscribe_told (joined, "one", on_message, join_another, "one");
+	rds_subscribe_told (joined, "two", on_message, join_another, "two");
+	server_kill ();
+	server_start (NULL, NULL);
+	while (stood < 5)
+		WAIT ();
+	assert_true (rds_up (joined));
+	stop_on_up = true;
+	while (!rds_up (rds))
+		WAIT ();
+	stop_on_up = false;
+	assert_int_equal (subscribers ("late"), 1);
+	assert_int_equal (stood, 5); /* in one connection */
+	rds_destroy (&joined);
+}
+
 static void test_inflight_limit (void **state)
 {
 	static char kilo[1000];
@@ -602,6 +639,7 @@ int main (void)
 	const struct CMUnitTest tests[] = {
 		T (test_commands), T (test_large_values), T (test_large_burst), T (test_kill_and_restart), T (test_not_up_while_loading),
 		T (test_scripts_survive_flush_and_restart), T (test_subscribe_across_restart), T (test_unsubscribe), T (test_inflight_limit),
+		T (test_scripts_survive_flush_and_restart), T (test_subscribe_across_restart), T (test_subscribe_while_reconnecting), T (test_inflight_limit),
 		T (test_time_limit), T (test_blocking_is_exempt), T (test_destroy_answers_pending),
 		T (test_password_and_database), T (test_urls), T (test_error_replies),
 	};
