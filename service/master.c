@@ -57,7 +57,7 @@ struct master {
 	const char *path;
 	const struct cli_strings *sets;
 	char exe[4096], *address, *amqp_listen, *amqp_address;	/* amqp_listen: NULL when that is not served; as at the start */
-	struct worker *workers;
+	struct worker *workers;		/* the newest first */
 	struct slot *slots[SLOTS_MAX];
 	int nslots, made;		/* in use; ever made */
 	int metrics_fd;
@@ -92,11 +92,11 @@ static void on_ready (evutil_socket_t fd, short what, void *arg)
 	(void) what;
 	w->ready = read (fd, &byte, 1) == 1;
 	close_ready (w);
-	if (!w->ready)
-		return; /* it died: its exit tells */
+	if (!w->ready || w->retiring)
+		return; /* it died: its exit tells; or a newer one was faster */
 	w->m->slots[w->slot]->failures = 0;
-	for (struct worker *o = w->m->workers; o; o = o->next)
-		if (o != w && o->slot % w->m->nslots == w->slot)
+	for (struct worker *o = w->next; o; o = o->next) /* the older ones */
+		if (o->slot % w->m->nslots == w->slot)
 			retire (o);
 }
 

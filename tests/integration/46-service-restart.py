@@ -289,6 +289,37 @@ def fewer(report, f):
     report.check("and no request failed meanwhile", not load.bad and load.ok > 10, (load.ok, load.bad[:3]))
 
 
+def overlapping(report, f):
+    """A second SIGHUP while the processes of the first have not begun to serve: the newest stay, whoever is ready first."""
+    master, = pids_of(f, "service-master")
+    redis, = pids_of(f, "redis")
+    old, held = set(pids_of(f, "service")), []
+
+    def others(*known):
+        return set(pids_of(f, "service")).difference(*known)
+    try:
+        os.kill(redis, signal.SIGSTOP)      # they wait for it
+        held.append(redis)
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: len(others(old)) == 3, 10, "the processes of the first SIGHUP")
+        middle = others(old)
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: len(others(old, middle)) == 3, 10, "those of the second")
+        newest = others(old, middle)
+        for pid in newest:
+            os.kill(pid, signal.SIGSTOP)
+            held.append(pid)
+        os.kill(redis, signal.SIGCONT)
+        held.remove(redis)
+        wait_for(lambda: not old & set(pids_of(f, "service")), 60, "the old ones have gone")
+    finally:
+        for pid in held:
+            os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: len(pids_of(f, "service")) == 3, 60, "three processes")
+    report.check("two SIGHUPs in a row: the newest processes stay", set(pids_of(f, "service")) == newest, (newest, pids_of(f, "service")))
+    f._conn = None
+
+
 def bad_config(report, f):
     """A configuration that is no good is refused, and the old one stays."""
     f._conn = None              # its process is gone
@@ -360,4 +391,4 @@ def end(report, f):
     report.check("the fabric starts the service again", wait_for(back, 30, "service"))
 
 
-main(__doc__, [begin, shared, restart, storm, queued, counted, fewer, bad_config, killed, end], make)
+main(__doc__, [begin, shared, restart, storm, queued, counted, fewer, overlapping, bad_config, killed, end], make)
