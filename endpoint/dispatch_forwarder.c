@@ -205,16 +205,21 @@ const struct upstream_ops dispatch_upstream = {
 	.drain = on_drain, .burst_end = dispatch_work_later, .relief = dispatch_work_later, .capacity = on_capacity_due,
 };
 
+static int ask_again (const struct id *function, void *manager, void *arg)
+{
+	(void) manager;
+	dispatch_ask_function (arg, function);
+	return 0;
+}
+
 void dispatch_session_up (struct dispatch *d)
 {
 	spool_rewind (d->spool);
 	/* the forwarder knows nothing of what we asked for in the session before */
 	if (queue_held (d->queue)->n)
 		queue_release_held (d->queue, clock_now_ms ());
-	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m && d->wanted; m = m->next) {
-		d->wanted -= map_size (m->wanted);
-		map_empty (&m->wanted, NULL);
-	}
+	for (struct manager *m = d->managers && d->wanted ? managers_first (d->managers) : NULL; m; m = m->next)
+		map_each (m->wanted, ask_again, d);
 	dispatch_work_later (d);
 }
 

@@ -18,7 +18,7 @@ struct dispatch_opts {
 	const char *node;		/* borrowed for life */
 	const struct bulk *bulk;	/* borrowed for life; NULL = none */
 	unsigned retries_on_loss;	/* of a worker, counted in the task's attempt */
-	int64_t missing_ms;		/* how long a task waits for its function; 0 = 10,000 */
+	int64_t missing_ms;		/* how long a task waits for its function, with a session, before it is given back; 0 = 10,000 */
 	const struct node *containers;	/* borrowed for life; NULL = none here */
 	struct files *files;		/* borrowed for life; NULL = none here */
 	struct keep *keep;		/* borrowed for life; NULL = no file can be left here */

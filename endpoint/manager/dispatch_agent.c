@@ -110,6 +110,7 @@ static void resend (zmq_msg_t *frame, void *arg)
 static void agent_up (const struct msg_welcome *welcome, void *arg)
 {
 	struct dispatch *d = arg;
+	int64_t now_ms = clock_now_ms ();
 	struct task *t;
 
 	d->o.session (true, welcome, d->o.arg);
@@ -121,8 +122,10 @@ static void agent_up (const struct msg_welcome *welcome, void *arg)
 	dispatch_images_untold (d);
 	/* what was asked for in the session before is not answered in this one */
 	map_empty (&d->asked, NULL);
-	for (t = tasks_waiting_head (d->tasks); t; t = t->next)
+	for (t = tasks_waiting_head (d->tasks); t; t = t->next) {
+		t->since_ms = now_ms;
 		dispatch_ask_for_function (d, &t->function);
+	}
 	loop_defer_schedule (d->run);
 }
 

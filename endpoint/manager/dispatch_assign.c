@@ -2,6 +2,7 @@
 /* See dispatch_internal.h. Which task goes to which worker, and what is done about what stands too long. */
 #include "endpoint/manager/dispatch_internal.h"
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/map.h"
 #include "endpoint/manager/batch.h"
 #include "endpoint/manager/pools.h"
@@ -214,18 +215,19 @@ void dispatch_run (void *arg)
 
 /* ---- what stands too long ---- */
 
+/* Only the forwarder finds out whether there is such a function: here nobody can tell a late answer from none. */
 static void expire_waiting (struct dispatch *d, int64_t now_ms)
 {
 	int64_t patience = d->o.missing_ms ? d->o.missing_ms : MISSING_MS;
-	struct task *t, *next;
+	struct task *t;
+	size_t n = 0;
 
-	for (t = tasks_waiting_head (d->tasks); t; t = next) {
-		next = t->next;
-		if (now_ms - t->since_ms < patience)
-			break;	/* in order of since_ms */
+	for (; (t = tasks_waiting_head (d->tasks)) && now_ms - t->since_ms >= patience; n++) {	/* in order of since_ms */
 		map_del (d->asked, &t->function);
-		dispatch_end_failed (d, t, ERR_NOT_FOUND, FAULT_PEER, 0, "the code of the function did not come to the node in time");
+		dispatch_give_back (d, t);
 	}
+	if (n)
+		log_warn ("dispatch", "functions did not come: tasks given back", "n=%zu", n);
 }
 
 struct load { unsigned up, idle, fresh; };	/* fresh: busy with a call that began lately */
@@ -302,9 +304,9 @@ void dispatch_tick (void *arg)
 	int64_t now_ms = clock_now_ms ();
 	struct load l = look (d);
 
-	expire_waiting (d, now_ms);
 	recall_behind (d);
 	if (upstream_up (d->up)) {	/* without a session nobody would hear of what is given back */
+		expire_waiting (d, now_ms);
 		check_stuck (d, &l, now_ms);
 		check_no_worker (d, &l, now_ms);
 	}

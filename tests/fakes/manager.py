@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """A manager of another version of the protocol (--speaks, tests/lib/versions.py) for the tests of weft-endpoint, which starts it as its own. It
-runs tasks itself: the result is JSON with the payload, the version of its session, and whether the task came with nodes of its own."""
+runs tasks itself: the result is JSON with the payload, the version of its session, and whether the task came with nodes of its own. Before it
+runs one whose payload is the id of a function it asks for that function, and waits until it has come."""
 import argparse
 import json
 import os
@@ -25,7 +26,7 @@ def main():
     v, parent = peer.versions.named(o.speaks), os.getppid()
     s = zmq.Context.instance().socket(zmq.DEALER)
     s.connect(o.connect)
-    me, epoch, session, functions, said = uuid.uuid4().bytes, 0, None, {}, 0
+    me, epoch, session, functions, waiting, said = uuid.uuid4().bytes, 0, None, {}, {}, 0
 
     def send(kind, *records):
         s.send_multipart([v.header(kind, len(records), epoch), *records])
@@ -56,9 +57,16 @@ def main():
             elif kind == peer.FUNCTION:
                 for d in (peer.wire.decode("FUNCTION", r) for r in records):
                     functions[peer.wire.id_bytes(d["id"])] = d["code"].decode()
+                    if d["id"] in waiting:
+                        run(waiting.pop(d["id"]))
             elif kind == peer.TASK:
                 for r in records:
-                    run(r)
+                    payload = peer.task_of(r)["payload"].decode()
+                    if len(payload) == 36:
+                        waiting[payload] = r
+                        send(peer.FUNCTION_MISSING, peer.wire.id_bytes(payload))
+                    else:
+                        run(r)
             elif kind == peer.DRAIN and peer.wire.decode("DRAIN", records[0])["start"]:
                 send(peer.BYE, peer.reason())
                 s.close(linger=1000)

@@ -643,6 +643,22 @@ def function_is_asked_for(b):
 
 
 @test
+def function_that_a_manager_asked_for_is_asked_for_in_the_next_session_too(b):
+    b.configure(workers=1)
+    b.start("manager_bin=" + peer.speaking(os.path.join(ROOT, "tests", "fakes", "manager.py"), versions.OURS, b.dir))
+    f = b.forwarder
+    fn, missing = f.function(ECHO), str(uuid.uuid4())
+    f.answer = False
+    ids = f.submit(fn, [missing.encode()])
+    b.wait("FUNCTION_MISSING", lambda: missing in f.missing)
+    g = b.new_forwarder()
+    b.wait("FUNCTION_MISSING once more", lambda: missing in g.missing)
+    g.functions[missing] = wire.encode("FUNCTION", {"kind": KIND_PYTHON, "id": missing, "code": ECHO, "entry": "f"})
+    g.call(lambda: g.send("FUNCTION", g.functions[missing]))
+    assert json.loads(b.results(ids)[0]["result"])["payload"] == missing
+
+
+@test
 def allowed_functions_are_enforced(b):
     b.configure()
     b.start("scaling.init_blocks=0", "allowed_functions=[%s]" % uuid.uuid4())
