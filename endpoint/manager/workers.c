@@ -24,6 +24,7 @@
 #define BACKOFF_CAP_UP_MS 1000	/* of one that came up and died young: often its task's doing, and the others wait */
 #define SETTLE_MS 20		/* what a dead worker had sent is read meanwhile */
 #define LEAVE_GRACE_MS 1000
+#define STUCK_MS 5000		/* a killed process that has not ended by then is given up */
 
 static void start (struct worker *w);
 
@@ -121,6 +122,24 @@ void workers_exited (struct spawn *s, pid_t pid, int status, const struct rusage
 		settle (w);
 }
 
+void workers_leave (struct worker *w, int64_t grace_ms)
+{
+	w->state = WORKER_LEAVING;
+	spawn_stop (w->process, grace_ms);
+	loop_timer_start (w->timer, grace_ms + STUCK_MS, false);
+}
+
+/* Not even SIGKILL ends one in uninterruptible sleep (a dead file server): it is left alone, and its tasks are dealt with as if it had ended. */
+static void give_up (struct worker *w)
+{
+	pid_t pid = spawn_pid (w->process);
+	char id[ID_TEXT];
+
+	log_warn ("workers", "killed worker does not end", "worker=%s pid=%d", id_text (&w->id, id), (int) pid);
+	spawn_forget (&w->process);
+	workers_exited (NULL, pid, SIGKILL, NULL, w);
+}
+
 static void timer_fired (void *arg)
 {
 	struct worker *w = arg;
@@ -133,14 +152,15 @@ static void timer_fired (void *arg)
 		break;
 	case WORKER_STARTING:
 		log_warn ("workers", "worker said no HELLO in time: killed", "worker=%s", id_text (&w->id, id));
-		w->state = WORKER_LEAVING;
-		spawn_kill (w->process, SIGKILL);
+		workers_leave (w, 0);
+		break;
+	case WORKER_LEAVING:
+		give_up (w);
 		break;
 	case WORKER_EXITED:
 		settle (w);
 		break;
 	case WORKER_UP:
-	case WORKER_LEAVING:
 	case WORKER_PREPARING:
 		break;
 	}
@@ -276,8 +296,7 @@ static void on_down (struct link_peer *peer, const char *why, void *arg)
 		return;		/* the process ended already: its tasks are dealt with by settle */
 	if (!ws->draining && !ws->stopping)
 		log_warn ("workers", "session of a worker ended: stopping it", "worker=%s why=%s", id_text (&w->id, id), why);
-	w->state = WORKER_LEAVING;
-	spawn_stop (w->process, LEAVE_GRACE_MS);
+	workers_leave (w, LEAVE_GRACE_MS);
 }
 
 /* ---- messages: checked whole before anything takes effect (SPEC.md, section 1) ---- */

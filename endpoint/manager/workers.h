@@ -7,7 +7,7 @@
  *     WORKER_PREPARING no       no       STARTING when the image is there; DOWN when it cannot be had
  *     WORKER_STARTING  yes      no       UP with its HELLO; killed when that does not come in time
  *     WORKER_UP        yes      yes      LEAVING when the session ends, EXITED when the process does
- *     WORKER_LEAVING   yes      no       EXITED: it is being stopped
+ *     WORKER_LEAVING   yes      no       EXITED: it is being stopped; also when not even SIGKILL ends it in time
  *     WORKER_EXITED    no       maybe    DOWN when what it sent before its end has been read; its tasks are lost then
  *
  * A slot k keeps its struct worker for good; each process in it has an id of its own. */
@@ -73,7 +73,7 @@ struct worker {
 	struct map *functions;		/* ids sent in this session (values mean nothing) */
 	struct map *wanted;		/* ids that it misses and that were not at hand */
 	struct spawn *process;		/* owned; NULL when none */
-	struct loop_timer *timer;	/* start, HELLO deadline or the settling after an exit */
+	struct loop_timer *timer;	/* start, HELLO deadline, the end of a stopped process, or the settling after an exit */
 	int64_t up_since_ms;
 	unsigned failures;		/* starts in a row that did not last */
 	int status;			/* from waitpid, of the process that ended last */

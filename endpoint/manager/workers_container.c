@@ -483,8 +483,7 @@ void workers_retire (struct worker *w, const char *why)
 	log_info ("containers", "container stopped", "name=%s image=%s why=%s calls=%llu", w->container->name, w->container->image, why,
 		  (unsigned long long) w->served);
 	container_tell (w, CONTAINER_STOPPED, why);
-	w->state = WORKER_LEAVING;
-	spawn_stop (w->process, 2000);
+	workers_leave (w, 2000);
 }
 
 /* ---- what other managers left ---- */

@@ -24,6 +24,7 @@ struct workers {
 void workers_exited (struct spawn *s, pid_t pid, int status, const struct rusage *ru, void *worker);
 void workers_check_stopped (struct workers *ws);	/* stopping, and nothing is left to wait for: says so */
 void workers_hello_deadline (struct worker *w, int64_t ms);	/* the process runs: WORKER_STARTING */
+void workers_leave (struct worker *w, int64_t grace_ms);	/* SIGTERM, then SIGKILL after grace_ms: WORKER_LEAVING */
 
 /* workers_container.c */
 const char *container_inner (const struct worker *w);	/* the worker's directory, below its room */

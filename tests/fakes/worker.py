@@ -3,9 +3,9 @@
 """A worker that does what the payload says, for the tests of weft-manager. Payload: JSON with "op":
 
     echo          the result is the payload; with "s" after so many seconds, with "until" once there is a file of that name
-    die           the worker kills itself with SIGKILL; with "once": FILE only as long as FILE is not there
+    die           the worker kills itself with SIGKILL; with "once": FILE only as long as FILE is not there, and makes it
     stray         leaves a process behind that is not its child; its pid is written to "file"
-    hang          stops reading for ever (SIGSTOP)
+    hang          stops reading for ever (SIGSTOP); "once" as above
     functions     the result is the number of FUNCTION records that came in this session
     forget        answers FUNCTION_MISSING once before it runs the task
     chatty        says as often as "n" that it runs, with 64 KiB of output each time, makes "file", then sends the result
@@ -54,12 +54,10 @@ class Worker:
         self.now = t = self.queue.popleft()
         self.began, self.reported = time.time_ns(), False
         op = t["op"]
-        if op["op"] == "die" and not ("once" in op and os.path.exists(op["once"])):
+        if op["op"] in ("die", "hang") and not ("once" in op and os.path.exists(op["once"])):
             if "once" in op:
                 open(op["once"], "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if op["op"] == "hang":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGKILL if op["op"] == "die" else signal.SIGSTOP)
         if op["op"] == "stray":
             # the shell ends at once: what it leaves is adopted by whoever is the subreaper
             subprocess.run(["sh", "-c", "setsid sleep 1000 & echo $! > \"$1.new\"; mv \"$1.new\" \"$1\"", "sh", op["file"]], check=True)

@@ -3,6 +3,7 @@
 """weft-manager between a scripted agent (tests/fakes/peer.py) and workers: scripted ones, which die and stall on order, and the
 real weft-worker."""
 import argparse
+import ctypes
 import glob
 import json
 import os
@@ -29,6 +30,7 @@ except ImportError as e:
     sys.exit(0)
 
 BUILD = None
+PTRACE_SEIZE = 0x4206
 TESTS = []
 FAKE = os.path.join(ROOT, "tests", "fakes", "worker.py")
 FN = uuid.uuid4().bytes
@@ -427,6 +429,28 @@ def cancelled_task_of_a_lost_worker_is_not_run_again():
         g.agent.until(lambda: g.agent.capacity["running"] == 1, what="it runs")
         g.agent.send(peer.CANCEL, *ids)
         assert g.agent.wait(ids)[0]["status"] == peer.CANCELLED
+
+
+@test
+def worker_that_not_even_sigkill_ends_holds_no_task():
+    with Rig(2, args=["--threshold-ms", "1000"]) as g:
+        stuck = {value(r)["pid"] for r in g.run(*[{"op": "echo", "s": 0.3}] * 2)}
+        assert len(stuck) == 2
+        for pid in stuck:              # the end of a traced process is told to its tracer, to its parent only afterwards
+            if ctypes.CDLL(None, use_errno=True).ptrace(PTRACE_SEIZE, pid, None, None) < 0:
+                raise Skip("no process may be traced here: %s" % os.strerror(ctypes.get_errno()))
+        marks = [os.path.join(g.tmp, "hangs-%d" % k) for k in range(2)]
+        ids = g.submit(*[{"op": "hang", "once": m} for m in marks])
+        g.agent.until(lambda: all(map(os.path.exists, marks)), what="both hang")
+        g.agent.send(peer.CANCEL, ids[1])
+        again, cancelled = g.agent.wait(ids)
+        assert value(again)["attempt"] == 1 and value(again)["pid"] not in stuck and cancelled["status"] == peer.CANCELLED, (again, cancelled)
+        assert stuck <= set(children(g.p.pid)), "they are there still"
+        for pid in stuck:              # now they end
+            os.waitpid(pid, 0)
+        g.agent.until(lambda: not stuck & set(children(g.p.pid)), what="their end collected")
+        g.up()
+        value(g.run({"op": "echo"})[0])
 
 
 @test
