@@ -498,6 +498,8 @@ int rds_reply_error (const struct redisReply *reply, struct err *err)
 		return err_set (err, ERR_LIMIT, FAULT_SITE, "redis is out of memory: %.300s", reply->str);
 	if (begins (reply, "LIMIT ")) /* our scripts: proto/lua */
 		return err_set (err, ERR_LIMIT, FAULT_USER, "%.300s", reply->str + strlen ("LIMIT "));
+	if (begins (reply, "GONE "))
+		return err_set (err, ERR_NOT_FOUND, FAULT_USER, "%.300s", reply->str + strlen ("GONE "));
 	for (size_t i = 0; i < sizeof (unavailable) / sizeof (unavailable[0]); i++)
 		if (begins (reply, unavailable[i]))
 			return err_set (err, ERR_UNAVAILABLE, FAULT_SITE, "redis: %.300s", reply->str);

@@ -21,7 +21,8 @@ struct expire {
 	const struct expire_ops *ops;
 	void *arg;
 	int64_t retention_ms;
-	char ep[ID_TEXT], tasks_key[LAYOUT_KEY_MAX];
+	struct id endpoint;
+	char ep[ID_TEXT], tasks_key[LAYOUT_KEY_MAX], hash_key[LAYOUT_KEY_MAX];
 	char after[64];			/* XRANGE goes on here: "-" or "(id" */
 	bool deleted, drained, missing, asked;
 	struct loop_timer *look, *member, *drain;
@@ -77,7 +78,7 @@ static void on_membership (struct rds *r, struct redisReply *reply, const struct
 		return;
 	x->missing = reply->integer == 0;
 	if (x->missing && was_missing)
-		x->ops->on_gone (x->arg);
+		layout_deleted_send (x->r, &x->endpoint, NULL, NULL); /* its word "deleted" comes */
 	else if (x->missing)
 		loop_timer_start (x->member, GONE_AGAIN_MS, false);
 }
@@ -114,10 +115,24 @@ static void on_length (struct rds *r, struct redisReply *reply, const struct err
 	x->ops->on_drained (x->arg);
 }
 
+static void on_owner (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct expire *x = arg;
+	(void)r;
+	if (err || reply->type != REDIS_REPLY_INTEGER || reply->integer != 1 || x->drained)
+		return;
+	x->drained = true;
+	loop_timer_stop (x->drain);
+	x->ops->on_back (x->arg);
+}
+
 static void on_drain (void *arg)
 {
 	struct expire *x = arg;
-	if (x->asked || !rds_up (x->r) || !x->ops->idle (x->arg))
+	if (x->asked || !rds_up (x->r))
+		return;
+	rds_commandf (x->r, on_owner, x, "HEXISTS %s owner", x->hash_key);
+	if (!x->ops->idle (x->arg))
 		return;
 	x->asked = true;
 	rds_commandf (x->r, on_length, x, "XLEN %s", x->tasks_key);
@@ -131,7 +146,9 @@ struct expire *expire_create (struct loop *l, struct rds *r, const struct id *en
 	x->ops = ops;
 	x->arg = arg;
 	x->retention_ms = retention_ms;
+	x->endpoint = *endpoint;
 	id_text (endpoint, x->ep);
+	layout_key (x->hash_key, "ep", endpoint, NULL);
 	layout_key (x->tasks_key, "ep", endpoint, "tasks");
 	snprintf (x->after, sizeof (x->after), "-");
 	x->look = loop_timer_create (l, on_look, x);
@@ -157,6 +174,11 @@ void expire_start (struct expire *x)
 {
 	loop_timer_start (x->look, 1000, false);
 	loop_timer_start (x->member, 1, false);
+}
+
+void expire_look (struct expire *x)
+{
+	on_member (x);
 }
 
 void expire_deleted (struct expire *x)

@@ -12,18 +12,21 @@ struct expire_ops {
 	void (*on_expired) (const struct layout_queued *q, const char *entry, size_t entry_len, void *arg);
 	/* The same, and it cannot be read: as in intake.h. */
 	void (*on_unreadable) (const struct id *task, const char *entry, size_t entry_len, const struct err *why, void *arg);
-	/* The endpoint is not registered any more (its word "deleted" was lost). Once. */
+	/* The endpoint is deleted. Once. */
 	void (*on_gone) (void *arg);
 	/* After expire_deleted: is nothing in hand? */
 	bool (*idle) (void *arg);
-	/* After expire_deleted: the queue is empty. Once. */
+	/* After expire_deleted: the queue is empty. Once; or: */
 	void (*on_drained) (void *arg);
+	/* it is registered again. Once. */
+	void (*on_back) (void *arg);
 };
 
 struct expire *expire_create (struct loop *l, struct rds *r, const struct id *endpoint, int64_t retention_ms,
 			      const struct expire_ops *ops, void *arg);
 void expire_destroy (struct expire **e);
 void expire_start (struct expire *e);		/* the lease is ours */
+void expire_look (struct expire *e);		/* is it deleted? Now, not only each minute */
 void expire_deleted (struct expire *e);		/* watch for the end of the queue instead */
 
 #endif

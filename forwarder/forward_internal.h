@@ -28,6 +28,7 @@ struct forward {
 	void *zctx;
 	char public_key[41], secret_key[41];
 	char allowed_key[41];
+	char cut[HAND_ENTRY_MAX];	/* queue entries up to this one are of an endpoint that was deleted; empty: none is */
 	struct rds *r;
 	struct bulk *bulk;		/* NULL: no store */
 	struct intake *intake;
@@ -44,7 +45,9 @@ struct forward {
 	struct loop_defer *pump;
 	uint32_t window_tasks;
 	uint64_t window_bytes;
-	bool deleted, stopping, paused;
+	bool deleted;			/* it ends when the queue is empty, or when the endpoint is registered again: the next process serves that */
+	bool voids;			/* the stream may begin with void entries: they are read without an endpoint */
+	bool stopping, paused;
 	bool drained;			/* the service wants no tasks to go there */
 	int status;
 };
@@ -69,7 +72,7 @@ extern const struct intake_ops forward_intake_ops;
 extern const struct expire_ops forward_expire_ops;
 void forward_drop_task (struct forward *f, struct hand_task *t);	/* frees t; its entry goes */
 void forward_load_cancels (struct forward *f);
-void forward_load_endpoint (struct forward *f);			/* its key, and is it drained */
+void forward_load_endpoint (struct forward *f);			/* its key, is it drained, what is void */
 void forward_tell_drain (struct forward *f);
 
 #endif

@@ -21,7 +21,7 @@ static size_t room (void *arg)
 	size_t have = hand_count_open (f->hand);
 	if (f->stopping || f->paused)
 		return 0;
-	if (f->deleted)
+	if (f->deleted || (f->voids && cancels_known (f->cancels)))
 		return hand_count (f->hand) < DELETED_IN_HAND ? DELETED_IN_HAND - hand_count (f->hand) : 0;
 	if (!f->peer || f->drained || !cancels_known (f->cancels) || link_congested (f->peer) || have >= f->window_tasks ||
 	    hand_sent_bytes (f->hand) >= f->window_bytes)
@@ -48,12 +48,28 @@ static int make_frame (struct hand_task *t, const struct layout_queued *q)
 	return q->payload_apart ? forward_keep_origin (t, q) : forward_build_frame (t, q, q->payload.p, q->payload.n);
 }
 
+static bool entry_after (const char *a, const char *b)
+{
+	char *sa, *sb;
+	unsigned long long ma = strtoull (a, &sa, 10), mb = strtoull (b, &sb, 10);
+	if (ma != mb)
+		return ma > mb;
+	return (*sa ? strtoull (sa + 1, NULL, 10) : 0) > (*sb ? strtoull (sb + 1, NULL, 10) : 0);
+}
+
+/* Was it queued for an endpoint that has been deleted since? Without a cut there is nothing newer. */
+static bool is_void (const struct forward *f, const char *entry)
+{
+	return f->cut[0] ? !entry_after (entry, f->cut) : f->deleted;
+}
+
 static void admit (struct forward *f, struct hand_task *t, const struct layout_queued *q)
 {
-	if (f->deleted) {
+	if (is_void (f, t->entry)) {
 		forward_fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
 		return;
 	}
+	f->voids = false;
 	if (cancels_take (f->cancels, &t->task)) {
 		forward_drop_task (f, t);
 		return;
@@ -227,8 +243,12 @@ static void allow_key (struct forward *f, const struct redisReply *key)
 {
 	struct err e = { 0 };
 	const char *keys[1] = { f->allowed_key };
+	if (f->deleted)
+		return;
 	if (key->type != REDIS_REPLY_STRING || key->len != 40) {
 		log_warn (MOD, "the endpoint has no key registered; nobody can connect", "ep=%s", f->ep);
+		if (key->type == REDIS_REPLY_STRING) /* registered without one: that of an earlier registration is void */
+			link_allow_keys (f->link, NULL, 0, NULL);
 		return;
 	}
 	memcpy (f->allowed_key, key->str, 40);
@@ -236,28 +256,50 @@ static void allow_key (struct forward *f, const struct redisReply *key)
 		log_err (LOG_ERROR, MOD, "registered key not usable", &e);
 }
 
+static void fail_void (struct forward *f, enum hand_state s)
+{
+	struct hand_task *t = hand_first (f->hand, s), *next;
+	for (; t; t = next) {
+		next = TAILQ_NEXT (t, link);
+		if (is_void (f, t->entry))
+			forward_fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
+	}
+}
+
+/* Who is connected may be another one than is registered now. */
+static void take_cut (struct forward *f, const struct redisReply *cut)
+{
+	if (cut->type == REDIS_REPLY_STRING && cut->len < sizeof (f->cut) && strcmp (cut->str, f->cut)) {
+		memcpy (f->cut, cut->str, cut->len + 1);
+		f->voids = true;
+		if (f->peer && !f->deleted)
+			link_peer_close (f->peer, ERR_UNAVAILABLE, "this endpoint was deleted and registered again");
+	}
+	if (!f->cut[0] && !f->deleted)
+		return;
+	fail_void (f, HAND_READY); /* those in HAND_CHECK follow when they are checked */
+	fail_void (f, HAND_RETURNED);
+	fail_void (f, HAND_CANCELLED);
+	fail_void (f, HAND_SENT);
+	loop_defer_schedule (f->pump);
+}
+
 static void on_endpoint (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct forward *f = arg;
 	const struct redisReply *drain;
 	(void)r;
-	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
+	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 3)
 		return;
 	drain = reply->element[1];
 	set_drained (f, drain->type == REDIS_REPLY_STRING && !strcmp (drain->str, "1"));
+	take_cut (f, reply->element[2]);
 	allow_key (f, reply->element[0]);
 }
 
 void forward_load_endpoint (struct forward *f)
 {
-	rds_commandf (f->r, on_endpoint, f, "HMGET %s key drain", f->hash_key);
-}
-
-static void fail_all (struct forward *f, enum hand_state s)
-{
-	struct hand_task *t;
-	while ((t = hand_first (f->hand, s)))
-		forward_fail_task (f, t, ERR_NOT_FOUND, FAULT_USER, "its endpoint was deleted");
+	rds_commandf (f->r, on_endpoint, f, "HMGET %s key drain cut", f->hash_key);
 }
 
 static void endpoint_deleted (void *arg)
@@ -269,10 +311,7 @@ static void endpoint_deleted (void *arg)
 	f->deleted = true;
 	if (f->peer)
 		link_peer_close (f->peer, ERR_NOT_FOUND, "this endpoint was deleted");
-	fail_all (f, HAND_READY); /* those in HAND_CHECK follow when they are checked */
-	fail_all (f, HAND_RETURNED);
-	fail_all (f, HAND_CANCELLED);
-	fail_all (f, HAND_SENT);
+	forward_load_endpoint (f); /* which of them are void */
 	expire_deleted (f->expire);
 	loop_defer_schedule (f->pump);
 }
@@ -297,9 +336,10 @@ static void on_control (const char *op, const struct id *task, void *arg)
 		forward_load_endpoint (f);
 	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
 		set_drained (f, op[0] == 'd');
-	else if (!strcmp (op, "deleted"))
-		endpoint_deleted (f);
-	else
+	else if (!strcmp (op, "deleted")) { /* and perhaps registered again since: what stands in Redis decides */
+		expire_look (f->expire);
+		forward_load_endpoint (f);
+	} else
 		log_warn (MOD, "unknown control ignored", "op=%s", op);
 }
 
@@ -318,6 +358,7 @@ static void on_settled (void *arg)
 static void on_empty (void *arg)
 {
 	struct forward *f = arg;
+	f->voids = false;
 	if (cancels_known (f->cancels))
 		cancels_forget_all (f->cancels);
 }
@@ -349,19 +390,20 @@ static bool idle (void *arg)
 static void on_drained (void *arg)
 {
 	struct forward *f = arg;
-	char keys[5][LAYOUT_KEY_MAX];
 	log_info (MOD, "no task of the deleted endpoint is left", "ep=%s", f->ep);
-	layout_key (keys[0], "ep", &f->endpoint, "tasks");
-	layout_key (keys[1], "ep", &f->endpoint, "control");
-	layout_key (keys[2], "ep", &f->endpoint, "cancelled");
-	layout_key (keys[3], "ep", &f->endpoint, "functions");
-	layout_key (keys[4], "ep", &f->endpoint, NULL);
 	forward_stop (f);
-	rds_commandf (f->r, NULL, NULL, "UNLINK %s %s %s %s %s", keys[0], keys[1], keys[2], keys[3], keys[4]);
 	usage_forget (f->r, &f->endpoint, clock_real_ns () / 1000000);
-	rds_commandf (f->r, NULL, NULL, "SREM weft:eps:deleted %s", f->ep); /* last: until then a supervisor starts another one */
+	layout_emptied_send (f->r, &f->endpoint, NULL, NULL); /* last: until then, or if it does nothing, a supervisor starts another one */
+}
+
+static void on_back (void *arg)
+{
+	struct forward *f = arg;
+	log_info (MOD, "the deleted endpoint is registered again", "ep=%s", f->ep);
+	forward_stop (f);
 }
 
 const struct expire_ops forward_expire_ops = {
 	.on_expired = on_expired, .on_unreadable = on_unreadable, .on_gone = endpoint_deleted, .idle = idle, .on_drained = on_drained,
+	.on_back = on_back,
 };

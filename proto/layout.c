@@ -31,7 +31,7 @@
 #define GROUP_HEADER 24
 #define NUMBER_TEXT 24
 #define STORE_HEAD 24		/* of a RESULT record: what store.lua looks at */
-#define SUBMIT_KEYS 4	/* before the task hashes */
+#define SUBMIT_KEYS 5	/* before the task hashes */
 #define SUBMIT_ARGS 8	/* before the pairs of the tasks */
 
 static const char submit_body[] = {
@@ -57,6 +57,12 @@ static const char watch_body[] = {
 #include "proto/lua/watch.lua.inc"
 	, 0 };
 
+static const char deleted_body[] = {
+#include "proto/lua/deleted.lua.inc"
+	, 0 };
+static const char emptied_body[] = {
+#include "proto/lua/emptied.lua.inc"
+	, 0 };
 static const char acked_body[] = {
 #include "proto/lua/acked.lua.inc"
 	, 0 };
@@ -68,6 +74,8 @@ struct rds_script layout_progress = { .name = "progress", .body = progress_body 
 struct rds_script layout_lease = { .name = "lease", .body = lease_body };
 struct rds_script layout_peek = { .name = "peek", .body = peek_body };
 struct rds_script layout_watch = { .name = "watch", .body = watch_body };
+struct rds_script layout_deleted = { .name = "deleted", .body = deleted_body };
+struct rds_script layout_emptied = { .name = "emptied", .body = emptied_body };
 struct rds_script layout_acked = { .name = "acked", .body = acked_body };
 
 /* ---- keys ---- */
@@ -309,6 +317,7 @@ void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f
 	arg_bytes (&a, keys[1], layout_key (keys[1], "owner", &s->owner, "tasks"));
 	arg_bytes (&a, keys[2], s->group_key ? layout_key (keys[2], "group", &s->group, NULL) : 0);
 	arg_bytes (&a, keys[3], s->group_given || s->watch ? layout_key (keys[3], "group", &s->group, "watch") : 0);
+	arg_bytes (&a, keys[4], layout_key (keys[4], "ep", &s->endpoint, NULL));
 	for (size_t i = 0; i < s->ntasks; i++) {
 		char *key = keys[SUBMIT_KEYS + i];
 		arg_bytes (&a, key, layout_key (key, "task", &s->tasks[i].task, NULL));
@@ -329,6 +338,40 @@ void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f
 		arg_bytes (&a, s->tasks[i].queued.p, s->tasks[i].queued.n);
 	}
 	rds_script (r, &layout_submit, cb, arg, (int) (SUBMIT_KEYS + s->ntasks), a.n, argv, len);
+}
+
+void layout_deleted_send (struct rds *r, const struct id *endpoint, rds_f *cb, void *arg)
+{
+	const char *argv[7];
+	size_t len[7];
+	char keys[4][LAYOUT_KEY_MAX], id[ID_TEXT];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, keys[0], layout_key (keys[0], "ep", endpoint, NULL));
+	arg_bytes (&a, keys[1], layout_key (keys[1], "ep", endpoint, "tasks"));
+	arg_bytes (&a, keys[2], layout_key (keys[2], "ep", endpoint, "control"));
+	arg_bytes (&a, keys[3], layout_key (keys[3], "ep", endpoint, "functions"));
+	arg_text (&a, "weft:eps");
+	arg_text (&a, "weft:eps:deleted");
+	arg_text (&a, id_text (endpoint, id));
+	rds_script (r, &layout_deleted, cb, arg, 6, a.n, argv, len);
+}
+
+void layout_emptied_send (struct rds *r, const struct id *endpoint, rds_f *cb, void *arg)
+{
+	const char *argv[7];
+	size_t len[7];
+	char keys[5][LAYOUT_KEY_MAX], id[ID_TEXT];
+	struct args a = { argv, len, 0 };
+
+	arg_bytes (&a, keys[0], layout_key (keys[0], "ep", endpoint, NULL));
+	arg_bytes (&a, keys[1], layout_key (keys[1], "ep", endpoint, "tasks"));
+	arg_bytes (&a, keys[2], layout_key (keys[2], "ep", endpoint, "control"));
+	arg_bytes (&a, keys[3], layout_key (keys[3], "ep", endpoint, "cancelled"));
+	arg_bytes (&a, keys[4], layout_key (keys[4], "ep", endpoint, "functions"));
+	arg_text (&a, "weft:eps:deleted");
+	arg_text (&a, id_text (endpoint, id));
+	rds_script (r, &layout_emptied, cb, arg, 6, a.n, argv, len);
 }
 
 static void on_placed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)

@@ -52,7 +52,7 @@ struct layout_ended { struct id task; uint8_t state; struct wire_str position, m
 int layout_ended_decode (struct layout_ended *d, const void *p, size_t n, struct err *err);
 
 /* Scripts; see proto/lua. KEYS and ARGV are documented at the head of each file. */
-extern struct rds_script layout_submit;		/* -> "OK" | error LIMIT <queued> */
+extern struct rds_script layout_submit;		/* -> "OK" | error LIMIT <queued> | error GONE */
 extern struct rds_script layout_store;		/* -> 1 stored | 0 another was first | -1 unknown task */
 extern struct rds_script layout_wait;		/* -> {m, s, r} after registering the waiter; nil when unknown */
 extern struct rds_script layout_progress;	/* -> 1 raised | 0 not */
@@ -60,6 +60,8 @@ extern struct rds_script layout_acked;		/* -> 1 moved | 0 was as far already */
 extern struct rds_script layout_lease;		/* acquire/renew/release -> 1 | 0 */
 extern struct rds_script layout_peek;		/* -> {m, s, r or nil, size of r}; nil when unknown */
 extern struct rds_script layout_watch;		/* -> how many tasks were flagged */
+extern struct rds_script layout_deleted;	/* -> "OK" */
+extern struct rds_script layout_emptied;	/* -> 1 gone | 0 not */
 
 /* Convenience over the scripts, so that argument order lives in one place. */
 struct layout_submit_task { struct id task; struct wire_str meta, queued; /* encoded records */ };
@@ -76,7 +78,8 @@ struct layout_submission {
 	size_t ntasks;			/* <= LAYOUT_SUBMIT_CHUNK */
 };
 #define LAYOUT_SUBMIT_CHUNK 500
-/* The reply: rds_reply_error gives ERR_LIMIT when the endpoint's queue is full or Redis is out of memory; nothing was stored then. */
+/* The reply: rds_reply_error gives ERR_LIMIT when the endpoint's queue is full or Redis is out of memory, ERR_NOT_FOUND when Redis does not know the
+ * endpoint as registered; nothing was stored then. */
 void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f *cb, void *arg);
 /* record: an encoded RESULT; state from its status. retention_ms: expiry of the task. */
 void layout_store_send (struct rds *r, const struct id *task, int state, struct wire_str record, int64_t retention_ms,
@@ -99,6 +102,10 @@ void layout_group_create_send (struct rds *r, const struct id *group, const stru
 			       rds_f *cb, void *arg);
 /* How far the queue of a group was acknowledged: kept when it is further than what stands there. */
 void layout_acked_send (struct rds *r, const struct id *group, uint64_t ms, uint64_t seq, uint64_t count, int64_t retention_ms, rds_f *cb, void *arg);
+/* The endpoint is registered no more: its tasks are to be failed. */
+void layout_deleted_send (struct rds *r, const struct id *endpoint, rds_f *cb, void *arg);
+/* What it left goes, if its queue is empty and it is not registered again. */
+void layout_emptied_send (struct rds *r, const struct id *endpoint, rds_f *cb, void *arg);
 /* op: "acquire" (also renews one's own), "release". */
 void layout_lease_send (struct rds *r, const struct id *endpoint, const char *op, const char *owner, int64_t ttl_ms,
 			rds_f *cb, void *arg);

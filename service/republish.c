@@ -44,16 +44,10 @@ void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void 
 
 void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)
 {
-	char key[LAYOUT_KEY_MAX], id[ID_TEXT];
+	char id[ID_TEXT];
 
-	id_text (endpoint, id);
-	republish_control (a, endpoint, "deleted", NULL, NULL, NULL);
-	layout_key (key, "ep", endpoint, NULL);
-	/* At each moment it is in one of the two sets: a supervisor finds what is left to do. */
-	rds_commandf (a->redis, NULL, NULL, "SADD weft:eps:deleted %s", id);
-	rds_commandf (a->redis, NULL, NULL, "SREM weft:eps %s", id);
-	rds_commandf (a->redis, NULL, NULL, "HDEL %s key owner name drain", key);
-	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
+	layout_deleted_send (a->redis, endpoint, NULL, NULL);
+	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id_text (endpoint, id));
 }
 
 static void on_members (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)

@@ -7,6 +7,7 @@
 #include "common/decimal.h"
 #include "common/log.h"
 #include "proto/bulk.h"
+#include "service/republish.h"
 
 #define MOD "submission"
 #define DOUBT_MS 10000		/* how long the answer is held back while Redis is away */
@@ -15,6 +16,7 @@
 static void chunk_acked (struct op *o)
 {
 	o->acked = o->sent;
+	o->told = false;
 	if (o->acked == o->s.ntasks)
 		submission_stored (o);
 	else
@@ -106,12 +108,42 @@ static void drop_apart (struct op *o, size_t end)
 	}
 }
 
+static void send_chunk (struct op *o, size_t end);
+
+/* Redis does not know the endpoint. If the registry does, Redis was emptied: it is told, and the chunk is to be sent again (true). */
+static bool tell_endpoint (struct op *o)
+{
+	const struct id *endpoint = &o->s.tasks[chunk_start (o)].endpoint;
+	struct reg_endpoint e;
+	struct err err;
+	char t[ID_TEXT];
+
+	catalog_forget (o->app->catalog, endpoint);
+	if (registry_endpoint_get (o->app->registry, endpoint, &e, &err) == 0) {
+		bool again = !o->told;
+		if (again)
+			republish_endpoint (o->app, &e, NULL, NULL);
+		else
+			submission_fail_as (o, FAIL_UNAVAILABLE, "the task store (Redis) loses what it is told of the endpoint, %s",
+					    submission_kept (o));
+		reg_endpoint_fini (&e);
+		o->told = true;
+		return again;
+	}
+	if (err.code == ERR_NOT_FOUND)
+		submission_fail_as (o, FAIL_ENDPOINT_NOT_FOUND, "Endpoint %s could not be resolved", id_text (endpoint, t));
+	else
+		submission_fail_err (o, &err);
+	return false;
+}
+
 static void on_chunk (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct op *o = arg;
+	struct id endpoint = o->s.tasks[chunk_start (o)].endpoint;
 	struct err e = { 0 };
+	bool gone;
 
-	(void) r;
 	o->pending--;
 	if (!o->s.call) { /* answered by the results themselves */
 		submission_stored (o);
@@ -126,12 +158,20 @@ static void on_chunk (struct rds *r, struct redisReply *reply, const struct err 
 		chunk_acked (o);
 		return;
 	}
-	if (reply && reply->str && strstr (reply->str, "LIMIT"))
+	if (err->code == ERR_NOT_FOUND) {
+		if (tell_endpoint (o)) {
+			send_chunk (o, o->sent);
+			return;
+		}
+	} else if (reply && reply->str && strstr (reply->str, "LIMIT"))
 		submission_fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue is full, %s; try again later", submission_kept (o));
 	else
 		submission_fail_err (o, err);
+	gone = o->why == FAIL_ENDPOINT_NOT_FOUND;
 	drop_apart (o, o->sent);
 	submission_fail (o);
+	if (gone) /* its forwarder, which was told what is taken back, may be through with it */
+		layout_emptied_send (r, &endpoint, NULL, NULL);
 }
 
 /* Tasks from `from` that go in one chunk: the same endpoint. */

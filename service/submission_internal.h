@@ -21,6 +21,7 @@ struct op {
 	struct err err;			/* code NONE: none */
 	int64_t doubt_until_ms;
 	struct loop_timer *look;
+	bool told;			/* Redis did not know the endpoint of this chunk, and was told of it */
 	struct waiter *waiter;
 	bool waiting, time_over, results_full;
 	size_t nresults;

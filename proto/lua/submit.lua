@@ -3,15 +3,15 @@
 -- Store the tasks of one chunk of a submission and queue them for their endpoint: all or nothing. SPEC.md, section 8.3.
 --
 -- KEYS  1 stream of the endpoint's tasks   2 stream of the owner's tasks   3 list of the group, or ""
---       4 watch key of the group, or "" when it cannot be watched   5.. task hashes
+--       4 watch key of the group, or "" when it cannot be watched   5 hash of the endpoint   6.. task hashes
 -- ARGV  1 max_queued, 0 = no limit   2 retention_ms, 0 = for ever   3 now_ms   4 packed ids   5 endpoint id as text
 --       6 header of the group's list, or ""   7 instance of the waiter, or ""   8 the group shall be watched: value for that key, or ""
 --       then meta and queue record of each task
--- Reply OK, or the error "LIMIT queue holds N of M".
+-- Reply OK, or the error "LIMIT queue holds N of M", or "GONE" when the endpoint is not registered: its hash has no owner.
 --
 -- No flags in the first line: when Redis is over maxmemory it refuses the script before it runs, never in its middle.
 -- A task whose hash exists was stored by an earlier try of the same submission, whose answer got lost: it is not queued again.
-local first = 4
+local first = 5
 local ntasks = #KEYS - first
 local max_queued, retention, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local packed, waiter = ARGV[4], ARGV[7]
@@ -26,6 +26,10 @@ for i = 1, ntasks do
 	else
 		again[#again + 1] = i
 	end
+end
+-- Here, in one step with the XADD: who drains the stream of a deleted endpoint knows that nothing comes after.
+if #fresh > 0 and redis.call('HEXISTS', KEYS[5], 'owner') == 0 then
+	return redis.error_reply('GONE the endpoint is not registered')
 end
 if #fresh > 0 and max_queued > 0 then
 	local queued = redis.call('XLEN', KEYS[1])

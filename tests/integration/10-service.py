@@ -516,10 +516,19 @@ def endpoints():
     check("registering as old agents do", a.json["endpoint_id"] == old and svc.post("/v2/endpoints", {"endpoint_uuid": old, "endpoint_name": "old2"}).status == 200)
     error("with someone else's id", svc.post("/v2/endpoints", {"endpoint_uuid": old, "endpoint_name": "x"}, token=bob), 403, "ENDPOINT_ALREADY_REGISTERED")
     fw.stop()
+    svc.post("/v2/endpoints/%s/whitelist" % e, {"func": [f]})
+    check("one that waits", submit(e, {f: ["x"]}).status == 200)
     check("delete", svc.delete("/v3/endpoints/" + e).json == {"result": 302})
     check("gone from Redis, and told", raw("SISMEMBER", "weft:eps", e) == 0 and controls()[-1] == {b"c": b"deleted"})
     check("among those whose tasks are to be failed", raw("SISMEMBER", "weft:eps:deleted", e) == 1)
     error("submitting to it", submit(e, {f: ["x"]}), 404, "ENDPOINT_NOT_FOUND")
+    last = raw("XREVRANGE", "weft:ep:{%s}:tasks" % e, "+", "-", "COUNT", 1)[0][0]
+    a = svc.post("/v2/endpoints", {"endpoint_uuid": e, "endpoint_name": "again", "weft": {"public_key": KEY}})
+    check("its id can be registered again", a.status == 200 and a.json["endpoint_id"] == e and raw("SISMEMBER", "weft:eps:deleted", e) == 0, a)
+    check("with its key; what was queued before is void", raw("HMGET", "weft:ep:{%s}" % e, "key", "cut") == [KEY.encode(), last])
+    check("and takes tasks", submit(e, {f: ["x"]}).status == 200)
+    raw("DEL", "weft:ep:{%s}" % e)
+    check("Redis forgot it: it is told again", submit(e, {f: ["x"]}).status == 200 and raw("HGET", "weft:ep:{%s}" % e, "key") == KEY.encode())
 
 
 def submitting():

@@ -285,7 +285,7 @@ class Rig:
                 p.kill()
                 p.wait()
         self.redis.kill()
-        self.ctx.term()
+        self.ctx.destroy(0)     # of an endpoint that got no session, too
         self.log.seek(0)
         text = self.log.read()
         if "Sanitizer" in text or "runtime error:" in text:
@@ -1235,12 +1235,78 @@ def expired():
 
 
 def delete(g, word=True):
-    if word:
-        g.redis("XADD", g.ekey("control"), "*", "c", "deleted")
+    last = g.redis("XREVRANGE", g.ekey("tasks"), "+", "-", "COUNT", "1")
+    g.redis("HDEL", g.ekey(), "key", "owner", "name")
+    g.redis("HSET", g.ekey(), "cut", last[0][0] if last else "0-0")
     g.redis("SADD", "weft:eps:deleted", g.id)
     g.redis("SREM", "weft:eps", g.id)
-    g.redis("HDEL", g.ekey(), "key", "owner", "name")
+    if word:
+        g.redis("XADD", g.ekey("control"), "*", "c", "deleted")
     g.redis("PUBLISH", "weft:eps:changed", g.id)
+
+
+def register_again(g):
+    g.redis("HSET", g.ekey(), "key", g.key[0], "owner", str(uuid.uuid4()), "name", "again")
+    g.redis("SADD", "weft:eps", g.id)
+    g.redis("SREM", "weft:eps:deleted", g.id)
+    g.redis("PUBLISH", "weft:eps:changed", g.id)
+
+
+def served_again(g, old, new):
+    """After a deletion and a new registration: what was queued before is failed, what came after is delivered."""
+    wait(lambda: all(g.state(t) == b"6" for t in old), 30, "the tasks of before failed")
+    assert b"deleted" in g.result(old[-1])["error"]
+    e = g.endpoint()
+    e.got(len(new))
+    assert sorted(e.ids()) == sorted(new), e.ids()
+    e.results(new)
+    all_ended(g, new, e=e)
+    assert all(g.state(t) == b"5" for t in new)
+    assert g.hash()[b"key"] == g.key[0] and g.redis("SISMEMBER", "weft:eps", g.id) == 1
+
+
+@test
+def registered_again_while_nobody_serves():
+    with Rig(mode="supervise", start=False) as g:
+        old = g.submit(20)
+        delete(g)
+        register_again(g)
+        new = g.submit(5)
+        g.start("supervise")
+        g.wait_addr()
+        served_again(g, old, new)
+
+
+@test
+def registered_again_before_the_word_is_read():
+    with Rig(mode="supervise") as g:
+        old = g.submit(50)
+        e = g.endpoint(window=10)
+        e.got(10)
+        pid = g.child(g.procs[0])
+        os.kill(pid, signal.SIGSTOP)
+        delete(g)
+        register_again(g)
+        new = g.submit(5)
+        os.kill(pid, signal.SIGCONT)
+        e.until(lambda: e.bye, 30, "BYE: it may be another one that is registered now")
+        e.close()
+        served_again(g, old, new)
+
+
+@test
+def registered_again_while_its_tasks_are_failed():
+    with Rig(mode="supervise") as g:
+        old = g.submit(3000)
+        addr = g.wait_addr()[b"addr"]
+        pid = g.child(g.procs[0])
+        delete(g)
+        wait(lambda: g.state(old[0]) == b"6", 30, "it has begun to fail them")
+        register_again(g)
+        new = g.submit(5)
+        wait(lambda: not os.path.exists("/proc/%d" % pid), 30, "the end of that forwarder")
+        g.wait_addr(other_than=addr)
+        served_again(g, old, new)
 
 
 @test

@@ -18,7 +18,7 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from relay import Relay  # noqa: E402
-from service_helpers import free_port  # noqa: E402
+from service_helpers import Resp, free_port  # noqa: E402
 from e2e import Report, descendants, gather, ok, processes, register, role, stored_wrongly, submit, wait_for  # noqa: E402
 
 LEASE_S = 8.0
@@ -57,7 +57,7 @@ class Hosts:
         self.redis_url = "unix://" + sock
         self.spawn("redis", os.path.join(self.bin, "weft"), "__tie", me, "redis-server", "--port", "0", "--unixsocket", sock, "--dir", self.state, "--save", "")
         wait_for(lambda: os.path.exists(sock), 30, "redis")
-        conf = self.file("service.yaml", "listen: 127.0.0.1:%d\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\nauth:\n  token_file: %s/token\nendpoint:\n  stale: 4s\n"
+        conf = self.file("service.yaml", "listen: 127.0.0.1:%d\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\n  cache: 20s\nauth:\n  token_file: %s/token\nendpoint:\n  stale: 4s\nworkers: 2\n"
                          % (port, self.redis_url, self.state, self.state))
         self.spawn("service", os.path.join(self.bin, "weft"), "__tie", me, os.path.join(self.bin, "weft-service"), "run", "--config", conf)
         wait_for(lambda: self.get("/readyz") == 200 and os.path.exists(self.state + "/token"), 20, "service")
@@ -260,6 +260,32 @@ def cut_off(report, h):
     report.check("and it is online", wait_for(lambda: status() == "online", 20, "online"))
 
 
+def deleted_through_another_worker(report, h):
+    """One worker of the service deletes an endpoint, its forwarder is through with it, and others still have it in their caches."""
+    fn = register(h, SOURCE, "work")
+    ep = ok(h.http("POST", "/v3/endpoints", {"endpoint_name": "short-lived"}))["endpoint_id"]
+    kept = [http.client.HTTPConnection(h.url[len("http://"):], timeout=60) for _ in range(8)]       # surely not all to one worker
+
+    def through(c):
+        c.request("POST", "/v3/endpoints/%s/submit" % ep, json.dumps({"tasks": {fn: ["{}"]}}), {"Authorization": "Bearer " + h.token})
+        r = c.getresponse()
+        return r.status, json.loads(r.read())
+    ids = [ok(through(c))["tasks"][fn][0] for c in kept]
+    ok(h.http("DELETE", "/v2/endpoints/" + ep))
+    docs = gather(h, ids, 30)
+    report.check("the tasks of a deleted endpoint are failed", all(d["status"] == "failed" for d in docs.values()), docs)
+    redis = Resp(h.redis_url[len("unix://"):])
+    wait_for(lambda: not redis("KEYS", "weft:ep:{%s}*" % ep), 20, "nothing left of it")
+    answers = [through(c) for c in kept]
+    report.check("each worker knows that it is deleted", all(s == 404 and a["code"] == "ENDPOINT_NOT_FOUND" for s, a in answers), answers)
+    late = [a["tasks"][fn][0] for s, a in answers if s == 200]
+    docs = gather(h, late, 5) if late else {}
+    report.check("and no accepted task waits for ever", not [t for t in late if docs[t]["status"] != "failed"], docs)
+    report.check("nothing of it comes back", not redis("KEYS", "weft:ep:{%s}*" % ep))
+    for c in kept:
+        c.close()
+
+
 def deleted_while_nobody_serves(report, h):
     """The endpoint is deleted, with tasks in its queue, when every supervisor is dead: the next one ends them."""
     name, = h.serving()
@@ -283,7 +309,7 @@ def run():
     report, h = Report(), Hosts(a.build)
     try:
         h.start()
-        for t in (lease, killed, stopped, cut_off, deleted_while_nobody_serves, deleted):
+        for t in (lease, killed, stopped, cut_off, deleted_through_another_worker, deleted_while_nobody_serves, deleted):
             t(report, h)
     except Exception:
         report.check("failover", False, traceback.format_exc())

@@ -621,6 +621,7 @@ static void test_error_replies (void **state)
 	static const struct { const char *text; enum err_code code; } cases[] = {
 		{ "OOM command not allowed", ERR_LIMIT }, { "LOADING x", ERR_UNAVAILABLE },
 		{ "READONLY x", ERR_UNAVAILABLE }, { "NOPERM x", ERR_INTERNAL }, { "ERR x", ERR_INTERNAL },
+		{ "LIMIT x", ERR_LIMIT }, { "GONE x", ERR_NOT_FOUND },
 	};
 	struct err e;
 	(void) state;

@@ -227,6 +227,9 @@ static void chunk_free (struct chunk *c)
 	free (c);
 }
 
+static char *key_of (const char *kind, const struct id *id, const char *suffix);
+
+/* Its endpoint is registered. */
 static struct chunk *chunk_new (size_t n, size_t payload)
 {
 	static char bytes[16384];
@@ -236,6 +239,7 @@ static struct chunk *chunk_new (size_t n, size_t payload)
 	id_new (&s->owner);
 	id_new (&s->endpoint);
 	id_new (&s->group);
+	freeReplyObject (ask ("HSET %s owner o", key_of ("ep", &s->endpoint, NULL)));
 	s->now_ns = clock_real_ns ();
 	s->retention_ms = RETENTION_MS;
 	s->group_key = n > 1;

@@ -67,7 +67,7 @@ static void test_submit_lone_task_has_no_group (void **state)
 	struct chunk *c = chunk_new (1, 0);
 	submit_ok (c);
 	assert_int_equal (ask_int ("EXISTS %s", key_of ("group", &c->s.group, NULL)), 0);
-	assert_int_equal (ask_int ("DBSIZE"), 3); /* stream, owner, task: and no key with an empty name */
+	assert_int_equal (ask_int ("DBSIZE"), 4); /* endpoint, stream, owner, task: and no key with an empty name */
 	assert_hash (&c->tasks[0].task, "w", NULL, 0);
 	chunk_free (c);
 }
@@ -151,6 +151,55 @@ static void test_submit_over_the_limit_stores_nothing (void **state)
 	b->s.max_queued = 6;
 	submit_ok (b);
 	assert_int_equal (xlen (a), 6);
+	chunk_free (a);
+	chunk_free (b);
+}
+
+static struct got got_of (void (*send) (struct rds *, const struct id *, rds_f *, void *), const struct id *endpoint)
+{
+	struct got g;
+	send (rds, endpoint, on_reply, &g);
+	WAIT ();
+	return g;
+}
+
+static void test_nothing_is_submitted_to_a_deleted_endpoint (void **state)
+{
+	(void) state;
+	struct chunk *a = chunk_new (2, 8), *b = chunk_new (1, 8);
+	const char *hash = key_of ("ep", &a->s.endpoint, NULL);
+	char ep[ID_TEXT];
+	b->s.endpoint = a->s.endpoint;
+	id_text (&a->s.endpoint, ep);
+	freeReplyObject (ask ("SADD weft:eps %s", ep));
+	submit_ok (a);
+	assert_string_equal (got_of (layout_deleted_send, &a->s.endpoint).text, "OK");
+	assert_int_equal (ask_int ("SISMEMBER weft:eps %s", ep), 0);
+	assert_int_equal (ask_int ("SISMEMBER weft:eps:deleted %s", ep), 1);
+	long long keys = ask_int ("DBSIZE");
+	assert_int_equal (submit (b).code, ERR_NOT_FOUND);
+	assert_int_equal (ask_int ("DBSIZE"), keys);
+	submit_ok (a); /* that was stored before */
+	/* the cut is the newest entry: what comes after it is of another registration */
+	redisReply *cut = ask ("HGET %s cut", hash), *last = ask ("XREVRANGE %s + - COUNT 1", key_of ("ep", &a->s.endpoint, "tasks"));
+	assert_string_equal (cut->str, last->element[0]->element[0]->str);
+	freeReplyObject (cut);
+	/* its stream has to be empty before it goes */
+	assert_int_equal (got_of (layout_emptied_send, &a->s.endpoint).integer, 0);
+	assert_int_equal (xlen (a), 2);
+	freeReplyObject (ask ("XTRIM %s MAXLEN 0", key_of ("ep", &a->s.endpoint, "tasks")));
+	/* and nobody may have registered it again */
+	freeReplyObject (ask ("HSET %s owner o", hash));
+	assert_int_equal (got_of (layout_emptied_send, &a->s.endpoint).integer, 0);
+	submit_ok (b);
+	freeReplyObject (ask ("XTRIM %s MAXLEN 0", key_of ("ep", &a->s.endpoint, "tasks")));
+	got_of (layout_deleted_send, &a->s.endpoint);
+	assert_int_equal (got_of (layout_emptied_send, &a->s.endpoint).integer, 1);
+	assert_int_equal (ask_int ("EXISTS %s %s %s weft:eps:deleted", hash, key_of ("ep", &a->s.endpoint, "tasks"),
+				   key_of ("ep", &a->s.endpoint, "control")), 0);
+	freeReplyObject (ask ("DEL %s", key_of ("task", &b->tasks[0].task, NULL)));
+	assert_int_equal (submit (b).code, ERR_NOT_FOUND);
+	freeReplyObject (last);
 	chunk_free (a);
 	chunk_free (b);
 }
@@ -608,6 +657,7 @@ int main (void)
 		T (test_submit_again_queues_once),
 		T (test_submit_again_wakes_the_waiter),
 		T (test_submit_over_the_limit_stores_nothing),
+		T (test_nothing_is_submitted_to_a_deleted_endpoint),
 		T (test_submit_under_memory_pressure_is_all_or_nothing),
 		T (test_scripts_when_memory_is_full),
 		T (test_owner_list_is_trimmed),
