@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MARK   the watch key is set: tasks submitted from here on carry the flag
+/* LOOK   does the key say that all is done? Then it only lives on
+ * MARK   the watch key is set: tasks submitted from here on carry the flag
  * PAGE   some elements of the group's list, or its lone task
  * FLAG   the tasks of a page, LAYOUT_WATCH_CHUNK in one script, one script at a time; then the next page
  * DONE   the key says that this need not be done again
@@ -122,27 +123,38 @@ static void on_mark (struct rds *r, struct redisReply *reply, const struct err *
 {
 	struct watch *w = arg;
 	struct err e = { 0 };
-	char key[LAYOUT_KEY_MAX];
 
 	(void) r;
 	err = rds_error (reply, err, &e);
 	if (err)
 		end (w, err);
-	else if (reply->type == REDIS_REPLY_STRING && !strcmp (reply->str, LAYOUT_WATCH_ALL)) {
-		rds_commandf (w->app->redis, NULL, NULL, "PEXPIRE %s %" PRId64, watch_key (&w->group, key), w->app->config->retention_ms);
-		end (w, NULL);
-	} else
+	else
 		next_page (w);
 }
 
+static void on_looked (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct watch *w = arg;
+	struct err e = { 0 };
+	char key[LAYOUT_KEY_MAX];
+
+	(void) r;
+	err = rds_error (reply, err, &e);
+	if (err || (reply->type == REDIS_REPLY_STRING && !strcmp (reply->str, LAYOUT_WATCH_ALL)))
+		end (w, err);
+	else
+		rds_commandf (w->app->redis, on_mark, w, "SET %s " LAYOUT_WATCH_NEW " NX PX %" PRId64, watch_key (&w->group, key),
+			      w->app->config->retention_ms);
+}
+
+/* A SET is refused by a full Redis, whatever it would do. GETEX is not: who only reads what is there is not held up. */
 void watch_group (struct app *a, const struct id *group, watch_f *cb, void *arg)
 {
 	struct watch *w = xcalloc (1, sizeof (*w));
 	char key[LAYOUT_KEY_MAX];
 
 	*w = (struct watch) { .app = a, .group = *group, .cb = cb, .arg = arg, .at = 1 };
-	/* the answer: what stood there before */
-	rds_commandf (a->redis, on_mark, w, "SET %s " LAYOUT_WATCH_NEW " NX GET PX %" PRId64, watch_key (group, key), a->config->retention_ms);
+	rds_commandf (a->redis, on_looked, w, "GETEX %s PX %" PRId64, watch_key (group, key), a->config->retention_ms);
 }
 
 void watch_undo (struct app *a, const struct id *group)

@@ -10,7 +10,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import (Fabric, call, connection, gather, grown, main, pids_of, redis, register, sizes, submit, task, wait_for)  # noqa: E402
+from e2e import (Fabric, address, call, connection, gather, grown, main, pids_of, redis, register, sizes, submit, task, wait_for)  # noqa: E402
+from sse import Stream  # noqa: E402
 
 MIB = 1 << 20
 SPOOL_MIB = 4
@@ -152,6 +153,10 @@ def redis_stopped(report, f):
 def redis_full(report, f):
     ids, _ = submit(f, FN["echo"], [{"args": [i, 0.01]} for i in range(200)])
     want = {t: str(i) for i, t in enumerate(ids)}
+    ended, a = submit(f, FN["echo"], [{"args": [i]} for i in range(5)], create_queue=True)
+    unheard, b = submit(f, FN["echo"], [{"args": [i]} for i in range(2)])
+    gather(f, ended + unheard)
+    path = "/v3/taskgroups/%s/" % a["task_group_id"]
     wait_for(lambda: task(f, ids[10])["status"] == "success", 20, "some to end")
     redis(f, "config", "set", "maxmemory", "1mb")
     try:
@@ -166,6 +171,14 @@ def redis_full(report, f):
         report.check("and told when to try again", r.status == 503 and int(r.headers["Retry-After"]) > 0, r.headers)
         c.close()
         report.check("reads are served", task(f, ids[0])["status"] == "success")
+        r = f.http("GET", path + "results")
+        report.check("pages of a watched group too", r[0] == 200 and sorted(d["task_id"] for d in r[1]["results"]) == sorted(ended), r)
+        s = Stream(*address(f)[1:], path + "events", f.token)
+        got = s.read(5, timeout=10) if s.status == 200 else s.json
+        report.check("and its events", s.status == 200 and sorted(x.data["task_id"] for x in got) == sorted(ended), got)
+        s.close()
+        r = f.http("GET", "/v3/taskgroups/%s/results" % b["task_group_id"])
+        report.check("a group that nobody watched would have to be written", r[0] == 503 and r[1]["code"] == "STORAGE_FULL", r)
         time.sleep(max(0, 2.5 - (time.monotonic() - began)))    # the rest of the tasks run, and their results cannot be stored
         report.check("results that cannot be stored are not lost sight of", task(f, ids[-1])["status"] != "failed")
     finally:
