@@ -158,12 +158,9 @@ static void on_range (struct rds *r, struct redisReply *reply, const struct err 
 	struct err fault = { 0 };
 
 	(void) r;
-	err = rds_error (reply, err, &fault);
-	if (err || !e->ops) {
-		if (err)
-			e->err = *err;
-		finish (e);
-		return;
+	if ((err = rds_error (reply, err, &fault))) {
+		e->err = *err;
+		return; /* the other answer is still to come */
 	}
 	e->entries = xcalloc (reply->elements + 1, sizeof (*e->entries));
 	for (size_t i = 0; i < reply->elements; i++) {
@@ -173,6 +170,40 @@ static void on_range (struct rds *r, struct redisReply *reply, const struct err 
 			e->entries[e->n++].e = e;
 	}
 	e->full = reply->elements == e->limit;
+}
+
+bool ends_info_read (struct ends_info *out, const struct redisReply *reply)
+{
+	const struct redisReply *length, *added, *first, *last;
+	struct ends_info v;
+
+	if (reply->type != REDIS_REPLY_ARRAY || !(length = rds_member (reply, "length")) || !(added = rds_member (reply, "entries-added")) ||
+	    !(first = rds_member (reply, "first-entry")) || !(last = rds_member (reply, "last-generated-id")) || last->type != REDIS_REPLY_STRING ||
+	    ends_at_parse (&v.last, last->str, last->len) < 0)
+		return false;
+	v.first = v.last;
+	if (first->type == REDIS_REPLY_ARRAY && ends_at_parse (&v.first, first->element[0]->str, first->element[0]->len) < 0)
+		return false;
+	v.added = (uint64_t) added->integer;
+	v.cut = (uint64_t) (added->integer - length->integer);
+	*out = v;
+	return true;
+}
+
+/* The stream begins behind the place that the reader comes from: what was cut off may have been for it. */
+static void on_info (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct ends *e = arg;
+	struct ends_info info;
+
+	(void) r;
+	if (err && !e->err.code)
+		e->err = *err;
+	if (!e->err.code && e->ops && ends_info_read (&info, reply) && info.cut && ends_at_after (&info.first, &e->last)) {
+		if (info.cut == info.added)
+			e->page_end = info.last; /* nothing is left: it is told once */
+		e->ops->on_gap (info.cut, e->arg);
+	}
 	pump (e);
 }
 
@@ -185,6 +216,7 @@ struct ends *ends_read (struct app *a, const struct id *group, const struct ends
 	*e = (struct ends) { .app = a, .last = *after, .limit = limit, .record_max = record_max, .ops = ops, .arg = arg };
 	layout_key (key, "group", group, "done");
 	rds_commandf (a->redis, on_range, e, "XRANGE %s (%s + COUNT %d", key, ends_at_text (after, at), (int) limit);
+	rds_commandf (a->redis, on_info, e, "XINFO STREAM %s", key); /* behind it: what was cut off before the page was read, it sees */
 	return e;
 }
 
@@ -193,35 +225,4 @@ void ends_cancel (struct ends **ep)
 	if (*ep)
 		(*ep)->ops = NULL;
 	*ep = NULL;
-}
-
-/* ---- what is missing -------------------------------------------------------------------------------------------- */
-
-struct gap { struct ends_at after; ends_gap_f *cb; void *arg; };
-
-/* A stream that has been trimmed, and begins behind the place that the reader comes from. */
-static void on_info (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
-{
-	struct gap *g = arg;
-	const struct redisReply *added, *length, *first;
-	struct ends_at at;
-	uint64_t missed = 0;
-
-	(void) r;
-	if (!err && reply->type == REDIS_REPLY_ARRAY && (added = rds_member (reply, "entries-added")) && (length = rds_member (reply, "length")) &&
-	    (first = rds_member (reply, "first-entry")) && added->integer > length->integer &&
-	    (first->type != REDIS_REPLY_ARRAY || (ends_at_parse (&at, first->element[0]->str, first->element[0]->len) == 0 && ends_at_after (&at, &g->after))))
-		missed = (uint64_t) (added->integer - length->integer);
-	g->cb (missed, err, g->arg); /* an error reply: there is no stream, nothing is missing */
-	free (g);
-}
-
-void ends_gap (struct app *a, const struct id *group, const struct ends_at *after, ends_gap_f *cb, void *arg)
-{
-	struct gap *g = xcalloc (1, sizeof (*g));
-	char key[LAYOUT_KEY_MAX];
-
-	*g = (struct gap) { *after, cb, arg };
-	layout_key (key, "group", group, "done");
-	rds_commandf (a->redis, on_info, g, "XINFO STREAM %s", key);
 }

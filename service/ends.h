@@ -13,6 +13,8 @@ bool ends_at_after (const struct ends_at *a, const struct ends_at *b);	/* a is l
 
 struct ends;
 struct ends_ops {
+	/* Ahead of the page's ends: there were some after `after` that are kept no more. missed: of the group, told or not. */
+	void (*on_gap) (uint64_t missed, void *arg);
 	/* An end, in order. t: borrowed; without a result when its record is larger than was asked for, by_reference then says how large.
 	 * Returns whether to go on: if not, this one was still taken. */
 	bool (*on_end) (const struct ends_at *at, const struct doc_task *t, void *arg);
@@ -24,8 +26,10 @@ struct ends *ends_read (struct app *a, const struct id *group, const struct ends
 			const struct ends_ops *ops, void *arg);
 void ends_cancel (struct ends **e);	/* no more callbacks */
 
-/* How many ends a group had that its stream keeps no more, as far as `after` has not passed them. */
-typedef void ends_gap_f (uint64_t missed, const struct err *err, void *arg);
-void ends_gap (struct app *a, const struct id *group, const struct ends_at *after, ends_gap_f *cb, void *arg);
+/* A group's stream as XINFO STREAM tells of it: where it begins and ends, what it has had, and how much of that was cut off. One that is empty
+ * begins where it ends. */
+struct ends_info { struct ends_at first, last; uint64_t added, cut; };
+struct redisReply;
+bool ends_info_read (struct ends_info *out, const struct redisReply *reply);	/* false, and untouched: there is no stream */
 
 #endif

@@ -6,7 +6,8 @@
  *   LIVE     it has read to the end: what is published is written at once
  *
  * It starts with READING, and falls back to it when its client is slow (WAITING_MAX), when the subscription was lost, and when a record was
- * too large to be published. So a slow client costs a bounded buffer, and Redis keeps for it what it has not taken. */
+ * too large to be published. So a slow client costs a bounded buffer, and Redis keeps for it what it has not taken; of what Redis had to cut
+ * off meanwhile it is told (event gap). */
 #include "service/streams.h"
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,13 @@ static bool is_slow (const struct stream *s)
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
+static void on_gap (uint64_t missed, void *arg)
+{
+	char text[64];
+
+	say (arg, text, (size_t) snprintf (text, sizeof (text), "event: gap\ndata: {\"missed\":%llu}\n\n", (unsigned long long) missed));
+}
+
 static bool on_end (const struct ends_at *at, const struct doc_task *t, void *arg)
 {
 	struct stream *s = arg;
@@ -135,7 +143,7 @@ static void on_page (const struct ends_at *last, bool more, const struct err *er
 		read_on (s);
 }
 
-static const struct ends_ops ends_ops = { on_end, on_page };
+static const struct ends_ops ends_ops = { on_gap, on_end, on_page };
 
 /* When the client has room: http_stream tells when all is taken. */
 static void read_on (struct stream *s)
@@ -263,13 +271,11 @@ bool streams_room (const struct streams *s)
 	return s->count < (size_t) s->app->config->streams;
 }
 
-void streams_open (struct call *c, const struct id *group, const struct ends_at *after, uint64_t missed, bool stamps, bool brief)
+void streams_open (struct call *c, const struct id *group, const struct ends_at *after, bool stamps, bool brief)
 {
 	struct app *a = c->app;
 	struct streams *all = a->streams;
 	struct stream *s = xcalloc (1, sizeof (*s));
-	char head[128];
-	int n;
 
 	*s = (struct stream) { .all = all, .group = *group, .last = *after, .stamps = stamps, .brief = brief, .opened_ms = clock_now_ms () };
 	s->said_ms = s->opened_ms;
@@ -282,9 +288,6 @@ void streams_open (struct call *c, const struct id *group, const struct ends_at 
 		forget (s);
 		return;
 	}
-	n = snprintf (head, sizeof (head), "retry: 1000\n\n");
-	if (missed)
-		n += snprintf (head + n, sizeof (head) - (size_t) n, "event: gap\ndata: {\"missed\":%llu}\n\n", (unsigned long long) missed);
-	say (s, head, (size_t) n);
+	say (s, "retry: 1000\n\n", 13);
 	s->member = feed_join (a->feed, group, &feed_ops, s);
 }

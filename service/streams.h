@@ -14,7 +14,7 @@ void streams_destroy (struct streams **s);	/* after the HTTP server */
 size_t streams_count (const struct streams *s);
 /* Room for one more? */
 bool streams_room (const struct streams *s);
-/* The group is watched, and the caller's. Answers the call. missed: ends after `after` that are kept no more. */
-void streams_open (struct call *c, const struct id *group, const struct ends_at *after, uint64_t missed, bool stamps, bool brief);
+/* The group is watched, and the caller's. Answers the call. */
+void streams_open (struct call *c, const struct id *group, const struct ends_at *after, bool stamps, bool brief);
 
 #endif

@@ -218,23 +218,6 @@ static void start_scan (struct queue *q, const struct queue_place *last)
 
 struct page { struct queue *q; struct queue_place was; size_t entries; bool failed; };	/* entries: read, also those without a task */
 
-/* How much was cut off, and where the stream stands. false: there is none yet. */
-static bool stream_state (const struct redisReply *reply, uint64_t *cut, struct queue_place *last)
-{
-	const struct redisReply *length, *added, *id;
-
-	if (reply->type != REDIS_REPLY_ARRAY)
-		return false;
-	length = rds_member (reply, "length");
-	added = rds_member (reply, "entries-added");
-	id = rds_member (reply, "last-generated-id");
-	if (!length || !added || !id || id->type != REDIS_REPLY_STRING || ends_at_parse (&last->at, id->str, id->len) < 0)
-		return false;
-	last->count = (uint64_t) added->integer;
-	*cut = (uint64_t) (added->integer - length->integer);
-	return true;
-}
-
 static void on_info (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct page *k = arg;
@@ -242,7 +225,7 @@ static void on_info (struct rds *r, struct redisReply *reply, const struct err *
 	struct queue_place last, was = k->was;
 	bool bad = k->failed || err;
 	size_t entries = k->entries;
-	uint64_t cut;
+	struct ends_info info;
 
 	(void) r;
 	free (k);
@@ -255,14 +238,15 @@ static void on_info (struct rds *r, struct redisReply *reply, const struct err *
 		try_again (q);
 		return;
 	}
-	if (stream_state (reply, &cut, &last)) {
-		if (cut > was.count && was.count <= last.count) {
+	if (ends_info_read (&info, reply)) {
+		last = (struct queue_place) { info.last, info.added };
+		if (info.cut > was.count && was.count <= last.count) {
 			q->at = was;
 			start_scan (q, &last);
 			return;
 		}
 		if (was.count > last.count) /* the stream had expired, and is a new one */
-			q->at.count = cut + entries;
+			q->at.count = info.cut + entries;
 	}
 	q->woken = q->woken || entries == PAGE;
 	if (q->n)

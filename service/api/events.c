@@ -24,6 +24,7 @@ struct opening {
 	bool stamps, brief;
 	/* of a page */
 	size_t limit, n;
+	uint64_t missed;
 	int64_t wait_ms;
 	bool more;
 	struct buf out;
@@ -99,25 +100,15 @@ static void open_group (struct call *c, struct opening *o)
 
 /* ---- events ----------------------------------------------------------------------------------------------------- */
 
-static void on_gap (uint64_t missed, const struct err *err, void *arg)
+static void open_stream (struct opening *o)
 {
-	struct opening *o = arg;
-
-	if (err)
-		call_fail_err (o->c, err, FAIL_GROUP_NOT_FOUND);
-	else
-		streams_open (o->c, &o->group, &o->after, missed, o->stamps, o->brief);
+	streams_open (o->c, &o->group, &o->after, o->stamps, o->brief);
 	give_up (o);
-}
-
-static void look_for_gap (struct opening *o)
-{
-	ends_gap (o->c->app, &o->group, &o->after, on_gap, o);
 }
 
 void api_group_events (struct call *c)
 {
-	struct opening o = { .opened = look_for_gap, .stamps = call_flag (c, "trace"), .brief = call_flag (c, "brief") };
+	struct opening o = { .opened = open_stream, .stamps = call_flag (c, "trace"), .brief = call_flag (c, "brief") };
 
 	if (call_id (c, 0, &o.group) < 0 || place (c, "after", &o.after) < 0 || call_need_redis (c) < 0)
 		return;
@@ -140,9 +131,19 @@ static void answer (struct opening *o)
 	char at[LAYOUT_POSITION_MAX + 1];
 
 	o->out.max = 0;
-	buf_printf (&o->out, "],\"cursor\":\"%s\",\"more\":%s}", ends_at_text (&o->after, at), o->more ? "true" : "false");
+	buf_printf (&o->out, "],\"cursor\":\"%s\",\"more\":%s", ends_at_text (&o->after, at), o->more ? "true" : "false");
+	if (o->missed)
+		buf_printf (&o->out, ",\"missed\":%llu", (unsigned long long) o->missed);
+	buf_char (&o->out, '}');
 	call_ok (c, &o->out);
 	give_up (o);
+}
+
+static void on_gap (uint64_t missed, void *arg)
+{
+	struct opening *o = arg;
+
+	o->missed = missed;
 }
 
 static bool on_end (const struct ends_at *at, const struct doc_task *t, void *arg)
@@ -209,7 +210,7 @@ static void on_page (const struct ends_at *last, bool more, const struct err *er
 	if (err && !o->n) {
 		call_fail_err (o->c, err, FAIL_GROUP_NOT_FOUND);
 		give_up (o);
-	} else if (o->n || !o->wait_ms)
+	} else if (o->n || o->missed || !o->wait_ms)
 		answer (o);
 	else if (more || again)
 		read_page (o);
@@ -217,7 +218,7 @@ static void on_page (const struct ends_at *last, bool more, const struct err *er
 		wait_for_news (o);
 }
 
-static const struct ends_ops ends_ops = { on_end, on_page };
+static const struct ends_ops ends_ops = { on_gap, on_end, on_page };
 
 static void read_page (struct opening *o)
 {

@@ -212,6 +212,17 @@ def resume():
     s = stream(group, after=got[3].id)
     check("one that has read further is not", s.read(7)[0].kind == "task")
     s.close()
+    path = "/v3/taskgroups/%s/results?limit=4&cursor=" % group
+    a = svc.get(path + events[5].id)
+    check("a page says so too, ahead of what is left", a.json.get("missed") == 840 and [d["task_id"] for d in a.json["results"]] == ids_of(got)[:4], a)
+    a = svc.get(path + a.json["cursor"])
+    check("but not the next one", "missed" not in a.json and [d["task_id"] for d in a.json["results"]] == ids_of(got)[4:8], a)
+    raw("XTRIM", "weft:group:{%s}:done" % group, "MAXLEN", "0")
+    a = svc.get(path + events[5].id + "&wait=30")
+    check("also when nothing is left", a.json.get("missed") == 850 and a.json["results"] == [] and a.json["cursor"] == got[-1].id, a)
+    s = stream(group, after=events[5].id)
+    check("nor is that told twice in a stream", [x.kind for x in s.read(1)] == ["gap"] and submit(e, ["new"], group) and [x.kind for x in s.read(1)] == ["task"])
+    s.close()
     fw.stop()
 
 
@@ -281,6 +292,34 @@ def slow():
     other.close()
     got = s.read(2000)
     check("when it reads it gets all, in order, once", sorted(ids_of(got)) == sorted(ids) and len(got) == 2000, len(got))
+    s.close()
+    fw.stop()
+
+
+def behind():
+    """A reader that falls behind by more than is kept is told what it missed, in the middle of its stream."""
+    e = endpoint()
+    fw = Forwarder(redis, e, lambda t: {"status": 1, "result": b"r" * 20000})
+    group = svc.post("/v3/taskgroups").json["taskgroup_id"]
+    key, before = "weft:group:{%s}:done" % group, metric("weft_service_stream_pauses_total")
+    s = stream(group, receive_buffer=65536)
+    wait_for(lambda: metric("weft_service_streams") == 1, 30, "the service has the stream")
+    ids = []
+    for _ in range(10):
+        ids += submit(e, ["x"] * 100, group)[0]
+    wait_for(lambda: raw("XLEN", key) == 1000, 60, "all ended")
+    wait_for(lambda: metric("weft_service_stream_pauses_total") > before, 30, "the stream pauses")
+    raw("XTRIM", key, "MAXLEN", "10")
+    last, got = raw("XREVRANGE", key, "+", "-", "COUNT", "1")[0][0].decode(), []
+    while not got or got[-1].id != last:
+        more = s.read(1)
+        assert more, got[-1:]
+        got += more
+    at = [i for i, x in enumerate(got) if x.kind == "gap"]
+    check("it is told, once, between what it had and what is left", at == [len(got) - 11] and at[0] > 0 and got[at[0]].data == {"missed": 990}, (at, len(got)))
+    check("nothing is told twice", len(set(ids_of(got))) == len(got) - 1 and set(ids_of(got)) < set(ids), len(got))
+    ids = submit(e, ["x"], group)[0]
+    check("and it goes on", ids_of(s.read(1)) == ids)
     s.close()
     fw.stop()
 
@@ -448,7 +487,7 @@ def idle():
     fw.stop()
 
 
-for section in (live, late, resume, large, pages, slow, cut_from_redis, killed, restarted, limits, idle):
+for section in (live, late, resume, large, pages, slow, behind, cut_from_redis, killed, restarted, limits, idle):
     if not arg.only or section.__name__ in arg.only:
         r.guard(section)
 svc.stop()

@@ -72,6 +72,9 @@ def events(report, f):
     seen = [d for _, d in zip(range(6), c.results(group, wait=20))]
     report.check("results that are waited for", len(seen) == 6 and c.decode(seen[5], kind) == 49, seen[5:])
     later.join()
+    redis(f, "XTRIM", "weft:group:{%s}:done" % group, "MAXLEN", "2")
+    report.check("results that the service's pages have no more", sorted(d["task_id"] for d in c.results(group)) == sorted(d["task_id"] for d in seen))
+    report.check("without those that were had before", [d["task_id"] for d in c.results(group, cursor=got[4].id)] == [seen[5]["task_id"]])
     for e, kind_of in ((str(uuid.uuid4()), weft.NotFoundError), ("x", weft.ServiceError)):
         try:
             next(iter(c.events(e)))

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from . import serialize
 from .connection import Connection
@@ -21,6 +21,7 @@ from .transport import BACKOFF_S, error_of
 VERSION = "0.1.0"
 RETRIES = 6           # of requests that did not reach the service, or that it could not serve now
 MAX_WAIT_S = 300.0    # what the service allows for ?wait
+STATUS_MAX = 1000     # tasks whose states are asked for at once, when their ends were not told
 ENDED = ("success", "failed", "cancelled")
 Document = Dict[str, Any]
 Files = Union[None, Mapping[str, str], Sequence[Mapping[str, Any]]]
@@ -325,14 +326,30 @@ class Client:
         return EventStream(self, group_id, after)
 
     def results(self, group_id: str, cursor: str = "", wait: float = 0.0) -> Iterator[Document]:
-        """Documents of the ended tasks of a group, in the order of their ends; ends when there are no more (within ``wait`` seconds)."""
+        """Documents of the ended tasks of a group, in the order of their ends; ends when there are no more (within ``wait`` seconds).
+
+        When a very large group had more ends than the service keeps the order of, all its tasks are asked for, and those that have ended
+        come then, perhaps some of them for a second time."""
+        asked: Set[str] = set()
         while True:
             query = urllib.parse.urlencode({"cursor": cursor, "wait": "%g" % wait} if wait else {"cursor": cursor})
             page = self.request("GET", "/v3/taskgroups/%s/results?%s" % (group_id, query), wait=wait)
-            yield from page["results"]
+            if page.get("missed"):
+                for document in self._ended(group_id):
+                    asked.add(document["task_id"])
+                    yield document
+            for document in page["results"]:
+                if document["task_id"] not in asked:
+                    yield document
             cursor = page["cursor"]
             if not page["results"] or not (page["more"] or wait):
                 return
+
+    def _ended(self, group_id: str) -> Iterator[Document]:
+        """Those of a group that have ended and are still known."""
+        ids = [t["id"] for t in self.task_group(group_id)["tasks"]]
+        for at in range(0, len(ids), STATUS_MAX):
+            yield from (d for d in self.tasks_status(ids[at:at + STATUS_MAX]).values() if d.get("status") in ENDED)
 
     def run(self, endpoint_id: str, function_id: str, *args: Any, **kwargs: Any) -> Any:
         """Call a registered Python function and wait: submit and result in one request."""

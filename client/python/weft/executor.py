@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 
 from . import progress as bars
 from . import serialize
-from .client import ENDED, Client, new_key, submission, submission_path
+from .client import ENDED, STATUS_MAX, Client, new_key, submission, submission_path
 from .errors import LimitError, ServiceUnavailable, WeftError
 from .future import Future, table
 from .lone import Call, Lane
@@ -30,7 +30,6 @@ from .transport import Interrupt
 
 BATCH = 1000        # tasks in one submission
 BATCH_CHARS = 32 << 20  # of their payloads together
-GAP = 1000          # tasks asked for at once when events are missing
 LONE_WAIT_S = 0.01  # that the only call in hand waits for its result in the answer to its submission, before the stream has to bring it
 LONE_CALLS = 20     # so many in a row that had it there, and the stream is left,
 LONE_CHARS = 1 << 15    # of the payload of a call that its own thread sends, which that must not wait for
@@ -495,8 +494,8 @@ class Executor(concurrent.futures.Executor):
         """Events are missing: ask for all that we wait for."""
         with self._lock:
             ids = list(self._pending)
-        for at in range(0, len(ids), GAP):
-            documents = self.client.tasks_status(ids[at:at + GAP])
+        for at in range(0, len(ids), STATUS_MAX):
+            documents = self.client.tasks_status(ids[at:at + STATUS_MAX])
             self._take_events([Event(None, "task", d) for d in documents.values() if str(d.get("status")).lower() in ENDED])
         self._missed = False
 
