@@ -192,11 +192,10 @@ def spool_full(report, f):
         report.skip("disk full at the spool", f.spool_why)
         return
     filler = os.path.join(f.spool, "filler")
-    with open(filler, "wb") as s:
+    with open(filler, "wb", buffering=0) as s:     # nothing is left to be written when it is closed
         try:
             while True:
                 s.write(b"x" * 65536)
-                s.flush()
         except OSError:
             pass
     before = sizes(f)
