@@ -2,7 +2,8 @@
 /* Child processes: posix_spawn with an argv, never a shell line; the end of a child is an event on the loop.
  *
  * Each child is the leader of a process group of its own unless told otherwise. Nothing is inherited but the
- * descriptors named. A child that must not outlive its parent gets --parent-pid and calls spawn_tie_to_parent first. */
+ * descriptors named. A child that must not outlive its parent gets --parent-pid and calls spawn_tie_to_parent first, or
+ * spawn_tie_tree_to_parent when it starts what others wrote. */
 #ifndef COMMON_SPAWN_H
 #define COMMON_SPAWN_H
 #include <stdbool.h>
@@ -47,6 +48,9 @@ void spawn_spare (const char *const *programs);
 bool spawn_has_strays (void);				/* dead ones too; true when nobody can tell */
 /* In the child: die with SIGKILL when parent_pid dies, also when it is dead already. */
 void spawn_tie_to_parent (pid_t parent_pid);
+/* The same, but first all that is beneath us is killed, strays too. For a subreaper that starts children from its main thread alone; takes
+ * SIGHUP, which does that from then on whoever sends it. */
+void spawn_tie_tree_to_parent (pid_t parent_pid);
 /* Wait status as words: "exit status 3", "killed by signal 9 (Killed)". out has 64 bytes; returns out. */
 char *spawn_status_text (int status, char out[64]);
 

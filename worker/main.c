@@ -134,7 +134,7 @@ static int run (void *opts, int argc, char **argv)
 	}
 	log_open ("weft-worker", NULL, level, NULL);
 	if (o->parent_pid)
-		spawn_tie_to_parent ((pid_t) o->parent_pid);
+		spawn_tie_tree_to_parent ((pid_t) o->parent_pid);
 	signal (SIGPIPE, SIG_IGN);
 	umask (077);
 	if (complete (o, &w, &id, &err) < 0) {
@@ -162,7 +162,7 @@ static const struct cli_opt options[] = {
 	OPT ("node", CLI_STRING, node, "NAME", 0, 0, "name of this node (default: the host's)"),
 	OPT ("dir", CLI_STRING, dir, "DIR", 0, 0, "directory for runners and their work directories (needed)"),
 	OPT ("python", CLI_STRING, python, "PATH", 0, 0, "interpreter for Python functions, or several: 3.11=PATH,3.9=PATH (default: python3)"),
-	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does"),
+	OPT ("parent-pid", CLI_INT, parent_pid, "PID", 0, INT_MAX, "end when this process, our parent, does, and kill all calls"),
 	OPT ("orphan-timeout", CLI_DURATION_MS, orphan_ms, "TIME", 100, 86400000,
 	     "end after so long without the manager, as in containers (default: never)"),
 	OPT ("bulk-dir", CLI_STRING, bulk_dir, "DIR", 0, 0, "the bulk store of this host, if it has one"),

@@ -45,12 +45,17 @@ def test(f):
     return f
 
 
-def alive(pid):
+def state(pid):
+    """As in ps; "" when there is none."""
     try:
         with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+            return f.read().rsplit(")", 1)[1].split()[0]
     except OSError:
-        return False
+        return ""
+
+
+def alive(pid):
+    return state(pid) not in ("", "Z", "X")
 
 
 def children(pid):
@@ -752,8 +757,15 @@ def real():
 def real_python(g):
     fn = uuid.uuid4().bytes
     g.agent.functions[fn] = peer.function(fn, """
-import os, signal, time
+import os, signal, subprocess, time
 def f(op, x=None):
+    if op == "family":      # a child with a child, and one in a session of its own; x: where their pids go
+        held = b"x" * (300 << 20)   # a process that takes its time to die
+        kids = [subprocess.Popen(["sh", "-c", "sleep 600 & echo $! > %s.sleep; wait; :" % x]), subprocess.Popen(["setsid", "sleep", "600"])]
+        while not (os.path.exists(x + ".sleep") and open(x + ".sleep").read().endswith("\\n")): time.sleep(0.01)
+        with open(x + ".new", "w") as out: out.write("%d %d %s" % (kids[0].pid, kids[1].pid, open(x + ".sleep").read()))
+        os.rename(x + ".new", x)
+        return kids[0].wait() if held else None
     if op == "pid": return os.getpid()
     if op == "double": return 2 * x
     if op == "raise": raise ValueError(x)
@@ -797,6 +809,15 @@ def real_worker_killed():
         r = g.agent.wait(ids, 30)[0]
         assert value(r) == "slept" and r["attempt"] == 1, r
         g.agent.until(lambda: not alive(runner), what="the old runner's end")
+
+
+def family(g, fn, name):
+    """The pids of what a call started, which runs on."""
+    path = os.path.join(g.tmp, name)
+    g.agent.submit([json.dumps({"args": ["family", path]}).encode()], fn)
+    g.agent.until(lambda: os.path.exists(path), 30, "a call with processes of its own")
+    with open(path) as f:
+        return list(map(int, f.read().split()))
 
 
 @test
@@ -851,6 +872,29 @@ def real_killed_manager_leaves_no_process():
         g.p.kill()
         g.p.wait()
         g.agent.until(lambda: not any(map(alive, kids)), what="the end of workers and runners")
+
+
+@test
+def real_killed_manager_leaves_nothing_of_a_call():
+    """Neither does one whose worker is stopped at that moment."""
+    for stopped in (False, True):
+        with Rig(1, worker=real()) as g:
+            fn = real_python(g)
+            runner = value(call(g, fn, "pid", seconds=30))
+            pids = family(g, fn, "family")
+            kids = children(g.p.pid)
+            assert set(pids) < set(kids), (pids, kids)
+            worker = [p for p in kids if p not in [runner, *pids]][0]
+            if stopped:
+                os.kill(worker, signal.SIGSTOP)
+                g.agent.until(lambda: state(worker) == "T", what="it is stopped")
+            g.p.kill()
+            g.p.wait()
+            try:
+                g.agent.until(lambda: not any(map(alive, kids)), 10, "the end of all that it started")
+            finally:
+                for pid in filter(alive, kids):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def main():

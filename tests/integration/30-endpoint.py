@@ -357,6 +357,11 @@ def need_workers():
 
 
 ECHO = b"def f(x):\n    return x\n"
+# a child with a child, and one in a session of its own; all have the mark in their environment
+FAMILY = b"""import os, subprocess
+def f(mark):
+    return subprocess.call(["sh", "-c", "setsid sleep 600 & sleep 600; :"], env=dict(os.environ, WEFT_TEST_MARK=mark))
+"""
 SLOW = b"import time\ndef f(s):\n    time.sleep(s)\n    return s\n"
 
 
@@ -695,6 +700,37 @@ def manager_killed_tasks_run_again(b):
     assert {r["status"] for r in rs} == {1} and max(r["attempt"] for r in rs) >= 1, rs
     st = b.status()
     assert st["blocks"]["failed"] == 1 and st["managers"][0]["pid"] != m["pid"], st
+
+
+def marked(mark):
+    """Processes that a call of FAMILY has started."""
+    found = []
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open("/proc/%s/environ" % p, "rb") as f:
+            if b"WEFT_TEST_MARK=%s\0" % mark.encode() in f.read():
+                found.append(int(p))
+    return found
+
+
+@test
+def nothing_of_a_call_outlives_its_manager_or_agent(b):
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    mark = os.path.basename(b.dir)
+    b.forwarder.submit(b.forwarder.function(FAMILY), [json.dumps(mark).encode()])
+    old = []
+    try:
+        for victim in (lambda st: st["managers"][0]["pid"], lambda st: st["pid"]):
+            b.wait("a call with three processes", lambda: len(set(marked(mark)) - set(old)) == 3)
+            b.wait("it is known here", lambda: any(m["tasks"] for m in b.status()["managers"]))
+            old = marked(mark)
+            os.kill(victim(b.status()), signal.SIGKILL)
+            b.wait("the end of what the call started", lambda: not any(map(alive, old)), 10)
+        b.wait("nothing is left", lambda: not marked(mark), 10)
+    finally:
+        for pid in marked(mark):
+            os.kill(pid, signal.SIGKILL)
 
 
 @test
