@@ -361,6 +361,16 @@ static void on_sigchld (int signo, void *arg)
 		reap_orphans ();
 }
 
+bool spawn_stopping (void)
+{
+	struct spawn *s;
+
+	LIST_FOREACH (s, &table, link)
+		if (s->stopping && !s->reaped && !is_dead (s->pid))
+			return true;
+	return false;
+}
+
 /* ---- strays ---- */
 
 int spawn_become_subreaper (struct err *err)
@@ -460,7 +470,7 @@ static bool is_spared (pid_t pid)
 }
 
 /* Kills the groups of strays, but not ours nor that of a child we started; what is left by then is collected when it
- * dies. Descendants of a stray come to us when it dies, so call this until it returns 0. */
+ * dies. Descendants of a stray come to us when it dies: spawn_sweep.c calls this until nobody is left. */
 int spawn_kill_strays (void)
 {
 	pid_t *pids = xcalloc (STRAY_PIDS_MAX, sizeof (*pids));

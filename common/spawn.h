@@ -46,11 +46,19 @@ int spawn_kill_strays (void);
  * For what a tool that we started leaves behind on purpose, as podman does with conmon, which holds a container. */
 void spawn_spare (const char *const *programs);
 bool spawn_has_strays (void);				/* dead ones too; true when nobody can tell */
+bool spawn_stopping (void);				/* one that spawn_stop was called for has not ended */
 /* In the child: die with SIGKILL when parent_pid dies, also when it is dead already. */
 void spawn_tie_to_parent (pid_t parent_pid);
 /* The same, but first all that is beneath us is killed, strays too. For a subreaper that starts children from its main thread alone; takes
  * SIGHUP, which does that from then on whoever sends it. */
 void spawn_tie_tree_to_parent (pid_t parent_pid);
+/* spawn_kill_strays again and again until a few looks in a row find nobody: start when a child has ended that may have left some. */
+struct spawn_sweep;
+struct spawn_sweep *spawn_sweep_create (struct loop *l);
+void spawn_sweep_start (struct spawn_sweep *s);
+void spawn_sweep_destroy (struct spawn_sweep **s);
+/* The same here and now, for one whose loop has ended; waits for those that spawn_stop was called for too, all at most ms. */
+void spawn_sweep_wait (int64_t ms);
 /* Wait status as words: "exit status 3", "killed by signal 9 (Killed)". out has 64 bytes; returns out. */
 char *spawn_status_text (int status, char out[64]);
 

@@ -232,7 +232,7 @@ static void on_result (void *arg, const struct msg_runner_result *r, int32_t det
 		settle_drop (e, r);
 	call_free (e, c);
 	if (!s->ops->kept)
-		engine_sweep (e);
+		spawn_sweep_start (e->sweep);
 	leave_task_dir (e);
 	/* Results come several to a read: one round of feeding serves them. */
 	loop_defer_schedule (e->feed_soon);
@@ -342,7 +342,7 @@ static void on_died (void *arg, const struct runner_death *d)
 	log_debug ("engine", "runner ended", "runner=%s status=%s", s->name, spawn_status_text (d->status, text));
 	s->killing = s->ready = false;
 	s->rlimit_data = 0;
-	engine_sweep (e);
+	spawn_sweep_start (e->sweep);
 	if (s == e->active && !TAILQ_EMPTY (&e->group)) {
 		batch_died (e, s, d);
 	} else if (s == e->active) {
@@ -361,28 +361,6 @@ static void on_died (void *arg, const struct runner_death *d)
 	if (!e->link && !e->stopping)		/* no Python here: the other kinds still run */
 		engine_dial (e);
 	loop_defer_schedule (e->feed_soon);
-}
-
-/* ---- processes that outlive their runner ---------------------------------------------------------------------- */
-
-/* A daemon that a function started becomes our child when its parent dies, which may be a moment after the runner: we look until a
- * few looks in a row find nobody. */
-static void on_sweep (void *arg)
-{
-	struct engine *e = arg;
-	int killed = spawn_kill_strays ();
-
-	if (killed > 0)
-		log_info ("engine", "killed processes that outlived their runner", "count=%d", killed);
-	e->quiet = killed > 0 ? 0 : e->quiet + 1;
-	if (e->quiet < SWEEPS_QUIET && ++e->sweeps < SWEEPS_MAX)
-		loop_timer_start (e->sweep, SWEEP_MS, false);
-}
-
-void engine_sweep (struct engine *e)
-{
-	e->sweeps = e->quiet = 0;
-	on_sweep (e);
 }
 
 /* ---- slots ---------------------------------------------------------------------------------------------------- */
@@ -420,7 +398,7 @@ int slots_create (struct engine *e, struct err *err)
 	char version[8], name[16];
 	size_t i;
 
-	e->sweep = loop_timer_create (e->loop, on_sweep, e);
+	e->sweep = spawn_sweep_create (e->loop);
 	e->feed_soon = loop_defer_create (e->loop, engine_feed, e);
 	for (i = 0; i < runner_count (); i++)
 		if (slot_create (e, runner_at (i), &p->v[0], runner_at (i)->name, err) < 0)
@@ -443,6 +421,6 @@ void slots_destroy (struct engine *e)
 		free (e->slots[i].runtime);
 	}
 	spawn_kill_strays ();
-	loop_timer_destroy (&e->sweep);
+	spawn_sweep_destroy (&e->sweep);
 	loop_defer_destroy (&e->feed_soon);
 }

@@ -39,7 +39,6 @@ enum {
 	RUNNING_REPORT_MS = 200,
 	MEMORY_FIRST_MS = 50, MEMORY_POLL_MS = 100,
 	SETTLED_GRACE_MS = 100,		/* a cancelled call may end by itself for so long */
-	SWEEP_MS = 20, SWEEPS_QUIET = 3, SWEEPS_MAX = 100,
 	ORPHAN_PARTS = 4,
 	READY_WAIT_MS = 3000,		/* then we dial without knowing the Python runtime */
 	UNBEGUN_MAX = 3,
@@ -107,10 +106,10 @@ struct engine {
 	uint64_t oom_seen;		/* OOM kills counted at the last look */
 	struct { struct id task; int64_t started_ns, until_ms, next_ms; uint64_t told[2]; struct child_news news; } follow;
 
-	struct loop_timer *look, *limit, *report, *memory, *park, *sweep, *ready_wait, *orphan;
+	struct loop_timer *look, *limit, *report, *memory, *park, *ready_wait, *orphan;
 	unsigned orphan_parts;		/* of its time that are left */
 	struct loop_defer *feed_soon;
-	unsigned sweeps, quiet;
+	struct spawn_sweep *sweep;	/* for processes that outlived their runner */
 };
 
 /* engine.c */
@@ -141,7 +140,6 @@ const struct slot *slot_of_python (const struct engine *e);	/* of the first inte
 void slots_destroy (struct engine *e);
 void engine_feed (void *e);
 uint32_t call_flags (const struct call *c);			/* for its runner */
-void engine_sweep (struct engine *e);				/* processes that outlived their runner */
 
 /* engine_follow.c */
 void follow_create (struct engine *e);

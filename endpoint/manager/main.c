@@ -46,6 +46,7 @@
 
 #define STOP_GRACE_MS 3000	/* workers, from SIGTERM to SIGKILL */
 #define STOP_LIMIT_MS 4500	/* and then we go whatever happens; before the agent kills us, which it does after scaling.stop_grace (5 s) */
+#define STRAYS_LIMIT_MS 400	/* what workers have left is killed in that time; before the agent kills us, as above */
 #define LINGER_MS 1000
 #define FILES_TIMEOUT_MS 1800000
 #define DIR_NAME "weft-node-"
@@ -341,7 +342,7 @@ static void tear_down (struct manager *m)
 {
 	workers_destroy (&m->workers, 0);
 	spawn_spare (NULL);
-	spawn_kill_strays ();
+	spawn_sweep_wait (STRAYS_LIMIT_MS);
 	if (m->dispatch)
 		dispatch_connect (m->dispatch, NULL, NULL);
 	upstream_destroy (&m->up, LINGER_MS);

@@ -114,7 +114,7 @@ void workers_exited (struct spawn *s, pid_t pid, int status, const struct rusage
 	if (w->container)
 		container_ended (w);
 	w->state = WORKER_EXITED;
-	spawn_kill_strays ();
+	spawn_sweep_start (ws->sweep);
 	loop_timer_stop (w->timer);
 	if (w->peer)
 		loop_timer_start (w->timer, SETTLE_MS, false);
@@ -527,6 +527,7 @@ struct workers *workers_create (struct loop *l, void *zctx, const struct workers
 	ws->o = *o;
 	ws->by_id = map_create ();
 	ws->stopped = loop_defer_create (l, run_stopped, ws);
+	ws->sweep = spawn_sweep_create (l);
 	ws->v = xcalloc (workers_all (ws), sizeof (*ws->v));
 	for (k = 0; k < workers_all (ws); k++) {
 		ws->v[k].index = k;
@@ -559,7 +560,7 @@ void workers_destroy (struct workers **wsp, int64_t linger_ms)
 		if (w->peer)
 			link_peer_set_data (w->peer, NULL);
 		if (w->process) {
-			spawn_kill (w->process, SIGKILL);
+			spawn_stop (w->process, 0);
 			spawn_forget (&w->process);
 			container_abandon (w);
 		}
@@ -571,6 +572,7 @@ void workers_destroy (struct workers **wsp, int64_t linger_ms)
 	if (ws->link)
 		link_destroy (&ws->link, linger_ms);
 	loop_defer_destroy (&ws->stopped);
+	spawn_sweep_destroy (&ws->sweep);
 	map_destroy (&ws->by_id);
 	free (ws->v);
 	free (ws);

@@ -15,6 +15,7 @@ struct workers {
 	struct worker *v;		/* o.n bare ones, then room for o.containers */
 	struct map *by_id;		/* processes that may say HELLO */
 	struct loop_defer *stopped;
+	struct spawn_sweep *sweep;	/* for processes that outlived their worker */
 	const char *run_dir;		/* borrowed: the socket's directory, for containers; NULL when there are none */
 	unsigned removing;		/* containers that the runtime is removing: the end waits for them */
 	bool draining, stopping;

@@ -821,6 +821,17 @@ def family(g, fn, name):
 
 
 @test
+def real_killed_worker_leaves_nothing_of_a_call():
+    for _ in range(3):
+        with Rig(1, worker=real()) as g:
+            fn = real_python(g)
+            runner = value(call(g, fn, "pid", seconds=30))
+            pids = family(g, fn, "family")
+            os.kill([p for p in children(g.p.pid) if p not in [runner, *pids]][0], signal.SIGKILL)
+            g.agent.until(lambda: not any(map(alive, pids)), 5, "the end of what the call started")
+
+
+@test
 def real_cancel_and_give_back():
     with Rig(1, worker=real()) as g:
         fn = real_python(g)
