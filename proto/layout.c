@@ -5,6 +5,7 @@
  * only, and every task costs their bytes in Redis's memory. */
 #include "proto/layout.h"
 #include "common/decimal.h"
+#include "common/xmem.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,6 +41,9 @@ static const char submit_body[] = {
 static const char store_body[] = {
 #include "proto/lua/store.lua.inc"
 	, 0 };
+static const char undo_body[] = {
+#include "proto/lua/undo.lua.inc"
+	, 0 };
 static const char wait_body[] = {
 #include "proto/lua/wait.lua.inc"
 	, 0 };
@@ -69,6 +73,7 @@ static const char acked_body[] = {
 
 struct rds_script layout_submit = { .name = "submit", .body = submit_body };
 struct rds_script layout_store = { .name = "store", .body = store_body };
+struct rds_script layout_undo = { .name = "undo", .body = undo_body };
 struct rds_script layout_wait = { .name = "wait", .body = wait_body };
 struct rds_script layout_progress = { .name = "progress", .body = progress_body };
 struct rds_script layout_lease = { .name = "lease", .body = lease_body };
@@ -421,6 +426,27 @@ void layout_cancel_send (struct rds *r, const struct id *task, const struct id *
 			 rds_f *cb, void *arg)
 {
 	store (r, task, endpoint, STATE_CANCELLED, record, retention_ms, cb, arg);
+}
+
+void layout_undo_send (struct rds *r, const char *claim, struct wire_str ours, const struct layout_undo_part *parts, size_t nparts, rds_f *cb, void *arg)
+{
+	const char **argv = xcalloc (2 + 3 * nparts, sizeof (*argv));
+	size_t *len = xcalloc (2 + 3 * nparts, sizeof (*len));
+	char (*keys)[2][LAYOUT_KEY_MAX] = xcalloc (nparts + 1, sizeof (*keys));
+	struct args a = { argv, len, 0 };
+
+	arg_text (&a, claim ? claim : "");
+	for (size_t i = 0; i < nparts; i++) {
+		arg_bytes (&a, keys[i][0], layout_key (keys[i][0], "ep", &parts[i].endpoint, "cancelled"));
+		arg_bytes (&a, keys[i][1], layout_key (keys[i][1], "ep", &parts[i].endpoint, "control"));
+	}
+	arg_bytes (&a, ours.p, ours.n);
+	for (size_t i = 0; i < nparts; i++)
+		arg_bytes (&a, parts[i].tasks.p, parts[i].tasks.n);
+	rds_script (r, &layout_undo, cb, arg, (int) (1 + 2 * nparts), a.n, argv, len);
+	free (keys);
+	free (len);
+	free (argv);
 }
 
 void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg)

@@ -54,6 +54,7 @@ int layout_ended_decode (struct layout_ended *d, const void *p, size_t n, struct
 /* Scripts; see proto/lua. KEYS and ARGV are documented at the head of each file. */
 extern struct rds_script layout_submit;		/* -> "OK" | error LIMIT <queued> | error GONE */
 extern struct rds_script layout_store;		/* -> 1 stored | 0 another was first | -1 unknown task */
+extern struct rds_script layout_undo;		/* -> 1 nothing is left | 0 nothing was done, the claim is another's */
 extern struct rds_script layout_wait;		/* -> {m, s, r} after registering the waiter; nil when unknown */
 extern struct rds_script layout_progress;	/* -> 1 raised | 0 not */
 extern struct rds_script layout_acked;		/* -> 1 moved | 0 was as far already */
@@ -87,6 +88,10 @@ void layout_store_send (struct rds *r, const struct id *task, int state, struct 
 /* The same for a cancellation on request: the endpoint's forwarder is told in the same step. */
 void layout_cancel_send (struct rds *r, const struct id *task, const struct id *endpoint, struct wire_str record, int64_t retention_ms,
 			 rds_f *cb, void *arg);
+/* A submission that was refused after some of its chunks: tasks, packed, of each endpoint. claim: NULL, or a key that goes with them if it begins with ours;
+ * ours: but for its first byte nobody else's begins so. */
+struct layout_undo_part { struct id endpoint; struct wire_str tasks; };
+void layout_undo_send (struct rds *r, const char *claim, struct wire_str ours, const struct layout_undo_part *parts, size_t nparts, rds_f *cb, void *arg);
 void layout_wait_send (struct rds *r, const struct id *task, const char *instance, rds_f *cb, void *arg);
 void layout_progress_send (struct rds *r, const struct id *task, int state, rds_f *cb, void *arg);
 /* record: an encoded OUTPUT, for those who follow the task. */

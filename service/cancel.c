@@ -5,9 +5,7 @@
 #include <string.h>
 #include "common/clock.h"
 #include "common/xmem.h"
-#include "proto/bulk.h"
 #include "proto/usage.h"
-#include "service/republish.h"
 
 struct cancel {
 	struct app *app;
@@ -82,24 +80,4 @@ void cancel_task (struct app *a, const struct id *owner, const struct id *task, 
 	*k = (struct cancel) { .app = a, .owner = *owner, .task = *task, .cb = cb, .arg = arg };
 	layout_key (key, "task", task, NULL);
 	rds_commandf (a->redis, on_meta, k, "HGET %s m", key);
-}
-
-void cancel_undo (struct app *a, const struct id *endpoint, const struct id *tasks, size_t n)
-{
-	char key[LAYOUT_KEY_MAX], cancelled[LAYOUT_KEY_MAX];
-
-	layout_key (cancelled, "ep", endpoint, "cancelled");
-	for (size_t i = 0; i < n; i++) {
-		rds_commandf (a->redis, NULL, NULL, "SADD %s %b", cancelled, tasks[i].b, (size_t) ID_BYTES);
-		republish_control (a, endpoint, "cancel", &tasks[i], NULL, NULL);
-		layout_key (key, "task", &tasks[i], NULL);
-		rds_commandf (a->redis, NULL, NULL, "UNLINK %s", key);
-		layout_key (key, "task", &tasks[i], "payload");
-		rds_commandf (a->redis, NULL, NULL, "UNLINK %s", key);
-		if (a->bulk) {
-			struct bulk_ref ref;
-			bulk_ref_payload (&ref, &tasks[i], 0);
-			bulk_delete (a->bulk, ref.name);
-		}
-	}
 }

@@ -7,7 +7,5 @@
 /* outcome: 1 cancelled now, 0 had ended before, -1 unknown or not the owner's. Called from the loop. */
 typedef void cancel_f (int outcome, const struct err *err, void *arg);
 void cancel_task (struct app *a, const struct id *owner, const struct id *task, cancel_f *cb, void *arg);
-/* A submission that failed half-way: its tasks vanish, the endpoint is told not to run them. */
-void cancel_undo (struct app *a, const struct id *endpoint, const struct id *tasks, size_t n);
 
 #endif

@@ -13,25 +13,21 @@
 
 #define CLAIM_MS 60000		/* far longer than storing takes: who has not done it then has given it up, and could not say so */
 #define SILENT_MS 1000		/* who does not listen has died, unless his connection is just being made again */
-#define HEAD (1 + 32 + ID_BYTES)
 #define NOBODY "----------------"	/* as long as an instance; none is called so */
 
-/* A claim gets another holder, or goes, if it still has the one that we know. It may when memory is short: nothing grows.
+/* A claim gets another holder, if it still has the one that we know. It may when memory is short: nothing grows.
  *
  * KEYS  1 the claim
- * ARGV  1 HEAD   2 its holder   3 the next one, or "": it goes
- * Reply 1, or 0 when it has another holder, was answered, or has expired. */
+ * ARGV  1 IDEM_HEAD   2 its holder   3 the next one
+ * Reply 1, or 0 when it has another holder, was answered, or has gone. */
 static struct rds_script hand_on_script = { .name = "hand_on", .body =
 	"#!lua flags=allow-oom\n"
-	"local at = tonumber(ARGV[1])\n"
-	"if redis.call('GETRANGE', KEYS[1], 0, 0) ~= 'C' or redis.call('GETRANGE', KEYS[1], at, at + #ARGV[2] - 1) ~= ARGV[2] then\n"
+	"local at, mark = tonumber(ARGV[1]), redis.call('GETRANGE', KEYS[1], 0, 0)\n"
+	"if (mark ~= 'C' and mark ~= 'T') or redis.call('GETRANGE', KEYS[1], at, at + #ARGV[2] - 1) ~= ARGV[2] then\n"
 	"	return 0\n"
 	"end\n"
-	"if ARGV[3] == '' then\n"
-	"	redis.call('DEL', KEYS[1])\n"
-	"else\n"
-	"	redis.call('SETRANGE', KEYS[1], at, ARGV[3])\n"
-	"end\n"
+	"redis.call('SETRANGE', KEYS[1], 0, 'T')\n"
+	"redis.call('SETRANGE', KEYS[1], at, ARGV[3])\n"
 	"return 1\n" };
 
 struct claim {
@@ -69,6 +65,15 @@ static void value (struct buf *b, char mark, const struct idem *i, const struct 
 	buf_add (b, rest, n);
 }
 
+void idem_head (const struct idem *i, const struct id *last_task, uint8_t head[IDEM_HEAD])
+{
+	struct buf b;
+
+	value (&b, 'C', i, last_task, NULL, 0);
+	memcpy (head, b.data, IDEM_HEAD);
+	buf_fini (&b);
+}
+
 static void end (struct claim *k, enum idem_outcome o, const char *answer, size_t n, const struct err *err)
 {
 	k->cb (o, answer, n, k->ids, k->nids, err, k->arg);
@@ -86,7 +91,7 @@ static void hand_on (struct app *a, const struct idem *i, const char from[LAYOUT
 {
 	char head[DECIMAL_MAX];
 	const char *argv[4] = { i->key, head, from, to };
-	size_t len[4] = { strlen (i->key), decimal_put (head, HEAD), LAYOUT_INSTANCE, strlen (to) };
+	size_t len[4] = { strlen (i->key), decimal_put (head, IDEM_HEAD), LAYOUT_INSTANCE, strlen (to) };
 
 	rds_script (a->redis, &hand_on_script, cb, arg, 1, 4, argv, len);
 }
@@ -132,7 +137,7 @@ static void on_exists (struct rds *r, struct redisReply *reply, const struct err
 	err = rds_error (reply, err, &e);
 	if (!err && reply->integer == 1)
 		end (k, IDEM_ANSWERED, k->answer, k->n, NULL);
-	else if (!err && age_ms (k) > CLAIM_MS)
+	else if (!err && (age_ms (k) > CLAIM_MS || !memcmp (k->holder, NOBODY, sizeof (k->holder))))
 		take (k);
 	else if (!err && age_ms (k) > SILENT_MS)
 		rds_commandf (k->app->redis, on_listeners, k, "PUBSUB NUMSUB weft:done:%b", k->holder, sizeof (k->holder));
@@ -172,7 +177,7 @@ static void on_found (struct rds *r, struct redisReply *reply, const struct err 
 
 	(void) r;
 	err = rds_error (reply, err, &e);
-	if (err || reply->type != REDIS_REPLY_STRING || reply->len < HEAD) {
+	if (err || reply->type != REDIS_REPLY_STRING || reply->len < IDEM_HEAD) {
 		end (k, IDEM_IN_PROGRESS, NULL, 0, err); /* released this very moment */
 		return;
 	}
@@ -181,11 +186,11 @@ static void on_found (struct rds *r, struct redisReply *reply, const struct err 
 		return;
 	}
 	if (reply->str[0] == 'R') {
-		end (k, IDEM_ANSWERED, reply->str + HEAD, reply->len - HEAD, NULL);
+		end (k, IDEM_ANSWERED, reply->str + IDEM_HEAD, reply->len - IDEM_HEAD, NULL);
 		return;
 	}
 	memcpy (last.b, reply->str + 33, ID_BYTES);
-	if (reply->str[0] != 'C' || read_claim (k, reply->str + HEAD, reply->len - HEAD) < 0) {
+	if ((reply->str[0] != 'C' && reply->str[0] != 'T') || read_claim (k, reply->str + IDEM_HEAD, reply->len - IDEM_HEAD) < 0) {
 		end (k, IDEM_IN_PROGRESS, NULL, 0, NULL);
 		return;
 	}
@@ -229,11 +234,6 @@ void idem_finish (struct app *a, const struct idem *i, const struct id *last_tas
 	value (&b, 'R', i, last_task, answer, n);
 	rds_commandf (a->redis, NULL, NULL, "SET %s %b PX %lld", i->key, b.data, b.len, (long long) a->config->idempotency_ms);
 	buf_fini (&b);
-}
-
-void idem_release (struct app *a, const struct idem *i)
-{
-	hand_on (a, i, waiters_instance (a->waiters), "", NULL, NULL);
 }
 
 void idem_leave (struct app *a, const struct idem *i)

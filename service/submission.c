@@ -10,9 +10,10 @@
  *   DOUBT    the connection broke while a chunk was under way: once it is back we look whether the tasks are there, and send the
  *            chunk again if not. An answer 5xx could make the client send again what was stored
  *   STORED   answer, or wait first
- *
- * A failure before STORED takes back what earlier chunks stored, and frees the key. Not so where the claim was taken over from a
- * process that died: its tasks may have run. All of it stays then, and who repeats the request goes on with the same ids.
+ *   UNDO     a failure before STORED takes back what earlier chunks stored, and frees the key. Redis's word for it comes before the answer
+ *            that nothing was stored; when it does not come the answer says so. Not so where the claim was taken over from a process that died: its
+ *            tasks may have run. All of it stays then, and who repeats the request goes on with the same ids; the other one, should it live and
+ *            be refused, finds that the claim is not its own any more, and leaves all to us
  *
  * With waiting, results may come before Redis has acknowledged the submission itself; when all have come the request is answered, and the
  * acknowledgement only frees the memory. */
@@ -24,11 +25,9 @@
 #include <string.h>
 #include "common/clock.h"
 #include "common/xmem.h"
-#include "service/cancel.h"
 #include "service/group.h"
 #include "service/stats.h"
 #include "service/taskdoc.h"
-#include "service/watch.h"
 
 #define RESULTS_MAX (256u << 20)
 
@@ -50,6 +49,7 @@ void submission_release (struct op *o)
 		return;
 	waiter_destroy (&o->waiter);
 	loop_timer_destroy (&o->look);
+	loop_timer_destroy (&o->again);
 	free_payloads (o);
 	free (o->s.tasks);
 	buf_fini (&o->s.head);
@@ -59,33 +59,25 @@ void submission_release (struct op *o)
 	free (o);
 }
 
-static void take_back (struct op *o)
+void submission_refuse (struct op *o)
 {
-	if (o->has_idem)
-		idem_release (o->app, &o->idem);
-	for (size_t i = 0; i < o->acked; i++)
-		cancel_undo (o->app, &o->s.tasks[i].endpoint, &o->s.tasks[i].task, 1);
-	if (o->acked && !o->s.group_given) {
-		char key[LAYOUT_KEY_MAX];
-		layout_key (key, "group", &o->s.group, NULL);
-		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
-		if (o->s.watch)
-			watch_undo (o->app, &o->s.group);
-	}
+	struct call *c = o->s.call;
+
+	o->s.call = NULL;
+	call_fail (c, o->why, "%s", o->err.text);
+	submission_release (o);
 }
 
 void submission_fail (struct op *o)
 {
-	struct call *c = o->s.call;
-
 	waiter_destroy (&o->waiter);
 	if (o->taken_over)
 		idem_leave (o->app, &o->idem);
-	else
-		take_back (o);
-	o->s.call = NULL;
-	call_fail (c, o->why, "%s", o->err.text);
-	submission_release (o);
+	else if (o->has_idem || o->touched) {
+		submission_undo (o);
+		return;
+	}
+	submission_refuse (o);
 }
 
 const char *submission_kept (const struct op *o)
@@ -399,7 +391,7 @@ static void on_claimed (enum idem_outcome outcome, const char *text, size_t n, c
 	if (err)
 		submission_fail_err (o, err);
 	else if (outcome == IDEM_IN_PROGRESS || outcome == IDEM_LEFT)
-		submission_fail_as (o, FAIL_CONFLICT, "a request with this Idempotency-Key is being worked on");
+		submission_fail_as (o, FAIL_CONFLICT, SUBMISSION_IN_PROGRESS);
 	else
 		submission_fail_as (o, FAIL_SEMANTICS, "this Idempotency-Key was used with another request");
 	submission_fail (o);

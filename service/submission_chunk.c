@@ -10,13 +10,15 @@
 #include "service/republish.h"
 
 #define MOD "submission"
-#define DOUBT_MS 10000		/* how long the answer is held back while Redis is away */
 #define DOUBT_LOOK_MS 50
 
 static void chunk_acked (struct op *o)
 {
 	o->acked = o->sent;
 	o->told = false;
+	o->touched = o->acked;
+	o->queued = true;
+	o->doubt_until_ms = 0;
 	if (o->acked == o->s.ntasks)
 		submission_stored (o);
 	else
@@ -72,7 +74,9 @@ static void doubt (struct op *o)
 {
 	if (!o->look)
 		o->look = loop_timer_create (o->app->loop, look_again, o);
-	o->doubt_until_ms = clock_now_ms () + DOUBT_MS;
+	o->doubt_until_ms = clock_now_ms () + SUBMISSION_DOUBT_MS;
+	o->touched = o->sent;
+	o->queued = true;
 	log_warn (MOD, "connection lost while tasks were being stored", "tasks=%zu", o->sent - o->acked);
 	loop_timer_start (o->look, DOUBT_LOOK_MS, false);
 }
@@ -82,30 +86,9 @@ static size_t chunk_start (const struct op *o)
 	return o->acked;
 }
 
-static bool goes_bulk (const struct op *o, const struct submission_task *t)
+bool submission_goes_bulk (const struct op *o, const struct submission_task *t)
 {
 	return o->app->bulk && t->payload_bytes > BULK_MIN;
-}
-
-/* Payloads of a chunk that was refused. Taken over, some may be of queued tasks: what none of those needs expires, or is swept. */
-static void drop_apart (struct op *o, size_t end)
-{
-	char key[LAYOUT_KEY_MAX];
-
-	if (o->taken_over)
-		return;
-	for (size_t i = chunk_start (o); i < end; i++) {
-		if (o->s.tasks[i].payload_bytes <= QUEUE_INLINE_MAX)
-			continue;
-		if (goes_bulk (o, &o->s.tasks[i])) {
-			struct bulk_ref ref;
-			bulk_ref_payload (&ref, &o->s.tasks[i].task, 0);
-			bulk_delete (o->app->bulk, ref.name);
-			continue;
-		}
-		layout_key (key, "task", &o->s.tasks[i].task, "payload");
-		rds_commandf (o->app->redis, NULL, NULL, "UNLINK %s", key);
-	}
 }
 
 static void send_chunk (struct op *o, size_t end);
@@ -140,10 +123,9 @@ static bool tell_endpoint (struct op *o)
 static void on_chunk (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct op *o = arg;
-	struct id endpoint = o->s.tasks[chunk_start (o)].endpoint;
 	struct err e = { 0 };
-	bool gone;
 
+	(void) r;
 	o->pending--;
 	if (!o->s.call) { /* answered by the results themselves */
 		submission_stored (o);
@@ -167,11 +149,7 @@ static void on_chunk (struct rds *r, struct redisReply *reply, const struct err 
 		submission_fail_as (o, FAIL_QUEUE_FULL, "the endpoint's queue is full, %s; try again later", submission_kept (o));
 	else
 		submission_fail_err (o, err);
-	gone = o->why == FAIL_ENDPOINT_NOT_FOUND;
-	drop_apart (o, o->sent);
 	submission_fail (o);
-	if (gone) /* its forwarder, which was told what is taken back, may be through with it */
-		layout_emptied_send (r, &endpoint, NULL, NULL);
 }
 
 /* Tasks from `from` that go in one chunk: the same endpoint. */
@@ -189,11 +167,11 @@ static void encode (struct op *o, const struct submission_task *t, int64_t now, 
 	bool apart = t->payload_bytes > QUEUE_INLINE_MAX;
 	struct layout_meta m = { .owner = o->owner, .function = t->function, .endpoint = t->endpoint, .group = o->s.group,
 				 .submitted_ns = o->received_ns, .payload_bytes = t->payload_bytes,
-				 .payload_apart = apart, .payload_bulk = goes_bulk (o, t) };
+				 .payload_apart = apart, .payload_bulk = submission_goes_bulk (o, t) };
 	struct layout_queued q = { .task = t->task, .function = t->function, .received_ns = o->received_ns, .queued_ns = now,
 				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
 				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
-				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = goes_bulk (o, t),
+				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = submission_goes_bulk (o, t),
 				   .payload_is_json = t->is_json, .fresh = o->s.fresh,
 				   .files = wire_str ((char *) o->s.files.data, o->s.files.len),
 				   .resources = wire_str ((char *) o->s.resources.data, o->s.resources.len) };
@@ -252,7 +230,6 @@ static void payloads_done (struct op *o, size_t end)
 		send_chunk (o, end);
 		return;
 	}
-	drop_apart (o, end);
 	submission_fail (o);
 }
 
@@ -300,7 +277,8 @@ void submission_chunk_next (struct op *o)
 		const struct submission_task *t = &o->s.tasks[i];
 		if (t->payload_bytes <= QUEUE_INLINE_MAX)
 			continue;
-		if (goes_bulk (o, t)) {
+		o->touched = end;
+		if (submission_goes_bulk (o, t)) {
 			if (!put_bulk (o, t))
 				break;
 			continue;

@@ -960,6 +960,76 @@ def idempotency():
     fw.stop()
 
 
+def full_halfway():
+    """Redis becomes full in the middle of a submission: what had been stored of it must not run, and the answer says what is known."""
+    f, n = function(), 1050
+    payloads = ["p" * 15000] * n
+
+    def queued(e):
+        return [fields[1][4:20] for _, fields in raw("XRANGE", "weft:ep:{%s}:tasks" % e, "-", "+")]
+
+    def cancelled(e):
+        return set(raw("SMEMBERS", "weft:ep:{%s}:cancelled" % e))
+
+    def refused(h, meanwhile=lambda: None):
+        """The answer, and its endpoint: with a part of the tasks in its stream Redis is full. Whether we are fast enough is a matter of luck."""
+        for _ in range(20):
+            e, got, at = endpoint(), [], "weft:ep:{%s}:tasks"
+            if h:
+                h["Idempotency-Key"] = "full-" + e
+            t = threading.Thread(target=lambda: got.append(submit(e, {f: payloads}, headers=h)))
+            t.start()
+            while not got and raw("XLEN", at % e) == 0:
+                pass
+            meanwhile()
+            raw("CONFIG", "SET", "maxmemory", "1")
+            t.join()
+            raw("CONFIG", "SET", "maxmemory", "0")
+            if got[0].status != 200:
+                return got[0], e
+            raw("DEL", at % e)
+        raise TimeoutError("Redis was never full in time")
+    for h in ({}, {"Idempotency-Key": ""}):
+        which = ", with a key" if h else ""
+        a, e = refused(h)
+        error("Redis becomes full" + which, a, 503, "STORAGE_FULL")
+        check("it says that nothing was stored" + which, "nothing was stored" in a.json["detail"], a)
+        stored = queued(e)
+        told = [dict(zip(x[::2], x[1::2])) for _, x in raw("XRANGE", "weft:ep:{%s}:control" % e, "-", "+")]
+        check("a part had been, no forwarder sends it" + which, 500 <= len(stored) < n and cancelled(e) == set(stored), (len(stored), len(cancelled(e))))
+        check("and it hears of all" + which, [x[b"t"] for x in told if x[b"c"] == b"cancel"] == stored, len(told))
+        check("nothing else is left when the answer comes" + which, not any(raw("EXISTS", "weft:task:{%s}" % uuid.UUID(bytes=i)) for i in stored))
+        raw("DEL", "weft:ep:{%s}:tasks" % e)
+        if h:
+            a = submit(e, {f: payloads}, headers=h)
+            check("its key is free", a.status == 200 and queued(e) == [uuid.UUID(i).bytes for i in a.json["tasks"][f]] and not set(queued(e)) & set(stored), a.status)
+            raw("DEL", "weft:ep:{%s}:tasks" % e)
+    # it cannot be taken back
+    h = {"Idempotency-Key": ""}
+    raw("ACL", "SETUSER", "default", "-unlink")
+    try:
+        a, e = refused(h)
+    finally:
+        raw("ACL", "SETUSER", "default", "+@all")
+    error("what was stored stays", a, 503, "SERVICE_UNAVAILABLE")
+    check("and the answer does not say that nothing was", "nothing was" not in a.json["detail"] and "not known" in a.json["detail"], a)
+    stored = queued(e)
+    check("it was not cancelled by halves", len(stored) >= 500 and not cancelled(e))
+    a = submit(e, {f: payloads}, headers=h)
+    check("the next try goes on with the same ids", a.status == 200 and queued(e)[:len(stored)] == stored, a.status)
+    check("each queued once", queued(e) == [uuid.UUID(i).bytes for i in a.json["tasks"][f]], len(queued(e)))
+    raw("DEL", "weft:ep:{%s}:tasks" % e)
+    # another took it over meanwhile
+    had = set(raw("KEYS", "weft:idem:*"))
+    take = "#!lua flags=allow-oom\nif redis.call('GETRANGE', KEYS[1], 0, 0) == 'C' then redis.call('SETRANGE', KEYS[1], 0, 'T') end"
+    a, e = refused(h, lambda: [raw("EVAL", take, 1, k) for k in set(raw("KEYS", "weft:idem:*")) - had])
+    error("refused when another had taken it over", a, 409, "RESOURCE_CONFLICT")
+    stored = queued(e)
+    check("its tasks are left to that one", len(stored) >= 500 and not cancelled(e), (len(stored), len(cancelled(e))))
+    check("whole", all(raw("EXISTS", "weft:task:{%s}" % uuid.UUID(bytes=i)) for i in stored))
+    raw("DEL", "weft:ep:{%s}:tasks" % e)
+
+
 def redis_trouble():
     f, e = function(), endpoint()
     warm = submit(e, {f: ["warm"]})
@@ -1166,7 +1236,7 @@ def processes():
 
 
 for section in (commands, meta, authentication, tickets, usage, routes, functions, endpoints, submitting, waiting, cancelling, cancelling_cut, listing, batches, idempotency,
-                redis_trouble, redis_cut, others, audit, rate, processes):
+                full_halfway, redis_trouble, redis_cut, others, audit, rate, processes):
     r.guard(section)
 for where, wrong in sorted(svc.watch.found.items()):
     check("openapi.json says so: " + where, False, wrong)

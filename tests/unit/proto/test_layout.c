@@ -501,6 +501,55 @@ static void test_cancel_tells_the_forwarder (void **state)
 	chunk_free (c);
 }
 
+static struct got undo (const struct chunk *c, size_t n, const char *claim, const char *ours)
+{
+	struct buf ids;
+	struct got g;
+	buf_init (&ids, 0);
+	for (size_t i = 0; i < n; i++)
+		buf_add (&ids, c->tasks[i].task.b, ID_BYTES);
+	struct layout_undo_part parts[2] = { { c->s.endpoint, wire_str ((char *) ids.data, ids.len / 2) },
+					     { c->s.owner, wire_str ((char *) ids.data + ids.len / 2, ids.len / 2) } };
+	layout_undo_send (rds, claim, wire_str (ours, strlen (ours)), parts, n ? 2 : 0, on_reply, &g);
+	WAIT ();
+	buf_fini (&ids);
+	return g;
+}
+
+/* All of it and the claim, or nothing: when another has the claim. */
+static void test_undo_asks_whose_the_claim_is (void **state)
+{
+	(void) state;
+	static const struct { const char *stands; int done, kept; } cases[] = {
+		{ "Cids, and more", 1, 0 }, { "Tids, and more", 0, 1 }, { "Rids, and more", 0, 1 }, { "Cother ids", 1, 1 }, { NULL, 1, 0 },
+	};
+	for (size_t i = 0; i < sizeof (cases) / sizeof (cases[0]); i++) {
+		struct chunk *c = chunk_new (4, 8);
+		const char *set = key_of ("ep", &c->s.endpoint, "cancelled"), *control = key_of ("ep", &c->s.endpoint, "control");
+		const char *never = key_of ("task", &c->tasks[3].task, "payload");
+		c->s.ntasks = 3; /* the last one was refused */
+		submit_ok (c);
+		freeReplyObject (ask ("SET %s x", never));
+		if (cases[i].stands)
+			freeReplyObject (ask ("SET claim %s", cases[i].stands));
+		freeReplyObject (ask ("CONFIG SET maxmemory 1"));
+		assert_int_equal (undo (c, 4, "claim", "Cids").integer, cases[i].done);
+		for (int k = 0; k < 3; k++)
+			assert_int_equal (ask_int ("EXISTS %s", key_of ("task", &c->tasks[k].task, NULL)), !cases[i].done);
+		assert_int_equal (ask_int ("SCARD %s", set), 2 * cases[i].done);
+		assert_int_equal (ask_int ("XLEN %s", control), 2 * cases[i].done);
+		assert_int_equal (ask_int ("SCARD %s", key_of ("ep", &c->s.owner, "cancelled")), cases[i].done);
+		assert_int_equal (ask_int ("EXISTS %s", never), !cases[i].done);
+		assert_int_equal (ask_int ("EXISTS claim"), cases[i].kept);
+		assert_int_equal (undo (c, 4, "claim", "Cids").integer, cases[i].done); /* its answer got lost */
+		assert_int_equal (ask_int ("XLEN %s", control), 2 * cases[i].done);
+		assert_int_equal (undo (c, 0, NULL, "").integer, 1);
+		freeReplyObject (ask ("DEL claim"));
+		freeReplyObject (ask ("CONFIG SET maxmemory 0"));
+		chunk_free (c);
+	}
+}
+
 static void test_store_wakes_every_waiter (void **state)
 {
 	(void) state;
@@ -668,6 +717,7 @@ int main (void)
 		T (test_store_over_a_torn_record),
 		T (test_store_refuses_what_does_not_fit),
 		T (test_cancel_tells_the_forwarder),
+		T (test_undo_asks_whose_the_claim_is),
 		T (test_store_wakes_every_waiter),
 		T (test_wait_registers_once),
 		T (test_progress_only_rises),
