@@ -1019,6 +1019,22 @@ def full_halfway():
     check("the next try goes on with the same ids", a.status == 200 and queued(e)[:len(stored)] == stored, a.status)
     check("each queued once", queued(e) == [uuid.UUID(i).bytes for i in a.json["tasks"][f]], len(queued(e)))
     raw("DEL", "weft:ep:{%s}:tasks" % e)
+    # Redis takes no changes for a moment, as around a failover: it is taken back when it does again
+    def refusals():
+        return sum(int(x) for x in re.findall(r"errorstat_NOREPLICAS:count=(\d+)", raw("INFO", "errorstats").decode()))
+
+    def no_changes():
+        before = refusals()
+        raw("CONFIG", "SET", "min-replicas-to-write", "1")
+        try:
+            wait_for(lambda: refusals() >= before + 5, 8, "the service tries again")
+        finally:
+            raw("CONFIG", "SET", "min-replicas-to-write", "0")
+    a, e = refused({}, no_changes)
+    error("no changes for a moment", a, 503, "SERVICE_UNAVAILABLE")
+    stored = queued(e)
+    check("and nothing was stored", "nothing was stored" in a.json["detail"] and len(stored) >= 500 and cancelled(e) == set(stored), (a, len(cancelled(e))))
+    raw("DEL", "weft:ep:{%s}:tasks" % e)
     # another took it over meanwhile
     had = set(raw("KEYS", "weft:idem:*"))
     take = "#!lua flags=allow-oom\nif redis.call('GETRANGE', KEYS[1], 0, 0) == 'C' then redis.call('SETRANGE', KEYS[1], 0, 'T') end"
