@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,7 +13,12 @@
 
 enum { DEPTH_MAX = 256 };	/* a descriptor each */
 
-struct emptying { int top; dev_t dev; unsigned hoisted; };	/* hoisted: directories so far that stood too deep, and are in `top` now */
+struct emptying {
+	int top;
+	dev_t dev;
+	unsigned hoisted;	/* directories so far that stood too deep, and are in `top` now */
+	unsigned left;		/* entries that may still be removed; UINT_MAX: all */
+};
 
 /* Deeper than descriptors last: moved to the top, for the next round. */
 static int hoist (struct emptying *e, int parent, const char *name)
@@ -43,6 +49,11 @@ static int empty_at (struct emptying *em, int fd, int depth)
 	while ((e = readdir (dir))) {
 		if (strcmp (e->d_name, ".") == 0 || strcmp (e->d_name, "..") == 0)
 			continue;
+		if (em->left == 0) {
+			rc = -1;
+			break;
+		}
+		em->left -= em->left < UINT_MAX;
 		if (unlinkat (dirfd (dir), e->d_name, 0) < 0 && remove_dir (em, dirfd (dir), e->d_name, depth) < 0)
 			rc = -1;
 	}
@@ -73,9 +84,11 @@ static int remove_dir (struct emptying *e, int parent, const char *name, int dep
 	return unlinkat (parent, name, AT_REMOVEDIR);
 }
 
-int tree_empty (int top)
+int tree_empty (int top) { return tree_empty_few (top, UINT_MAX); }
+
+int tree_empty_few (int top, unsigned most)
 {
-	struct emptying e = { .top = top };
+	struct emptying e = { .top = top, .left = most };
 	unsigned before;
 	struct stat st;
 	int rc, fd;
@@ -89,7 +102,7 @@ int tree_empty (int top)
 			return -1;
 		rc = empty_at (&e, fd, 0);
 	} while (rc == 0 && e.hoisted != before);
-	return rc;
+	return rc < 0 && e.left == 0 ? 1 : rc;
 }
 
 int tree_remove (const char *path)

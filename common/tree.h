@@ -5,6 +5,7 @@
 #define COMMON_TREE_H
 
 int tree_empty (int top);		/* a descriptor of the directory, which stays */
+int tree_empty_few (int top, unsigned most);	/* 1: it has more entries than that, some of which are left */
 int tree_remove (const char *path);	/* a file too; a missing one is fine */
 
 #endif

@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/ids.h"
-#include "common/tree.h"
 #include "common/xmem.h"
 #include "worker/workdir.h"
 
@@ -193,6 +192,6 @@ void taskdir_drop (const char *dir, const struct id *task)
 {
 	char *path = kept_path (dir, task);
 
-	tree_remove (path);
+	workdir_remove (path);
 	free (path);
 }

@@ -33,6 +33,15 @@ static int set_up (void **state)
 	return mkdtemp (base) ? 0 : -1;
 }
 
+/* What a thread removes. */
+static void until_gone (const char *path)
+{
+	for (int i = 0; access (path, F_OK) == 0; i++) {
+		assert_true (i < 3000);
+		usleep (10000);
+	}
+}
+
 static int tear_down (void **state)
 {
 	(void) state;
@@ -82,6 +91,39 @@ static void test_empty_takes_what_is_deep (void **state)
 	close (fd);
 	assert_int_equal (workdir_empty (at ("w"), &err), 0);
 	assert_int_equal (rmdir (at ("w")), 0);
+	until_gone (at ("w.left-1"));
+}
+
+static void fill (const char *dir, int n)
+{
+	struct err err;
+	char name[300];
+
+	assert_int_equal (workdir_make (dir, &err), 0);
+	for (int i = 0; i < n; i++) {
+		snprintf (name, sizeof (name), "%s/%d", dir, i);
+		assert_int_equal (mkdir (name, 0700), 0);
+	}
+}
+
+static void test_many_are_removed_by_a_thread (void **state)
+{
+	struct err err;
+
+	(void) state;
+	fill (at ("w"), 500);
+	assert_int_equal (workdir_empty (at ("w"), &err), 0);
+	assert_int_equal (access (at ("w.left-1"), F_OK), -1);
+	fill (at ("w"), 3000);
+	fill (at ("kept"), 501);
+	fill (at ("w.left-1/full"), 0);			/* as when the one before is not removed yet */
+	assert_int_equal (workdir_empty (at ("w"), &err), 0);
+	assert_int_equal (rmdir (at ("w")), 0);		/* empty at once */
+	workdir_remove (at ("kept"));
+	workdir_remove (at ("none"));
+	until_gone (at ("w.left-2"));
+	until_gone (at ("kept"));
+	assert_int_equal (access (at ("w.left-1/full"), F_OK), 0);
 }
 
 static void test_what_cannot_be_removed_is_left_beside (void **state)
@@ -136,6 +178,7 @@ int main (void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown (test_empty_takes_all_and_follows_no_link, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_empty_takes_what_is_deep, set_up, tear_down),
+		cmocka_unit_test_setup_teardown (test_many_are_removed_by_a_thread, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_what_cannot_be_removed_is_left_beside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_empty_refuses_a_link, set_up, tear_down),
 		cmocka_unit_test_setup_teardown (test_file_replaces_whole, set_up, tear_down),
