@@ -459,6 +459,33 @@ def descriptors(report, f):
         ep.stop()
 
 
+MANY = """
+import os
+
+def many(n):
+    for i in range(n):
+        if i % 1000 == 0:
+            os.mkdir("d%d" % i)
+        os.close(os.open("d%d/%d" % (i // 1000 * 1000, i), os.O_CREAT))
+    return len(os.listdir("."))
+"""
+
+
+def litter(report, f):
+    """A directory that takes longer to empty than the manager waits for a sign of life: the result is the first attempt's all the same."""
+    with Endpoint(f, "hasty", {"heartbeat.interval": "200ms", "heartbeat.threshold": "1s", "workers_per_node": 1}) as ep:
+        fn = register(f, MANY, "many")
+        worker = register(f, "import os\n\ndef worker():\n    return os.getppid()\n", "worker")
+        pid = call(f, worker, endpoint=ep.id)
+        ids, _ = submit(f, fn, [{"args": [300000]}], files=[one("l1", b"litter")], endpoint=ep.id)
+        doc = gather(f, ids, 300)[ids[0]]
+        report.check("300,000 files are left: the call has succeeded", doc["status"] == "success" and result(doc) == 301, str(doc)[:600])
+        doc = run(f, register(f, READ, "read"), [one("l2", b"next")], endpoint=ep.id)
+        report.check("the next one has an empty directory at once", result(doc)[2] == ["data.csv"], str(doc)[:600])
+        again = call(f, worker, endpoint=ep.id)
+        report.check("of the same worker", result(again) == result(pid), (pid, again))
+
+
 # ---- containers -----------------------------------------------------------------------------------------------------
 
 def containers(report, f):
@@ -475,7 +502,8 @@ def containers(report, f):
 
 
 try:
-    e2e.main(__doc__, [kinds, of_functions, many, wrong, servers, bound, tampered, killed, directories, refused, outputs, clients, descriptors, containers], make)
+    e2e.main(__doc__, [kinds, of_functions, many, wrong, servers, bound, tampered, killed, directories, refused, outputs, clients, descriptors, litter,
+                       containers], make)
 finally:
     for web in (WEB, TLS):
         web.stop()
