@@ -10,7 +10,7 @@
 #include "common/xmem.h"
 
 #define MOD "expire"
-#define LOOK_EVERY_MS 60000
+#define LOOK_EVERY_MS 30000
 #define NEXT_PAGE_MS 100
 #define PAGE 250
 #define GONE_AGAIN_MS 10000	/* a second look: the service may just be putting its endpoints into an emptied Redis */

@@ -8,7 +8,7 @@
 
 struct expire;
 struct expire_ops {
-	/* An entry, queued longer than retention_ms ago. */
+	/* An entry, queued longer than retention_ms ago; it may be in hand. */
 	void (*on_expired) (const struct layout_queued *q, const char *entry, size_t entry_len, void *arg);
 	/* The same, and it cannot be read: as in intake.h. */
 	void (*on_unreadable) (const struct id *task, const char *entry, size_t entry_len, const struct err *why, void *arg);

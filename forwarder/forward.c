@@ -52,6 +52,7 @@ static void on_down (struct link_peer *peer, const char *why, void *arg)
 	if (f->peer != peer)
 		return;
 	f->peer = NULL;
+	f->gone_ms = clock_real_ns () / 1000000;
 	log_warn (MOD, "endpoint gone", "ep=%s why=%s in_hand=%zu", f->ep, why, hand_count (f->hand));
 	if (!f->stopping)
 		presence_disconnected (f->presence);
@@ -268,6 +269,7 @@ static void on_lease (void *arg)
 	struct forward *f = arg;
 	log_info (MOD, "serving", "ep=%s addr=%s", f->ep, link_address (f->link));
 	forward_load_endpoint (f);
+	forward_load_gone (f);
 	forward_load_cancels (f);
 	intake_start (f->intake);
 	expire_start (f->expire);
@@ -298,6 +300,7 @@ static void on_redis (struct rds *r, bool up, const char *why, void *arg)
 	presence_redis_up (f->presence);
 	intake_redis_up (f->intake);
 	forward_load_endpoint (f);
+	forward_load_gone (f);
 	forward_load_cancels (f);
 	bodies_redis_up (f->bodies);
 	done_redis_up (f->done);

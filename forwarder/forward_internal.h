@@ -38,6 +38,7 @@ struct forward {
 	struct presence *presence;
 	struct link *link;
 	struct link_peer *peer;		/* the endpoint's session, or NULL */
+	int64_t gone_ms;		/* without one: since when, real time; 0 = not known yet */
 	struct cancels *cancels;
 	struct expire *expire;
 	struct loop_timer *later;	/* what waits a little: tasks that were given back, what Redis refused */
@@ -73,6 +74,7 @@ extern const struct expire_ops forward_expire_ops;
 void forward_drop_task (struct forward *f, struct hand_task *t);	/* frees t; its entry goes */
 void forward_load_cancels (struct forward *f);
 void forward_load_endpoint (struct forward *f);			/* its key, is it drained, what is void */
+void forward_load_gone (struct forward *f);			/* since when it is gone, of the forwarders before this one */
 void forward_tell_drain (struct forward *f);
 
 #endif

@@ -12,6 +12,7 @@
 
 #define MOD "forward"
 #define DELETED_IN_HAND 10000	/* tasks of a deleted endpoint being failed at a time */
+#define COMES_BACK_MS 30000	/* within it an endpoint finds a new forwarder: its threshold, and its longest pause between two tries */
 
 /* ---- from Redis ------------------------------------------------------------------------------------------------------ */
 
@@ -370,14 +371,42 @@ const struct intake_ops forward_intake_ops = {
 
 /* ---- tasks that nobody fetches ------------------------------------------------------------------------------------------ */
 
+static void on_seen (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct forward *f = arg;
+	struct err e = { 0 };
+	int64_t in_time = clock_real_ns () / 1000000 - f->conf->retention_ms + COMES_BACK_MS, seen;
+	(void)r;
+	if (f->gone_ms || rds_error (reply, err, &e))
+		return;
+	seen = reply->type == REDIS_REPLY_STRING ? strtoll (reply->str, NULL, 10) : 0;
+	f->gone_ms = seen > in_time ? seen : in_time;
+}
+
+void forward_load_gone (struct forward *f)
+{
+	if (!f->gone_ms)
+		rds_commandf (f->r, on_seen, f, "HGET %s seen", f->hash_key);
+}
+
+/* Of a task in hand nobody knows whether the endpoint has it, or its result already: so it gets as long to come back as a task may wait. */
+static bool given_up (const struct forward *f)
+{
+	return !f->peer && f->gone_ms && clock_real_ns () / 1000000 - f->gone_ms >= f->conf->retention_ms;
+}
+
 static void on_expired (const struct layout_queued *q, const char *entry, size_t entry_len, void *arg)
 {
 	struct forward *f = arg;
 	struct hand_task *t = hand_add (f->hand, &q->task, entry, entry_len);
-	if (!t)
-		return; /* with the endpoint, or on its way */
-	t->function = q->function;
-	t->bulk = q->payload_bulk;
+	if (t) {
+		t->function = q->function;
+		t->bulk = q->payload_bulk;
+	} else { /* with the endpoint, or on its way */
+		t = hand_get (f->hand, &q->task);
+		if (!t || !given_up (f) || t->state == HAND_CHECK || t->state == HAND_ENDING)
+			return;
+	}
 	forward_fail_task (f, t, ERR_TASK_EXPIRED, FAULT_SITE, "it waited for its endpoint longer than tasks are kept");
 }
 

@@ -1234,6 +1234,43 @@ def expired():
         assert e.ids() == [b]
 
 
+def of_a_dead_forwarder(g, n):
+    """Older than tasks are kept, and read by a forwarder that was killed."""
+    old = int(time.time() * 1000) - 61000
+    g.redis("XGROUP", "CREATE", g.ekey("tasks"), "forwarder", "0", "MKSTREAM")
+    tasks = [g.submit(1, entry="%d-%d" % (old, i))[0] for i in range(n)]
+    g.redis("XREADGROUP", "GROUP", "forwarder", "dead", "COUNT", n, "STREAMS", g.ekey("tasks"), ">")
+    return tasks
+
+
+@test
+def expired_with_an_endpoint_that_does_not_come_back():
+    with Rig(sets=["retention=60s"], start=False) as g:
+        g.redis("HSET", g.ekey(), "seen", int(time.time() * 1000) - 61000)
+        a = of_a_dead_forwarder(g, 10)
+        g.cancel(a[0])
+        g.start()
+        wait(lambda: all(g.state(t) == b"6" for t in a[1:]), 60, "tasks that the endpoint had to fail")
+        wait(lambda: g.queued() == 0, 30, "their entries to go")
+        assert g.state(a[0]) == b"7" and b"longer than" in g.result(a[1])["error"]
+
+
+@test
+def not_expired_with_an_endpoint_that_comes_back():
+    """It was away as long as the forwarder, and has what it brings."""
+    with Rig(sets=["retention=60s"], start=False) as g:
+        g.redis("HSET", g.ekey(), "seen", int(time.time() * 1000) - 61000)
+        a = of_a_dead_forwarder(g, 2)
+        unread = g.submit(1, entry="%d-9" % (int(time.time() * 1000) - 61000))[0]
+        g.start()
+        wait(lambda: g.state(unread) == b"6", 30, "what nobody has read to fail")
+        e = g.endpoint()
+        e.got(2)
+        e.results(a)
+        all_ended(g, a, e=e)
+        assert [g.state(t) for t in a] == [b"5", b"5"]
+
+
 def delete(g, word=True):
     last = g.redis("XREVRANGE", g.ekey("tasks"), "+", "-", "COUNT", "1")
     g.redis("HDEL", g.ekey(), "key", "owner", "name")
