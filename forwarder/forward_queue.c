@@ -324,7 +324,7 @@ static void follow_task (const struct id *task, struct forward *f)
 		link_send_id (f->peer, WIRE_FOLLOW, task);
 }
 
-static void on_control (const char *op, const struct id *task, void *arg)
+static void on_control (const char *op, const struct id *task, bool late, void *arg)
 {
 	struct forward *f = arg;
 	if (!strcmp (op, "cancel"))
@@ -333,14 +333,14 @@ static void on_control (const char *op, const struct id *task, void *arg)
 		follow_task (task, f);
 	else if (!strcmp (op, "function"))
 		bodies_changed (f->bodies, task);
-	else if (!strcmp (op, "key"))
-		forward_load_endpoint (f);
-	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
-		set_drained (f, op[0] == 'd');
 	else if (!strcmp (op, "deleted")) { /* and perhaps registered again since: what stands in Redis decides */
 		expire_look (f->expire);
 		forward_load_endpoint (f);
-	} else
+	} else if (!strcmp (op, "key") || late) /* late: what stands in Redis is newer */
+		forward_load_endpoint (f);
+	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
+		set_drained (f, op[0] == 'd');
+	else
 		log_warn (MOD, "unknown control ignored", "op=%s", op);
 }
 

@@ -12,6 +12,7 @@
 #define BLOCK_MS "20000"	/* a read that long without news is repeated: it shows that the connection lives */
 #define CLAIM_EVERY_MS 5000
 #define CLAIM_COUNT "500"
+#define LEFT_MS "5000"		/* read that long ago and still pending: whoever read it does not take it */
 #define AGAIN_MS 500		/* pause after Redis refused: no group (flushed), read-only, no disk */
 #define CHANGES_COUNT 1000
 #define FINISH_BATCH 256
@@ -23,6 +24,7 @@ struct intake {
 	char *consumer;
 	char tasks_key[LAYOUT_KEY_MAX], control_key[LAYOUT_KEY_MAX];
 	bool started, reading, listening, claiming, caught_up;
+	bool reclaim;			/* control: all that is pending, however short a time; the connection is new */
 	char changes_from[FINISH_ENTRY];	/* of the control stream: what has not been looked through for changes */
 	bool taken;			/* by the last read of tasks: the look at the control stream behind it settles that */
 	unsigned unsettled, unlooked;	/* reads that wait for such a look; of these, whose look failed */
@@ -95,6 +97,41 @@ static void make_groups (struct intake *i)
 	rds_commandf (i->cmd, on_group, NULL, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", i->control_key);
 }
 
+/* ---- claims, and consumers that are dead ---------------------------------------------------------------------------- */
+
+/* Is it no reply of XAUTOCLAIM (cursor, entries, ...)? As rds_error. */
+static const struct err *claim_error (const struct redisReply *reply, const struct err *err, struct err *room)
+{
+	err = rds_error (reply, err, room);
+	if (err || (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2 && reply->element[0]->type == REDIS_REPLY_STRING &&
+		    reply->element[1]->type == REDIS_REPLY_ARRAY))
+		return err;
+	err_set (room, ERR_INTERNAL, FAULT_SITE, "XAUTOCLAIM: unexpected reply");
+	return room;
+}
+
+/* KEYS 1 stream; ARGV 1 group, 2 our consumer. In one step: else what a consumer is given meanwhile would go with it. One that lives all the
+ * same, and is given something later, is made again by Redis. */
+static struct rds_script forget_script = { .name = "forget_consumers", .body =
+	"#!lua flags=allow-oom\n"
+	"local n = 0\n"
+	"for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do\n"
+	"	if c[2] ~= ARGV[2] and c[4] == 0 then\n"
+	"		n = n + redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], c[2])\n"
+	"	end\n"
+	"end\n"
+	"return n\n" };
+
+/* Behind a claim of all that is pending: those of dead forwarders have nothing left. */
+static void forget_consumers (struct intake *i, const char *key)
+{
+	const char *argv[] = { key, GROUP, i->consumer };
+	size_t len[3];
+	for (size_t k = 0; k < 3; k++)
+		len[k] = strlen (argv[k]);
+	rds_script (i->cmd, &forget_script, NULL, NULL, 1, 3, argv, len);
+}
+
 /* ---- changes that come before tasks ------------------------------------------------------------------------------- */
 
 struct look { struct intake *i; unsigned settles; };
@@ -130,7 +167,7 @@ static int take_changes (struct intake *i, const struct redisReply *reply, const
 		if (!c || strcmp (c->str, "function") || !t || t->len != ID_BYTES)
 			continue;
 		memcpy (function.b, t->str, ID_BYTES);
-		i->o.ops->on_control (c->str, &function, i->o.arg);
+		i->o.ops->on_control (c->str, &function, false, i->o.arg);
 	}
 	return reply->elements >= CHANGES_COUNT;
 }
@@ -265,14 +302,8 @@ static void read_tasks (struct intake *i)
 	look_for_changes (i, i->tasks, on_changes, i);
 }
 
-static void on_controls (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+static void take_controls (struct intake *i, const struct redisReply *es, bool late)
 {
-	struct intake *i = arg;
-	const struct redisReply *es;
-	(void)r;
-	i->listening = false;
-	if (read_done (i, reply, err, &es) < 0)
-		return;
 	for (size_t k = 0; es && k < es->elements; k++) {
 		const struct redisReply *ent = es->element[k], *c, *t;
 		struct id task = { { 0 } };
@@ -283,19 +314,60 @@ static void on_controls (struct rds *r, struct redisReply *reply, const struct e
 		if (t && t->len == ID_BYTES)
 			memcpy (task.b, t->str, ID_BYTES);
 		if (c)
-			i->o.ops->on_control (c->str, &task, i->o.arg); /* first: what it writes to Redis must not be lost with the entry */
+			i->o.ops->on_control (c->str, &task, late, i->o.arg); /* first: what it writes to Redis must not be lost with the entry */
 		rds_commandf (i->cmd, NULL, NULL, "XACK %s " GROUP " %s", i->control_key, ent->element[0]->str);
 		rds_commandf (i->cmd, NULL, NULL, "XDEL %s %s", i->control_key, ent->element[0]->str);
 	}
+}
+
+static void on_controls (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	const struct redisReply *es;
+	(void)r;
+	i->listening = false;
+	if (read_done (i, reply, err, &es) < 0)
+		return;
+	take_controls (i, es, false);
 	read_control (i);
 }
 
+static void on_controls_claimed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg);
+
+static void claim_controls (struct intake *i, const char *cursor)
+{
+	rds_commandf (i->control, on_controls_claimed, i, "XAUTOCLAIM %s " GROUP " %s %s %s COUNT " CLAIM_COUNT, i->control_key,
+		      i->consumer, i->reclaim ? "0" : LEFT_MS, cursor);
+}
+
+static void on_controls_claimed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
+{
+	struct intake *i = arg;
+	struct err e = { 0 };
+	(void)r;
+	if (!(err = claim_error (reply, err, &e)))
+		take_controls (i, reply->element[1], true);
+	if (err || !i->started) {
+		i->listening = false;
+		if (err)
+			read_failed (i, err);
+	} else if (strcmp (reply->element[0]->str, "0-0")) {
+		claim_controls (i, reply->element[0]->str);
+	} else {
+		if (i->reclaim)
+			forget_consumers (i, i->control_key);
+		i->reclaim = false;
+		read_stream (i->control, on_controls, i, i->control_key, 1000);
+	}
+}
+
+/* First what was given to somebody who did not take it: a dead forwarder, or a connection of ours that was lost. */
 static void read_control (struct intake *i)
 {
 	if (!i->started || i->listening || !rds_up (i->control))
 		return;
 	i->listening = true;
-	read_stream (i->control, on_controls, i, i->control_key, 1000);
+	claim_controls (i, "0-0");
 }
 
 static void on_reader_state (struct rds *r, bool up, const char *why, void *arg)
@@ -304,10 +376,12 @@ static void on_reader_state (struct rds *r, bool up, const char *why, void *arg)
 	(void)why;
 	if (!up)
 		return;
-	if (r == i->tasks)
+	if (r == i->tasks) {
 		read_tasks (i);
-	else
+	} else {
+		i->reclaim = true;
 		read_control (i);
+	}
 }
 
 /* ---- entries that others left -------------------------------------------------------------------------------------- */
@@ -318,7 +392,7 @@ static void claim_from (struct intake *i, const char *cursor)
 {
 	/* The first round takes everything at once: whoever holds it is not the lease's holder. Later ones leave alone what was read
 	 * a moment ago, by ourselves. */
-	const char *idle = i->caught_up ? "5000" : "0";
+	const char *idle = i->caught_up ? LEFT_MS : "0";
 	i->claiming = true;
 	rds_commandf (i->cmd, on_claimed, i, "XAUTOCLAIM %s " GROUP " %s %s %s COUNT " CLAIM_COUNT " JUSTID", i->tasks_key,
 		      i->consumer, idle, cursor);
@@ -339,6 +413,7 @@ static void caught_up (struct intake *i)
 	i->claiming = false;
 	if (!i->caught_up) {
 		i->caught_up = true;
+		forget_consumers (i, i->tasks_key);
 		i->o.ops->on_caught_up (i->o.arg);
 	}
 	loop_timer_start (i->claim_timer, CLAIM_EVERY_MS, false);
@@ -352,13 +427,7 @@ static void on_claimed (struct rds *r, struct redisReply *reply, const struct er
 	const struct redisReply *ids;
 	bool any = false;
 	(void)r;
-	err = rds_error (reply, err, &e);
-	if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
-		     reply->element[1]->type != REDIS_REPLY_ARRAY)) {
-		err_set (&e, ERR_INTERNAL, FAULT_SITE, "XAUTOCLAIM: unexpected reply");
-		err = &e;
-	}
-	if (err) {
+	if ((err = claim_error (reply, err, &e))) {
 		i->claiming = false;
 		read_failed (i, err);
 		return;

@@ -2,7 +2,8 @@
 /* The way in: reads the endpoint's streams (SPEC.md, section 8) through the consumer group.
  *
  * New entries are read while the owner wants more. Entries that are pending for a dead consumer, or that were read and lost with
- * a connection, are claimed: at start, after each reconnect, and each few seconds. Three connections: a blocking read holds one.
+ * a connection, are claimed: at start, after each reconnect, and each few seconds; those of the control stream ahead of each read of it.
+ * Consumers that have nothing pending then are taken out of the group. Three connections: a blocking read holds one.
  *
  * Who changes a function adds that to the control stream before he says so; tasks submitted after that must not overtake it. So behind each
  * read of tasks follows, on the same connection and without waiting, one of what has come to the control stream; what was taken is
@@ -23,7 +24,8 @@ struct intake_ops {
 	void (*on_unreadable) (const struct id *task, const char *entry, size_t entry_len, const struct err *why, void *arg);
 	/* A pending entry that is in hand needs no second read. entry is NUL-terminated. */
 	bool (*in_hand) (const char *entry, size_t n, void *arg);
-	void (*on_control) (const char *op, const struct id *task, void *arg);	/* task: zero unless op is "cancel" */
+	/* task: zero unless op is "cancel", "follow" or "function". late: it was claimed; it may have been taken before, and newer ones may have. */
+	void (*on_control) (const char *op, const struct id *task, bool late, void *arg);
 	/* A read waited and brought nothing: every entry that was there when it began has been read. */
 	void (*on_empty) (void *arg);
 	/* What was taken is settled (again): changes of functions that came before it are known. */

@@ -369,6 +369,9 @@ class Rig:
     def result(self, task):
         return wire.decode("RESULT", self.redis("HGET", self.tkey(task), "r"))
 
+    def consumers(self, stream):
+        return [c[1].decode() for c in self.redis("XINFO", "CONSUMERS", self.ekey(stream), "forwarder")]
+
     def queued(self):
         return self.redis("XLEN", self.ekey("tasks"))
 
@@ -1160,6 +1163,66 @@ def cancelled_and_the_forwarder_dies():
         e.calm(200)
         assert e.ids() == [sent[1]]
         wait(lambda: g.queued() == 1, 30, "its entry to go")
+
+
+@test
+def cancelled_and_the_word_is_lost():
+    """Redis gave it to a connection that nobody reads any more."""
+    with Rig() as g:
+        t = g.submit()[0]
+        e = g.endpoint()
+        e.got(1)
+
+        def waiting():
+            return [line.split()[0][3:] for line in g.redis("CLIENT", "LIST").decode().split("\n") if " cmd=xreadgroup " in line and " flags=b" in line]
+        wait(lambda: len(waiting()) == 2, 30, "both reads to wait")
+        g.redis("XADD", g.ekey("control"), "*", "c", "follow", "t", wire.id_bytes(t))
+        me = wait(lambda: (e.pump(), g.consumers("control"))[1], 30, "the name of the consumer")[0]
+        wait(lambda: (e.pump(), len(waiting()) == 2 and not g.redis("XLEN", g.ekey("control")))[1], 30, "both reads to wait again")
+        g.redis("MULTI")
+        g.redis("HSET", g.tkey(t), "s", "7", "r", wire.encode("RESULT", {"status": 3, "fault": 1, "task": t, "error": "cancelled"}))
+        g.redis("SADD", g.ekey("cancelled"), wire.id_bytes(t))
+        g.redis("XADD", g.ekey("control"), "*", "c", "cancel", "t", wire.id_bytes(t))
+        g.redis("XREADGROUP", "GROUP", "forwarder", me, "STREAMS", g.ekey("control"), ">")
+        assert len(g.redis("EXEC")) == 4
+        for c in waiting():
+            g.redis("CLIENT", "KILL", "ID", c)
+        e.until(lambda: e.cancels == [t], 15, "CANCEL")
+        wait(lambda: (e.pump(), g.redis("XPENDING", g.ekey("control"), "forwarder")[0] == 0)[1], 30, "nothing pending")
+        wait(lambda: (e.pump(), g.redis("XLEN", g.ekey("control")) == 0)[1], 30, "the control stream to be empty")
+
+
+@test
+def dead_forwarders_leave_no_consumers():
+    with Rig() as g:
+        sent = g.submit(3)
+        e = g.endpoint()
+        e.got(3)
+        for t in sent:         # each has read a word when it is killed
+
+            def dies():
+                g.cancel(t)
+                g.redis("XREADGROUP", "GROUP", "forwarder", "dead", "STREAMS", g.ekey("control"), ">")
+            again(g, e, dies)
+            e.until(lambda: t in e.cancels, 30, "CANCEL")
+        wait(lambda: (e.pump(), len(g.consumers("tasks")) == 1 and len(g.consumers("control")) == 1)[1], 30, "one consumer in each group")
+        wait(lambda: (e.pump(), g.redis("XLEN", g.ekey("control")) == 0)[1], 30, "the control stream to be empty")
+
+
+@test
+def control_word_read_by_a_forwarder_that_hangs():
+    with Rig() as g:
+        t = g.submit()[0]
+        e = g.endpoint()
+        e.got(1)
+        g.redis("MULTI")
+        g.redis("XADD", g.ekey("control"), "*", "c", "cancel", "t", wire.id_bytes(t))
+        g.redis("XREADGROUP", "GROUP", "forwarder", "zombie", "STREAMS", g.ekey("control"), ">")
+        entry = g.redis("EXEC")[0]
+        g.redis("XCLAIM", g.ekey("control"), "forwarder", "zombie", "0", entry, "IDLE", "60000")
+        g.redis("XADD", g.ekey("control"), "*", "c", "follow", "t", wire.id_bytes(t))    # not only when its own read ends
+        e.until(lambda: e.cancels == [t], 30, "CANCEL")
+        wait(lambda: (e.pump(), g.redis("XLEN", g.ekey("control")) == 0)[1], 30, "the control stream to be empty")
 
 
 def drain(g, start, word=True):
