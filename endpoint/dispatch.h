@@ -34,7 +34,7 @@ struct dispatch_opts {
 	size_t function_cache_bytes;
 	const struct conf_list *allowed_functions;
 	int64_t longest_ms;			/* no block is there for longer: tasks expected to take more are refused; 0 = any */
-	int64_t retries_on_loss, hold_ms;	/* hold_ms: how long a task waits for its function */
+	int64_t retries_on_loss, hold_ms;	/* hold_ms: how long a task waits for its function, a manager's for its task */
 	int64_t max_tasks, max_bytes, max_unspooled_bytes;
 	const char *node;			/* for results made here */
 	const struct bulk *bulk;		/* NULL = none */

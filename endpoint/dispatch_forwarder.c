@@ -108,7 +108,8 @@ static void on_task (zmq_msg_t *record, const struct msg_task *m, void *arg)
 		refuse_function (d, t);
 	else if (d->o.longest_ms && t->expected_ms > d->o.longest_ms)
 		refuse_length (d, t);
-	else if (!(asks && dispatch_gang_refused (d, t)) && !(images && dispatch_lane_take (d, t, now)))	/* not behind those of other images */
+	else if (!(asks && dispatch_gang_refused (d, t)) && !(d->strange && dispatch_known_again (d, t))
+		 && !(images && dispatch_lane_take (d, t, now)))	/* not behind those of other images */
 		dispatch_memo_ask (d, t);
 	dispatch_work_later (d);
 }
@@ -126,8 +127,11 @@ static void on_cancel (const struct id *task, void *arg)
 	struct queue_task *t = queue_find (d->queue, task);
 	struct manager *m;
 
-	if (!t)
-		return;		/* it has ended; its result is on its way */
+	if (!t) {		/* it has ended, its result is on its way; or an agent before us had it */
+		if (d->strange)
+			dispatch_strange_end (d, task);
+		return;
+	}
 	if ((m = t->owner)) {
 		t->cancelled = true;
 		if (t->gang)
@@ -214,6 +218,7 @@ static int ask_again (const struct id *function, void *manager, void *arg)
 
 void dispatch_session_up (struct dispatch *d)
 {
+	d->complete_ms = clock_now_ms () + d->o.hold_ms;	/* it sends all that has not ended, at once */
 	spool_rewind (d->spool);
 	/* the forwarder knows nothing of what we asked for in the session before */
 	if (queue_held (d->queue)->n)
@@ -225,5 +230,6 @@ void dispatch_session_up (struct dispatch *d)
 
 void dispatch_session_down (struct dispatch *d)
 {
+	d->complete_ms = 0;
 	dispatch_work_later (d);
 }

@@ -55,6 +55,8 @@ struct dispatch {
 	struct loop_defer *work;
 	struct loop_timer *tick;
 	size_t wanted;				/* managers' wishes for functions that we lack too */
+	size_t strange;				/* of all managers */
+	int64_t complete_ms;			/* when all that the forwarder has for us will have come; 0 = there is no session */
 	int64_t tick_n, asked_ms;
 	uint32_t need_ms;			/* the shortest of the tasks that found no manager with time enough; 0 = none */
 	unsigned drained_for;			/* dispatch_drain_for, bits */
@@ -95,11 +97,16 @@ bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct
 void dispatch_ask_function (struct dispatch *d, const struct id *function);
 void dispatch_hold_for_function (struct dispatch *d, struct queue_task *t);
 void dispatch_send_task (struct dispatch *d, struct manager *m, struct queue_task *t);
+void dispatch_have (struct dispatch *d, struct manager *m, struct queue_task *t);	/* m has it, from now; its node is not updated yet */
 /* To a manager of the lane (NULL = of none), or held for want of its function or of time. False: nobody can take it now. */
 bool dispatch_give (struct dispatch *d, struct queue_task *t, const struct route_lane *lane, int64_t now_ms);
 
 /* dispatch_managers.c */
 void dispatch_lose_task (struct dispatch *d, struct manager *m, struct queue_task *t, const char *why);	/* m: its owner */
+/* It came from the forwarder, and is strange to us at a manager: is it that one's now? */
+bool dispatch_known_again (struct dispatch *d, struct queue_task *t);
+void dispatch_strange_end (struct dispatch *d, const struct id *task);	/* by its user */
+void dispatch_strange_tick (struct dispatch *d);
 
 /* dispatch_gang.c */
 bool dispatch_gang_refused (struct dispatch *d, struct queue_task *t);	/* new, with resources; t has ended then */

@@ -8,6 +8,117 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { STRANGE_MAX = 16384 };	/* of a manager; beyond it they are nobody's */
+
+/* The link may still be sending from the old frame: what is changed is a copy. */
+static void own_frame (struct queue_task *t)
+{
+	zmq_msg_t copy;
+	size_t n = zmq_msg_size (&t->frame);
+
+	if (zmq_msg_init_size (&copy, n) < 0)
+		return;		/* no memory: the stamps of a frame in flight change, which harms nobody */
+	memcpy (zmq_msg_data (&copy), zmq_msg_data (&t->frame), n);
+	zmq_msg_close (&t->frame);
+	zmq_msg_init (&t->frame);
+	zmq_msg_move (&t->frame, &copy);
+	zmq_msg_close (&copy);
+}
+
+/* To the front of the queue. */
+static void put_back (struct dispatch *d, struct manager *m, struct queue_task *t)
+{
+	own_frame (t);
+	dispatch_leave_manager (d, t);
+	queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
+	dispatch_work_later (d);
+}
+
+/* ---- tasks of sessions before ------------------------------------------------------------------------------------------
+ *
+ * A manager whose session ended runs on. In the next one it says what it has (TASK_STATE), and nothing of that may be nobody's:
+ *
+ *     waits here, lost with the session before    | is m's again, and is not sent
+ *     another manager's, has ended, wants nodes   | CANCEL; what that one ends as does not count
+ *     unknown, and the forwarder may send it yet (an agent before us had it) | noted as strange; when it comes it is m's;
+ *                                                   cancelled, or does not come: CANCEL */
+
+static void forget (struct dispatch *d, struct manager *m, const struct id *task)
+{
+	if (map_del (m->strange, task))
+		d->strange--;
+}
+
+/* All that the forwarder has for us has come. */
+static bool complete (const struct dispatch *d)
+{
+	return d->complete_ms && clock_now_ms () >= d->complete_ms;
+}
+
+static bool take_up (struct dispatch *d, struct manager *m, struct queue_task *t)
+{
+	bool waits = t->state == QUEUE_WAITING || t->state == QUEUE_HELD || t->state == QUEUE_LANE;
+
+	if (!waits || t->nodes || t->lane != m->lane) {
+		link_send_id (m->peer, WIRE_CANCEL, &t->id);
+		return false;
+	}
+	dispatch_have (d, m, t);
+	route_update (d->route, &m->node);
+	return true;
+}
+
+/* m, which t (NULL: unknown) is not with, says that it has it. Is it with m now? */
+static bool resumed (struct dispatch *d, struct manager *m, struct queue_task *t, const struct id *task)
+{
+	if (t)
+		return take_up (d, m, t);
+	if (complete (d) || spool_has (d->spool, task) || map_size (m->strange) >= STRANGE_MAX)
+		link_send_id (m->peer, WIRE_CANCEL, task);
+	else if (!map_put (m->strange, task, m))
+		d->strange++;
+	return false;
+}
+
+bool dispatch_known_again (struct dispatch *d, struct queue_task *t)
+{
+	bool known = false;
+
+	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m && d->strange; m = m->next)
+		if (map_del (m->strange, &t->id)) {
+			d->strange--;
+			known |= take_up (d, m, t);	/* of two one is cancelled */
+		}
+	return known;
+}
+
+void dispatch_strange_end (struct dispatch *d, const struct id *task)
+{
+	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m && d->strange; m = m->next)
+		if (map_del (m->strange, task)) {
+			d->strange--;
+			link_send_id (m->peer, WIRE_CANCEL, task);
+		}
+}
+
+static int end_strange (const struct id *task, void *v, void *arg)
+{
+	struct manager *m = v;
+	struct dispatch *d = arg;
+
+	link_send_id (m->peer, WIRE_CANCEL, task);
+	forget (d, m, task);
+	return 0;
+}
+
+void dispatch_strange_tick (struct dispatch *d)
+{
+	for (struct manager *m = d->managers && complete (d) ? managers_first (d->managers) : NULL; m && d->strange; m = m->next)
+		map_each (m->strange, end_strange, d);
+}
+
+/* ---- from the managers ------------------------------------------------------------------------------------------------ */
+
 static void on_result (struct manager *m, zmq_msg_t *record, const struct id *task, void *arg)
 {
 	struct dispatch *d = arg;
@@ -16,6 +127,15 @@ static void on_result (struct manager *m, zmq_msg_t *record, const struct id *ta
 	m->done++;
 	if (t && dispatch_gang_recalled (d, m, t, record)) {
 		link_send_id (m->peer, WIRE_RESULT_ACK, task);
+		return;
+	}
+	if (d->strange)
+		forget (d, m, task);
+	if (!(t && t->cancelled) && msg_result_status (zmq_msg_data (record), zmq_msg_size (record)) == STATUS_CANCELLED) {
+		/* not by its user: what we cancelled was a copy that nobody waits for */
+		link_send_id (m->peer, WIRE_RESULT_ACK, task);
+		if (t && t->owner == m)
+			put_back (d, m, t);	/* it was given to m once more meanwhile */
 		return;
 	}
 	if (t) {
@@ -46,21 +166,6 @@ static void on_manager_up (struct manager *m, void *arg)
 	dispatch_gang_look (d);
 	d->o.manager_up (m->block, d->o.arg);
 	dispatch_figures_changed (d);
-}
-
-/* The link may still be sending from the old frame: what is changed is a copy. */
-static void own_frame (struct queue_task *t)
-{
-	zmq_msg_t copy;
-	size_t n = zmq_msg_size (&t->frame);
-
-	if (zmq_msg_init_size (&copy, n) < 0)
-		return;		/* no memory: the stamps of a frame in flight change, which harms nobody */
-	memcpy (zmq_msg_data (&copy), zmq_msg_data (&t->frame), n);
-	zmq_msg_close (&t->frame);
-	zmq_msg_init (&t->frame);
-	zmq_msg_move (&t->frame, &copy);
-	zmq_msg_close (&copy);
 }
 
 static void end_cancelled (struct dispatch *d, struct queue_task *t, const char *text)
@@ -105,6 +210,7 @@ static void on_manager_down (struct manager *m, const char *why, void *arg)
 
 	log_line (n ? LOG_WARN : LOG_INFO, "dispatch", "manager down", "node=%s block=%s why=%s tasks=%zu", m->name, m->block, why, n);
 	d->wanted -= map_size (m->wanted);
+	d->strange -= map_size (m->strange);
 	route_remove (d->route, &m->node);
 	dispatch_gang_lost (d, m, why);
 	while (m->tasks.tail)	/* from the end: they keep their order at the front of the queue */
@@ -119,7 +225,7 @@ static void on_state (struct manager *m, const struct msg_task_state *s, const v
 	struct dispatch *d = arg;
 	struct queue_task *t = queue_find (d->queue, &s->task);
 
-	if (!t || t->owner != m)
+	if ((!t || t->owner != m) && !resumed (d, m, t, &s->task))
 		return;
 	queue_reported (d->queue, t, s->state);
 	if (d->up)
@@ -141,6 +247,8 @@ static void on_returned (struct manager *m, const struct id *task, void *arg)
 	struct dispatch *d = arg;
 	struct queue_task *t = queue_find (d->queue, task);
 
+	if (d->strange)
+		forget (d, m, task);
 	if (!t || t->owner != m)
 		return;
 	d->st.returned++;
@@ -148,10 +256,7 @@ static void on_returned (struct manager *m, const struct id *task, void *arg)
 		end_cancelled (d, t, "cancelled before it was started");
 		return;
 	}
-	own_frame (t);
-	dispatch_leave_manager (d, t);
-	queue_put_back (d->queue, t, &m->tasks, true, clock_now_ms ());
-	dispatch_work_later (d);
+	put_back (d, m, t);
 }
 
 static void on_missing (struct manager *m, const struct id *function, void *arg)

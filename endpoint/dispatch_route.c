@@ -24,9 +24,16 @@ bool dispatch_send_function (struct dispatch *d, struct manager *m, const struct
 	return true;
 }
 
+void dispatch_have (struct dispatch *d, struct manager *m, struct queue_task *t)
+{
+	queue_take (d->queue, t, m, &m->tasks, clock_now_ms ());
+	m->node.out++;
+	m->node.out_bytes += t->bytes;
+	m->idle_since_ms = 0;
+}
+
 void dispatch_send_task (struct dispatch *d, struct manager *m, struct queue_task *t)
 {
-	int64_t now = clock_now_ms ();
 	zmq_msg_t record;
 	struct err err;
 
@@ -44,10 +51,7 @@ void dispatch_send_task (struct dispatch *d, struct manager *m, struct queue_tas
 		dispatch_end_task (d, t, STATUS_FAILED, err.code, err.fault, err.text);
 		return;
 	}
-	queue_take (d->queue, t, m, &m->tasks, now);
-	m->node.out++;
-	m->node.out_bytes += t->bytes;
-	m->idle_since_ms = 0;
+	dispatch_have (d, m, t);
 	adapt_task (&record, link_peer_major (m->peer));
 	link_send (m->peer, WIRE_TASK, &record);
 	zmq_msg_close (&record);

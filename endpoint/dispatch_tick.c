@@ -92,6 +92,8 @@ void dispatch_tick (void *arg)
 	spool_tick (d->spool);
 	if (queue_held (d->queue)->n || queue_gangs (d->queue)->n)
 		look_at_held (d);
+	if (d->strange)
+		dispatch_strange_tick (d);
 	dispatch_note_window (d);
 	tell_figures (d);
 	dispatch_send_results (d);

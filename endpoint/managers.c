@@ -57,6 +57,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	text_copy (m->version, sizeof (m->version), h->version);
 	m->functions = map_create ();
 	m->wanted = map_create ();
+	m->strange = map_create ();
 	m->warm = warm_create ();
 	m->images = images_create ();
 	m->node.slots = h->slots;
@@ -75,6 +76,7 @@ static void manager_free (struct manager *m)
 {
 	map_destroy (&m->functions);
 	map_destroy (&m->wanted);
+	map_destroy (&m->strange);
 	warm_destroy (&m->warm);
 	images_destroy (&m->images);
 	free (m);

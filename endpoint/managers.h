@@ -23,6 +23,7 @@ struct manager {
 	struct queue_list tasks;	/* what it has, oldest first */
 	struct map *functions;		/* ids it was sent in this session */
 	struct map *wanted;		/* ids it misses and we do too */
+	struct map *strange;		/* ids of tasks that it has, and of which we do not know whether they will come to us */
 	struct warm *warm;		/* its containers */
 	struct images *images;		/* and what they would be started from */
 	struct lane *lane;		/* its block is made for this image (dispatch_lanes.c); NULL = for none */

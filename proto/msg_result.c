@@ -107,3 +107,11 @@ int msg_result_id (const void *p, size_t n, struct id *task)
 	wire_get_id (&r.fixed, task);
 	return 0;
 }
+
+int msg_result_status (const void *p, size_t n)
+{
+	struct wire_record r;
+	if (wire_record_open (&r, p, n, RESULT_FIXED_1, RESULT_FIXED, "RESULT", NULL) < 0)
+		return -1;
+	return wire_get_u8 (&r.fixed);
+}

@@ -25,6 +25,7 @@ void msg_result_encode (struct buf *b, const struct msg_result *m, int major);
 int msg_result_decode (struct msg_result *m, const void *p, size_t n, struct err *err);
 void msg_result_stamp (void *frame, enum msg_stamp slot, int64_t ns);	/* in place, on an accepted frame */
 int msg_result_id (const void *p, size_t n, struct id *task);		/* peek; checks the size */
+int msg_result_status (const void *p, size_t n);				/* peek; -1: no record */
 static inline int msg_status_state (int status)	/* the end state of a status */
 {
 	return status == STATUS_SUCCESS ? STATE_SUCCESS : status == STATUS_CANCELLED ? STATE_CANCELLED : STATE_FAILED;

@@ -107,6 +107,16 @@ static void resend (zmq_msg_t *frame, void *arg)
 	dispatch_send_result (d, frame);
 }
 
+/* The agent has taken all that we had for lost: it hears of what is here still, and says CANCEL where that is nobody's any more. */
+static int tell (struct task *t, void *arg)
+{
+	struct dispatch *d = arg;
+	const struct msg_task_state s = { .state = t->started ? STATE_RUNNING : STATE_WAITING_FOR_LAUNCH, .task = t->id, .time_ns = clock_real_ns () };
+
+	upstream_state (d->up, &s);
+	return 0;
+}
+
 static void agent_up (const struct msg_welcome *welcome, void *arg)
 {
 	struct dispatch *d = arg;
@@ -118,6 +128,7 @@ static void agent_up (const struct msg_welcome *welcome, void *arg)
 	if (d->own_drain)
 		upstream_drain (d->up, true, 0);
 	results_each (d->results, resend, d);
+	tasks_each (d->tasks, tell, d);
 	dispatch_containers_tell (d);
 	dispatch_images_untold (d);
 	/* what was asked for in the session before is not answered in this one */
@@ -129,11 +140,22 @@ static void agent_up (const struct msg_welcome *welcome, void *arg)
 	loop_defer_schedule (d->run);
 }
 
+/* It was lost with its worker: without a session it is the agent's to say whether it begins once more. */
+static int drop_begun (struct task *t, void *arg)
+{
+	struct dispatch *d = arg;
+
+	if (t->counted && t->place != TASK_ASSIGNED)
+		tasks_drop (d->tasks, &t);
+	return 0;
+}
+
 static void agent_down (const char *why, void *arg)
 {
 	struct dispatch *d = arg;
 
 	(void) why;
+	tasks_each (d->tasks, drop_begun, d);
 	d->o.session (false, NULL, d->o.arg);
 }
 

@@ -151,9 +151,9 @@ static void rescue (struct dispatch *d, struct worker *w, struct task *t, bool b
 	save_drop (&t->save);		/* what it copies from goes */
 	if (t->cancelled) {
 		dispatch_end_cancelled (d, t);
-	} else if (d->stopping && begun) {
+	} else if (begun && (d->stopping || !upstream_up (d->up))) {
 		dispatch_leave_worker (t);
-		tasks_drop (d->tasks, &t);	/* our BYE tells the agent */
+		tasks_drop (d->tasks, &t);	/* our BYE tells the agent; without a session it has taken it for lost by itself */
 	} else if (d->draining) {
 		dispatch_give_back (d, t);
 	} else if (begun && tasks_count_loss (t, d->o.retries_on_loss) < 0) {

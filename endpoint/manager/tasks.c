@@ -126,6 +126,23 @@ struct task *tasks_find (const struct tasks *ts, const struct id *id)
 	return map_get (ts->by_id, id);
 }
 
+struct each { int (*cb) (struct task *t, void *arg); void *arg; };
+
+static int call (const struct id *id, void *v, void *arg)
+{
+	const struct each *e = arg;
+
+	(void) id;
+	return e->cb (v, e->arg);
+}
+
+int tasks_each (const struct tasks *ts, int (*cb) (struct task *t, void *arg), void *arg)
+{
+	struct each e = { cb, arg };
+
+	return map_each (ts->by_id, call, &e);
+}
+
 struct task *tasks_queue_head (const struct tasks *ts)
 {
 	return ts->queue.head;

@@ -49,6 +49,8 @@ void tasks_destroy (struct tasks **ts);			/* and all tasks */
  * Returns the task, or NULL when one of this id is in hand: the first wins. */
 struct task *tasks_add (struct tasks *ts, zmq_msg_t *frame, const struct msg_task *m, int64_t now_ms);
 struct task *tasks_find (const struct tasks *ts, const struct id *id);	/* borrowed */
+/* cb for each, in no order; it may drop that one and no other. Ends with the first answer that is not 0, and returns it. */
+int tasks_each (const struct tasks *ts, int (*cb) (struct task *t, void *arg), void *arg);
 struct task *tasks_queue_head (const struct tasks *ts);
 struct task *tasks_waiting_head (const struct tasks *ts);
 size_t tasks_count (const struct tasks *ts);

@@ -267,6 +267,15 @@ void upstream_capacity (struct upstream *u, const struct msg_capacity *m)
 	send_encoded (u, WIRE_CAPACITY, &b);
 }
 
+void upstream_state (struct upstream *u, const struct msg_task_state *m)
+{
+	struct buf b;
+
+	buf_init (&b, 64);
+	msg_task_state_encode (&b, m);
+	send_encoded (u, WIRE_TASK_STATE, &b);
+}
+
 void upstream_container (struct upstream *u, const struct msg_container_state *m)
 {
 	struct buf b;

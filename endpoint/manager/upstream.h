@@ -43,6 +43,7 @@ void upstream_result (struct upstream *u, zmq_msg_t *frame);		/* a second refere
 void upstream_record (struct upstream *u, enum wire_type type, zmq_msg_t *record);	/* transferred */
 void upstream_id (struct upstream *u, enum wire_type type, const struct id *id);
 void upstream_capacity (struct upstream *u, const struct msg_capacity *m);
+void upstream_state (struct upstream *u, const struct msg_task_state *m);
 void upstream_container (struct upstream *u, const struct msg_container_state *m);
 void upstream_image (struct upstream *u, const struct msg_image *m);
 void upstream_drain (struct upstream *u, bool begin, uint32_t grace_ms);

@@ -5,7 +5,7 @@
     echo          the result is the payload; with "s" after so many seconds, with "until" once there is a file of that name
     die           the worker kills itself with SIGKILL; with "once": FILE only as long as FILE is not there, and makes it
     stray         leaves a process behind that is not its child; its pid is written to "file"
-    hang          stops reading for ever (SIGSTOP); "once" as above
+    hang          stops reading for ever (SIGSTOP); "once" as above; before that "file" gets one more letter
     functions     the result is the number of FUNCTION records that came in this session
     forget        answers FUNCTION_MISSING once before it runs the task
     chatty        says as often as "n" that it runs, with 64 KiB of output each time, makes "file", then sends the result
@@ -57,6 +57,9 @@ class Worker:
         if op["op"] in ("die", "hang") and not ("once" in op and os.path.exists(op["once"])):
             if "once" in op:
                 open(op["once"], "w").close()
+            if "file" in op:
+                with open(op["file"], "a") as f:
+                    f.write("x")
             os.kill(os.getpid(), signal.SIGKILL if op["op"] == "die" else signal.SIGSTOP)
         if op["op"] == "stray":
             # the shell ends at once: what it leaves is adopted by whoever is the subreaper

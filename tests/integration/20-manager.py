@@ -575,6 +575,42 @@ def work_goes_on_while_the_agent_is_away():
 
 
 @test
+def what_it_has_is_told_in_a_new_session():
+    """The agent has taken it for lost: it says whether that is anybody's still."""
+    with Rig(1) as g:
+        running, next_one = g.submit(g.gate(), {"op": "echo"})
+        g.agent.until(lambda: (running, 4) in g.agent.states and next_one in g.agent.returned, what="one runs, the other is not kept behind it")
+        for n in (2, 3):
+            del g.agent.states[:]
+            g.agent.send(peer.BYE, peer.reason())
+            g.agent.until(lambda: g.agent.sessions == n and g.agent.states, what="TASK_STATE in session %d" % n)
+            assert g.agent.states == [(running, 4)], g.agent.states
+        g.agent.send(peer.CANCEL, running)
+        assert g.agent.wait([running])[0]["status"] == peer.CANCELLED
+        g.run({"op": "echo"})
+
+
+@test
+def lost_with_its_worker_and_without_a_session():
+    """Whether it begins once more is the agent's to say."""
+    with Rig(1) as g:
+        ran = os.path.join(g.tmp, "ran")
+        ids = g.submit({"op": "hang", "file": ran})
+        g.agent.until(lambda: g.agent.capacity["running"] == 1 and os.path.exists(ran), what="it runs")
+        worker = children(g.p.pid)[0]
+        g.agent.answer = False
+        g.agent.send(peer.BYE, peer.reason())
+        g.agent.until(lambda: "session with the agent ended" in g.said(), what="the end of the session")
+        os.kill(worker, signal.SIGKILL)
+        g.agent.until(lambda: len([c for c in children(g.p.pid) if c != worker]) == 1, what="another worker")
+        g.agent.answer = True
+        g.agent.until(lambda: g.agent.sessions == 2 and g.agent.capacity["free_slots"] == 1, what="a free slot in the next session")
+        g.run({"op": "echo"})
+        with open(ran) as f:
+            assert f.read() == "x" and ids[0] not in g.agent.results, "it began once"
+
+
+@test
 def manager_without_agent_ends():
     with Rig(1, args=["--orphan-timeout", "1s"]) as g:
         kids = children(g.p.pid)

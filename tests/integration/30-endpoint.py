@@ -752,6 +752,195 @@ def cancelled_and_its_manager_lost(b):
 
 
 @test
+def cancelled_while_its_manager_was_silent(b):
+    """The manager comes back, and neither goes on with the task nor begins it anew: its slot is free."""
+    need_workers()
+    b.configure(workers=1)
+    b.start("heartbeat.interval=200ms", "heartbeat.threshold=1s")
+    f = b.forwarder
+    ran = os.path.join(b.dir, "ran")
+    fn = f.function(b"import os, time\ndef f(path):\n    with open(path, 'a') as f:\n        f.write('%d ' % os.getpid())\n    time.sleep(60)\n")
+    ids = f.submit(fn, [json.dumps(ran).encode()])
+    b.wait("it runs", lambda: os.path.exists(ran) and any(s["state"] == 4 for s in f.states))
+    pid = b.status()["managers"][0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        b.wait("its session ends", lambda: not b.status()["managers"])
+        f.cancel(ids)
+        assert b.results(ids, 30)[0]["status"] == 3
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert b.results(f.submit(f.function(ECHO), [b"1"]), 15)[0]["status"] == 1, "a free slot"
+    with open(ran) as f:
+        call, = f.read().split()
+    b.wait("the call is over", lambda: not alive(int(call)), 15)
+    assert [m["pid"] for m in b.status()["managers"]] == [pid]
+
+
+@test
+def goes_on_after_its_manager_lost_the_agent(b):
+    """The call is not run again, and its manager is not sent others on top of it."""
+    need_workers()
+    b.configure(workers=1)
+    b.start("heartbeat.interval=200ms", "heartbeat.threshold=1s")
+    f = b.forwarder
+    ran, go = os.path.join(b.dir, "ran"), os.path.join(b.dir, "go")
+    fn = f.function(b"import os, time\ndef f(x):\n    ran, go = x\n    with open(ran, 'a') as f:\n        f.write('%d ' % os.getpid())\n"
+                    b"    while not os.path.exists(go):\n        time.sleep(0.02)\n")
+    ids = f.submit(fn, [json.dumps([ran, go]).encode()])
+    b.wait("it runs", lambda: os.path.exists(ran) and any(s["state"] == 4 for s in f.states))
+    pid, agent = b.status()["managers"][0]["pid"], b.pid()
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        b.wait("its session ends", lambda: "session with the agent ended" in b.log())
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    b.wait("it is back, with its task", lambda: [(m["pid"], m["tasks"]) for m in b.status()["managers"]] == [(pid, 1)])
+    open(go, "w").close()
+    assert b.results(ids, 30)[0]["status"] == 1
+    with open(ran) as f:
+        assert len(f.read().split()) == 1
+
+
+class Manager:
+    """A scripted one, which says what the test wants."""
+
+    def __init__(self, b):
+        self.b, self.ctx, self.me = b, zmq.Context(), uuid.uuid4().bytes
+        self.sock, self.epoch, self.got, self.said = None, 0, [], 0
+
+    def close(self):
+        if self.sock:
+            self.sock.close(linger=0)
+        self.ctx.term()
+
+    def session(self):
+        """A new one; the one before ends."""
+        if self.sock:
+            self.sock.close(linger=0)
+        self.sock, self.epoch, self.got = self.ctx.socket(zmq.DEALER), 0, []
+        self.sock.connect(re.search(r"address=(ipc:\S+)", self.b.log()).group(1))
+        self.send("HELLO", peer.hello(2, self.me, 1, "scripted"))
+        self.until("WELCOME", lambda: self.epoch)
+        self.send("CAPACITY", wire.encode("CAPACITY", {"window_tasks": 4, "window_bytes": 1 << 30, "slots": 1, "time_left_s": 0xffffffff}))
+
+    def leave(self):
+        self.send("BYE", peer.reason())
+        self.epoch = 0
+
+    def send(self, kind, *records):
+        self.sock.send_multipart(versions.OURS.message(kind, records, self.epoch))
+
+    def says(self, *ids):
+        self.send("TASK_STATE", *map(peer.state, (uuid.UUID(i).bytes for i in ids)))
+
+    def ends(self, task, status):
+        self.send("RESULT", wire.encode("RESULT", {"status": status, "code": 12 if status == 3 else 0, "task": task}))
+        self.until("RESULT_ACK", lambda: ("RESULT_ACK", task) in self.got)
+
+    def has(self, kind, task):
+        self.until("%s %s" % (kind, task), lambda: (kind, task) in self.got)
+
+    def look(self):
+        if self.epoch and time.monotonic() - self.said > 0.5:
+            self.said = time.monotonic()
+            self.send("HEARTBEAT")
+        while self.sock and self.sock.poll(0):
+            head, *records = self.sock.recv_multipart()
+            kind = wire.NAMES.get(wire.decode_header(head)["type"])
+            if kind == "WELCOME":
+                self.epoch = wire.decode("WELCOME", records[0])["epoch"]
+            elif kind == "TASK":
+                self.got += [(kind, wire.decode(kind, r)["task"]) for r in records]
+            elif kind in ("CANCEL", "RESULT_ACK"):
+                self.got += [(kind, i) for r in records for i in wire.decode_ids(r)]
+
+    def until(self, what, condition):
+        self.b.wait(what, lambda: [m.look() for m in self.all] and condition())
+
+
+def with_scripted(b, n=2):
+    """An endpoint without managers of its own, whose tasks n scripted ones will get."""
+    path = os.path.join(b.dir, "no-manager")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o700), "w") as f:
+        f.write("#!/bin/sh\nexec sleep 1000\n")
+    b.configure(workers=1)
+    b.start("manager_bin=" + path, "heartbeat.interval=1s", "heartbeat.threshold=3s")
+    stack = contextlib.ExitStack()
+    Manager.all = [Manager(b) for _ in range(n)]
+    for m in Manager.all:
+        stack.callback(m.close)
+    return stack, Manager.all
+
+
+@test
+def tasks_of_a_session_before(b):
+    """What a manager has when it comes back is nobody's, another one's, or its own again."""
+    stack, (one, two) = with_scripted(b)
+    f = b.forwarder
+    with stack:
+        fn = f.function(ECHO)
+        gone, other, own, unknown = (str(uuid.uuid4()) for _ in range(4))
+        one.session()
+        one.says(unknown)
+        one.has("CANCEL", unknown)      # all that the forwarder has for the agent would have come
+        f.submit(fn, [b"1", b"2"], [gone, other])
+        one.has("TASK", gone)
+        one.has("TASK", other)
+        one.leave()
+        b.wait("the end of its session", lambda: not b.status()["managers"])
+        f.cancel([gone])
+        assert b.results([gone])[0]["status"] == 3
+        two.session()
+        two.has("TASK", other)
+        for _ in range(2):      # its session may break again before it has done what it is told
+            one.session()
+            one.says(gone, other)
+            one.has("CANCEL", gone)
+            one.has("CANCEL", other)
+        one.ends(gone, 3)
+        one.ends(other, 3)      # what it was told to end does not end the other one's
+        one.ends(str(uuid.uuid4()), 3)
+        two.ends(other, 1)
+        assert b.results([other])[0]["status"] == 1 and set(f.results) == {gone, other} and not f.copies, f.results
+        # when it can be its own it is, and is not sent
+        two.leave()
+        f.submit(fn, [b"3"], [own])
+        one.has("TASK", own)
+        one.session()
+        one.says(own)
+        one.until("it is with it", lambda: [m["tasks"] for m in b.status()["managers"]] == [1])
+        one.ends(own, 1)
+        assert b.results([own])[0]["status"] == 1 and ("CANCEL", own) not in one.got, one.got
+
+
+@test
+def tasks_of_an_agent_before(b):
+    """The agent knows nothing of what a manager has: it waits for the forwarder to send it, or not."""
+    stack, (one, two) = with_scripted(b)
+    f = b.forwarder
+    with stack:
+        two.session()
+        one.session()
+        f = b.new_forwarder()           # a session that is young
+        one.until("a new session", lambda: f.sessions == 1)
+        own, cancelled, nobodys = (str(uuid.uuid4()) for _ in range(3))
+        one.says(own, cancelled, nobodys)
+        b.status()
+        fn = f.function(ECHO)
+        f.cancel([cancelled])
+        one.has("CANCEL", cancelled)
+        f.submit(fn, [b"1"], [own])
+        one.until("it is with it", lambda: {m["tasks"] for m in b.status()["managers"]} == {0, 1})
+        one.ends(cancelled, 3)
+        one.has("CANCEL", nobodys)
+        one.ends(nobodys, 3)
+        one.ends(own, 1)
+        assert b.results([own])[0]["status"] == 1 and set(f.results) == {own}, f.results
+        assert not [g for g in one.got + two.got if g[0] == "TASK"], "it was sent to nobody"
+
+
+@test
 def lost_too_often_fails_and_names_the_cause(b):
     need_workers()
     b.configure(workers=1)

@@ -846,6 +846,8 @@ static void test_frames_are_changed_in_place (void **state)
 		assert_int_equal (msg_result_id (b.data, b.len, &task), 0);
 		assert_true (id_eq (&task, &r.task));
 		assert_int_equal (msg_result_id (b.data, 175, &task), -1);
+		assert_int_equal (msg_result_status (b.data, b.len), r.status);
+		assert_int_equal (msg_result_status (b.data, 175), -1);
 		buf_fini (&b);
 	}
 }
