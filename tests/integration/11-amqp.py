@@ -332,7 +332,7 @@ def section_access():
     refused(404, lambda: consume("own", "amq.gen-x"), "a queue that is none")
     mine = amqp.Client(url(token))
     listed = next(line for line in svc.command("token", "list").stdout.splitlines() if " other " in " " + line.replace("\t", " ") + " ")
-    asked = []
+    asked = [url(token)]
 
     def ask():          # as long as a process takes the token, which may be a moment after it was revoked
         try:
