@@ -345,38 +345,32 @@ void layout_submit_send (struct rds *r, const struct layout_submission *s, rds_f
 	rds_script (r, &layout_submit, cb, arg, (int) (SUBMIT_KEYS + s->ntasks), a.n, argv, len);
 }
 
-void layout_deleted_send (struct rds *r, const struct id *endpoint, rds_f *cb, void *arg)
+/* One of the scripts that see all that there is of an endpoint. */
+static void endpoint_script (struct rds *r, struct rds_script *script, const struct id *endpoint, rds_f *cb, void *arg)
 {
-	const char *argv[7];
-	size_t len[7];
-	char keys[4][LAYOUT_KEY_MAX], id[ID_TEXT];
+	static const char *const parts[] = { NULL, "tasks", "control", "cancelled", "functions" };
+	enum { PARTS = sizeof (parts) / sizeof (parts[0]), SETS = 2 };
+	const char *argv[PARTS + SETS + 1];
+	size_t len[PARTS + SETS + 1];
+	char keys[PARTS][LAYOUT_KEY_MAX], id[ID_TEXT];
 	struct args a = { argv, len, 0 };
 
-	arg_bytes (&a, keys[0], layout_key (keys[0], "ep", endpoint, NULL));
-	arg_bytes (&a, keys[1], layout_key (keys[1], "ep", endpoint, "tasks"));
-	arg_bytes (&a, keys[2], layout_key (keys[2], "ep", endpoint, "control"));
-	arg_bytes (&a, keys[3], layout_key (keys[3], "ep", endpoint, "functions"));
+	for (int i = 0; i < PARTS; i++)
+		arg_bytes (&a, keys[i], layout_key (keys[i], "ep", endpoint, parts[i]));
 	arg_text (&a, "weft:eps");
 	arg_text (&a, "weft:eps:deleted");
 	arg_text (&a, id_text (endpoint, id));
-	rds_script (r, &layout_deleted, cb, arg, 6, a.n, argv, len);
+	rds_script (r, script, cb, arg, PARTS + SETS, a.n, argv, len);
+}
+
+void layout_deleted_send (struct rds *r, const struct id *endpoint, rds_f *cb, void *arg)
+{
+	endpoint_script (r, &layout_deleted, endpoint, cb, arg);
 }
 
 void layout_emptied_send (struct rds *r, const struct id *endpoint, rds_f *cb, void *arg)
 {
-	const char *argv[7];
-	size_t len[7];
-	char keys[5][LAYOUT_KEY_MAX], id[ID_TEXT];
-	struct args a = { argv, len, 0 };
-
-	arg_bytes (&a, keys[0], layout_key (keys[0], "ep", endpoint, NULL));
-	arg_bytes (&a, keys[1], layout_key (keys[1], "ep", endpoint, "tasks"));
-	arg_bytes (&a, keys[2], layout_key (keys[2], "ep", endpoint, "control"));
-	arg_bytes (&a, keys[3], layout_key (keys[3], "ep", endpoint, "cancelled"));
-	arg_bytes (&a, keys[4], layout_key (keys[4], "ep", endpoint, "functions"));
-	arg_text (&a, "weft:eps:deleted");
-	arg_text (&a, id_text (endpoint, id));
-	rds_script (r, &layout_emptied, cb, arg, 6, a.n, argv, len);
+	endpoint_script (r, &layout_emptied, endpoint, cb, arg);
 }
 
 static void on_placed (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
