@@ -335,21 +335,15 @@ class Client:
             query = urllib.parse.urlencode({"cursor": cursor, "wait": "%g" % wait} if wait else {"cursor": cursor})
             page = self.request("GET", "/v3/taskgroups/%s/results?%s" % (group_id, query), wait=wait)
             if page.get("missed"):
-                for document in self._ended(group_id):
-                    asked.add(document["task_id"])
-                    yield document
+                for documents in ended_of(self, [t["id"] for t in self.task_group(group_id)["tasks"]]):
+                    asked.update(d["task_id"] for d in documents)
+                    yield from documents
             for document in page["results"]:
                 if document["task_id"] not in asked:
                     yield document
             cursor = page["cursor"]
             if not page["results"] or not (page["more"] or wait):
                 return
-
-    def _ended(self, group_id: str) -> Iterator[Document]:
-        """Those of a group that have ended and are still known."""
-        ids = [t["id"] for t in self.task_group(group_id)["tasks"]]
-        for at in range(0, len(ids), STATUS_MAX):
-            yield from (d for d in self.tasks_status(ids[at:at + STATUS_MAX]).values() if d.get("status") in ENDED)
 
     def run(self, endpoint_id: str, function_id: str, *args: Any, **kwargs: Any) -> Any:
         """Call a registered Python function and wait: submit and result in one request."""
@@ -358,3 +352,9 @@ class Client:
         ids, answer = self.submit(endpoint_id, function_id, [payload], wait=60)
         doc = answer.get("results", {}).get(ids[0])
         return self.decode(doc, kind) if doc else self.result(ids[0], kind=kind)
+
+
+def ended_of(client: Client, ids: Sequence[str]) -> Iterator[List[Document]]:
+    """Documents of those tasks that have ended and are still known, by STATUS_MAX tasks: for when their ends were not told."""
+    for at in range(0, len(ids), STATUS_MAX):
+        yield [d for d in client.tasks_status(ids[at:at + STATUS_MAX]).values() if str(d.get("status")).lower() in ENDED]

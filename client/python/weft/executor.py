@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 
 from . import progress as bars
 from . import serialize
-from .client import ENDED, STATUS_MAX, Client, new_key, submission, submission_path
+from .client import Client, ended_of, new_key, submission, submission_path
 from .errors import LimitError, ServiceUnavailable, WeftError
 from .future import Future, table
 from .lone import Call, Lane
@@ -494,9 +494,8 @@ class Executor(concurrent.futures.Executor):
         """Events are missing: ask for all that we wait for."""
         with self._lock:
             ids = list(self._pending)
-        for at in range(0, len(ids), STATUS_MAX):
-            documents = self.client.tasks_status(ids[at:at + STATUS_MAX])
-            self._take_events([Event(None, "task", d) for d in documents.values() if str(d.get("status")).lower() in ENDED])
+        for documents in ended_of(self.client, ids):
+            self._take_events([Event(None, "task", d) for d in documents])
         self._missed = False
 
     def _resolve(self, future: Future, kind: str, document: Dict[str, Any]) -> None:
