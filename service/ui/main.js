@@ -31,12 +31,13 @@ const ROUTES = [
 
 const by = (id) => document.getElementById (id);
 const main = by ("main"), nav = by ("nav"), who = by ("who"), signout = by ("signout"), trouble = by ("trouble");
-let leaving = null, fresh = true;
+let leaving = null, fresh = true, telling = 0;
 
 function say (text)
 {
+	clearTimeout (telling);		/* what is told is the newest, also when it comes right behind another */
 	by ("say").textContent = "";
-	setTimeout (() => by ("say").textContent = text, 50);	/* the same text again is told again */
+	telling = setTimeout (() => by ("say").textContent = text, 50);	/* the same text again is told again */
 }
 
 function tellTrouble (text)

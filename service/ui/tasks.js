@@ -122,7 +122,7 @@ export const list = {
 			view.update (found.tasks);
 			drawPages (found.next_cursor);
 			if (!told)
-				tools.say (`${found.tasks.length} tasks${found.next_cursor ? ", and older ones" : ""}`);
+				tools.say (`${found.tasks.length} ${found.tasks.length === 1 ? "task" : "tasks"}${found.next_cursor ? ", and older ones" : ""}`);
 			told = true;
 		}
 
