@@ -53,6 +53,6 @@ void child_clear_tails (struct child *c);
 struct child_news { uint64_t seen[4]; struct tail text[2]; };
 void child_news (struct child *c, const struct id *task, struct child_news *n);	/* shared memory counts when it is of that task */
 void child_shared_tails (struct child *c, struct buf *out, struct buf *errout);	/* of descriptor 5; appended */
-bool child_shared_current (const struct child *c, struct id *task);	/* false: not known */
+bool child_shared_current (const struct child *c, struct id *task);	/* false: not known; no task's before its first call */
 
 #endif

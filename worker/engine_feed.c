@@ -245,7 +245,7 @@ static void call_again (struct engine *e, struct call *c)
 	TAILQ_INSERT_HEAD (&e->queue, c, link);
 }
 
-/* An earlier call left the process so that it could not take this one. */
+/* The process ended before it took this one: an earlier call had left it so, or somebody ended it between calls. */
 static bool had_not_begun (struct call *c, const struct runner_death *d)
 {
 	return d->ready && d->current && !id_eq (d->current, &c->t.task) && c->unbegun++ < UNBEGUN_MAX;

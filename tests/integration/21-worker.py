@@ -3,6 +3,7 @@
 """weft-worker with a scripted manager: what functions do wrong, and that the worker lives through all of it and leaves no process."""
 import argparse
 import base64
+import fcntl
 import json
 import os
 import pickle
@@ -836,6 +837,33 @@ def a_job_that_ends_is_not_the_calls_fault(m):
             if t["task"] not in o.results:
                 return
     raise AssertionError("the call ended as killed: %r" % o.results[t["task"]])
+
+
+@test
+def the_first_call_does_not_pay_for_its_runner(m):
+    runner = [p for p, c in descendants(m.pid).items() if b"python_runner.py" in c][0]
+    os.kill(runner, signal.SIGTERM)
+    until("the runner's end", lambda: runner not in descendants(m.pid))
+    r = m.python("import os\ndef f(): return os.getpid()")
+    assert r["status"] == OK and int(r["result"]) != runner, r
+
+
+@test
+def a_runner_that_has_begun_nothing_says_so(m):
+    for argv in ([BUILD + "/bin/weft-worker", "so-runner", m.dir], [sys.executable, m.dir + "/w/python_runner.py"]):
+        with tempfile.TemporaryFile() as shared:
+            shared.truncate(131104)
+            (theirs, calls), (answers, out) = os.pipe(), os.pipe()
+            to = {low: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for low, fd in ((3, theirs), (4, out), (5, shared.fileno()))}
+            p = subprocess.Popen(argv, pass_fds=tuple(to), cwd=m.dir, stdin=subprocess.DEVNULL,
+                                 preexec_fn=lambda: [os.dup2(fd, low) for low, fd in to.items()])
+            for fd in [theirs, out, *to.values()]:
+                os.close(fd)
+            said = os.read(answers, 5)
+            current = os.pread(shared.fileno(), 16, 131088)
+            os.close(calls)         # its end
+            os.close(answers)
+            assert p.wait(20) is not None and said[4:] == b"I" and current == b"\xff" * 16, (argv, said, current)
 
 
 @test

@@ -30,6 +30,7 @@ TAIL = 1 << 16                  # bytes of stdout, stderr and error that are kep
 RING = 8 + TAIL                 # u64 count of all bytes ever written in this call, then the ring
 CURRENT = 2 * RING              # then the id of the task whose call has begun
 SHARED = CURRENT + 16
+NO_TASK = b"\xff" * 16          # there before the first call
 
 STATUS_SUCCESS, STATUS_FAILED = 1, 2
 FAULT_NONE, FAULT_USER, FAULT_SITE, FAULT_SELF = 0, 1, 2, 4
@@ -923,6 +924,7 @@ class Runner:
                 sent += os.write(FD_OUT, view[sent:])
 
     def ready(self):
+        self.memory[CURRENT:SHARED] = NO_TASK
         uname = os.uname()
         body = json.dumps({"os": "%s-%s-%s" % (uname[0], uname[2], uname[4]), "python_version": VERSION,
                            "dill_version": dill_version(), "kinds": ["globus", "python"]}).encode()

@@ -34,7 +34,7 @@ struct runner_death {
 	int status;			/* as from waitpid */
 	bool ready;			/* false: it died before it could take calls */
 	const char *why;		/* what the runner itself found wrong with it, NULL = nothing; borrowed */
-	const struct id *current;	/* the task whose call began last, NULL = not known; borrowed */
+	const struct id *current;	/* the task whose call began last, no task's = none has; NULL = not known; borrowed */
 	const struct rusage *ru;
 };
 

@@ -438,7 +438,7 @@ static uint8_t *map_current (void)
 	void *p = mmap (NULL, CHILD_SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, CHILD_SHARED_FD, 0);
 
 	close (CHILD_SHARED_FD);
-	return p == MAP_FAILED ? NULL : (uint8_t *) p + CHILD_SHARED_CURRENT;
+	return p == MAP_FAILED ? NULL : memset ((uint8_t *) p + CHILD_SHARED_CURRENT, 0xff, ID_BYTES);	/* no task's: nothing has begun */
 }
 
 int so_host_main (int argc, char **argv)
