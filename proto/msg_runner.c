@@ -11,6 +11,7 @@
 #define INPUT_FIXED 20
 #define RESULT_FIXED 72
 #define START_FIXED 24
+#define READY_MAX 65536
 #define RUNNER_STATUS_MAX STATUS_FAILED
 
 /* Length and type stand before the body's fixed part, in one array of the caller. */
@@ -67,21 +68,62 @@ void msg_runner_call_encode (struct buf *b, const struct msg_runner_call *m)
 	wire_record_add (b, fixed, FRAME_HEAD + n, parts, m->payload.p || !m->payload.n ? 2 : 1);
 }
 
+static long frame_length (struct wire_reader *r, struct err *err)
+{
+	size_t len = wire_get_u32 (r);
+	if (len == 0)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "runner frame without a type");
+	if (len > WIRE_MAX_RECORD)
+		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "runner frame of %zu bytes, at most %u", len, WIRE_MAX_RECORD);
+	return (long) len;
+}
+
 long msg_runner_frame (const void *p, size_t n, uint8_t *type, struct wire_str *body, struct err *err)
 {
 	if (n < 4)
 		return 0;
 	struct wire_reader r = { p, n, false };
-	size_t len = wire_get_u32 (&r);
-	if (len == 0)
-		return err_set (err, ERR_INVALID, FAULT_PEER, "runner frame without a type");
-	if (len > WIRE_MAX_RECORD)
-		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "runner frame of %zu bytes, at most %u", len, WIRE_MAX_RECORD);
-	if (len > r.left)
-		return 0;
+	long len = frame_length (&r, err);
+	if (len < 0 || (size_t) len > r.left)
+		return len < 0 ? -1 : 0;
 	*type = wire_get_u8 (&r);
-	*body = wire_get_bytes (&r, len - 1);
-	return (long) (4 + len);
+	*body = wire_get_bytes (&r, (size_t) len - 1);
+	return 4 + len;
+}
+
+/* What a result has to have by the lengths in its head. */
+static uint64_t result_total (struct wire_reader r)
+{
+	uint64_t total = RESULT_FIXED;
+	wire_get_bytes (&r, RESULT_FIXED - 16);
+	for (int i = 0; i < 4; i++)
+		total += wire_get_u32 (&r);
+	return total;
+}
+
+long msg_runner_head (const void *p, size_t n, bool ready, struct err *err)
+{
+	if (n < FRAME_HEAD)
+		return 0;
+	struct wire_reader r = { p, n, false };
+	long len = frame_length (&r, err);
+	if (len < 0)
+		return -1;
+	uint8_t type = wire_get_u8 (&r);
+	size_t body = (size_t) len - 1;
+	bool good = false;
+	if (type == 'R' && body >= RESULT_FIXED) {
+		if (r.left < RESULT_FIXED)
+			return 0;
+		good = result_total (r) == body;
+	} else if (type == 'S') {
+		good = body == START_FIXED;
+	} else if (type == 'I') {
+		good = !ready && body <= READY_MAX;
+	}
+	if (!good)
+		return err_set (err, ERR_INVALID, FAULT_PEER, "a frame of type %u with %zu bytes, which is none of a runner's", type, body);
+	return 4 + len;
 }
 
 int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t n, struct err *err)

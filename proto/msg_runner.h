@@ -35,6 +35,9 @@ void msg_runner_function_encode (struct buf *b, const void *function_record, siz
 void msg_runner_call_encode (struct buf *b, const struct msg_runner_call *m);	/* payload.p NULL: its bytes follow */
 /* 0 = incomplete, -1 = malformed (over the limit), else the bytes of the frame; type and body are set. */
 long msg_runner_frame (const void *p, size_t n, uint8_t *type, struct wire_str *body, struct err *err);
+/* Of what a runner writes, by as much of it as is here: the bytes of the whole frame; 0 = too few are here to tell; -1 = it is none that a runner
+ * writes, so the rest of it may never come. ready: it has said `I`, and does not again. */
+long msg_runner_head (const void *p, size_t n, bool ready, struct err *err);
 int msg_runner_call_decode (struct msg_runner_call *m, const void *body, size_t n, struct err *err);	/* for C runners */
 /* inputs: m->n of them; its slices are not read. */
 void msg_runner_batch_encode (struct buf *b, const struct msg_runner_batch *m, const struct msg_runner_input *inputs);

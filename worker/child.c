@@ -36,7 +36,7 @@ struct child {
 	bool end_input, killed;
 	struct tail tails[2];
 	void *shared;			/* mapped, CHILD_SHARED_BYTES; NULL = none */
-	struct loop_timer *late;	/* it was killed and does not end, or it has ended and we are in doubt */
+	struct loop_timer *late;	/* it was killed and does not end, it has ended and we are in doubt, or a pipe is closed */
 	int status;			/* for then: how it ended */
 	struct rusage ru;
 };
@@ -51,6 +51,14 @@ static void end_close (struct pipe_end *e)
 		close (e->fd);
 	e->ev = NULL;
 	e->fd = -1;
+}
+
+/* The other end is closed: mostly it is just ending, which on_exit tells. */
+static void end_closed (struct child *c, struct pipe_end *e)
+{
+	end_close (e);
+	if (c->ops->on_closed && c->spawn && !c->killed)
+		loop_timer_start (c->late, DOUBT_MS, false);
 }
 
 /* ours: our end, non-blocking; returns the child's end. */
@@ -116,7 +124,7 @@ static bool read_output (struct child *c)
 		return (size_t) n == room || n >= READ_BYTES;
 	}
 	if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		end_close (&c->out);
+		end_closed (c, &c->out);
 	return false;
 }
 
@@ -189,9 +197,9 @@ void child_flush (struct child *c)
 			event_add (c->in.ev, NULL);
 			return;
 		}
-		if (n < 0) {			/* it closed its end, or died: on_exit tells */
+		if (n < 0) {
 			queue_clear (c);
-			end_close (&c->in);
+			end_closed (c, &c->in);
 			return;
 		}
 		queue_advance (c, (size_t) n);
@@ -343,13 +351,17 @@ static void on_exit_status (struct spawn *s, pid_t pid, int status, const struct
 	loop_timer_start (c->late, DOUBT_MS, false);
 }
 
-/* The end of the doubt. Or it is in uninterruptible sleep (a dead file server), and not even SIGKILL ends it: it is left to init, and the call is
- * settled. */
+/* The end of the doubt: it has ended. Or it lives on without a pipe; one that is ending has them closed a moment before, not a second. Or it is in
+ * uninterruptible sleep (a dead file server), and not even SIGKILL ends it: it is left to init, and the call is settled. */
 static void on_late (void *arg)
 {
 	struct child *c = arg;
 	struct rusage ru = c->ru;	/* on_exit destroys c */
 
+	if (c->spawn && !c->killed) {
+		c->ops->on_closed (c, c->arg);
+		return;
+	}
 	if (c->spawn) {
 		log_warn ("child", "killed process does not end", "pid=%d", (int) c->pid);
 		spawn_forget (&c->spawn);

@@ -20,6 +20,8 @@ struct child_ops {
 	void (*on_output) (struct child *c, struct buf *in, void *arg);
 	/* It ended (status as from waitpid), a second ago if by a SIGTERM; all its output has been given. Destroy it inside. */
 	void (*on_exit) (struct child *c, int status, const struct rusage *ru, void *arg);
+	/* It closed its end of a pipe, and lives on. It may be killed inside, not destroyed. NULL = that is no matter. */
+	void (*on_closed) (struct child *c, void *arg);
 };
 
 struct child_opts {

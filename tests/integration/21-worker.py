@@ -688,7 +688,22 @@ def disturbs_its_runner(m):
     m.alive()
     forged = wire.encode_run_result({"task": str(uuid.uuid4()), "status": 1, "result": "1"})
     m.fails(m.python("import os, time\ndef f():\n os.write(4, %r)\n time.sleep(5)" % forged), RUNNER)
+    # its next call goes to another process
+    r = m.python("import os\ndef f(): return os.dup2(os.pipe()[0], 3)")
+    assert r["result"] == b"3", r
+    m.alive()
+    text = m.fails(m.python("import os\ndef f(): os.execlp('sleep', 'sleep', '1000')"), RUNNER)
+    assert "it closed its pipe" in text, text
     m.only_runners()
+
+
+@test
+def frames_that_nobody_would_end(m):
+    m.fails(m.python("import os\ndef f(): os.write(4, b'abc\\n')"), RUNNER)
+    r = wire.encode_run_result({"task": str(uuid.uuid4()), "status": 1, "result": "1"})
+    for head in (b"\x00\x00\x00\x01x", b"\x00\x00\x00\x01I", b"\x40\x00\x00\x00I", b"\x1a\x00\x00\x00S", b"\x10\x00\x00\x00R",
+                 (len(r) + 1000).to_bytes(4, "little") + r[4:]):
+        m.fails(m.python("import os, time\ndef f():\n os.write(4, %r)\n time.sleep(1000)" % head), RUNNER)
 
 
 @test

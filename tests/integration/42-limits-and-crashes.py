@@ -97,6 +97,14 @@ def talk_to_worker():
     os.write(4, b"\\xff\\xff\\xff\\xff garbage garbage garbage")
     time.sleep(5)
 
+def half_a_frame():
+    os.write(4, b"abc\\n")
+
+def take_its_place():
+    global kept
+    os.closerange(3, 100)
+    kept = os.pipe()
+
 def raise_(kind):
     raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "memory": MemoryError(), "deep": RecursionError()}[kind]
 
@@ -227,6 +235,11 @@ def crashes(report, f):
     failed(report, "sys.exit", d, "TASK_EXCEPTION", "SystemExit")
     d = call(f, fn(f, "talk_to_worker"))
     report.check("garbage on the worker's pipe fails this task only", d["status"] == "failed", d)
+    for name, why in (("half_a_frame", ""), ("take_its_place", "it closed its pipe")):
+        began = time.monotonic()
+        d = call(f, fn(f, name), wait=20)
+        failed(report, name, d, "TASK_RUNNER", "disturbed its runner", why)
+        report.check("%s: told at once" % name, time.monotonic() - began < 10, time.monotonic() - began)
     d = call(f, fn(f, "close_all"))
     report.check("a function that closes all descriptors fails alone", d["status"] == "failed", d)
     c = register_command(f, ["sh", "-c", "echo out; echo err >&2; exit 3"])

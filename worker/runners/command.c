@@ -284,7 +284,7 @@ static void on_end (struct child *c, int status, const struct rusage *ru, void *
 	m->h->events->result (m->h->arg, &r, WEXITSTATUS (status));
 }
 
-static const struct child_ops child_ops = { on_output, on_end };
+static const struct child_ops child_ops = { .on_output = on_output, .on_exit = on_end };	/* what it closes is its own affair */
 
 /* Shorter than it should be: with *err. */
 static struct wire_str read_input (struct command *m, const struct bulk_ref *r, struct err *err)

@@ -93,8 +93,6 @@ static void on_frame (struct framed *f, uint8_t type, struct wire_str body)
 
 	switch (type) {
 	case 'I':
-		if (f->ready)
-			break;
 		f->ready = true;
 		loop_timer_stop (f->start_timer);
 		f->h->events->ready (f->h->arg, body);
@@ -106,41 +104,42 @@ static void on_frame (struct framed *f, uint8_t type, struct wire_str body)
 		if (f->inflight && msg_runner_start_decode (&task, &ns, body.p, body.n, NULL) == 0)
 			f->h->events->started (f->h->arg, &task, ns);
 		break;
-	default:
-		break;
 	}
 }
 
 static void on_output (struct child *c, struct buf *in, void *arg)
 {
 	struct framed *f = arg;
-	size_t at = 0;
+	size_t at = 0, need = 0;
 
 	while (c == f->child && !child_killed (c)) {
 		struct wire_str body;
 		struct err err;
 		uint8_t type;
-		long n = msg_runner_frame (in->data + at, in->len - at, &type, &body, &err);
+		long n = msg_runner_head (in->data + at, in->len - at, f->ready, &err);
 
+		need = n > 0 ? (size_t) n : 0;
 		if (n < 0)
 			misbehaves (f, err.text);
-		if (n <= 0)
+		if (n <= 0 || msg_runner_frame (in->data + at, in->len - at, &type, &body, &err) <= 0)
 			break;
 		on_frame (f, type, body);
-		at += (size_t) n;
+		at += need;
 	}
 	if (c != f->child || child_killed (c)) {
 		buf_clear (in);
 		return;
 	}
 	buf_consume (in, at);
-	if (in->len >= 4) {
-		struct wire_reader r = { in->data, in->len, false };
-		size_t need = (size_t) wire_get_u32 (&r) + 4;
+	if (need > in->len)
+		buf_reserve (in, need - in->len);
+}
 
-		if (need > in->len)
-			buf_reserve (in, need - in->len);
-	}
+/* Code of users closed it, or is another program now: no result would come, or no call be read. */
+static void on_closed (struct child *c, void *arg)
+{
+	(void) c;
+	misbehaves (arg, "it closed its pipe");
 }
 
 static void on_end (struct child *c, int status, const struct rusage *ru, void *arg)
@@ -168,7 +167,7 @@ static void on_end (struct child *c, int status, const struct rusage *ru, void *
 	f->h->events->died (f->h->arg, &d);
 }
 
-static const struct child_ops child_ops = { on_output, on_end };
+static const struct child_ops child_ops = { on_output, on_end, on_closed };
 
 static void on_start_timeout (void *arg)
 {

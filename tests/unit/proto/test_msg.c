@@ -962,6 +962,41 @@ static void test_ids_of_all_records (void **state)
 	buf_fini (&seen);
 }
 
+/* Of a frame whose rest may never come. */
+static void test_heads_of_what_runners_write (void **state)
+{
+	static const struct { const char *head; size_t n; bool ready; long want; } rows[] = {
+		{ "\x02\0\0\0", 4, true, 0 },
+		{ "\x02\0\0\0I", 5, false, 6 },
+		{ "\x02\0\0\0I", 5, true, -1 },
+		{ "\x01\0\x01\0I", 5, false, 65541 },
+		{ "\x02\0\x01\0I", 5, false, -1 },
+		{ "\x19\0\0\0S", 5, true, 29 },
+		{ "\x1a\0\0\0S", 5, true, -1 },
+		{ "\x48\0\0\0R", 5, true, -1 },
+		{ "\x49\0\0\0R", 5, true, 0 },
+		{ "\x49\0\0\0C", 5, true, -1 },
+		{ "abc\nR", 5, true, 0 },
+		{ "abc\nM", 5, true, -1 },
+		{ "\0\0\0\0R", 5, true, -1 },
+		{ "\xff\xff\xff\xffR", 5, true, -1 },
+	};
+	struct msg_runner_result m = { .status = STATUS_SUCCESS, .result = WIRE_STR ("four"), .out = WIRE_STR ("x") };
+	struct buf b;
+	(void) state;
+	for (size_t i = 0; i < sizeof (rows) / sizeof (rows[0]); i++)
+		if (msg_runner_head (rows[i].head, rows[i].n, rows[i].ready, NULL) != rows[i].want)
+			fail_msg ("row %zu", i);
+	buf_init (&b, 0);
+	msg_runner_result_encode (&b, &m);
+	assert_int_equal (b.len, 82);
+	assert_int_equal (msg_runner_head (b.data, 76, true, NULL), 0);
+	assert_int_equal (msg_runner_head (b.data, 77, true, NULL), 82);
+	b.data[0]++;
+	assert_int_equal (msg_runner_head (b.data, 77, true, NULL), -1);
+	buf_fini (&b);
+}
+
 static void test_names (void **state)
 {
 	(void) state;
@@ -992,6 +1027,7 @@ int main (void)
 		cmocka_unit_test (test_task_head_without_payload),
 		cmocka_unit_test (test_encoders_keep_limits),
 		cmocka_unit_test (test_ids_of_all_records),
+		cmocka_unit_test (test_heads_of_what_runners_write),
 		cmocka_unit_test (test_names),
 	};
 	return cmocka_run_group_tests_name ("msg", tests, NULL, NULL);
