@@ -9,7 +9,7 @@
  *     asks for nodes | see dispatch_gang.c
  *     names an image, and blocks have images | see dispatch_lanes.c
  *     equal to an earlier one, of a function that memoises | see dispatch_memo.c
- *     CANCEL     | queued: ends as cancelled at once | with a manager: passed on
+ *     CANCEL     | queued: ends as cancelled at once | with a manager: passed on | neither it nor its result here: TASK_RETURN
  *
  * Work is gathered: at the end of a burst the spool is written once, then everything is sent. */
 #ifndef ENDPOINT_DISPATCH_H

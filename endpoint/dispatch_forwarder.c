@@ -130,6 +130,8 @@ static void on_cancel (const struct id *task, void *arg)
 	if (!t) {		/* it has ended, its result is on its way; or an agent before us had it */
 		if (d->strange)
 			dispatch_strange_end (d, task);
+		if (!spool_has (d->spool, task))
+			upstream_id (d->up, WIRE_TASK_RETURN, task);
 		return;
 	}
 	if ((m = t->owner)) {

@@ -198,10 +198,8 @@ static void on_function_missing (const struct id *id, void *arg)
 static void tell_cancelled (struct forward *f)
 {
 	struct hand_task *t;
-	while ((t = hand_first (f->hand, HAND_CANCELLED))) {
-		link_send_id (f->peer, WIRE_CANCEL, &t->task);
-		forward_drop_task (f, t);
-	}
+	while ((t = hand_first (f->hand, HAND_CANCELLED)))
+		forward_say_cancel (f, t);
 }
 
 static int take_capacity (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)

@@ -72,6 +72,7 @@ void forward_on_body (const struct id *function, bool found, const char *why, vo
 extern const struct intake_ops forward_intake_ops;
 extern const struct expire_ops forward_expire_ops;
 void forward_drop_task (struct forward *f, struct hand_task *t);	/* frees t; its entry goes */
+void forward_say_cancel (struct forward *f, struct hand_task *t);	/* to an endpoint that is connected; may free t */
 void forward_load_cancels (struct forward *f);
 void forward_load_endpoint (struct forward *f);			/* its key, is it drained, what is void */
 void forward_load_gone (struct forward *f);			/* since when it is gone, of the forwarders before this one */

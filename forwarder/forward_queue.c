@@ -93,14 +93,26 @@ static void admit (struct forward *f, struct hand_task *t, const struct layout_q
 	loop_defer_schedule (f->pump);
 }
 
+/* Its result ends it, whatever that is, or the word that the endpoint does not have it; in the next session it is said again. An older endpoint
+ * says nothing of a task that it may not have. */
+void forward_say_cancel (struct forward *f, struct hand_task *t)
+{
+	link_send_id (f->peer, WIRE_CANCEL, &t->task);
+	t->cancelled = true;
+	if (t->state == HAND_SENT)
+		return;
+	if (link_peer_major (f->peer) >= 2 && link_peer_minor (f->peer) >= CANCEL_ANSWER_MINOR)
+		hand_move (f->hand, t, HAND_SENT);
+	else
+		forward_drop_task (f, t);
+}
+
 /* It has ended. The endpoint may have it whatever its state here is: of an earlier session, or of a dead forwarder. */
 static void cancel_in_hand (struct forward *f, struct hand_task *t)
 {
 	if (f->peer)
-		link_send_id (f->peer, WIRE_CANCEL, &t->task);
-	if (t->state == HAND_SENT) /* its result, whatever it is, ends it */
-		t->cancelled = true;
-	else if (f->peer || f->deleted)
+		forward_say_cancel (f, t);
+	else if (f->deleted)
 		forward_drop_task (f, t);
 	else
 		hand_move (f->hand, t, HAND_CANCELLED);

@@ -4,9 +4,9 @@
  *
  *   HAND_CHECK     claimed from a dead forwarder: its state is looked up first
  *   HAND_READY     to be sent, in order, when the endpoint's window has room
- *   HAND_SENT      with the endpoint
+ *   HAND_SENT      with the endpoint; with `cancelled`: CANCEL is, and neither result nor TASK_RETURN has come yet
  *   HAND_RETURNED  the endpoint gave it back; to be sent again a little later
- *   HAND_CANCELLED ended as cancelled; the endpoint may have it from an earlier session, and is told in the next one
+ *   HAND_CANCELLED ended as cancelled; the endpoint may have it, and is told in the next session
  *   HAND_ENDING    its end is being stored; its frame is gone */
 #ifndef FORWARDER_HAND_H
 #define FORWARDER_HAND_H

@@ -57,6 +57,8 @@ struct msg_task_state { uint8_t state; struct id task; int64_t time_ns; };
 void msg_task_state_encode (struct buf *b, const struct msg_task_state *m);
 int msg_task_state_decode (struct msg_task_state *m, const void *p, size_t n, struct err *err);
 
+#define CANCEL_ANSWER_MINOR 4	/* an endpoint that does not have the task says so, with TASK_RETURN */
+
 /* What a call has printed so far, [0] stdout, [1] stderr: all bytes, and the last of them. */
 struct msg_output { struct id task; uint64_t total[2]; struct wire_str text[2]; };
 void msg_output_encode (struct buf *b, const struct msg_output *m);

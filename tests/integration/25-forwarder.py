@@ -173,6 +173,9 @@ class Endpoint:
         r = dict({"status": 1, "result": b"done"}, **fields)
         self.send("RESULT", [self.version.encode("RESULT", dict(r, task=i)) for i in ids])
 
+    def returns(self, ids):
+        self.send("TASK_RETURN", [wire.encode_ids(ids)])
+
     def pump(self, ms=20):
         if not self.epoch and not self.reject and time.monotonic() - self.hello_at > 1:
             self.say_hello()
@@ -609,7 +612,7 @@ def returned_tasks_are_not_sent_in_a_loop():
             if e.tasks:
                 e.tasks.clear()
                 times += 1
-                e.send("TASK_RETURN", [wire.encode_ids([t])])
+                e.returns([t])
         assert 2 <= times <= 8, times
         e.got(1)
         e.results([t])
@@ -734,7 +737,9 @@ def ended_while_dead_is_not_sent_again():
         e.got(2)
         e.calm(200)
         assert sorted(e.ids()) == sorted([sent[0], sent[2]])
-        assert g.redis("XLEN", g.ekey("tasks")) == 2
+        e.until(lambda: e.cancels == [sent[1]], 30, "CANCEL")
+        e.returns([sent[1]])
+        wait(lambda: (e.pump(), g.queued() == 2)[1], 30, "its entry to go")
 
 
 @test
@@ -1102,12 +1107,13 @@ def cancelled_while_the_endpoint_is_away():
         assert not e.cancels                 # it has not shown that it knows of the session
         e.capacity(0)                        # no room for tasks is no matter
         e.until(lambda: sorted(e.cancels) == sorted(sent[:2]), 30, "CANCEL of both")
-        wait(lambda: g.queued() == 1, 30, "their entries to go")
+        e.returns([sent[1]])                 # it does not have it
+        e.results([sent[0]])                 # it had ended
+        wait(lambda: (e.pump(), g.queued() == 1)[1], 30, "their entries to go")
         e.capacity(10)
         e.got(1)
         e.calm(200)
         assert e.ids() == [sent[2]]
-        e.results([sent[0]])                 # it had ended
         e.results([sent[2]])
         all_ended(g, sent, e=e)
         assert [g.state(t) for t in sent] == [b"7", b"7", b"5"] and len(e.cancels) == 2
@@ -1125,7 +1131,59 @@ def cancelled_before_it_was_sent_again():
         e.got(1)
         g.cancel(sent[1])
         e.until(lambda: e.cancels == [sent[1]], 30, "CANCEL")
-        wait(lambda: g.queued() == 1, 30, "its entry to go")
+        e.returns([sent[1]])
+        wait(lambda: (e.pump(), g.queued() == 1)[1], 30, "its entry to go")
+
+
+@test
+def cancelled_until_the_endpoint_answers():
+    """CANCEL is said in each session until one shows that it was read."""
+    with Rig() as g:
+        sent = g.submit(3)
+        e = g.endpoint()
+        e.got(3)
+        e.close()
+        g.cancel(sent[0])
+        wait(lambda: not g.redis("XLEN", g.ekey("control")), 30, "the control message to be read")
+        e = g.endpoint(window=2)
+        e.got(1)
+        assert e.ids() == sent[1:2]          # the last one waits
+        for t in sent[1:]:
+            g.cancel(t)
+        for again in range(3):               # what was sent to it is lost with its session
+            e.until(lambda: sorted(e.cancels) == sorted(sent), 30, "CANCEL")
+            assert g.queued() == 3
+            e.close()
+            e = g.endpoint()
+        e.until(lambda: sorted(e.cancels) == sorted(sent), 30, "CANCEL")
+        e.returns(sent[:1])
+        e.results(sent[1:2], status=3)
+        wait(lambda: (e.pump(), g.queued() == 1)[1], 30, "the entries of those that it said something of to go")
+        e.close()
+        e = g.endpoint()
+        e.until(lambda: e.cancels == sent[2:], 30, "CANCEL of the other one")
+        e.returns(sent[2:])
+        wait(lambda: (e.pump(), g.queued() == 0)[1], 30, "its entry to go")
+        e.calm(100)
+        assert not e.tasks and len(e.cancels) == 1
+
+
+@test
+def cancelled_at_an_older_endpoint():
+    """It does not answer: CANCEL is said once more, and that is all."""
+    for older in versions.OLDER:
+        with Rig() as g:
+            sent = g.submit(2)
+            e = g.endpoint(version=older)
+            e.got(2)
+            e.close()
+            g.cancel(sent[0])
+            wait(lambda: not g.redis("XLEN", g.ekey("control")), 30, "the control message to be read")
+            e = g.endpoint(version=older, window=0)
+            e.until(lambda: e.cancels == sent[:1], 30, "CANCEL")
+            g.cancel(sent[1])                # it waits to be sent again
+            e.until(lambda: e.cancels == sent, 30, "CANCEL of the other one")
+            wait(lambda: (e.pump(), g.queued() == 0)[1], 30, "the entries to go")
 
 
 @test
@@ -1137,7 +1195,7 @@ def cancelled_and_given_back():
         e.got(1)
         g.cancel(t)
         e.until(lambda: e.cancels == [t], 30, "CANCEL")
-        e.send("TASK_RETURN", [wire.id_bytes(t)])
+        e.returns([t])
         wait(lambda: (e.pump(), g.queued() == 0)[1], 30, "its entry to go")
         assert e.ids() == [t]
 
@@ -1162,7 +1220,8 @@ def cancelled_and_the_forwarder_dies():
         e.got(1)
         e.calm(200)
         assert e.ids() == [sent[1]]
-        wait(lambda: g.queued() == 1, 30, "its entry to go")
+        e.returns([sent[0]])
+        wait(lambda: (e.pump(), g.queued() == 1)[1], 30, "its entry to go")
 
 
 @test

@@ -686,6 +686,21 @@ def cancel_queued_and_running(b):
 
 
 @test
+def cancel_of_what_it_does_not_have_is_answered(b):
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    f.ack = False
+    ended = f.submit(f.function(ECHO), [b"1"])
+    b.results(ended)
+    unknown = [str(uuid.uuid4()) for _ in range(3)]
+    f.cancel(ended + unknown)       # the result that was sent is the answer
+    b.wait("the answer", lambda: len(f.returned) >= 3)
+    assert f.returned == unknown, f.returned
+
+
+@test
 def manager_killed_tasks_run_again(b):
     need_workers()
     b.configure()
