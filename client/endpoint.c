@@ -105,7 +105,7 @@ static const struct cli_opt opts[] = { API_OPTS (struct opts), CLI_END };
 
 const struct cli_cmd cmds_endpoint[] = {
 	{ "endpoint list", "[OPTIONS]", "List the endpoints you may use, with their state.", opts, sizeof (struct opts), 0, 0, cmd_list },
-	{ "endpoint show", "[OPTIONS] [ENDPOINT]", "Show one endpoint: state, workers, queue.", opts, sizeof (struct opts), 0, 1, cmd_show },
+	{ "endpoint show", "[OPTIONS] [ENDPOINT]", "Show one endpoint: state, workers, queue, counts.", opts, sizeof (struct opts), 0, 1, cmd_show },
 	{ "whoami", "[OPTIONS]", "Show who the service takes you for.", opts, sizeof (struct opts), 0, 0, cmd_whoami },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
 };

@@ -29,6 +29,7 @@ enum {
 	LAST_MS = 2000,		/* for the last acknowledgements */
 	LINGER_MS = 500,
 	STATUS_MS = 1000, STATUS_SHARE = 100,	/* of the time, one in so many */
+	METRICS_MS = 5000,	/* between two of them at least */
 };
 
 /* ---- status ------------------------------------------------------------------------------------------------- */
@@ -42,17 +43,47 @@ static const char *state_name (const struct agent *a)
 	return a->connected ? "connected" : a->address_known ? "connecting" : "registering";
 }
 
-static json_t *make_status (struct agent *a)
+static struct status_input status_of (const struct agent *a)
 {
-	struct status_input in = {
+	return (struct status_input) {
 		.name = a->paths->name, .endpoint_id = a->id, .state = state_name (a), .service_url = config_service_url (a->config),
 		.forwarder_address = a->service ? service_identity (a->service)->address : NULL,
 		.provider = config_provider (a->config)->name, .connected = a->connected, .registered = a->registered,
 		.refused = a->refused, .error = a->error, .started_ns = a->started_ns, .connected_ns = a->connected_ns,
 		.dispatch = a->dispatch, .blocks = a->blocks, .spool = a->spool, .memo = a->memo, .managers = a->managers,
 	};
+}
+
+static json_t *make_status (struct agent *a)
+{
+	struct status_input in = status_of (a);
 
 	return status_make (&in);
+}
+
+/* For people elsewhere, who cannot read the status: in each session, and when they have changed. */
+static void tell_metrics (struct agent *a)
+{
+	struct status_input in = status_of (a);
+	int64_t now = clock_now_ms ();
+	struct buf json, record;
+
+	if (!a->connected || now < a->metrics_due_ms)
+		return;
+	buf_init (&json, sizeof (a->metrics));
+	status_metrics (&in, &json);
+	buf_char (&json, '\0');
+	if (!buf_failed (&json) && strcmp ((char *) json.data, a->metrics) != 0) {
+		struct msg_metrics m = { .json = wire_str ((char *) json.data, json.len - 1) };
+
+		buf_init (&record, 0);
+		msg_metrics_encode (&record, &m);
+		upstream_bytes (a->upstream, WIRE_METRICS, record.data, record.len);
+		buf_fini (&record);
+		memcpy (a->metrics, json.data, json.len);
+		a->metrics_due_ms = now + METRICS_MS;
+	}
+	buf_fini (&json);
 }
 
 static void write_status (struct agent *a)
@@ -84,6 +115,7 @@ static void on_status (void *arg)
 
 	agent_takeover_save (a);
 	write_status (a);
+	tell_metrics (a);
 	pause = (clock_now_ms () - began) * STATUS_SHARE;
 	loop_timer_start (a->status, pause > STATUS_MS ? pause : STATUS_MS, false);
 }

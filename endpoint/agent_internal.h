@@ -43,6 +43,8 @@ struct agent {
 	char id[ID_TEXT];
 	char host[256];
 	char *last_status;
+	char metrics[1024];		/* the last that this session's forwarder was told; empty: none */
+	int64_t metrics_due_ms;
 	uint32_t node_slots;		/* of a node, as managers say; 0 = the configuration knows */
 	enum agent_phase phase;
 	int64_t phase_ms, drain_ms;

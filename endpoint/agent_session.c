@@ -24,6 +24,8 @@ static void up_up (const struct msg_welcome *w, void *arg)
 		log_warn ("agent", "large data travels in messages: bulk.dir is not the forwarder's store", "dir=%s", bulk_dir (a->bulk));
 	a->connected = true;
 	a->connected_ns = clock_real_ns ();
+	a->metrics[0] = '\0';
+	a->metrics_due_ms = 0;
 	loop_timer_stop (a->lost);
 	dispatch_session_up (a->dispatch);
 	agent_set_error (a, false, "");

@@ -6,6 +6,7 @@
 #include "common/xmem.h"
 #include "endpoint/memo.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -124,4 +125,25 @@ json_t *status_make (const struct status_input *in)
 						   "disk_bytes", (json_int_t) sp.disk_bytes, "corrupt", (json_int_t) sp.corrupt, "full",
 						   sp.full, "error", text (sp.error)));
 	return j;
+}
+
+void status_metrics (const struct status_input *in, struct buf *out)
+{
+	struct dispatch_stats d;
+	struct spool_stats sp;
+	struct blocks_stats b = { 0 };
+
+	dispatch_stats (in->dispatch, &d);
+	spool_stats (in->spool, &sp);
+	if (in->blocks)
+		blocks_stats (in->blocks, &b);
+	const struct { const char *name; uint64_t value; } figures[] = {
+		{ "tasks_received", d.received }, { "tasks_lost", d.lost }, { "tasks_cancelled", d.cancelled }, { "tasks_returned", d.returned },
+		{ "tasks_refused", d.refused }, { "tasks_memoised", d.memoised }, { "blocks_started", (uint64_t) b.started },
+		{ "blocks_failed", (uint64_t) b.failed }, { "spool_results", sp.results }, { "spool_unspooled", sp.unspooled },
+		{ "spool_corrupt", sp.corrupt }, { "spool_disk_bytes", sp.disk_bytes }, { "spool_full", sp.full },
+	};
+	for (size_t i = 0; i < sizeof (figures) / sizeof (figures[0]); i++)
+		buf_printf (out, "%s\"%s\":%" PRIu64, i ? "," : "{", figures[i].name, figures[i].value);
+	buf_char (out, '}');
 }

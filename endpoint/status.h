@@ -3,6 +3,7 @@
 #ifndef ENDPOINT_STATUS_H
 #define ENDPOINT_STATUS_H
 #include <jansson.h>
+#include "common/buf.h"
 #include "endpoint/blocks.h"
 #include "endpoint/dispatch.h"
 
@@ -18,5 +19,7 @@ struct status_input {
 	struct managers *managers;
 };
 json_t *status_make (const struct status_input *in);	/* owned by the caller */
+/* Those of its figures that CAPACITY does not have, for METRICS: a JSON object of numbers. */
+void status_metrics (const struct status_input *in, struct buf *out);
 
 #endif

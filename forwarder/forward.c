@@ -214,6 +214,15 @@ static int take_capacity (struct forward *f, zmq_msg_t *rec, size_t n, struct er
 	return 0;
 }
 
+static int take_metrics (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)
+{
+	struct msg_metrics m;
+	if (n != 1 || msg_metrics_decode (&m, zmq_msg_data (rec), zmq_msg_size (rec), err) < 0)
+		return -1;
+	presence_metrics (f->presence, m.json);
+	return 0;
+}
+
 static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_msg_t *rec, size_t n, void *arg, struct err *err)
 {
 	struct forward *f = arg;
@@ -227,7 +236,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_TASK_RETURN: rc = msg_ids_each (rec, n, on_returned, f, err); break;
 	case WIRE_FUNCTION_MISSING: rc = msg_ids_each (rec, n, on_function_missing, f, err); break;
 	case WIRE_CAPACITY: rc = take_capacity (f, rec, n, err); break;
-	default: break; /* CONTAINER_STATE, METRICS, DRAIN: the endpoint's window says what matters here */
+	case WIRE_METRICS: rc = take_metrics (f, rec, n, err); break;
+	default: break; /* CONTAINER_STATE, DRAIN: the endpoint's window says what matters here */
 	}
 	loop_defer_schedule (f->pump);
 	return rc;

@@ -26,6 +26,7 @@ struct presence {
 	struct msg_capacity cap;
 	struct buf why;			/* the same of CAPACITY's text */
 	struct buf hello;		/* JSON members of HELLO, for `cap` */
+	struct buf metrics;		/* text; empty: the endpoint has said none in this session */
 	struct loop_timer *renew, *refresh, *debounce;
 };
 
@@ -38,13 +39,13 @@ static struct rds_script publish_script = { .name = "publish", .body =
 	"redis.call('HSET', KEYS[2], unpack(ARGV, 2))\n"
 	"return 1\n" };
 
-/* pairs: names and values, NULL at the end; at most 16. */
+/* pairs: names and values, NULL at the end; at most 18. */
 static void write_fields (struct presence *p, const char *const *pairs)
 {
-	const char *argv[3 + 16] = { p->lease_key, p->key, p->owner };
-	size_t len[3 + 16];
+	const char *argv[3 + 18] = { p->lease_key, p->key, p->owner };
+	size_t len[3 + 18];
 	int n = 3;
-	while (*pairs && n < 3 + 16)
+	while (*pairs && n < 3 + 18)
 		argv[n++] = *pairs++;
 	for (int i = 0; i < n; i++)
 		len[i] = strlen (argv[i]);
@@ -70,6 +71,7 @@ static void publish (struct presence *p)
 	snprintf (epoch, sizeof (epoch), "%" PRIu64, p->epoch);
 	const char *pairs[] = { "addr", p->address, "fwd_key", p->public_key, "host", p->host, "up", p->connected ? "1" : "0",
 				"epoch", epoch, "cap", buf_failed (&cap) ? "{}" : (char *)cap.data,
+				"metrics", p->metrics.len && !buf_failed (&p->metrics) ? (char *)p->metrics.data : "",
 				p->heard_ms ? "seen" : NULL, seen, NULL };
 	write_fields (p, pairs);
 	buf_fini (&cap);
@@ -125,6 +127,7 @@ struct presence *presence_create (struct loop *l, struct rds *r, const struct pr
 		p->host[0] = '\0';
 	buf_init (&p->why, 65536);
 	buf_init (&p->hello, 65536);
+	buf_init (&p->metrics, WIRE_MAX_TAIL + 1);
 	p->renew = loop_timer_create (l, on_renew, p);
 	p->refresh = loop_timer_create (l, on_refresh, p);
 	p->debounce = loop_timer_create (l, on_debounce, p);
@@ -143,6 +146,7 @@ void presence_destroy (struct presence **pp)
 	loop_timer_destroy (&p->debounce);
 	buf_fini (&p->why);
 	buf_fini (&p->hello);
+	buf_fini (&p->metrics);
 	free (p->owner);
 	free (p->address);
 	free (p->public_key);
@@ -176,6 +180,7 @@ void presence_connected (struct presence *p, const struct msg_hello *h, uint64_t
 	p->connected = true;
 	p->epoch = epoch;
 	p->cap.slots = h->slots;
+	buf_clear (&p->metrics);
 	buf_clear (&p->hello);
 	member (&p->hello, "name", h->name);
 	member (&p->hello, "version", h->version);
@@ -190,8 +195,23 @@ void presence_disconnected (struct presence *p)
 	p->connected = false;
 	p->cap = (struct msg_capacity){ 0 };
 	buf_clear (&p->why);
+	buf_clear (&p->metrics);
 	loop_timer_stop (p->debounce);
 	publish (p);
+}
+
+static void publish_soon (struct presence *p)
+{
+	if (!loop_timer_pending (p->debounce))
+		loop_timer_start (p->debounce, CAPACITY_DEBOUNCE_MS, false);
+}
+
+void presence_metrics (struct presence *p, struct wire_str json)
+{
+	buf_clear (&p->metrics);
+	buf_add (&p->metrics, json.p, json.n);
+	buf_add (&p->metrics, "", 1);
+	publish_soon (p);
 }
 
 void presence_capacity (struct presence *p, const struct msg_capacity *c)
@@ -204,8 +224,7 @@ void presence_capacity (struct presence *p, const struct msg_capacity *c)
 		buf_json_string (&p->why, c->text.p, c->text.n);
 		buf_add (&p->why, "", 1);
 	}
-	if (!loop_timer_pending (p->debounce))
-		loop_timer_start (p->debounce, CAPACITY_DEBOUNCE_MS, false);
+	publish_soon (p);
 }
 
 void presence_leave (struct presence *p, rds_f *done, void *arg)

@@ -16,7 +16,7 @@
 
 /* doc: {status, details}, transferred; NULL with *err. */
 typedef void state_f (json_t *doc, const struct err *err, void *arg);
-struct look { struct app *app; struct id id; bool online; json_t *cap; int64_t seen_ms; state_f *done; void *arg; };
+struct look { struct app *app; struct id id; bool online; json_t *cap, *metrics; int64_t seen_ms; state_f *done; void *arg; };
 
 static json_int_t number (const json_t *o, const char *key)
 {
@@ -37,6 +37,8 @@ static json_t *state_doc (const struct look *k, json_int_t all)
 			json_object_set (d, shown[i], v);
 	if (!json_object_get (d, "managers"))
 		json_object_set_new (d, "managers", json_integer (0));
+	if (k->metrics)
+		json_object_set (d, "metrics", k->metrics);
 	if (k->seen_ms)
 		json_object_set_new (d, "last_seen", json_string (clock_iso (k->seen_ms * 1000000, when)));
 	return json_pack ("{s:s, s:o}", "status", k->online ? "online" : "offline", "details", d);
@@ -46,6 +48,7 @@ static void looked (struct look *k, json_t *doc, const struct err *err)
 {
 	k->done (doc, err, k->arg);
 	json_decref (k->cap);
+	json_decref (k->metrics);
 	free (k);
 }
 
@@ -57,6 +60,22 @@ static void on_queue (struct rds *r, struct redisReply *reply, const struct err 
 	looked (k, state_doc (k, !err && reply->type == REDIS_REPLY_INTEGER ? reply->integer : number (k->cap, "queued") + number (k->cap, "running")), NULL);
 }
 
+/* The endpoint's own words: what is no number in an object is left out. NULL: nothing is left. */
+static json_t *numbers_of (const struct redisReply *text)
+{
+	json_t *all = json_loadb (text->str, text->len, JSON_REJECT_DUPLICATES, NULL), *out = json_object (), *v;
+	const char *name;
+
+	json_object_foreach (all, name, v)
+		if (json_is_number (v))
+			json_object_set (out, name, v);
+	json_decref (all);
+	if (json_object_size (out))
+		return out;
+	json_decref (out);
+	return NULL;
+}
+
 static void on_hash (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct look *k = arg;
@@ -64,7 +83,7 @@ static void on_hash (struct rds *r, struct redisReply *reply, const struct err *
 	char key[LAYOUT_KEY_MAX];
 
 	err = rds_error (reply, err, &e);
-	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 3) {
+	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 4) {
 		looked (k, NULL, err ? err : &e);
 		return;
 	}
@@ -73,6 +92,8 @@ static void on_hash (struct rds *r, struct redisReply *reply, const struct err *
 		k->seen_ms = strtoll (reply->element[1]->str, NULL, 10);
 	if (k->online && reply->element[2]->type == REDIS_REPLY_STRING)
 		k->cap = json_loadb (reply->element[2]->str, reply->element[2]->len, JSON_REJECT_DUPLICATES, NULL);
+	if (k->online && reply->element[3]->type == REDIS_REPLY_STRING)
+		k->metrics = numbers_of (reply->element[3]);
 	layout_key (key, "ep", &k->id, "tasks");
 	rds_commandf (r, on_queue, k, "XLEN %s", key);
 }
@@ -84,7 +105,7 @@ static void look_at (struct app *a, const struct id *id, state_f *done, void *ar
 
 	*k = (struct look) { .app = a, .id = *id, .done = done, .arg = arg };
 	layout_key (key, "ep", id, NULL);
-	rds_commandf (a->redis, on_hash, k, "HMGET %s up seen cap", key);
+	rds_commandf (a->redis, on_hash, k, "HMGET %s up seen cap metrics", key);
 }
 
 static void on_status (json_t *doc, const struct err *err, void *arg)

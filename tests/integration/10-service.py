@@ -466,6 +466,11 @@ def endpoints():
     check("a silent one is offline", svc.get("/v2/endpoints/%s/status" % e).json["status"] == "offline")
     raw("HSET", "weft:ep:{%s}" % e, "cap", "not json", "seen", int(time.time() * 1000))
     check("damaged capacity does no harm", svc.get("/v2/endpoints/%s/status" % e).json["status"] == "online")
+    for said, want in (('{"tasks_lost":3,"load":0.5,"s":"x","o":{"n":1},"b":true,"z":null}', {"tasks_lost": 3, "load": 0.5}), ("not json", None), ("[1]", None),
+                       ('{"s":"x"}', None), ("", None)):
+        raw("HSET", "weft:ep:{%s}" % e, "metrics", said)
+        st = svc.get("/v2/endpoints/%s/status" % e).json
+        check("metrics: the numbers of %r" % said, st["status"] == "online" and st["details"].get("metrics") == want, st)
     lst = svc.get("/v2/endpoints").json
     check("list of v2", [x for x in lst if x["uuid"] == e and x["name"] == "e1" and x["display_name"] == "E one" and is_uuid(x["owner"])], lst)
     check("list of v3 with state", [x for x in svc.get("/v3/endpoints").json["endpoints"] if x["uuid"] == e and x["status"] in ("online", "offline")])

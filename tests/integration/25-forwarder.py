@@ -435,6 +435,28 @@ def order_and_function_first():
 
 
 @test
+def metrics_are_of_the_session():
+    with Rig() as g:
+        e = g.endpoint()
+
+        def says(*records):
+            e.send("METRICS", [wire.encode("METRICS", {"json": r}) for r in records])
+
+        def stands(text):
+            wait(lambda: (e.pump(), g.hash().get(b"metrics") == text)[1], 30, "%r in the hash" % text)
+        stands(b"")
+        for text in ('{"tasks_lost":1}', "no JSON", '{"tasks_lost":2}'):
+            says(text)
+            stands(text.encode())
+        says('{"one":1}', '{"two":2}')       # malformed
+        e.calm(300)
+        stands(b'{"tasks_lost":2}')
+        e.send("BYE", [wire.encode("BYE", {"code": 0, "text": ""})])
+        wait(lambda: g.hash()[b"up"] == b"0", 30, "its end")
+        stands(b"")
+
+
+@test
 def changed_function_is_not_overtaken():
     """A task that is submitted after a function was changed comes behind the changed record, whoever reads what first."""
     with Rig() as g:

@@ -142,7 +142,7 @@ class Forwarder:
         self.address = self.sock.last_endpoint.decode().rstrip("\0")
         self.rid, self.epoch, self.hello, self.sessions = None, 0, None, 0
         self.results, self.copies, self.frames, self.returned, self.missing, self.states = {}, [], [], [], [], []
-        self.capacity, self.byes, self.functions, self.seen_keys = None, [], {}, []
+        self.capacity, self.byes, self.functions, self.seen_keys, self.metrics = None, [], {}, [], []
         self.todo, self.lock, self.running = [], threading.Lock(), True
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -211,6 +211,8 @@ class Forwarder:
                 self.send("RESULT_ACK", wire.encode_ids(ids))
         elif kind == "CAPACITY":
             self.capacity = wire.decode("CAPACITY", records[0])
+        elif kind == "METRICS":
+            self.metrics.append(json.loads(wire.decode("METRICS", records[0])["json"]))
         elif kind == "BYE":
             self.byes.append(records[0])
             self.rid = None
@@ -661,6 +663,31 @@ def function_that_a_manager_asked_for_is_asked_for_in_the_next_session_too(b):
     g.functions[missing] = wire.encode("FUNCTION", {"kind": KIND_PYTHON, "id": missing, "code": ECHO, "entry": "f"})
     g.call(lambda: g.send("FUNCTION", g.functions[missing]))
     assert json.loads(b.results(ids)[0]["result"])["payload"] == missing
+
+
+@test
+def metrics_are_sent_when_they_change(b):
+    need_workers()
+    b.configure()
+    b.start()
+    f = b.forwarder
+    b.wait("METRICS", lambda: f.metrics)
+    b.wait("a block", lambda: b.status()["managers"])
+    f.ack = False
+    fn = f.function(ECHO)
+    ids = f.submit(fn, [b"1"] * 3)
+    b.results(ids)
+    b.wait("what came of it", lambda: f.metrics[-1]["tasks_received"] == 3 and f.metrics[-1]["spool_results"] == 3)
+    m, st = f.metrics[-1], b.status()
+    assert m["blocks_started"] == st["blocks"]["started"] == 1 and m["spool_disk_bytes"] == st["spool"]["disk_bytes"] > 0, (m, st)
+    assert all(type(v) is int for v in m.values()) and m["spool_full"] == 0 == m["tasks_lost"], m
+    said = len(f.metrics)
+    time.sleep(7)                   # nothing happens: nothing is said
+    assert len(f.metrics) == said, f.metrics
+    f = b.new_forwarder()           # all that was counted, anew
+    f.ack = False
+    b.wait("METRICS in the next session", lambda: f.metrics)
+    assert f.metrics[0]["tasks_received"] == 3, f.metrics
 
 
 @test

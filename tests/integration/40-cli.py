@@ -3,6 +3,7 @@
 """Every command of the weft CLI against a real fabric, with --json and without; up --detach, down, what a restart keeps, and Ctrl-C."""
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -147,6 +148,7 @@ def endpoints(report, f):
     report.check("endpoint show --json", e["status"] == "online" and e["details"]["total_workers"] == 2, e)
     r = f.weft("endpoint", "show", "local")
     report.check("endpoint show by name", "online" in r.stdout, r.stdout)
+    wait_for(lambda: re.search(r"^blocks_started +1$", f.weft("endpoint", "show").stdout, re.M), 30, "endpoint show has the agent's counts")
     r = f.weft("endpoint", "show", "elsewhere", check=False)
     report.check("endpoint show of an unknown one", r.returncode == 1 and "elsewhere" in r.stderr, r.stderr)
 
