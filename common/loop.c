@@ -9,6 +9,7 @@
  * timer without delay, so that sockets and timers are not starved in turn. */
 #include "common/loop.h"
 #include "common/loop_internal.h"
+#include "common/trim.h"
 #include "common/xmem.h"
 
 #include <event2/event.h>
@@ -176,7 +177,11 @@ struct event_base *loop_base (struct loop *l)
 
 int loop_run (struct loop *l)
 {
-	return event_base_loop (l->base, EVLOOP_NO_EXIT_ON_EMPTY) < 0 ? -1 : 0;
+	struct trim *trim = trim_create (l, TRIM_EVERY_MS);
+	int rc = event_base_loop (l->base, EVLOOP_NO_EXIT_ON_EMPTY) < 0 ? -1 : 0;
+
+	trim_destroy (&trim);
+	return rc;
 }
 
 /* An active event, not loopbreak alone: it also holds when the loop has not begun, and lets ready callbacks finish. */
