@@ -155,31 +155,33 @@ $(BUILD)/examples/%.so: worker/runners/examples/%.c worker/runners/weft_function
 	@$(CC) -std=gnu11 -O2 -fPIC -shared -Wall -Wextra -Iworker/runners -o $@ $<
 
 # ---- tests ----------------------------------------------------------------------------------------------------
+# As many jobs as there are processors, where the caller has not said how many.
+AGAIN = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 deps:
 	@packaging/install-deps
 libraries:
 	@command -v $(firstword $(CC)) >/dev/null && pkg-config --exists $(PKGS) 2>/dev/null || packaging/install-deps
 check: deps
-	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)
+	@+$(AGAIN) all tests BUILD=$(BUILD)
 	@tests/run --build $(BUILD) $(CHECK_ARGS)
 check-clusters: deps
 	@packaging/install-deps --clusters || echo "what needs these packages is skipped"
-	@$(MAKE) --no-print-directory all BUILD=$(BUILD)
+	@+$(AGAIN) all BUILD=$(BUILD)
 	@tests/run --build $(BUILD) --clusters $(CLUSTER_ARGS)
 check-asan: deps
-	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/asan SAN=address
+	@+$(AGAIN) all tests BUILD=$(BUILD)/asan SAN=address
 	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 tests/run --build $(BUILD)/asan --asan $(CHECK_ARGS)
 check-tsan: deps
-	@$(MAKE) --no-print-directory all tests BUILD=$(BUILD)/tsan SAN=thread
+	@+$(AGAIN) all tests BUILD=$(BUILD)/tsan SAN=thread
 	@TSAN_OPTIONS="halt_on_error=1 history_size=7 suppressions=$(CURDIR)/tests/tsan.supp" tests/run --build $(BUILD)/tsan --unit-only $(CHECK_ARGS)
 fuzz: deps
-	@$(MAKE) --no-print-directory fuzzers BUILD=$(BUILD)
+	@+$(AGAIN) fuzzers BUILD=$(BUILD)
 	@tests/fuzz/run --build $(BUILD) --seconds $(FUZZ_SECONDS)
 bench: deps
-	@$(MAKE) --no-print-directory all benches BUILD=$(BUILD)
+	@+$(AGAIN) all benches BUILD=$(BUILD)
 	@tests/bench/run --build $(BUILD) $(BENCH_ARGS)
 demo: deps
-	@$(MAKE) --no-print-directory -j all BUILD=$(BUILD)
+	@+$(AGAIN) all BUILD=$(BUILD)
 	@tests/demo/run --build $(BUILD)
 
 # ---- sources --------------------------------------------------------------------------------------------------
