@@ -4,6 +4,7 @@
 #include "common/xmem.h"
 
 #include <arpa/inet.h>
+#include <curl/curl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -71,4 +72,29 @@ void addresses_offer (const struct config *c, const char *port, struct buf *out)
 		discover (out, port, false);
 	if (!out->len)
 		discover (out, port, true);
+}
+
+/* Of the host that dials it. */
+static bool is_own (const char *url)
+{
+	static const char *const own[] = { "localhost", "0.0.0.0", "[::1]", "[::]" };
+	CURLU *u = curl_url ();
+	char *host = NULL;
+	bool is = false;
+
+	if (u && !curl_url_set (u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) && !curl_url_get (u, CURLUPART_HOST, &host, 0)) {
+		is = strncmp (host, "127.", 4) == 0 && is_number (host);
+		for (size_t i = 0; i < sizeof (own) / sizeof (own[0]); i++)
+			is = is || strcmp (host, own[i]) == 0;
+	}
+	curl_free (host);
+	curl_url_cleanup (u);
+	return is;
+}
+
+const char *addresses_unanswered (const char *forwarder, const char *service_url)
+{
+	return is_own (forwarder) && !is_own (service_url)
+		? "that is this computer's own address, which the forwarder advertises unless listen.advertise (and listen.host) are set where it runs"
+		: "is weft-forwarder running there, is its port open from here?";
 }

@@ -6,6 +6,7 @@
 #include "common/spawn.h"
 #include "common/tally.h"
 #include "common/xmem.h"
+#include "endpoint/addresses.h"
 #include "endpoint/cmd.h"
 #include "endpoint/containers.h"
 #include "endpoint/control.h"
@@ -258,7 +259,7 @@ static void check_forwarder (struct doctor *d)
 	if (connect_tcp (host[0] == '[' ? strtok (host, "[]") : host, colon + 1, CALL_MS) == 0)
 		say (d, OK, "forwarder", "%s can be reached", address);
 	else
-		say (d, FAIL, "forwarder", "%s: %s; is weft-forwarder running there, is the port open from here?", address, strerror (errno));
+		say (d, FAIL, "forwarder", "%s: %s; %s", address, strerror (errno), addresses_unanswered (address, d->base));
 }
 
 struct answer { struct loop *loop; char *out; size_t cap; bool good; };

@@ -2,6 +2,7 @@
 /* start, stop, restart, drain, undrain. */
 #include "common/clock.h"
 #include "common/xmem.h"
+#include "endpoint/addresses.h"
 #include "endpoint/agent.h"
 #include "endpoint/cmd.h"
 #include "endpoint/control.h"
@@ -61,8 +62,8 @@ static void say_why (const struct paths *p, const json_t *st, int64_t waited_ms)
 	if (*error)
 		fprintf (stderr, "weft-endpoint: %s\n", error);
 	else if (strcmp (cmd_text (st, "state"), "connecting") == 0)
-		fprintf (stderr, "weft-endpoint: the forwarder at %s did not answer within %ld s: is it running, is its port open from here?\n",
-			 cmd_text (st, "forwarder_address"), (long) (waited_ms / 1000));
+		fprintf (stderr, "weft-endpoint: the forwarder at %s did not answer within %ld s: %s\n", cmd_text (st, "forwarder_address"),
+			 (long) (waited_ms / 1000), addresses_unanswered (cmd_text (st, "forwarder_address"), cmd_text (st, "service_url")));
 	else if (json_is_true (json_object_get (st, "registered")))
 		fprintf (stderr, "weft-endpoint: registered, but no forwarder came within %ld s: is weft-forwarder supervise running?\n",
 			 (long) (waited_ms / 1000));

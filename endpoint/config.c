@@ -7,6 +7,7 @@
 #include "endpoint/interpreters.h"
 #include "endpoint/mpi.h"
 
+#include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -217,6 +218,18 @@ const struct conf_key *config_table (void)
 	return merged;
 }
 
+static int check_url (const char *url, struct err *err)
+{
+	CURLU *u = curl_url ();
+	char *scheme = NULL;
+	bool good = u && !curl_url_set (u, CURLUPART_URL, url, 0) && !curl_url_get (u, CURLUPART_SCHEME, &scheme, 0) &&
+		    (strcmp (scheme, "http") == 0 || strcmp (scheme, "https") == 0);
+
+	curl_free (scheme);
+	curl_url_cleanup (u);
+	return good ? 0 : err_set (err, ERR_INVALID, FAULT_USER, "service.url (or WEFT_URL): '%.200s' is not http://HOST or https://HOST", url);
+}
+
 static int check_containers (const struct config *c, struct err *err)
 {
 	for (size_t i = 0; i < c->container_runtimes.n; i++) {
@@ -270,6 +283,8 @@ static int check (const struct config *c, struct err *err)
 	if (c->manager_transport == CONFIG_IPC && !config_provider (c)->local && config_provider (c) != &provider_dryrun)
 		return err_set (err, ERR_INVALID, FAULT_USER, "manager_transport: ipc does not reach the nodes of provider %s; set auto or tcp",
 				config_provider (c)->name);
+	if (check_url (config_service_url (c), err) < 0)
+		return -1;
 	if (check_python (c, err) < 0 || check_containers (c, err) < 0 || files_check_config (c, err) < 0)
 		return -1;
 	if (config_provider (c)->check)

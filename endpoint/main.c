@@ -63,7 +63,8 @@ static const struct cli_opt no_opts[] = { CLI_END };
 static const struct cli_cmd cmds[] = {
 	{ "configure", "[OPTIONS] [NAME]",
 	  "Make an endpoint: its directory, a commented configuration, a key.\n"
-	  "Example:\n  weft-endpoint configure --url https://weft.example.org --token-file ~/.weft/token laptop",
+	  "Example; the file has your token, and you make it: (umask 077; mkdir -p ~/.weft; cat > ~/.weft/token)\n"
+	  "  weft-endpoint configure --url https://weft.example.org --token-file ~/.weft/token laptop",
 	  configure_opts, sizeof (struct cmd_configure), 0, 1, cmd_configure },
 	{ "start", "[OPTIONS] [NAME]",
 	  "Start an endpoint and wait until it is connected.\n"
@@ -101,8 +102,9 @@ static const struct cli_prog prog = {
 	.help = "Connects this computer, or a cluster that it can reach, to a Weft service: functions that are sent to the endpoint\n"
 		"run here. It dials out only; nothing has to be opened to the inside. NAME is \"default\" when not given.",
 	.cmds = cmds,
-	.footer = "A first run:\n"
-		  "  weft-endpoint configure --url http://127.0.0.1:5000 --token-file ~/.weft/token\n"
+	.footer = "A first run, with a token from the operator of the service (weft-service token create), in a file that only you can read:\n"
+		  "  (umask 077; mkdir -p ~/.weft; cat > ~/.weft/token)      # paste the token, Enter, Ctrl-D\n"
+		  "  weft-endpoint configure --url https://weft.example.org --token-file ~/.weft/token\n"
 		  "  weft-endpoint doctor\n"
 		  "  weft-endpoint start\n\n"
 		  "Files: ~/.weft/endpoints/NAME/ (or $WEFT_HOME/endpoints/NAME/): config.yaml, logs/, spool/\n"

@@ -84,12 +84,15 @@ int identity_save (const struct identity *i, const char *path, struct err *err)
 int service_error (int status, const char *body, size_t n, const char *url, const struct err *cause, struct err *err)
 {
 	json_t *j = body && n ? json_loadb (body, n, 0, NULL) : NULL;
-	const char *reason = json_string_value (json_object_get (j, "reason"));
+	const char *reason = json_string_value (json_object_get (j, "reason")), *kind = json_string_value (json_object_get (j, "code"));
 	enum err_code code = ERR_UNAVAILABLE;
 
 	if (!status) {
 		err_set (err, ERR_UNAVAILABLE, FAULT_PEER, "the service at %s cannot be reached: %.200s", url,
 			 cause ? cause->text : "no answer");
+	} else if (status == 401 && kind && strcmp (kind, "USER_UNAUTHENTICATED") == 0) {
+		err_set (err, ERR_UNAUTHENTICATED, FAULT_USER, "the service at %s wants a token, and there is no token here (HTTP 401): set "
+			 "service.token_file in config.yaml, or WEFT_TOKEN", url);
 	} else {
 		if (status == 401)
 			code = ERR_UNAUTHENTICATED;

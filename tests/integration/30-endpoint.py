@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -85,9 +86,12 @@ class Service:
             def handle_any(self):
                 n = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(n)) if n else None
+                self.path = re.sub("^http://[^/]+", "", self.path)      # asked for as a proxy, it is every host
                 outer.calls.append((self.command, self.path, body))
                 if self.path.startswith("/v2/version"):
                     return self.answer(200, {"api": "0.1.0"})
+                if not self.headers.get("Authorization"):
+                    return self.answer(401, {"status": "Failed", "code": "USER_UNAUTHENTICATED", "reason": "a bearer token is required"})
                 if self.headers.get("Authorization") != "Bearer " + TOKEN:
                     return self.answer(401, {"status": "Failed", "code": 1, "reason": "unknown token"})
                 parts = self.path.split("?")[0].strip("/").split("/")
@@ -379,6 +383,12 @@ def configure_makes_a_private_directory(b):
     assert b.run("configure", b.name).returncode == 1, "an endpoint is not overwritten"
     assert "valid" in b.ok("check-config", b.name).stdout
     assert b.run("configure", "../x").returncode != 0
+    for url in "nonsense://", "nonsense://host", "weft.example.org", "http://", "ftp://weft.example.org", "https:///x y":
+        p = b.run("configure", "--url", url, "other")
+        assert p.returncode == 1 and "service.url" in p.stderr and "http://" in p.stderr, (url, p.all)
+        assert not os.path.exists(os.path.join(b.home, "endpoints", "other", "config.yaml"))
+    assert b.run("check-config", b.name, env={"WEFT_URL": "nonsense://"}).returncode == 0, "service.url goes before it"
+    b.ok("configure", "--url", "https://[::1]:8443/weft/", "other")
     with open(os.path.join(b.ep, "config.yaml"), "a") as f:
         f.write("nonsense: 1\n")
     p = b.run("check-config", b.name)
@@ -463,6 +473,35 @@ def start_fails_in_one_sentence(b):
     b.service.close()
     b.start("scaling.init_blocks=0")
     b.ok("stop", b.name)
+
+
+@test
+def start_without_a_token_says_where_to_put_one(b):
+    b.ok("configure", "--url", b.service.url, b.name)
+    for p in (b.run("start", b.name), b.run("register", b.name)):
+        assert p.returncode == 1 and "no token" in p.stderr and "service.token_file" in p.stderr and "WEFT_TOKEN" in p.stderr, p.all
+        assert "refused" not in p.stderr, p.all
+    p = b.run("doctor", b.name)
+    assert "none: set service.token_file" in p.stdout and "refused the token" not in p.stdout, p.all
+    b.ok("register", b.name, env={"WEFT_TOKEN": TOKEN})
+
+
+@test
+def forwarder_that_advertises_loopback(b):
+    """Its default is 127.0.0.1: from another computer than the service's that is nobody, or somebody else."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        b.service.forwarder = types.SimpleNamespace(address="tcp://127.0.0.1:%d" % nobody.getsockname()[1], named_key=b.forwarder.public)
+        b.configure()
+        p = b.run("start", "--timeout", "1s", b.name)
+        assert p.returncode == 1 and "is its port open" in p.stderr and "advertise" not in p.stderr, p.all
+        elsewhere = {"http_proxy": b.service.url, "no_proxy": ""}
+        b.name = "elsewhere"
+        b.ok("configure", "--url", "http://weft.example.org", "--token-file", b.token, b.name)
+        p = b.run("start", "--timeout", "1s", b.name, env=elsewhere)
+        assert p.returncode == 1 and "127.0.0.1" in p.stderr and "listen.advertise" in p.stderr, p.all
+        p = b.run("doctor", b.name, env=elsewhere)
+        assert p.returncode == 1 and "listen.advertise" in p.stdout, p.all
 
 
 @test
