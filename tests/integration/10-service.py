@@ -256,7 +256,13 @@ def codes(schemas):
     page = dict(re.findall(r'^\.BR (\w+) " \((\d+)\)"', source("packaging/man/weft-service.8.in"), re.M))
     check("openapi.json has the codes of errors", len(table) > 30 and enum("Error") == list(table), set(enum("Error")) ^ set(table))
     check("weft-service(8) has them too, with their status", page == table, set(page.items()) ^ set(table.items()))
-    check("openapi.json has the codes of tasks", enum("TaskV3") == re.findall(r'\{ ERR_\w+, \d+, "(\w+)" \}', source("common/err.c")), enum("TaskV3"))
+    tasks = re.findall(r'\{ ERR_\w+, \d+, "(\w+)" \}', source("common/err.c"))
+    check("openapi.json has the codes of tasks", enum("TaskV3") == tasks, enum("TaskV3"))
+    section = source("packaging/man/weft-service.8.in").split(".SH CODES OF TASKS\n")[-1].split("\n.SH ")[0]
+    page = re.findall(r"[A-Z][A-Z_]+", " ".join(re.findall(r"^\.TP\n\.BR (.*)$", section, re.M)))
+    told = schemas["TaskV3"]["properties"]["code"]["description"]
+    check("weft-service(8) says what each of them means", sorted(page + ["NONE"]) == sorted(tasks), set(page) ^ set(tasks))
+    check("so does openapi.json", not [c for c in page if not re.search(r"\b%s[:,]" % c, told)], told)
 
 
 def options():
