@@ -27,7 +27,18 @@ static int on_hello (struct link_peer *peer, const struct msg_hello *h, struct m
 		return err_set (err, ERR_FORBIDDEN, FAULT_PEER, "this forwarder serves endpoint %s only", f->ep);
 	if (f->deleted)
 		return err_set (err, ERR_NOT_FOUND, FAULT_USER, "this endpoint was deleted");
-	return 0;
+	return forward_locked (f, err) ? -1 : 0;
+}
+
+/* A forwarder drains no endpoint; one of an earlier version did, and the endpoint keeps that until it is told the opposite. */
+static void end_drain (struct link_peer *peer)
+{
+	struct msg_drain d = { .start = false };
+	struct buf b;
+	buf_init (&b, 0);
+	msg_drain_encode (&b, &d);
+	link_send_bytes (peer, WIRE_DRAIN, b.data, b.len);
+	buf_fini (&b);
 }
 
 static void on_up (struct link_peer *peer, const struct msg_hello *h, const struct msg_welcome *w, void *arg)
@@ -43,7 +54,7 @@ static void on_up (struct link_peer *peer, const struct msg_hello *h, const stru
 	hand_make_ready (f->hand, HAND_SENT); /* the endpoint drops what it has already */
 	presence_connected (f->presence, h, link_epoch (peer));
 	bodies_session_up (f->bodies);
-	forward_tell_drain (f);
+	end_drain (peer);
 }
 
 static void on_down (struct link_peer *peer, const char *why, void *arg)

@@ -49,7 +49,7 @@ struct forward {
 	bool deleted;			/* it ends when the queue is empty, or when the endpoint is registered again: the next process serves that */
 	bool voids;			/* the stream may begin with void entries: they are read without an endpoint */
 	bool stopping, paused;
-	bool drained;			/* the service wants no tasks to go there */
+	int64_t locked_until_ms;	/* real time: nobody is let in before */
 	int status;
 };
 
@@ -74,8 +74,8 @@ extern const struct expire_ops forward_expire_ops;
 void forward_drop_task (struct forward *f, struct hand_task *t);	/* frees t; its entry goes */
 void forward_say_cancel (struct forward *f, struct hand_task *t);	/* to an endpoint that is connected; may free t */
 void forward_load_cancels (struct forward *f);
-void forward_load_endpoint (struct forward *f);			/* its key, is it drained, what is void */
+void forward_load_endpoint (struct forward *f);			/* its key, its lock, what is void */
 void forward_load_gone (struct forward *f);			/* since when it is gone, of the forwarders before this one */
-void forward_tell_drain (struct forward *f);
+bool forward_locked (const struct forward *f, struct err *why);
 
 #endif

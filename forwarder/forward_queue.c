@@ -24,7 +24,7 @@ static size_t room (void *arg)
 		return 0;
 	if (f->deleted || (f->voids && cancels_known (f->cancels)))
 		return hand_count (f->hand) < DELETED_IN_HAND ? DELETED_IN_HAND - hand_count (f->hand) : 0;
-	if (!f->peer || f->drained || !cancels_known (f->cancels) || link_congested (f->peer) || have >= f->window_tasks ||
+	if (!f->peer || !cancels_known (f->cancels) || link_congested (f->peer) || have >= f->window_tasks ||
 	    hand_sent_bytes (f->hand) >= f->window_bytes)
 		return 0;
 	return f->window_tasks - have;
@@ -230,26 +230,22 @@ void forward_load_cancels (struct forward *f)
 		cancels_load (f->cancels, cancel_task, on_cancels_known, f);
 }
 
-void forward_tell_drain (struct forward *f)
+bool forward_locked (const struct forward *f, struct err *why)
 {
-	struct msg_drain d = { .start = f->drained, .grace_ms = 60000 };
-	struct buf b;
-	if (!f->peer)
-		return;
-	buf_init (&b, 0);
-	msg_drain_encode (&b, &d);
-	link_send_bytes (f->peer, WIRE_DRAIN, b.data, b.len);
-	buf_fini (&b);
+	int64_t left_ms = f->locked_until_ms - clock_real_ns () / 1000000;
+	if (left_ms > 0)
+		err_set (why, ERR_UNAVAILABLE, FAULT_USER, "this endpoint was stopped through the service, and may connect again in %.1f s",
+			 (double)left_ms / 1000);
+	return left_ms > 0;
 }
 
-static void set_drained (struct forward *f, bool drained)
+/* The endpoint tries again by itself, and is let in when the time is over. */
+static void take_lock (struct forward *f, const struct redisReply *until)
 {
-	if (f->drained == drained)
-		return;
-	f->drained = drained;
-	log_info (MOD, drained ? "endpoint drained" : "endpoint takes tasks again", "ep=%s", f->ep);
-	forward_tell_drain (f);
-	loop_defer_schedule (f->pump);
+	struct err why;
+	f->locked_until_ms = until->type == REDIS_REPLY_STRING ? strtoll (until->str, NULL, 10) : 0;
+	if (f->peer && forward_locked (f, &why))
+		link_peer_close (f->peer, why.code, why.text);
 }
 
 static void allow_key (struct forward *f, const struct redisReply *key)
@@ -300,19 +296,17 @@ static void take_cut (struct forward *f, const struct redisReply *cut)
 static void on_endpoint (struct rds *r, struct redisReply *reply, const struct err *err, void *arg)
 {
 	struct forward *f = arg;
-	const struct redisReply *drain;
 	(void)r;
 	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 3)
 		return;
-	drain = reply->element[1];
-	set_drained (f, drain->type == REDIS_REPLY_STRING && !strcmp (drain->str, "1"));
+	take_lock (f, reply->element[1]);
 	take_cut (f, reply->element[2]);
 	allow_key (f, reply->element[0]);
 }
 
 void forward_load_endpoint (struct forward *f)
 {
-	rds_commandf (f->r, on_endpoint, f, "HMGET %s key drain cut", f->hash_key);
+	rds_commandf (f->r, on_endpoint, f, "HMGET %s key locked cut", f->hash_key);
 }
 
 static void endpoint_deleted (void *arg)
@@ -336,7 +330,7 @@ static void follow_task (const struct id *task, struct forward *f)
 		link_send_id (f->peer, WIRE_FOLLOW, task);
 }
 
-static void on_control (const char *op, const struct id *task, bool late, void *arg)
+static void on_control (const char *op, const struct id *task, void *arg)
 {
 	struct forward *f = arg;
 	if (!strcmp (op, "cancel"))
@@ -348,10 +342,8 @@ static void on_control (const char *op, const struct id *task, bool late, void *
 	else if (!strcmp (op, "deleted")) { /* and perhaps registered again since: what stands in Redis decides */
 		expire_look (f->expire);
 		forward_load_endpoint (f);
-	} else if (!strcmp (op, "key") || late) /* late: what stands in Redis is newer */
+	} else if (!strcmp (op, "key") || !strcmp (op, "lock"))
 		forward_load_endpoint (f);
-	else if (!strcmp (op, "drain") || !strcmp (op, "undrain"))
-		set_drained (f, op[0] == 'd');
 	else
 		log_warn (MOD, "unknown control ignored", "op=%s", op);
 }

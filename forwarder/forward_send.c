@@ -17,7 +17,7 @@
 static bool window_open (const struct forward *f, size_t bytes)
 {
 	size_t sent = hand_count_in (f->hand, HAND_SENT);
-	return f->peer && !f->drained && !link_congested (f->peer) && sent < f->window_tasks &&
+	return f->peer && !link_congested (f->peer) && sent < f->window_tasks &&
 	       (!sent || hand_sent_bytes (f->hand) + bytes <= f->window_bytes);
 }
 

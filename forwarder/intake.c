@@ -167,7 +167,7 @@ static int take_changes (struct intake *i, const struct redisReply *reply, const
 		if (!c || strcmp (c->str, "function") || !t || t->len != ID_BYTES)
 			continue;
 		memcpy (function.b, t->str, ID_BYTES);
-		i->o.ops->on_control (c->str, &function, false, i->o.arg);
+		i->o.ops->on_control (c->str, &function, i->o.arg);
 	}
 	return reply->elements >= CHANGES_COUNT;
 }
@@ -302,7 +302,7 @@ static void read_tasks (struct intake *i)
 	look_for_changes (i, i->tasks, on_changes, i);
 }
 
-static void take_controls (struct intake *i, const struct redisReply *es, bool late)
+static void take_controls (struct intake *i, const struct redisReply *es)
 {
 	for (size_t k = 0; es && k < es->elements; k++) {
 		const struct redisReply *ent = es->element[k], *c, *t;
@@ -314,7 +314,7 @@ static void take_controls (struct intake *i, const struct redisReply *es, bool l
 		if (t && t->len == ID_BYTES)
 			memcpy (task.b, t->str, ID_BYTES);
 		if (c)
-			i->o.ops->on_control (c->str, &task, late, i->o.arg); /* first: what it writes to Redis must not be lost with the entry */
+			i->o.ops->on_control (c->str, &task, i->o.arg); /* first: what it writes to Redis must not be lost with the entry */
 		rds_commandf (i->cmd, NULL, NULL, "XACK %s " GROUP " %s", i->control_key, ent->element[0]->str);
 		rds_commandf (i->cmd, NULL, NULL, "XDEL %s %s", i->control_key, ent->element[0]->str);
 	}
@@ -328,7 +328,7 @@ static void on_controls (struct rds *r, struct redisReply *reply, const struct e
 	i->listening = false;
 	if (read_done (i, reply, err, &es) < 0)
 		return;
-	take_controls (i, es, false);
+	take_controls (i, es);
 	read_control (i);
 }
 
@@ -346,7 +346,7 @@ static void on_controls_claimed (struct rds *r, struct redisReply *reply, const 
 	struct err e = { 0 };
 	(void)r;
 	if (!(err = claim_error (reply, err, &e)))
-		take_controls (i, reply->element[1], true);
+		take_controls (i, reply->element[1]);
 	if (err || !i->started) {
 		i->listening = false;
 		if (err)

@@ -24,8 +24,8 @@ struct intake_ops {
 	void (*on_unreadable) (const struct id *task, const char *entry, size_t entry_len, const struct err *why, void *arg);
 	/* A pending entry that is in hand needs no second read. entry is NUL-terminated. */
 	bool (*in_hand) (const char *entry, size_t n, void *arg);
-	/* task: zero unless op is "cancel", "follow" or "function". late: it was claimed; it may have been taken before, and newer ones may have. */
-	void (*on_control) (const char *op, const struct id *task, bool late, void *arg);
+	/* task: zero unless op is "cancel", "follow" or "function". One may come again, also after newer ones. */
+	void (*on_control) (const char *op, const struct id *task, void *arg);
 	/* A read waited and brought nothing: every entry that was there when it began has been read. */
 	void (*on_empty) (void *arg);
 	/* What was taken is settled (again): changes of functions that came before it are known. */

@@ -60,7 +60,7 @@ const struct conf_key config_table[] = {
 	{ "endpoint.heartbeat", CONF_DURATION_MS, AT (endpoint_heartbeat_ms), "2s", 50, 600000, NULL, false,
 	  "heartbeat that endpoints are told when they ask for their forwarder" },
 	{ "endpoint.lock", CONF_DURATION_MS, AT (endpoint_lock_ms), "10s", 0, 3600000, NULL, false,
-	  "how long a stopped endpoint may not register again" },
+	  "how long a stopped endpoint may not register or connect again" },
 	{ "idempotency", CONF_DURATION_MS, AT (idempotency_ms), "24h", 1000, 2592000000, NULL, false,
 	  "how long the answer to a submission with an Idempotency-Key is remembered" },
 	{ "amqp.listen", CONF_STRING, AT (amqp_listen), NULL, 0, 255, NULL, false,

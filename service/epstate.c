@@ -43,11 +43,15 @@ void epstate_destroy (struct epstate **ep)
 	*ep = NULL;
 }
 
-bool epstate_judge (const struct epstate *e, const struct redisReply *up, const struct redisReply *seen)
+bool epstate_judge (const struct epstate *e, const struct redisReply *up, const struct redisReply *seen, const struct redisReply *locked)
 {
+	int64_t now = clock_real_ns () / 1000000;
+
 	if (up->type != REDIS_REPLY_STRING || seen->type != REDIS_REPLY_STRING || strcmp (up->str, "1"))
 		return false;
-	return clock_real_ns () / 1000000 - strtoll (seen->str, NULL, 10) < e->stale_ms;
+	if (locked->type == REDIS_REPLY_STRING && strtoll (locked->str, NULL, 10) > now) /* its forwarder may not have heard it yet */
+		return false;
+	return now - strtoll (seen->str, NULL, 10) < e->stale_ms;
 }
 
 bool epstate_online (const struct epstate *e, const struct id *endpoint)
@@ -107,8 +111,9 @@ static void on_hash (struct rds *rds, struct redisReply *reply, const struct err
 	struct one *o = arg;
 
 	(void) rds;
-	if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 3)
-		keep (o->r->e, &o->id, epstate_judge (o->r->e, reply->element[0], reply->element[1]), reason_of (reply->element[2]));
+	if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 4)
+		keep (o->r->e, &o->id, epstate_judge (o->r->e, reply->element[0], reply->element[1], reply->element[2]),
+		      reason_of (reply->element[3]));
 	finish (o->r);
 	free (o);
 }
@@ -129,7 +134,7 @@ void epstate_refresh (struct epstate *e, const struct id *ids, size_t n, loop_f 
 		*o = (struct one) { r, ids[i] };
 		r->left++;
 		layout_key (key, "ep", &ids[i], NULL);
-		rds_commandf (e->redis, on_hash, o, "HMGET %s up seen cap", key);
+		rds_commandf (e->redis, on_hash, o, "HMGET %s up seen locked cap", key);
 	}
 	finish (r);
 }

@@ -15,7 +15,7 @@ void epstate_refresh (struct epstate *e, const struct id *ids, size_t n, loop_f 
 bool epstate_online (const struct epstate *e, const struct id *endpoint);	/* as last read */
 /* Why tasks wait for nodes there, in the endpoint's words; NULL: nothing is known. Borrowed until the next refresh. */
 const char *epstate_waiting_reason (const struct epstate *e, const struct id *endpoint);
-/* The rule itself: fields up and seen of the hash. */
-bool epstate_judge (const struct epstate *e, const struct redisReply *up, const struct redisReply *seen);
+/* The rule itself: fields up, seen and locked of the hash. */
+bool epstate_judge (const struct epstate *e, const struct redisReply *up, const struct redisReply *seen, const struct redisReply *locked);
 
 #endif

@@ -15,8 +15,8 @@ void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb,
 
 	layout_key (key, "ep", &e->id, NULL);
 	id_text (&e->id, id);
-	rds_commandf (a->redis, NULL, NULL, "HSET %s key %s owner %s name %s drain %d", key, e->public_key ? e->public_key : "",
-		      id_text (&e->owner, owner), e->name, e->locked_until_ms > 0);
+	rds_commandf (a->redis, NULL, NULL, "HSET %s key %s owner %s name %s locked %lld", key, e->public_key ? e->public_key : "",
+		      id_text (&e->owner, owner), e->name, (long long) e->locked_until_ms);
 	rds_commandf (a->redis, NULL, NULL, "SADD weft:eps %s", id);
 	rds_commandf (a->redis, NULL, NULL, "SREM weft:eps:deleted %s", id);
 	rds_commandf (a->redis, cb, arg, "PUBLISH weft:eps:changed %s", id);
@@ -33,13 +33,13 @@ void republish_control (struct app *a, const struct id *endpoint, const char *wh
 		rds_commandf (a->redis, cb, arg, "XADD %s MAXLEN ~ " CONTROL_MAX " * c %s", key, what);
 }
 
-void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)
+void republish_lock (struct app *a, const struct id *endpoint, int64_t until_ms, rds_f *cb, void *arg)
 {
 	char key[LAYOUT_KEY_MAX];
 
 	layout_key (key, "ep", endpoint, NULL);
-	rds_commandf (a->redis, NULL, NULL, "HSET %s drain 1", key);
-	republish_control (a, endpoint, "drain", NULL, cb, arg);
+	rds_commandf (a->redis, NULL, NULL, "HSET %s locked %lld", key, (long long) until_ms);
+	republish_control (a, endpoint, "lock", NULL, cb, arg);
 }
 
 void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg)

@@ -7,7 +7,7 @@
 
 /* cb: of the last command. */
 void republish_endpoint (struct app *a, const struct reg_endpoint *e, rds_f *cb, void *arg);
-void republish_drain (struct app *a, const struct id *endpoint, rds_f *cb, void *arg);	/* until it registers again */
+void republish_lock (struct app *a, const struct id *endpoint, int64_t until_ms, rds_f *cb, void *arg);	/* real time */
 void republish_deleted (struct app *a, const struct id *endpoint, rds_f *cb, void *arg);
 /* A message in its control stream. of: the task or function that it is about; NULL = of the endpoint itself. */
 void republish_control (struct app *a, const struct id *endpoint, const char *what, const struct id *of, rds_f *cb, void *arg);

@@ -10,7 +10,7 @@
 --
 -- Allowed when memory is short: it ends tasks.
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', '1')[1]
-redis.call('HDEL', KEYS[1], 'key', 'owner', 'name', 'drain')
+redis.call('HDEL', KEYS[1], 'key', 'owner', 'name', 'locked')
 redis.call('HSET', KEYS[1], 'cut', last and last[1] or '0-0')
 redis.call('UNLINK', KEYS[5])
 redis.call('SADD', KEYS[7], ARGV[1])

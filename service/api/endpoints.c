@@ -24,7 +24,7 @@ struct change {
 	struct reg_endpoint e;
 	struct id *shared, *functions;
 	size_t nshared, nfunctions;
-	bool key_changed, was_locked, v2;
+	bool key_changed, v2;
 	int64_t until_ms;
 	int rc;
 	struct err err;
@@ -119,8 +119,6 @@ static void announce (struct change *x)
 
 	if (x->key_changed)
 		republish_control (a, &x->e.id, "key", NULL, NULL, NULL);
-	if (x->was_locked)
-		republish_control (a, &x->e.id, "undrain", NULL, NULL, NULL);
 	republish_endpoint (a, &x->e, on_announced, x);
 }
 
@@ -173,7 +171,7 @@ static void change_done (void *arg)
 		announce (x);
 		return;
 	case OP_LOCK:
-		republish_drain (c->app, &x->e.id, on_told_lock, x);
+		republish_lock (c->app, &x->e.id, x->until_ms, on_told_lock, x);
 		return;
 	case OP_DELETE:
 		republish_deleted (c->app, &x->e.id, on_told_deleted, x);
@@ -308,7 +306,6 @@ static void update (struct call *c, json_t *body, struct reg_endpoint *old)
 		call_fail (c, FAIL_CONFLICT, "multi_user, high_assurance, authentication_policy and subscription_uuid cannot change once registered");
 	else {
 		free (options);
-		x->was_locked = x->e.locked_until_ms > 0;
 		x->e.locked_until_ms = 0;
 		run (x, "endpoint.update");
 		return;

@@ -16,7 +16,7 @@
 
 /* doc: {status, details}, transferred; NULL with *err. */
 typedef void state_f (json_t *doc, const struct err *err, void *arg);
-struct look { struct app *app; struct id id; bool online; json_t *cap, *metrics; int64_t seen_ms; state_f *done; void *arg; };
+struct look { struct app *app; struct id id; bool online; json_t *cap, *metrics; int64_t seen_ms, locked_ms; state_f *done; void *arg; };
 
 static json_int_t number (const json_t *o, const char *key)
 {
@@ -41,6 +41,8 @@ static json_t *state_doc (const struct look *k, json_int_t all)
 		json_object_set (d, "metrics", k->metrics);
 	if (k->seen_ms)
 		json_object_set_new (d, "last_seen", json_string (clock_iso (k->seen_ms * 1000000, when)));
+	if (k->locked_ms > clock_real_ns () / 1000000)
+		json_object_set_new (d, "locked_until", json_string (clock_iso (k->locked_ms * 1000000, when)));
 	return json_pack ("{s:s, s:o}", "status", k->online ? "online" : "offline", "details", d);
 }
 
@@ -83,17 +85,19 @@ static void on_hash (struct rds *r, struct redisReply *reply, const struct err *
 	char key[LAYOUT_KEY_MAX];
 
 	err = rds_error (reply, err, &e);
-	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 4) {
+	if (err || reply->type != REDIS_REPLY_ARRAY || reply->elements != 5) {
 		looked (k, NULL, err ? err : &e);
 		return;
 	}
-	k->online = epstate_judge (k->app->epstate, reply->element[0], reply->element[1]);
+	k->online = epstate_judge (k->app->epstate, reply->element[0], reply->element[1], reply->element[2]);
 	if (reply->element[1]->type == REDIS_REPLY_STRING)
 		k->seen_ms = strtoll (reply->element[1]->str, NULL, 10);
-	if (k->online && reply->element[2]->type == REDIS_REPLY_STRING)
-		k->cap = json_loadb (reply->element[2]->str, reply->element[2]->len, JSON_REJECT_DUPLICATES, NULL);
+	if (reply->element[2]->type == REDIS_REPLY_STRING)
+		k->locked_ms = strtoll (reply->element[2]->str, NULL, 10);
 	if (k->online && reply->element[3]->type == REDIS_REPLY_STRING)
-		k->metrics = numbers_of (reply->element[3]);
+		k->cap = json_loadb (reply->element[3]->str, reply->element[3]->len, JSON_REJECT_DUPLICATES, NULL);
+	if (k->online && reply->element[4]->type == REDIS_REPLY_STRING)
+		k->metrics = numbers_of (reply->element[4]);
 	layout_key (key, "ep", &k->id, "tasks");
 	rds_commandf (r, on_queue, k, "XLEN %s", key);
 }
@@ -105,7 +109,7 @@ static void look_at (struct app *a, const struct id *id, state_f *done, void *ar
 
 	*k = (struct look) { .app = a, .id = *id, .done = done, .arg = arg };
 	layout_key (key, "ep", id, NULL);
-	rds_commandf (a->redis, on_hash, k, "HMGET %s up seen cap metrics", key);
+	rds_commandf (a->redis, on_hash, k, "HMGET %s up seen locked cap metrics", key);
 }
 
 static void on_status (json_t *doc, const struct err *err, void *arg)

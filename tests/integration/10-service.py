@@ -506,11 +506,15 @@ def endpoints():
     error("immutable flags", svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2", "multi_user": True}), 409, "RESOURCE_CONFLICT")
     a = svc.post("/v3/endpoints/%s/lock" % e)
     check("lock", a.json["endpoint_id"] == e and a.json["lock_expiration_timestamp"] > time.time() - 5, a)
-    check("the lock is in Redis, for forwarders that come later", raw("HGET", "weft:ep:{%s}" % e, "drain") == b"1")
+    check("the lock is in Redis, for forwarders that come later", raw("HGET", "weft:ep:{%s}" % e, "locked") ==
+          b"%d" % round(a.json["lock_expiration_timestamp"] * 1000))
+    st = svc.get("/v2/endpoints/%s/status" % e).json
+    check("a locked one is offline, whatever its forwarder says", st["status"] == "offline" and st["details"]["locked_until"] > time.strftime("%Y"), st)
     error("locked", svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2"}), 423, "RESOURCE_LOCKED")
     a = wait_for(lambda: svc.put("/v3/endpoints/" + e, {"endpoint_name": "e2"}).status == 200)
-    check("and the forwarder's view", raw("HGET", "weft:ep:{%s}" % e, "drain") == b"0")
-    check("the lock ends", [c[b"c"] for c in controls()][-2:] == [b"drain", b"undrain"], controls())
+    check("and the forwarder's view", raw("HGET", "weft:ep:{%s}" % e, "locked") == b"0")
+    check("the lock was told to the forwarder", controls()[-1] == {b"c": b"lock"}, controls())
+    check("it has ended", "locked_until" not in svc.get("/v2/endpoints/%s/status" % e).json["details"])
     check("lock as of v2", isinstance(svc.post("/v2/endpoints/%s/lock" % e, {}).json["lock_expiration_timestamp"], str))
     f, g = function(), function()
     a = svc.get("/v3/endpoints/%s/allowed_functions" % e).json

@@ -1306,48 +1306,64 @@ def control_word_read_by_a_forwarder_that_hangs():
         wait(lambda: (e.pump(), g.redis("XLEN", g.ekey("control")) == 0)[1], 30, "the control stream to be empty")
 
 
-def drain(g, start, word=True):
+def lock(g, seconds, word=True):
     """As the service does it."""
-    g.redis("HSET", g.ekey(), "drain", "1" if start else "0")
+    g.redis("HSET", g.ekey(), "locked", str(int((time.time() + seconds) * 1000)))
     if word:
-        g.redis("XADD", g.ekey("control"), "*", "c", "drain" if start else "undrain")
+        g.redis("XADD", g.ekey("control"), "*", "c", "lock")
 
 
-def again(g, e, meanwhile=lambda: None):
-    """The forwarder is killed, another one takes its place, the endpoint finds it."""
+def replaced(g, meanwhile=lambda: None):
+    """The forwarder is killed, another one takes its place."""
     old = g.hash()[b"fwd_key"]
     g.procs[-1].kill()
     g.procs[-1].wait()
     meanwhile()
     g.start()
     wait(lambda: g.hash()[b"fwd_key"] != old, 30, "the new forwarder's key")
+
+
+def again(g, e, meanwhile=lambda: None):
+    """And the endpoint finds it."""
+    replaced(g, meanwhile)
     e.redial()
 
 
 @test
-def drain_is_repeated():
+def locked():
     with Rig() as g:
         e = g.endpoint()
-        e.until(lambda: e.drains == [False], 30, "the state in a new session")
-        drain(g, True)
-        e.until(lambda: e.drains == [False, True], 30, "DRAIN")
+        e.until(lambda: e.drains == [False], 30, "the word that nobody drains it")
+        had = g.submit(1)
+        e.got(1)
+        lock(g, 600)
+        e.until(lambda: e.bye, 30, "BYE")
+        assert b"stopped" in e.bye["text"], e.bye
+        wait(lambda: g.hash()[b"up"] == b"0", 30, "the endpoint to be seen as away")
         sent = g.submit(3)
-        again(g, e)
-        e.until(lambda: e.drains == [False, True, True], 30, "DRAIN again, of a new forwarder")
-        e.calm(300)
-        assert not e.tasks, "a drained endpoint was sent tasks"
-        drain(g, False)
-        e.until(lambda: e.drains[3:] == [False], 30, "the end of the drain")
-        e.got(3)
-        e.results(sent)
-        all_ended(g, sent, e=e)
-        # what is said while nobody is connected, and while no forwarder runs
-        e.close()
-        drain(g, True)
-        e.redial()
-        e.until(lambda: e.drains[4:] == [True], 30, "DRAIN in the next session")
-        again(g, e, lambda: drain(g, False, word=False))
-        e.until(lambda: e.drains[5:] == [False], 30, "its end in the next session")
+
+        def tries():
+            e.dial()
+            e.until(lambda: e.reject or e.epoch, 30, "an answer")
+            return e.epoch
+
+        def refused():
+            assert not tries() and b"connect again in" in e.reject["text"], (e.reject, e.epoch)
+
+        refused()
+        replaced(g)
+        refused()       # one that comes later knows it from Redis
+        g.redis("HSET", g.ekey(), "locked", "0")        # of a registration anew
+        g.redis("XADD", g.ekey("control"), "*", "c", "key")
+        wait(tries, 30, "the endpoint to be let in")
+        e.capacity()
+        e.got(5)        # with what it had again
+        e.results(had + sent)
+        all_ended(g, had + sent, e=e)
+        # it is over by itself; and what is said while no forwarder runs
+        replaced(g, lambda: lock(g, 3, word=False))
+        refused()
+        wait(tries, 30, "the endpoint to be let in when the time is over")
 
 
 @test

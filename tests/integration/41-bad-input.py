@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -150,6 +151,38 @@ def offline(report, f):
     report.check("it can be cancelled", d["status"] == "cancelled", d)
 
 
+def locked(report, f):
+    """Globus Compute's stop_endpoint: the session of a live agent is ended, and it is let in again when the time is over."""
+    nap = register(f, "import time\ndef f(s):\n    time.sleep(s)\n    return s", "f")
+    fn = register(f, "def f(x): return x", "f")
+    with open(os.path.join(f.state, "service.yaml"), "a") as s:
+        s.write("endpoint:\n  lock: 4s\n")
+    os.kill(pids_of(f, "service-master")[0], signal.SIGHUP)
+    path = "/v3/endpoints/%s" % f.endpoint
+
+    def lock():
+        f._conn = None          # the process that served it may be the old one
+        until = ok(f.http("POST", path + "/lock"))["lock_expiration_timestamp"]
+        return until if until - time.time() < 5 else None
+    running, _ = submit(f, nap, [{"args": [1]}])
+    wait_for(lambda: task(f, running[0])["status"] == "running", 20, "the task to run")
+    until = wait_for(lock, 20, "the new limit")
+    s = ok(f.http("GET", path + "/status"))
+    report.check("a locked endpoint is offline at once, has no workers, and says until when", s["status"] == "offline" and not s["details"]["total_workers"] and
+                 "locked_until" in s["details"], s)
+    refused(report, "it may not register again", f.http("PUT", path, {"endpoint_name": "x"}), 423, "RESOURCE_LOCKED")
+    wait_for(lambda: redis(f, "HGET", "weft:ep:{%s}" % f.endpoint, "up") == "0", 20, "its forwarder to end the session")
+    ids, _ = submit(f, fn, [{"args": [7]}])
+    d = task(f, ids[0], wait=max(until - time.time() - 0.5, 0.1))
+    report.check("a task is accepted, and waits for the endpoint", d["status"] == "waiting-for-ep", d)
+    d = task(f, ids[0], wait=60)
+    report.check("it runs when the lock is over, not before", d["status"] == "success" and time.time() > until, d)
+    d = task(f, running[0], wait=20)
+    report.check("what ran meanwhile has its result", d["status"] == "success" and d["result"] == "1", d)
+    s = ok(f.http("GET", path + "/status"))
+    report.check("and the endpoint is online", s["status"] == "online" and s["details"]["total_workers"] == 2 and "locked_until" not in s["details"], s)
+
+
 def sizes_(report, f):
     fn = register(f, "def f(x): return len(x)", "f")
     out = register(f, "def f(n): return 'x' * n", "f")
@@ -275,4 +308,4 @@ def configured_results(report, f):
     report.check("that fabric ended", not left, left)
 
 
-main(__doc__, [malformed, unknown, strangers, offline, sizes_, functions_, batch, configured, configured_results], make)
+main(__doc__, [malformed, unknown, strangers, offline, locked, sizes_, functions_, batch, configured, configured_results], make)
