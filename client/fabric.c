@@ -74,6 +74,18 @@ static int last_port (const char *state)
 	return port > 0 && port < 65536 ? port : 0;
 }
 
+/* Does anybody listen there? What else hinders the service it says itself. */
+static bool port_taken (int port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons ((uint16_t)port), .sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
+	int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+	bool taken = fd >= 0 && setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof (one)) == 0 &&
+		     bind (fd, (struct sockaddr *)&a, sizeof (a)) < 0 && errno == EADDRINUSE;
+	if (fd >= 0)
+		close (fd);
+	return taken;
+}
+
 /* wanted, when it is free, else any. */
 static int free_port (int wanted, struct err *err)
 {
@@ -507,6 +519,11 @@ struct fabric *fabric_create (struct loop *l, const struct fabric_opts *o, struc
 		goto fail;
 	if (!port && (port = free_port (last_port (f->state), err)) < 0)
 		goto fail;
+	if (o->port && port_taken ((int)port)) {
+		err_set (err, ERR_CONFLICT, FAULT_USER, "port %" PRId64 " is in use by another program: choose one with --port N, or let any free one be "
+			 "taken with --port 0", port);
+		goto fail;
+	}
 	f->url = xasprintf ("http://127.0.0.1:%" PRId64, port);
 	f->redis_url = xasprintf ("unix://%s/redis.sock", f->state);
 	f->home = xstrdup (f->state);

@@ -35,7 +35,8 @@ struct up {
 	const char *state;
 };
 
-/* Tell the person who started us: on the terminal, or through the pipe when detached. The first byte is the exit status. */
+/* Tell the person who started us: on the terminal, or through the pipe when detached. The first byte is the exit status. The parent waits for the
+ * pipe's end: after a failure that is our own, when nothing is left that we have started. */
 static void report (struct up *u, int status, const char *text)
 {
 	u->told = true;
@@ -47,8 +48,10 @@ static void report (struct up *u, int status, const char *text)
 	char s = (char)('0' + status);
 	if (write (u->report, &s, 1) == 1 && write (u->report, text, strlen (text)) > 0)
 		(void)0;
-	close (u->report);
-	u->report = -1;
+	if (status == 0) {
+		close (u->report);
+		u->report = -1;
+	}
 }
 
 static void report_failure (struct up *u, const char *why)
@@ -108,7 +111,7 @@ static void on_signal (int signo, void *arg)
 	fabric_stop (u->fabric);
 }
 
-/* Fork before the loop and its threads exist; the parent waits until the child is ready or says why not. Returns only in the child. */
+/* Fork before the loop and its threads exist; the parent waits until the child is ready, or has said why not and ended. Returns only in the child. */
 static int detach (void)
 {
 	int p[2];

@@ -118,8 +118,9 @@ def taken_port(report, f):
     state = tempfile.mkdtemp(prefix="weft-t-")
     try:
         r = f.weft("up", "--detach", "--state", state, "--port", f.url.rsplit(":", 1)[1], check=False)
-        report.check("up on the port of another fabric says so", r.returncode == 1 and "in use" in r.stderr, r.stdout + r.stderr)
-        report.check("and leaves nothing running", wait_for(lambda: not any(state in " ".join(argv) for _, argv in processes().values()), 20, "its end"))
+        report.check("up on the port of another fabric says so in a sentence, and what to do", r.returncode == 1 and "in use" in r.stderr and
+                     "--port 0" in r.stderr and r.stderr.count("\n") == 1 and "error" not in r.stderr, r.stdout + r.stderr)
+        report.check("and leaves nothing running", not marked(state), marked(state))
     finally:
         shutil.rmtree(state, ignore_errors=True)
 
@@ -261,8 +262,11 @@ def detached(report, f):
         return r
     up = ["up", "--detach", "--port", "0", "--workers", "1"]
     try:
+        r = cli(*up, "--endpoint-set", "workers_per_node=zzz")
+        report.check("up --detach of what cannot start says why", r.returncode == 1 and "workers_per_node" in r.stderr, r)
+        report.check("and returns when all it has started has ended", not marked(state), marked(state))
         r = cli(*up)
-        report.check("up --detach returns when it is ready", r.returncode == 0 and "weft is up" in r.stdout, r)
+        report.check("up --detach at once after it returns when it is ready", r.returncode == 0 and "weft is up" in r.stdout, r)
         r = cli(*up)
         report.check("a second up says that one is running", r.returncode == 1 and "already" in r.stderr, r)
         path = files(f)
