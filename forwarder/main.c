@@ -24,7 +24,7 @@ struct opts {
 #define INSTALLED "/etc/weft/forwarder.yaml"
 #define CONFIG_OPTS \
 	{ "config", 'c', CLI_STRING, AT (config), "FILE", 0, 0, "configuration (YAML); default: " INSTALLED " when it is there" }, \
-	{ "set", 's', CLI_STRINGS, AT (set), "KEY=VALUE", 0, 0, "override one key of the configuration; repeatable" }
+	{ "set", 's', CLI_STRINGS, AT (set), "KEY=VALUE", 0, 0, "override one key of the configuration" }
 
 static const struct cli_opt config_opts[] = { CONFIG_OPTS, CLI_END };
 static const struct cli_opt supervise_opts[] = {

@@ -13,7 +13,7 @@
 #define AT(field) offsetof (struct admin_opts, field)
 #define CONFIG_OPTS                                                                                                                         \
 	{ "config", 'c', CLI_STRING, AT (config), "FILE", 0, 0, "configuration; default: /etc/weft/service.yaml when it is there" },        \
-	{ "set", 's', CLI_STRINGS, AT (sets), "KEY=VALUE", 0, 0, "override one key of the configuration; repeatable" }
+	{ "set", 's', CLI_STRINGS, AT (sets), "KEY=VALUE", 0, 0, "override one key of the configuration" }
 
 static int run (void *opts, int argc, char **argv)
 {

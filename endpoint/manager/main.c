@@ -568,7 +568,7 @@ static const struct cli_opt options[] = {
 	OPT ("files-parallel", CLI_INT, files_parallel, "N", 1, 32, "brought at once (default: 4)"),
 	OPT ("files-https-only", CLI_FLAG, files_https_only, NULL, 0, 0, "no http:// URLs"),
 	OPT ("files-ca", CLI_STRING, files_ca, "FILE", 0, 0, "certificates that sign those of the servers (default: the system's)"),
-	OPT ("files-from", CLI_STRINGS, files_from, "DIR", 0, 0, "file:// URLs may name what is below; may be given several times"),
+	OPT ("files-from", CLI_STRINGS, files_from, "DIR", 0, 0, "file:// URLs may name what is below"),
 	OPT ("files-output", CLI_STRING, files_output, "DIR", 0, 0, "where tasks may leave files that they make (default: they may not)"),
 	OPT ("files-output-max", CLI_SIZE, files_output_max, "SIZE", 1, INT64_MAX, "those of a task together (default: no bound)"),
 	OPT ("files-output-total", CLI_SIZE, files_output_total, "SIZE", 0, INT64_MAX, "all of them together (0, the default: no bound)"),

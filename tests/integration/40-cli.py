@@ -56,6 +56,8 @@ def about(report, f):
               ["run"], ["submit"], ["status"], ["result"], ["cancel"], ["tasks"], ["trace"], ["endpoint", "list"], ["endpoint", "show"]):
         r = f.weft(*c, "--help", check=False)
         report.check("%s --help" % " ".join(c), r.returncode == 0 and "weft " + c[0] in r.stdout, r.stdout + r.stderr)
+        twice = [x for x in r.stdout.splitlines() if "(may be repeated)" in x and re.search("several times|repeatable", x)]
+        report.check("%s --help says once what may be repeated" % " ".join(c), not twice, twice)
     r = f.weft("statsu", check=False)
     report.check("a misspelt command: the nearest is suggested", r.returncode == 2 and "status" in r.stderr, r.stderr)
     r = f.weft("run", "--nonsense", "x", check=False)
