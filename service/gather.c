@@ -89,7 +89,7 @@ static void show (struct gather *g)
 
 	for (size_t i = 0; i < g->n && !g->err.code; i++) {
 		const struct item *it = &g->items[i];
-		if (it->at != ITEM_PENDING || it->state >= STATE_RUNNING || (n && id_eq (&eps[n - 1], &it->meta.endpoint)))
+		if (it->at != ITEM_PENDING || (n && id_eq (&eps[n - 1], &it->meta.endpoint)))
 			continue;
 		if (!(n & (n - 1)))
 			eps = xrealloc (eps, (n ? n * 2 : 1) * sizeof (*eps));

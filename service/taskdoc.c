@@ -14,8 +14,10 @@ const char *doc_status (enum doc_kind kind, int state, bool endpoint_offline)
 {
 	if (state == STATE_CANCELLED && kind == DOC_V2)
 		return "failed";
-	if (state <= STATE_WAITING_FOR_EP) /* a task in the queue waits for its endpoint only when that is not there */
-		state = endpoint_offline ? STATE_WAITING_FOR_EP : STATE_RECEIVED;
+	if (!msg_state_ended (state) && endpoint_offline) /* also one that has begun: nobody can tell what became of it */
+		state = STATE_WAITING_FOR_EP;
+	else if (state <= STATE_WAITING_FOR_EP) /* in the queue of one that is there */
+		state = STATE_RECEIVED;
 	return msg_state_name (state);
 }
 

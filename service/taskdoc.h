@@ -16,7 +16,7 @@ struct doc_task {
 	int state;
 	const struct layout_meta *meta;		/* NULL: not known, DOC_V3 then lacks ids */
 	const struct msg_result *result;	/* NULL while pending */
-	bool endpoint_offline;			/* `received` is shown as waiting-for-ep */
+	bool endpoint_offline;			/* all that have not ended are shown as waiting-for-ep */
 	const char *waiting_reason;		/* why tasks wait at its endpoint; NULL: not known */
 	bool stamps;				/* add "stamps": {name: ns} */
 	bool brief;				/* of a success only the result, not where and how it ran */

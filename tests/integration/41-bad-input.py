@@ -151,6 +151,36 @@ def offline(report, f):
     report.check("it can be cancelled", d["status"] == "cancelled", d)
 
 
+def gone(report, f):
+    """An agent that is killed, with tasks that run and one that waits."""
+    gate = os.path.join(f.state, "gate")
+    fn = register(f, "import os, time\ndef f(path):\n    while not os.path.exists(path):\n        time.sleep(0.05)\n    return 1", "f")
+    ids, _ = submit(f, fn, [{"args": [gate]}] * 3)
+
+    def statuses():
+        docs = ok(f.http("POST", "/v3/batch_status", {"task_ids": ids}))["results"]
+        listed = {t["task_id"]: t["status"] for t in ok(f.http("GET", "/v3/tasks?limit=3"))["tasks"]}
+        return [(docs[i]["status"], listed[i]) for i in ids]
+    wait_for(lambda: sum(s[0] == "running" for s in statuses()) == 2, 20, "two to run, while one waits")
+    f.proc.send_signal(signal.SIGSTOP)      # or weft up starts it again
+    try:
+        os.kill(pids_of(f, "agent")[0], signal.SIGKILL)
+        wait_for(lambda: ok(f.http("GET", "/v2/endpoints/%s/status" % f.endpoint))["status"] == "offline", 30, "the endpoint to be offline")
+        end = time.monotonic() + 5          # what is known of it is remembered for a second
+        while statuses() != [("waiting-for-ep", "waiting-for-ep")] * 3 and time.monotonic() < end:
+            time.sleep(0.02)
+        told = statuses()
+        report.check("tasks of an agent that was killed wait for their endpoint, also those that ran", told == [("waiting-for-ep", "waiting-for-ep")] * 3, told)
+        docs = [task(f, i) for i in ids]
+        report.check("so does each when it is asked for alone", all(d["status"] == "waiting-for-ep" for d in docs), docs)
+    finally:
+        f.proc.send_signal(signal.SIGCONT)
+    wait_for(lambda: sum(s[0] == "running" for s in statuses()) == 2, 60, "two to run again")
+    open(gate, "w").close()
+    docs = gather(f, ids, 60)
+    report.check("when it is back they run, and succeed", all(docs[i]["status"] == "success" for i in ids), docs)
+
+
 def locked(report, f):
     """Globus Compute's stop_endpoint: the session of a live agent is ended, and it is let in again when the time is over."""
     nap = register(f, "import time\ndef f(s):\n    time.sleep(s)\n    return s", "f")
@@ -308,4 +338,4 @@ def configured_results(report, f):
     report.check("that fabric ended", not left, left)
 
 
-main(__doc__, [malformed, unknown, strangers, offline, locked, sizes_, functions_, batch, configured, configured_results], make)
+main(__doc__, [malformed, unknown, strangers, offline, gone, locked, sizes_, functions_, batch, configured, configured_results], make)

@@ -75,11 +75,13 @@ static void test_pending_says_nothing_more (void **state)
 static void test_waiting_for_its_endpoint (void **state)
 {
 	(void) state;
-	for (int s = STATE_RECEIVED; s <= STATE_WAITING_FOR_EP; s++) {
-		assert_string_equal (doc_status (DOC_V2, s, true), "waiting-for-ep");
+	for (int s = STATE_RECEIVED; s <= STATE_WAITING_FOR_EP; s++)
 		assert_string_equal (doc_status (DOC_V2, s, false), "received");
-	}
-	assert_string_equal (doc_status (DOC_V3, STATE_RUNNING, true), "running");
+	for (int s = STATE_RECEIVED; s <= STATE_RUNNING; s++)
+		assert_string_equal (doc_status (DOC_V2, s, true), "waiting-for-ep");
+	assert_string_equal (doc_status (DOC_V3, STATE_WAITING_FOR_LAUNCH, false), "waiting-for-launch");
+	assert_string_equal (doc_status (DOC_V3, STATE_RUNNING, false), "running");
+	assert_string_equal (doc_status (DOC_V3, STATE_SUCCESS, true), "success");
 	assert_string_equal (doc_status (DOC_V3, STATE_CANCELLED, false), "cancelled");
 	assert_string_equal (doc_status (DOC_V2, STATE_CANCELLED, false), "failed");
 }
