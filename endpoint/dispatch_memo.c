@@ -66,7 +66,7 @@ static bool make_base (const struct dispatch *d, struct function *f, const struc
 	char *mem;
 	const void *data = data_of (d, m, &mem);
 	const uint8_t *function = function_digest (f);
-	uint8_t meant = m->flags & TASK_JSON;
+	uint8_t meant = m->flags & TASK_MEANT;
 	uint16_t files = htole16 ((uint16_t) m->files.n);
 	struct digest_part parts[] = { { "weft memo 3", 11 }, { function, sizeof (f->digest) }, { &meant, 1 }, { &files, sizeof (files) },
 				       { m->files.p, m->files.n }, { data, m->payload_bytes }, { image, image ? strlen (image) : 0 } };

@@ -155,7 +155,8 @@ static int build (struct hand_task *t, const struct layout_queued *q, struct wir
 {
 	struct msg_task m = { .task = q->task, .function = q->function, .time_limit_ms = q->time_limit_ms,
 			      .expected_ms = q->expected_s * 1000u, .memory_limit_bytes = q->memory_limit_bytes, .max_result_bytes = q->max_result_bytes,
-			      .flags = (uint8_t)(flags | (q->payload_is_json ? TASK_JSON : 0) | (q->fresh ? TASK_FRESH : 0)) };
+			      .flags = (uint8_t)(flags | (q->payload_is_json ? TASK_JSON : 0) | (q->fresh ? TASK_FRESH : 0) |
+					 (q->as_json ? TASK_AS_JSON : 0) | (q->as_all ? TASK_AS_ALL : 0)) };
 	struct buf b;
 	m.stamps[STAMP_RECEIVED] = q->received_ns;
 	m.stamps[STAMP_QUEUED] = q->queued_ns;

@@ -22,7 +22,9 @@
 #define FLAG_BULK 4
 #define FLAG_FRESH 8	/* of a queue record */
 #define FLAG_WATCHED 8	/* of a meta */
-#define FLAG_LIMITS 16	/* of a queue record */
+#define FLAG_LIMITS 16	/* of a queue record, as what follows */
+#define FLAG_AS_JSON 32
+#define FLAG_AS_ALL 64
 #define QUEUED_FIXED 52
 #define QUEUED_LIMITS 16
 #define QUEUED_MAX (QUEUED_FIXED + QUEUED_LIMITS + 4 + 2 + 2)
@@ -160,7 +162,8 @@ void layout_queued_encode (struct buf *b, const struct layout_queued *q)
 	wire_w8 (&w, q->resources.n ? QUEUED_VERSION_RESOURCES : q->files.n ? QUEUED_VERSION_FILES : QUEUED_VERSION);
 	wire_w8 (&w, (uint8_t) ((q->payload_apart ? FLAG_APART : 0) | (q->payload_is_json ? FLAG_JSON : 0) |
 				(q->payload_bulk ? FLAG_BULK : 0) |
-				(q->fresh ? FLAG_FRESH : 0) | (limits ? FLAG_LIMITS : 0)));
+				(q->fresh ? FLAG_FRESH : 0) | (limits ? FLAG_LIMITS : 0) |
+				(q->as_json ? FLAG_AS_JSON : 0) | (q->as_all ? FLAG_AS_ALL : 0)));
 	wire_w16 (&w, q->expected_s);
 	wire_wid (&w, &q->task);
 	wire_wid (&w, &q->function);
@@ -214,6 +217,8 @@ int layout_queued_decode (struct layout_queued *q, const void *p, size_t n, stru
 				r.bad ? "" : resources ? " for its resources" : " for its files");
 	q->payload_is_json = (flags & FLAG_JSON) != 0;
 	q->fresh = (flags & FLAG_FRESH) != 0;
+	q->as_json = (flags & FLAG_AS_JSON) != 0;
+	q->as_all = (flags & FLAG_AS_ALL) != 0;
 	q->payload_bulk = (flags & FLAG_BULK) != 0;
 	if (q->payload_bulk && !q->payload_apart)
 		return wire_bad_value ("queue record", "flags", flags, err);

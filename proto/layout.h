@@ -34,6 +34,7 @@ struct layout_queued {
 	uint64_t memory_limit_bytes;
 	uint16_t expected_s;		/* 0 = unknown; 65535 = so long or longer */
 	bool payload_apart, payload_is_json, payload_bulk, fresh;	/* fresh: no earlier result */
+	bool as_json, as_all;		/* TASK_AS_JSON, TASK_AS_ALL */
 	struct wire_str payload;	/* empty when apart */
 	struct wire_str files;		/* a list of msg_files.h; empty = none */
 	struct wire_str resources;	/* a record of msg_resources.h; empty = none */

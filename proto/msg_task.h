@@ -29,6 +29,9 @@ enum {
 	TASK_JSON = 1,			/* the payload is JSON text made by the service */
 	TASK_BULK = 2,			/* it is a bulk reference */
 	TASK_FRESH = 4,			/* no earlier result: run it */
+	TASK_AS_JSON = 8,		/* of kind globus: its result as 11, if that can be */
+	TASK_AS_ALL = 16,		/* likewise as 13, next; else as ever */
+	TASK_MEANT = TASK_JSON | TASK_AS_JSON | TASK_AS_ALL,	/* what the bytes of payload and result mean */
 };
 
 struct msg_task {

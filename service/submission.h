@@ -26,6 +26,7 @@ struct submission {			/* filled by the handler, then given to submission_start *
 	bool watch;			/* the ends of the group are wanted: watch.h */
 	int64_t wait_ms;
 	bool fresh;			/* no earlier results */
+	bool as_json, as_all;		/* results of kind globus: TASK_AS_JSON, TASK_AS_ALL */
 	bool stamps;			/* show them in the results */
 	enum { SUBMISSION_CLOSED, SUBMISSION_OPEN } results_allowed;	/* OPEN: head lacks its closing brace, results may follow */
 	struct buf head;		/* the answer, complete but for that brace */

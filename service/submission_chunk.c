@@ -172,7 +172,7 @@ static void encode (struct op *o, const struct submission_task *t, int64_t now, 
 				   .time_limit_ms = o->s.limits.time_limit_ms, .max_result_bytes = o->s.limits.max_result_bytes,
 				   .payload_bytes = t->payload_bytes, .memory_limit_bytes = o->s.limits.memory_limit_bytes,
 				   .expected_s = o->s.limits.expected_s, .payload_apart = apart, .payload_bulk = submission_goes_bulk (o, t),
-				   .payload_is_json = t->is_json, .fresh = o->s.fresh,
+				   .payload_is_json = t->is_json, .fresh = o->s.fresh, .as_json = o->s.as_json, .as_all = o->s.as_all,
 				   .files = wire_str ((char *) o->s.files.data, o->s.files.len),
 				   .resources = wire_str ((char *) o->s.resources.data, o->s.resources.len) };
 	size_t at = b->len;

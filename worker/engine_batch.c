@@ -2,7 +2,7 @@
 /* Calls of a function that has a batch entry: what waits of it, up to max_batch, goes to the runner as one call. The manager decides how many
  * it sends at a time (endpoint/manager/batch.h); here they are put together. The rules:
  *
- * - Together go calls whose limits and files are the same, and no more than BATCH_BYTES of payloads.
+ * - Together go calls whose limits, files and forms of results are the same, and no more than BATCH_BYTES of payloads.
  * - The time limit and the memory limit of a task hold for the call that it is in. A batch that reaches one is killed like a call, and split;
  *   later batches of the function, at this worker, have at most half as many inputs.
  * - A batch whose process dies is split in two, these again, until the input that does it is alone: that one fails. The others are called
@@ -32,7 +32,7 @@ static bool same_files (struct wire_str a, struct wire_str b)
 static bool same_limits (const struct call *a, const struct call *b)
 {
 	return same_files (a->t.files, b->t.files) && a->fn == b->fn && a->time_limit_ms == b->time_limit_ms && a->memory_limit == b->memory_limit
-	       && a->max_result_bytes == b->max_result_bytes && (a->t.flags & TASK_JSON) == (b->t.flags & TASK_JSON);
+	       && a->max_result_bytes == b->max_result_bytes && (a->t.flags & TASK_MEANT) == (b->t.flags & TASK_MEANT);
 }
 
 static unsigned smaller (unsigned most, unsigned bound)

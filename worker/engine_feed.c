@@ -48,7 +48,7 @@ static void refuse (struct engine *e, struct call *c, const struct err *err)
 
 uint32_t call_flags (const struct call *c)
 {
-	return (c->t.flags & (TASK_JSON | TASK_BULK)) | (c->t.files.n ? RUNNER_OWN_DIR : 0);
+	return (c->t.flags & (TASK_MEANT | TASK_BULK)) | (c->t.files.n ? RUNNER_OWN_DIR : 0);
 }
 
 /* What the nodes that it was given add to its environment; empty for nearly all. */

@@ -404,6 +404,7 @@ def task():
     f.good("plain", k, tk(), fields())
     f.good("payload from the service, third attempt", k, tk(flags=1, attempt=2), fields(flags=1, attempt=2))
     f.good("fresh", k, tk(flags=4), fields(flags=4))
+    f.good("its result as JSON, or as all", k, tk(flags=24), fields(flags=24))
     f.good("no payload", k, tk(payload=b""), fields(payload=b""))
     f.good("bytes that are not text", k, tk(payload=b"\0\xff\x80"), fields(payload=b"\0\xff\x80"))
     f.good("NUL in the payload", k, tk(payload=b"a\0b"), fields(payload=b"a\0b"))
@@ -821,17 +822,18 @@ def layout():
         return (u8(version) + u8(flags | (16 if limits else 0)) + u16(0) + uid(TASK) + uid(FUNC) + i64(STAMPS[0]) + i64(STAMPS[1])
                 + (u32(30000) + u64(1 << 30) + u32(MIB) if limits else b"") + (b"" if n is None else u32(n)) + payload)
 
-    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False, expected=0, bulk=False, limits=True):
+    def qfields(apart=False, is_json=False, payload=b"[1]", n=None, fresh=False, expected=0, bulk=False, limits=True, as_json=False, as_all=False):
         return {"expected_s": expected, "task": TASK, "function": FUNC, "received_ns": STAMPS[0], "queued_ns": STAMPS[1], "time_limit_ms": 30000 if limits else 0,
                 "memory_limit_bytes": 1 << 30 if limits else 0, "max_result_bytes": MIB if limits else 0, "payload_bytes": len(payload) if n is None else n,
-                "payload_apart": apart, "payload_is_json": is_json, "payload_bulk": bulk, "fresh": fresh, "payload": data(payload)}
+                "payload_apart": apart, "payload_is_json": is_json, "payload_bulk": bulk, "fresh": fresh, "as_json": as_json, "as_all": as_all,
+                "payload": data(payload)}
     f.good("inline", k, queued_1(), qfields(), canonical=False)
     f.good("JSON made by the service", k, queued_1(flags=2), qfields(is_json=True), canonical=False)
     f.good("fresh", k, queued_1(flags=8), qfields(fresh=True), canonical=False)
     f.good("apart", k, queued_1(flags=1, payload=b"", n=MIB), qfields(apart=True, payload=b"", n=MIB), canonical=False)
     f.good("no payload", k, queued_1(payload=b""), qfields(payload=b""), canonical=False)
     f.good("at the inline limit", k, queued_1(payload=b"p" * 16384), qfields(payload=b"p" * 16384), canonical=False)
-    f.good("reserved bytes and flags are ignored", k, queued_1(flags=0xf0, expected=1), qfields(expected=1), canonical=False)
+    f.good("reserved bytes and flags are ignored", k, queued_1(flags=0x90, expected=1), qfields(expected=1), canonical=False)
     f.good("with the time that it is expected to take", k, queued_1(expected=65535), qfields(expected=65535), canonical=False)
     f.good("version 2, inline", k, queued(), qfields(limits=False))
     f.good("version 2, inline with limits", k, queued(limits=True), qfields())
@@ -840,7 +842,9 @@ def layout():
     f.good("version 2, apart with limits", k, queued(flags=1, payload=b"", n=MIB, limits=True), qfields(apart=True, payload=b"", n=MIB))
     f.good("version 2, no payload", k, queued(payload=b""), qfields(payload=b"", limits=False))
     f.good("version 2, in the bulk store", k, queued(flags=7, payload=b"", n=MIB), qfields(apart=True, is_json=True, payload=b"", n=MIB, bulk=True, limits=False))
-    f.good("version 2, flags of later versions are ignored", k, queued(flags=0xe0), qfields(limits=False), canonical=False)
+    f.good("version 2, flags of later versions are ignored", k, queued(flags=0x80), qfields(limits=False), canonical=False)
+    f.good("version 2, its result as JSON", k, queued(flags=32), qfields(limits=False, as_json=True))
+    f.good("version 2, its result as JSON or as all, fresh, with limits", k, queued(flags=104, limits=True), qfields(fresh=True, as_json=True, as_all=True))
     f.bad("empty", k, b"")
     f.bad("fixed part cut", k, queued_1()[:71])
     f.bad("a byte shorter", k, queued_1()[:-1])

@@ -61,6 +61,38 @@ static json_t *member (struct builder *b, const char *key, jscan_v v)
 	return NULL;
 }
 
+static bool is_strategy (const char *path, size_t n, const char *name)
+{
+	static const char sdk[] = "globus_compute_sdk.serialize.";
+	size_t m = strlen (name);
+
+	return n >= sizeof (sdk) - 1 + m && memcmp (path, sdk, sizeof (sdk) - 1) == 0 && memcmp (path + n - m, name, m) == 0 && path[n - m - 1] == '.';
+}
+
+/* In which form results of kind globus are wanted, by import paths. 13 and 00 take whatever any other form of data takes, so nothing behind one
+ * of them is ever reached; 00 comes without being asked for. What is not known here, such as forms of code, is passed over. */
+static void serializers_read (struct builder *b)
+{
+	const struct jscan *j = &b->s.body;
+	jscan_v list = body_array (&b->k, j, "result_serializers", false), v = list ? jscan_first (j, list) : 0;
+	bool last = false;
+	const char *path;
+	size_t n;
+
+	for (long i = 0; v; v = jscan_next (j, list, v), i++) {
+		if (jscan_type (j, v) != JSCAN_STRING) {
+			check_problem (&b->k, "result_serializers", i, "type_error.str", "a string is expected");
+			return;
+		}
+		if (last)
+			continue;
+		path = jscan_string (j, v, &n);
+		b->s.as_json |= is_strategy (path, n, "JSONData");
+		b->s.as_all |= is_strategy (path, n, "AllDataStrategies");
+		last = b->s.as_all || is_strategy (path, n, "DillDataBase64");
+	}
+}
+
 /* What all forms of submission share. -1: answered. */
 static int begin (struct builder *b, struct call *c)
 {
@@ -75,6 +107,8 @@ static int begin (struct builder *b, struct call *c)
 	b->s.group_given = body_id (&b->k, &b->s.body, "task_group_id", false, &b->s.group);
 	b->s.watch = body_bool (&b->k, &b->s.body, c->v3 ? "create_queue" : "create_websocket_queue", false);
 	b->s.fresh = !body_bool (&b->k, &b->s.body, "memoize", true);
+	serializers_read (b);
+	body_object (&b->k, &b->s.body, "user_endpoint_config", false);	/* of its form, but not used */
 	if ((v = body_object (&b->k, &b->s.body, "limits", false))) {
 		json_t *limits = member (b, "limits", v);
 		if (!limits)

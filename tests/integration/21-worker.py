@@ -268,6 +268,21 @@ def globus_tells_its_runtime(m):
 
 
 @test
+def results_as_they_were_asked_for(m):
+    """In one message, so that the batch function's inputs could be put together: only those whose results have the same form are."""
+    def pack(*parts):
+        return "".join("%d\n%s" % (len(p), p) for p in parts)
+    one = m.function(GLOBUS, pack("st\nf:def f(x):\n    return [x]\n"))
+    many = m.function(GLOBUS, pack("st\nf:def f(xs):\n    return [[x] for x in xs]\n"), flags=2, max_batch=64)
+    forms = ((0, b"00\n"), (8, b"11\n"), (16, b"13\n"), (24, b"11\n"), (1, b"11\n"), (17, b"13\n"), (128, b"00\n"))
+    for f in one, many:
+        tasks = [m.task(f, "1" if flags & 1 else pack("11\n[1]", "11\n{}"), flags=flags) for flags, _ in forms * 3]
+        for t, (flags, ident), r in zip(tasks, forms * 3, [m.result(x) for x in m.submit(*tasks)]):
+            assert r["status"] == OK and r["result"][:3] == ident, (flags, r)
+    assert m.call(m.function(PYTHON, "def f(x): return x"), "1", flags=24)["result"] == b"1"
+
+
+@test
 def many_tasks_in_order(m):
     f = m.function(PYTHON, "def f(x): return x")
     g = m.function(COMMAND, json.dumps({"argv": ["cat"]}))

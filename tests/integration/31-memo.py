@@ -137,6 +137,35 @@ def fresh(report, f):
     report.check("SDK: submit (memoize=False)", client.result(ids[0], timeout=20) is not None and runs(f, "fresh") == 4)
 
 
+def packed(*parts):
+    return "".join("%d\n%s" % (len(p), p) for p in parts)
+
+
+def encodings(report, f):
+    """result_serializers: in which form the result comes, and that no answer of an earlier call is in another."""
+    source = packed("st\nsame:" + SOURCE.split("def add")[0] % f.calls + "def same(x):\n    count('encodings')\n    return x if x else {x}\n")
+    fid = ok(f.http("POST", "/v3/functions", {"function_name": "same", "function_code": source, "memoize": True}))["function_uuid"]
+    sdk = "globus_compute_sdk.serialize."
+    dill, plain, both = sdk + "DillDataBase64", sdk + "JSONData", sdk + "concretes.AllDataStrategies"
+    ran = 0
+    for wanted, value, other in ((None, "00", "00"), ([plain], "11", "00"), ([both], "13", "13"), ([plain, both], "11", "13")):
+        more = {} if wanted is None else {"result_serializers": wanted}
+        for x, ident in ((["\u00fc", 1], value), (0, other)):        # 0: a set, which JSON cannot say
+            for again in (False, True):
+                ids, answer = submit(f, fid, [packed("11\n" + json.dumps([x]), "11\n{}")], wait=40, **more)
+                doc = answer["results"][ids[0]]
+                report.check("%s as %s%s" % (x, wanted, ", again" if again else ""), doc["status"] == "success" and doc["result"][:3] == ident + "\n" and
+                             doc["memoised"] is again, doc)
+            ran += 1
+            if ident == "11":
+                report.check("JSON is what json.dumps writes", doc["result"] == "11\n" + json.dumps(x), doc)
+    report.check("each form was made by a call of its own", runs(f, "encodings") == ran, runs(f, "encodings"))
+    for wanted, ident in (([], "00"), ([dill, plain], "00"), ([both, plain], "13"), (["no.such.JSONData", "", plain], "11"), ([sdk + "DillCode", both], "13")):
+        ids, answer = submit(f, fid, [packed('11\n[[1]]', "11\n{}")], wait=40, result_serializers=wanted)
+        doc = answer["results"][ids[0]]
+        report.check("%s is tried in order, but for what is not known" % wanted, doc["result"][:3] == ident + "\n", doc)
+
+
 def never_stale(report, f):
     call(f, fn(f, "add"), "stale", 1, 2)
     changed = register(f, f.source.replace("return a + b", "return a * b * 10"), "add", memoize=True)
@@ -272,5 +301,5 @@ def damaged(report, f):
 
 
 if __name__ == "__main__":
-    main(__doc__, [hits, fresh, never_stale, failed_and_cancelled, equal_tasks_run_once, leader_fails, leader_cancelled, limits, eviction, restart,
+    main(__doc__, [hits, fresh, encodings, never_stale, failed_and_cancelled, equal_tasks_run_once, leader_fails, leader_cancelled, limits, eviction, restart,
                    agent_killed_with_equal_tasks, manager_killed_with_equal_tasks, damaged], make)

@@ -567,6 +567,7 @@ def encode_queued(d):
     apart = bool(d.get("payload_apart"))
     payload = b"" if apart else to_bytes(d.get("payload", b""))
     flags = (1 if apart else 0) | (2 if d.get("payload_is_json") else 0) | (4 if d.get("payload_bulk") else 0) | (8 if d.get("fresh") else 0)
+    flags |= (32 if d.get("as_json") else 0) | (64 if d.get("as_all") else 0)
     limits = [d.get(k, 0) for k in ("time_limit_ms", "memory_limit_bytes", "max_result_bytes")]
     files, resources = to_bytes(d.get("files", b"")), to_bytes(d.get("resources", b""))
     lengths = struct.pack("<HH", len(files), len(resources)) if resources else struct.pack("<H", len(files)) if files else b""
@@ -610,7 +611,8 @@ def decode_queued(raw):
         raise Malformed("INVALID", "queue record payload")
     return {**({"files": files} if files else {}), **({"resources": resources} if resources else {}), "expected_s": expected, "task": id_text(task), "function": id_text(function), "received_ns": received, "queued_ns": queued, "time_limit_ms": limit,
             "memory_limit_bytes": memory, "max_result_bytes": max_result, "payload_bytes": n, "payload_apart": apart,
-            "payload_is_json": bool(flags & 2), "payload_bulk": bool(flags & 4), "fresh": bool(flags & 8), "payload": payload}
+            "payload_is_json": bool(flags & 2), "payload_bulk": bool(flags & 4), "fresh": bool(flags & 8), "as_json": bool(flags & 32),
+            "as_all": bool(flags & 64), "payload": payload}
 
 
 def encode_done(d):

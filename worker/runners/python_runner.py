@@ -38,6 +38,8 @@ INVALID, EXCEPTION, MEMORY, DECODE, ENCODE, TOO_LARGE, MODULE, RUNNER = 2, 20, 2
 KIND_GLOBUS, KIND_PYTHON = 1, 2
 FLAG_JSON = 1                   # the payload is JSON text made by the service
 FLAG_BULK = 2                   # the payload is a reference to a file of the bulk store
+FLAG_AS_JSON = 8                # the result as 11, if that can be
+FLAG_AS_ALL = 16                # and as 13, next
 FLAG_OWN_DIR = 256              # the call runs in the directory that the worker made for it
 FLAG_ENVIRON = 512              # it has an environment of its own, on top of ours
 RESULT_BULK = 4                 # the result is one
@@ -469,6 +471,22 @@ def dump_object(value):
     return (b"01\n" if callable(value) else b"00\n") + base64_lines(dill_module().dumps(value))
 
 
+def dump_as(value, flags):
+    """A result as its submitter asked for it, or None: a callable is none of these, and not all is JSON. What JSON is, is not stretched here
+    (as numpy arrays are in dump_json): the next form keeps what the value is."""
+    if callable(value):
+        return None
+    try:
+        plain = b"11\n" + json.dumps(value).encode("ascii")
+    except (TypeError, ValueError, RecursionError):
+        plain = None
+    if flags & FLAG_AS_JSON and plain:
+        return plain
+    if flags & FLAG_AS_ALL:
+        return b"13\n" + b"".join(b"%d\n%s" % (len(part), part) for part in (plain, dump_object(value)) if part)
+    return None
+
+
 def describe_module_error(e):
     name = getattr(e, "name", None)
     if name == "dill":
@@ -844,6 +862,10 @@ class Function:
     def encode(self, value, flags):
         if self.kind == KIND_PYTHON:
             return dump_json(value)
+        if flags & (FLAG_AS_JSON | FLAG_AS_ALL):
+            result = dump_as(value, flags)
+            if result:
+                return result
         if flags & FLAG_JSON:           # who sent plain JSON reads JSON, when it can be said in JSON
             try:
                 return b"11\n" + dump_json(value)

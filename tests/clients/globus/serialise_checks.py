@@ -6,7 +6,7 @@ import os
 import dill
 import globus_compute_sdk.serialize as serialize
 from globus_compute_sdk.serialize import ComputeSerializer
-from sdk import ENDPOINT, VERSION, await_result, call, check, detail, end, make_client, raised, skip
+from sdk import ENDPOINT, VERSION, await_result, call, check, detail, end, make_client, raised, rest, skip
 
 CODE = ["DillCode", "DillCodeSource", "DillCodeTextInspect", "PureSourceTextInspect", "PureSourceDill", "CombinedCode", "AllCodeStrategies"]
 DATA = ["DillDataBase64", "JSONData", "AllDataStrategies"]
@@ -43,7 +43,12 @@ def strategies():
     c = make_client(data_serialization_strategy=serialize.JSONData())
     b = c.create_batch(result_serializers=["globus_compute_sdk.serialize.JSONData"])
     b.add(c.register_function(scaled), args=([1],))
-    check("a result asked for as JSON", await_result(c, c.batch_run(ENDPOINT, b)["tasks"].popitem()[1][0]) == [2])
+    b.add(c.register_function(lambda: len), args=())
+    task, function = [ids[0] for ids in c.batch_run(ENDPOINT, b)["tasks"].values()]
+    check("a result asked for as JSON", await_result(c, task) == [2])
+    raw = rest("GET", "/v2/tasks/" + task)
+    check("and it is JSON, not something that the SDK can read as well", raw["result"] == "11\n[2]", raw)
+    check("a function asked for as JSON comes as code", await_result(c, function) is len and rest("GET", "/v2/tasks/" + function)["result"][:3] == "01\n")
 
 
 def callables(c):

@@ -461,7 +461,7 @@ static void queued_f (json_t *j, const union any *u)
 	const struct layout_queued *m = &u->queued;
 	ID (task), ID (function), INT (received_ns), INT (queued_ns), INT (time_limit_ms), INT (memory_limit_bytes);
 	INT (max_result_bytes), INT (payload_bytes), BOOL (payload_apart), BOOL (payload_is_json), BOOL (payload_bulk), BOOL (fresh), BYTES (payload);
-	INT (expected_s);
+	INT (expected_s), BOOL (as_json), BOOL (as_all);
 	if (m->files.n)
 		BYTES (files);
 	if (m->resources.n)
@@ -802,6 +802,8 @@ static void test_round_trips (void **state)
 		u.queued.payload_apart = rnd () & 1;
 		u.queued.payload_is_json = rnd () & 1;
 		u.queued.fresh = rnd () & 1;
+		u.queued.as_json = rnd () & 1;
+		u.queued.as_all = rnd () & 1;
 		u.queued.payload_bulk = u.queued.payload_apart && (rnd () & 1);
 		u.queued.files = rnd_str (pool, 64);
 		u.queued.resources = rnd_str (pool, 64);
