@@ -8,6 +8,7 @@ import resource
 import select
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fakes"))
-from e2e import (Fabric, address, call, descendants, gather, grown, main, redis, register, sizes, submit, wait_for)  # noqa: E402
+from e2e import (Fabric, address, call, descendants, gather, grown, main, redis, register, rss, sanitized, sizes, submit, wait_for)  # noqa: E402
 
 try:
     import zmq
@@ -242,13 +243,36 @@ def attack_zmq(address_, hello_role=None, curve=None):
         ctx.term()
 
 
-def attack_raw(connect):
+def greeting_of(mechanism, command):
+    """A whole greeting, and it with a command behind it, which is also cut."""
+    whole = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0" + mechanism.ljust(20, b"\0") + b"\0" * 32
+    return (whole, whole + command[:1], whole + command[:len(command) // 2], whole + command, whole + command + command)
+
+
+def answered(uri, curve):
+    """Does a manager that says HELLO get an answer?"""
+    ctx = zmq.Context()
+    s = ctx.socket(zmq.DEALER)
+    s.linger, s.rcvtimeo = 0, 1500
+    s.curve_publickey, s.curve_secretkey, s.curve_serverkey = curve
+    s.connect(uri)
+    s.send_multipart([peer.header(peer.HELLO, 1), peer.hello(2, uuid.uuid4().bytes)])
+    try:
+        return bool(s.recv_multipart())
+    except zmq.Again:
+        return False
+    finally:
+        s.close()
+        ctx.term()
+
+
+def attack_raw(connect, more=()):
     """Below ZeroMQ: junk, cut greetings, frames of absurd length."""
-    greeting = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0NULL" + b"\0" * 16 + b"\0" + b"\0" * 31
+    greeting = greeting_of(b"NULL", b"")[0]
     ready = b"\x04\x26\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
     for text in (os.urandom(500), b"\xff", greeting[:10], greeting[:40], greeting, greeting + b"\x06" + b"\xff" * 8 + b"x" * 100, greeting + ready,
                  greeting + ready + b"\x02\x7f\xff\xff\xff\xff\xff\xff\xff" + b"x" * 1000, greeting + ready + b"\x01\x18" + b"x" * 10, b"GET / HTTP/1.1\r\n\r\n",
-                 b"\0" * 100000):
+                 b"\0" * 100000, *more):
         for _ in range(5):
             s = connect()
             try:
@@ -328,6 +352,55 @@ def agent(report, f):
     report.check("garbage at the agent's socket, also from a manager with a session: served", True)
 
 
+def agent_over_tcp(report, f):
+    """The same where managers come from other hosts: a port that anybody reaches, behind CURVE. An endpoint of its own, with one worker."""
+    if not need_zmq(report, "agent's TCP socket"):
+        return
+    env = dict(os.environ, WEFT_HOME=os.path.join(f.state, "tcp"), WEFT_URL=f.url, WEFT_TOKEN=f.token)
+
+    def tool(*args):
+        return subprocess.run([os.path.join(f.bin, "weft-endpoint"), *args, "tcp"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+
+    def status():
+        return json.loads(tool("status", "--json"))
+
+    tool("configure", "--workers", "1")
+    tool("start", "--set", "manager_transport=tcp", "--set", "scaling.min_blocks=1")
+    try:
+        st = status()
+
+        def runs(what):
+            report.check("agent's TCP socket, %s: served" % what, call(f, FN["echo"], 1, wait=30, endpoint=st["endpoint_id"])["status"] == "success")
+
+        runs("nobody else")
+        pids = descendants(st["pid"])
+        argv = [a for a in pids.values() if a and os.path.basename(a[0]) == "weft-manager"][0]
+        uri, server = argv[argv.index("--connect") + 1].split(",")[0], argv[argv.index("--server-key") + 1].encode()
+        before = rss(st["pid"])
+        attack_raw(tcp_to(uri))
+        runs("raw garbage, cut greetings and frames")
+        attack_zmq(uri, hello_role=2)
+        runs("ZeroMQ garbage without CURVE")
+        public, secret = zmq.curve_keypair()
+        attack_raw(tcp_to(uri), greeting_of(b"CURVE", b"\x04\xc8" + b"\x05HELLO" + os.urandom(194)))
+        runs("cut and false handshakes of CURVE")
+        attack_zmq(uri, hello_role=2, curve=(public, secret, zmq.curve_keypair()[0]))
+        attack_zmq(uri, hello_role=2, curve=(public, secret, server))
+        runs("keys that are not the managers', and another server's")
+        report.check("a stranger's key gets no answer, even to a good HELLO", not answered(uri, (public, secret, server)))
+        with open(os.path.join(env["WEFT_HOME"], "endpoints", "tcp", "run", "manager.key")) as k:
+            own = dict(line.strip().split(" = ", 1) for line in k if " = " in line)
+        own = (own["public"].encode(), own["secret"].encode(), server)
+        report.check("with the managers' key it is answered", answered(uri, own))
+        attack_zmq(uri, hello_role=2, curve=own)
+        wait_for(lambda: call(f, FN["echo"], 1, wait=30, endpoint=st["endpoint_id"])["status"] == "success", 20, "tasks after the false manager")
+        now = descendants(st["pid"])
+        report.check("the agent and what it started are the same processes", status()["pid"] == st["pid"] and set(now) == set(pids), (pids, now))
+        report.check("the agent is not larger by 64 MiB", sanitized(st["pid"]) or rss(st["pid"]) - before < 64 * MIB, (before, rss(st["pid"])))
+    finally:
+        tool("stop")
+
+
 def manager(report, f):
     if not need_zmq(report, "manager's worker socket"):
         return
@@ -347,4 +420,4 @@ def sound(report, f):
     report.check("500 tasks run", all(d["status"] == "success" for d in docs.values()))
 
 
-main(__doc__, [begin, http_garbage, big_body, forwarder, agent, manager, idle, slow_clients, sound], make)
+main(__doc__, [begin, http_garbage, big_body, forwarder, agent, agent_over_tcp, manager, idle, slow_clients, sound], make)
