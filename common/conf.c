@@ -26,6 +26,14 @@ const char *conf_path (const char *given, const char *installed)
 	return given ? given : access (installed, F_OK) == 0 ? installed : NULL;
 }
 
+void conf_say_problems (const char *prog, const struct buf *report, const struct err *err, FILE *to)
+{
+	const char *p = report->len ? (const char *) report->data : err->text;
+
+	for (size_t n; (n = strcspn (p, "\n")); p += n + (p[n] == '\n'))
+		fprintf (to, "%s: %.*s\n", prog, (int) n, p);
+}
+
 void conf_problem (struct conf_load *ld, size_t line, const char *key, const char *fmt, ...)
 {
 	char text[600];

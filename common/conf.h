@@ -51,6 +51,8 @@ int conf_load (const struct conf_key *table, const char *path, const char *const
 	       struct buf *report, struct err *err);
 int conf_load_text (const struct conf_key *table, const char *name, const char *text, size_t n,
 		    const char *const *overrides, void *out, struct buf *report, struct err *err);
+/* Why it failed, for people: each line of the report, or err when it is empty, behind the program's name. */
+void conf_say_problems (const char *prog, const struct buf *report, const struct err *err, FILE *to);
 void conf_free (const struct conf_key *table, void *out);
 /* The commented example, each key with its help, unit, range and default; the man page shows it too. */
 void conf_print_example (const struct conf_key *table, const char *title, FILE *to);

@@ -42,12 +42,8 @@ struct config *cmd_config (const struct paths *p, const char *const *overrides)
 
 	buf_init (&report, 1 << 20);
 	c = config_load (p->config, overrides, &report, &err);
-	if (!c) {
-		if (report.len)
-			fwrite (report.data, 1, report.len, stderr);
-		else
-			cmd_fail (&err);
-	}
+	if (!c)
+		conf_say_problems ("weft-endpoint", &report, &err, stderr);
 	buf_fini (&report);
 	return c;
 }

@@ -47,7 +47,7 @@ static int load (struct opts *o, struct config *c)
 	buf_init (&report, 0);
 	o->config = conf_path (o->config, INSTALLED);
 	if (conf_load (config_table, o->config, o->set.v, c, &report, &err) < 0) {
-		fprintf (stderr, "weft-forwarder: %s\n%s", err.text, report.data ? (char *)report.data : "");
+		conf_say_problems ("weft-forwarder", &report, &err, stderr);
 		buf_fini (&report);
 		return -1;
 	}

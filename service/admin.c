@@ -25,7 +25,7 @@ int admin_config (const char *path, const struct cli_strings *sets, struct confi
 	buf_init (&report, 1 << 20);
 	rc = config_load (admin_config_path (path), sets->v, out, &report, &err);
 	if (rc < 0)
-		fprintf (stderr, "%s%s", report.len ? (char *) report.data : err.text, report.len ? "" : "\n");
+		conf_say_problems ("weft-service", &report, &err, stderr);
 	buf_fini (&report);
 	return rc;
 }
@@ -44,8 +44,13 @@ static struct registry *open_registry (const struct admin_opts *o)
 
 	if (admin_config (o->config, &o->sets, &c) < 0)
 		return NULL;
-	if (registry_open (&r, c.registry_path, c.registry_busy_ms, &err) < 0)
+	if (registry_open (&r, c.registry_path, c.registry_busy_ms, &err) < 0) {
 		complain (&err);
+		if (!admin_config_path (o->config))
+			fprintf (stderr, "There is no " INSTALLED ", so the defaults hold. Name the service's configuration with "
+				 "--config FILE; 'weft-service print-config' prints one to begin with.\n"
+				 "The token of a fabric that 'weft up' has started is in the directory of its state: ~/.weft/up/token.\n");
+	}
 	config_free (&c);
 	return r;
 }

@@ -348,7 +348,7 @@ int master_load (const char *path, const char *const *sets, struct config *c)
 		buf_fini (&report);
 		return 0;
 	}
-	fprintf (stderr, "%s%s", report.len ? (char *) report.data : err.text, report.len ? "" : "\n");
+	conf_say_problems ("weft-service", &report, &err, stderr);
 	buf_fini (&report);
 	return -1;
 }

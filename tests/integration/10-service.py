@@ -107,6 +107,17 @@ def commands():
         check("one that is to be made into a store", subprocess.run([svc.bin, "check-config", "--set", "bulk.dir=" + store]).returncode == 0)
     bad = subprocess.run([svc.bin, "check-config", "--set", "wrkers=2"], stderr=subprocess.PIPE, universal_newlines=True)
     check("an unknown key is refused", bad.returncode == 1 and "workers" in bad.stderr, bad)
+    programs = [[svc.bin, c] for c in ("check-config", "run")] + [[svc.bin, "user", "list"], [os.path.join(os.path.dirname(svc.bin), "weft-forwarder"), "supervise"]]
+    for argv in programs:
+        for more, n in ((["--config", "/nonexist"], 1), (["--set", "wrkers=2", "--set", "lissen=3"], 2)):
+            bad = subprocess.run([*argv, *more], stderr=subprocess.PIPE, universal_newlines=True, timeout=20)
+            lines, name = bad.stderr.splitlines(), os.path.basename(argv[0])
+            check("%s %s: each problem once, behind its name" % (name, argv[1]), bad.returncode == 1 and len(set(lines)) == len(lines) == n and
+                  all(x.startswith(name + ": ") for x in lines), bad.stderr)
+    if not os.path.exists("/etc/weft/service.yaml"):
+        bad = subprocess.run([svc.bin, "token", "create", "--user", "x", "--set", "registry.path=" + os.path.join(place.path, "no", "registry.db")], stderr=subprocess.PIPE,
+                             universal_newlines=True)
+        check("without a configuration the tools say so", bad.returncode == 1 and "no /etc/weft/service.yaml" in bad.stderr and "--config" in bad.stderr, bad.stderr)
     check("unknown token user", "user add" in svc.command("token", "create", "--user", "nobody").stderr)
     taken = Service(arg.build, place.path, redis.url)
     taken.sets["listen"] = svc.sets["listen"]
@@ -261,6 +272,9 @@ def codes(schemas):
     section = source("packaging/man/weft-service.8.in").split(".SH CODES OF TASKS\n")[-1].split("\n.SH ")[0]
     page = re.findall(r"[A-Z][A-Z_]+", " ".join(re.findall(r"^\.TP\n\.BR (.*)$", section, re.M)))
     told = schemas["TaskV3"]["properties"]["code"]["description"]
+    spans = re.findall(r'\[STAMP_\w+\] = \{ "(\w+)", "(\w+)" \}', source("service/taskdoc.c"))
+    legend = re.findall(r'^\.TP\n\.BR (\w+) " \((\w+)\)"$', source("packaging/man/weft.1.in"), re.M)
+    check("weft(1) says what each hop of a trace is", len(spans) == 15 and legend == spans, (legend, spans))
     check("weft-service(8) says what each of them means", sorted(page + ["NONE"]) == sorted(tasks), set(page) ^ set(tasks))
     check("so does openapi.json", not [c for c in page if not re.search(r"\b%s[:,]" % c, told)], told)
 
