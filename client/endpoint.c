@@ -54,7 +54,7 @@ static int cmd_list (void *op, int argc, char **argv)
 {
 	struct opts *o = op;
 	struct err err = { 0 };
-	json_t *list = api_call (&o->api, "GET", "/v2/endpoints?role=any", NULL, 0, &err), *e;
+	json_t *list = api_call (&o->api, "GET", "/v2/endpoints?role=any", NULL, 0, &err), *e, *d;
 	size_t i;
 	(void)argc;
 	(void)argv;
@@ -63,6 +63,8 @@ static int cmd_list (void *op, int argc, char **argv)
 	json_array_foreach (list, i, e) {
 		json_t *s = status_of (o, api_str (e, "uuid"), &err);
 		json_object_set_new (e, "status", json_string (s ? api_str (s, "status") : "unknown"));
+		if ((d = json_object_get (json_object_get (s, "details"), "draining")))
+			json_object_set (e, "draining", d);
 		json_decref (s);
 	}
 	if (o->api.json)
@@ -70,7 +72,8 @@ static int cmd_list (void *op, int argc, char **argv)
 	else {
 		printf ("%-36s  %-8s  %s\n", "ENDPOINT", "STATUS", "NAME");
 		json_array_foreach (list, i, e)
-			printf ("%-36s  %-8s  %s\n", api_str (e, "uuid"), api_str (e, "status"), api_str (e, "name"));
+			printf ("%-36s  %-8s  %s\n", api_str (e, "uuid"), json_is_true (json_object_get (e, "draining")) ? "draining" : api_str (e, "status"),
+				api_str (e, "name"));
 	}
 	json_decref (list);
 	return 0;

@@ -229,6 +229,19 @@ void dispatch_tell_drain (struct dispatch *d, struct manager *m)
 	dispatch_set_closed (d, m);
 }
 
+void dispatch_say_drain (struct dispatch *d)
+{
+	struct msg_drain drain = { .start = d->draining };
+	struct buf b;
+
+	if (!d->up)
+		return;
+	buf_init (&b, 64);
+	msg_drain_encode (&b, &drain);
+	upstream_bytes (d->up, WIRE_DRAIN, b.data, b.len);
+	buf_fini (&b);
+}
+
 void dispatch_drain_for (struct dispatch *d, enum dispatch_drain_for who, bool start)
 {
 	bool on;
@@ -241,6 +254,7 @@ void dispatch_drain_for (struct dispatch *d, enum dispatch_drain_for who, bool s
 	log_info ("dispatch", on ? "draining" : "taking tasks again", NULL);
 	for (struct manager *m = d->managers ? managers_first (d->managers) : NULL; m; m = m->next)
 		dispatch_tell_drain (d, m);
+	dispatch_say_drain (d);
 	if (on)
 		dispatch_give_back (d);
 	dispatch_figures_changed (d);

@@ -178,7 +178,7 @@ static void on_capacity_due (struct msg_capacity *c, void *arg)
 	c->managers = d->managers ? (uint32_t) managers_count (d->managers) : 0;
 	c->blocks = d->blocks;
 	c->pending_blocks = d->pending_blocks;
-	c->text = wire_str (d->why_waiting, strlen (d->why_waiting));
+	c->text = d->draining ? WIRE_STR ("the endpoint is drained: it takes no tasks") : wire_str (d->why_waiting, strlen (d->why_waiting));
 	c->tasks_done = d->st.done;
 	d->told.done = c->tasks_done;
 	d->told.running = c->running;
@@ -221,6 +221,8 @@ static int ask_again (const struct id *function, void *manager, void *arg)
 void dispatch_session_up (struct dispatch *d)
 {
 	d->complete_ms = clock_now_ms () + d->o.hold_ms;	/* it sends all that has not ended, at once */
+	if (d->draining)
+		dispatch_say_drain (d);
 	spool_rewind (d->spool);
 	/* the forwarder knows nothing of what we asked for in the session before */
 	if (queue_held (d->queue)->n)

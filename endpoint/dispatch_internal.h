@@ -71,6 +71,7 @@ struct dispatch {
 /* dispatch.c */
 void dispatch_drain_for (struct dispatch *d, enum dispatch_drain_for who, bool start);
 void dispatch_tell_drain (struct dispatch *d, struct manager *m);
+void dispatch_say_drain (struct dispatch *d);			/* to the forwarder, for people who look: the window stops it */
 void dispatch_work_later (void *dispatch);	/* spool, send and route at the end of the burst */
 /* A message has been opened that is about these tasks: with 100,000 in hand, waiting for memory would be much of the work. */
 void dispatch_coming (const struct id *task, void *dispatch);

@@ -234,6 +234,15 @@ static int take_metrics (struct forward *f, zmq_msg_t *rec, size_t n, struct err
 	return 0;
 }
 
+static int take_drain (struct forward *f, zmq_msg_t *rec, size_t n, struct err *err)
+{
+	struct msg_drain d;
+	if (n != 1 || msg_drain_decode (&d, zmq_msg_data (rec), zmq_msg_size (rec), err) < 0)
+		return -1;
+	presence_draining (f->presence, d.start);
+	return 0;
+}
+
 static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_msg_t *rec, size_t n, void *arg, struct err *err)
 {
 	struct forward *f = arg;
@@ -248,7 +257,8 @@ static int on_message (struct link_peer *peer, const struct wire_header *h, zmq_
 	case WIRE_FUNCTION_MISSING: rc = msg_ids_each (rec, n, on_function_missing, f, err); break;
 	case WIRE_CAPACITY: rc = take_capacity (f, rec, n, err); break;
 	case WIRE_METRICS: rc = take_metrics (f, rec, n, err); break;
-	default: break; /* CONTAINER_STATE, DRAIN: the endpoint's window says what matters here */
+	case WIRE_DRAIN: rc = take_drain (f, rec, n, err); break; /* for people: its window says what may be sent */
+	default: break;
 	}
 	loop_defer_schedule (f->pump);
 	return rc;

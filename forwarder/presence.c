@@ -19,7 +19,7 @@ struct presence {
 	struct presence_opts o;
 	char *owner, *address, *public_key;
 	char key[LAYOUT_KEY_MAX], lease_key[LAYOUT_KEY_MAX], host[256];
-	bool leased, connected;
+	bool leased, connected, draining;
 	bool left;			/* whatever is answered to renewals that were on their way */
 	int64_t heard_ms;		/* real time: when the endpoint was there last; 0 = not in our time */
 	uint64_t epoch;
@@ -62,8 +62,8 @@ static void publish (struct presence *p)
 		p->heard_ms = clock_real_ns () / 1000000;
 	buf_init (&cap, 0);
 	buf_printf (&cap, "{\"slots\":%u,\"free_slots\":%u,\"queued\":%u,\"running\":%u,\"managers\":%u,\"blocks\":%u,"
-		    "\"pending_blocks\":%u,\"tasks_done\":%" PRIu64 "%s%s%.*s}", p->cap.slots, p->cap.free_slots, p->cap.queued,
-		    p->cap.running, p->cap.managers, p->cap.blocks, p->cap.pending_blocks, p->cap.tasks_done,
+		    "\"pending_blocks\":%u,\"tasks_done\":%" PRIu64 ",\"draining\":%s%s%s%.*s}", p->cap.slots, p->cap.free_slots, p->cap.queued,
+		    p->cap.running, p->cap.managers, p->cap.blocks, p->cap.pending_blocks, p->cap.tasks_done, p->draining ? "true" : "false",
 		    p->why.len && !buf_failed (&p->why) ? (char *)p->why.data : "", p->hello.len ? "," : "",
 		    (int)p->hello.len, p->hello.data ? (char *)p->hello.data : "");
 	buf_add (&cap, "", 1);
@@ -178,6 +178,7 @@ static void member (struct buf *b, const char *name, struct wire_str v)
 void presence_connected (struct presence *p, const struct msg_hello *h, uint64_t epoch)
 {
 	p->connected = true;
+	p->draining = false;
 	p->epoch = epoch;
 	p->cap.slots = h->slots;
 	buf_clear (&p->metrics);
@@ -204,6 +205,12 @@ static void publish_soon (struct presence *p)
 {
 	if (!loop_timer_pending (p->debounce))
 		loop_timer_start (p->debounce, CAPACITY_DEBOUNCE_MS, false);
+}
+
+void presence_draining (struct presence *p, bool draining)
+{
+	p->draining = draining;
+	publish_soon (p);
 }
 
 void presence_metrics (struct presence *p, struct wire_str json)

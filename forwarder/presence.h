@@ -28,6 +28,7 @@ void presence_listening (struct presence *p, const char *address, const char *pu
 void presence_connected (struct presence *p, const struct msg_hello *h, uint64_t epoch);
 void presence_disconnected (struct presence *p);
 void presence_capacity (struct presence *p, const struct msg_capacity *c);
+void presence_draining (struct presence *p, bool draining);	/* it was told to take nothing; false in a new session */
 void presence_metrics (struct presence *p, struct wire_str json);	/* as the endpoint says it; readers check it */
 /* Not reachable any more, and the lease is free for others. done runs when Redis has answered. */
 void presence_leave (struct presence *p, rds_f *done, void *arg);

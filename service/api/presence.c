@@ -26,7 +26,7 @@ static json_int_t number (const json_t *o, const char *key)
 static json_t *state_doc (const struct look *k, json_int_t all)
 {
 	json_t *d, *v;
-	static const char *const shown[] = { "managers", "blocks", "pending_blocks", "tasks_done", "running", "slots", "free_slots", "version",
+	static const char *const shown[] = { "managers", "blocks", "pending_blocks", "tasks_done", "running", "slots", "free_slots", "version", "draining",
 					     "waiting_reason" };
 	char when[32];
 

@@ -102,7 +102,7 @@ export const one = {
 			}
 			const st = await get (`v3/endpoints/${path}/status`, { signal });
 			redraw (head, e.display_name || e.name, " ", state (st.status));
-			redraw (now, st.details.waiting_reason && h ("p", { class: "note" }, `Tasks wait for nodes: ${st.details.waiting_reason}`), facts (e, st));
+			redraw (now, st.details.waiting_reason && h ("p", { class: "note" }, `Tasks wait: ${st.details.waiting_reason}`), facts (e, st));
 			if (before && before !== st.status)
 				tools.say (`The endpoint is ${st.status}`);
 			before = st.status;

@@ -181,6 +181,45 @@ def gone(report, f):
     report.check("when it is back they run, and succeed", all(docs[i]["status"] == "success" for i in ids), docs)
 
 
+def drained(report, f):
+    """What everybody is told of an endpoint that its operator drains."""
+    tool = [os.path.join(f.bin, "weft-endpoint")]
+    env = dict(os.environ, WEFT_HOME=f.state)
+
+    def told():
+        d = ok(f.http("GET", "/v3/endpoints/%s/status" % f.endpoint))
+        return d["status"], d["details"].get("draining"), d["details"]["idle_workers"], d["details"].get("free_slots")
+
+    def until(want):
+        end = time.monotonic() + 20
+        while told() != want and time.monotonic() < end:
+            time.sleep(0.02)
+        return told()
+    rows = lambda: f.weft("endpoint", "list").stdout.splitlines()      # noqa: E731
+    fn = register(f, "def f(x): return x", "f")
+    report.check("an endpoint that nobody drains says so", until(("online", False, 2, 2)) == ("online", False, 2, 2), told())
+    subprocess.run(tool + ["drain", "local"], env=env, check=True, stdout=subprocess.DEVNULL)
+    try:
+        report.check("one that is drained says that, and has no free slots", until(("online", True, 0, 0)) == ("online", True, 0, 0), told())
+        ids, _ = submit(f, fn, [{"args": [1]}], wait=1.2)       # what is known of it is remembered for a second
+        d = task(f, ids[0])
+        report.check("a task for it says why it waits", d["status"] == "received" and "drained" in d.get("waiting_reason", ""), d)
+        report.check("weft endpoint list says so", [r for r in rows() if f.endpoint in r and "draining" in r], rows())
+        shown = f.weft("endpoint", "show", f.endpoint).stdout
+        report.check("weft endpoint show says so", [r for r in shown.splitlines() if r.split() == ["draining", "true"]], shown)
+        forwarder = pids_of(f, "forwarder")
+        for pid in forwarder:           # said again in the next session
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: pids_of(f, "forwarder") and pids_of(f, "forwarder") != forwarder, 20, "another forwarder")
+        wait_for(lambda: told()[:2] != ("online", True), 30, "the session to end")
+        report.check("it is told again in a new session", until(("online", True, 0, 0)) == ("online", True, 0, 0), told())
+    finally:
+        subprocess.run(tool + ["undrain", "local"], env=env, check=True, stdout=subprocess.DEVNULL)
+    d = task(f, ids[0], wait=20)
+    report.check("it runs when the drain is over", d["status"] == "success", d)
+    report.check("and the endpoint is as before", until(("online", False, 2, 2)) == ("online", False, 2, 2), told())
+
+
 def locked(report, f):
     """Globus Compute's stop_endpoint: the session of a live agent is ended, and it is let in again when the time is over."""
     nap = register(f, "import time\ndef f(s):\n    time.sleep(s)\n    return s", "f")
@@ -338,4 +377,4 @@ def configured_results(report, f):
     report.check("that fabric ended", not left, left)
 
 
-main(__doc__, [malformed, unknown, strangers, offline, gone, locked, sizes_, functions_, batch, configured, configured_results], make)
+main(__doc__, [malformed, unknown, strangers, offline, gone, drained, locked, sizes_, functions_, batch, configured, configured_results], make)
