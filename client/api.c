@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/api.h"
+#include "client/fabric.h"
 #include "client/target.h"
 #include <errno.h>
 #include <stdio.h>
@@ -49,6 +50,7 @@ json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err 
 	struct id id;
 	size_t n = 0;
 	bool renewed = false;
+	int status = -1;
 	if (!t)
 		return NULL;
 	id_new (&id);
@@ -60,7 +62,6 @@ json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err 
 		struct fetch_args a = { .method = r->method, .url = url, .bearer = t->p.token, .headers = headers, .body = r->body,
 					.body_bytes = r->body ? strlen (r->body) : 0, .timeout_ms = 60000 + (int64_t)(r->wait_s * 1000),
 					.max_reply_bytes = (size_t)1 << 30 };
-		int status;
 		if (attempt)
 			pause_before (attempt);
 		free (text);
@@ -87,6 +88,8 @@ json_t *api_send (const struct api_opts *o, const struct api_req *r, struct err 
 		if (status && status != 503 && status != 429 && status != 502 && status != 409)
 			break;
 	}
+	if (!status && t->state)
+		fabric_absent (t->state, err);
 	free (idem);
 	free (url);
 	free (text);

@@ -539,6 +539,33 @@ fail:
 	return NULL;
 }
 
+pid_t fabric_holder (const char *state, int *fd)
+{
+	char *path = xasprintf ("%s/up.pid", state), text[16] = "";
+	pid_t pid = -1;
+	*fd = open (path, O_RDWR | O_CLOEXEC);
+	free (path);
+	if (*fd < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (flock (*fd, LOCK_EX | LOCK_NB) == 0)
+		pid = 0;
+	else if (read (*fd, text, sizeof (text) - 1) > 0 && atoi (text) > 1)
+		return (pid_t)atoi (text);
+	close (*fd);
+	return pid;
+}
+
+bool fabric_absent (const char *state, struct err *err)
+{
+	int fd;
+	pid_t pid = fabric_holder (state, &fd);
+	if (pid > 0)
+		close (fd);
+	if (pid == 0)
+		err_set (err, ERR_UNAVAILABLE, FAULT_USER, "no fabric is running in %s: run weft up --detach --state %s", state, state);
+	return pid == 0;
+}
+
 void fabric_stop (struct fabric *f)
 {
 	if (f->stopping)

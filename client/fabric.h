@@ -3,6 +3,7 @@
  * started in this order, each when the one before is ready, kept alive with back-off, and stopped in the opposite order. */
 #ifndef CLIENT_FABRIC_H
 #define CLIENT_FABRIC_H
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -22,6 +23,11 @@ struct fabric_opts {
 	void *arg;
 };
 
+/* Who runs the fabric of a state directory: its pid, 0 = nobody, -1 = not known. fd: of its lock, owned by the caller when not 0 or -1; it can be
+ * locked when that one has ended. */
+pid_t fabric_holder (const char *state, int *fd);
+/* Is it certain that nobody does? Then *err says what to do. */
+bool fabric_absent (const char *state, struct err *err);
 struct fabric *fabric_create (struct loop *l, const struct fabric_opts *o, struct err *err);
 void fabric_stop (struct fabric *f);		/* stops the loop when all have ended */
 void fabric_destroy (struct fabric **f);

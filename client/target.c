@@ -53,9 +53,10 @@ static int from_state (struct target *t, const char *given, struct err *err)
 	char *dir = target_state_dir (given), *path = xasprintf ("%s/env", dir);
 	struct err cause = { 0 };
 	int rc = profile_read_file (&t->p, path, &cause);
-	if (rc == 0)
+	if (rc == 0) {
 		t->from = xasprintf ("the fabric in %s", dir);
-	else if (cause.code == ERR_NOT_FOUND)
+		profile_set (&t->state, dir);
+	} else if (cause.code == ERR_NOT_FOUND)
 		err_set (err, ERR_NOT_FOUND, FAULT_USER, "no fabric has been started in %s: run weft up --detach --state %s", dir, dir);
 	else if (err)
 		*err = cause;
@@ -106,8 +107,10 @@ static void set_url (struct target *t, const char *given)
 	char *url = xstrdup (given);
 	target_trim_url (url);
 	target_trim_url (t->p.url);
-	if (!t->p.url || strcmp (t->p.url, url))
+	if (!t->p.url || strcmp (t->p.url, url)) {
 		forget_secrets (t);
+		profile_set (&t->state, NULL);
+	}
 	profile_set (&t->p.url, url);
 	free (url);
 }
@@ -240,6 +243,7 @@ struct target *target_find (const struct api_opts *o, struct err *err)
 		profile_fini (&found.p);
 		profile_set (&found.from, NULL);
 		profile_set (&found.stored, NULL);
+		profile_set (&found.state, NULL);
 		return NULL;
 	}
 	done = true;

@@ -16,6 +16,7 @@ struct api_opts;
 struct target {
 	struct profile p;		/* what was found; token NULL: err of target_find says what to do */
 	char *from;			/* for people: "profile lab", "the environment"; owned */
+	char *state;			/* directory of the `weft up` that it is; owned, else NULL */
 	char *stored;			/* name of the profile file, when its token can be made anew; owned, else NULL */
 };
 

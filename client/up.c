@@ -178,21 +178,6 @@ static int cmd_up (void *op, int argc, char **argv)
 	return u.status;
 }
 
-/* Who holds the lock: its pid, 0 = nobody, -1 = error. */
-static pid_t holder (const char *state, int *fd)
-{
-	char *path = xasprintf ("%s/up.pid", state), text[16] = "";
-	*fd = open (path, O_RDWR | O_CLOEXEC);
-	free (path);
-	if (*fd < 0)
-		return errno == ENOENT ? 0 : -1;
-	if (flock (*fd, LOCK_EX | LOCK_NB) == 0) {
-		close (*fd);
-		return 0;
-	}
-	return read (*fd, text, sizeof (text) - 1) > 0 && atoi (text) > 1 ? (pid_t)atoi (text) : -1;
-}
-
 static int cmd_down (void *op, int argc, char **argv)
 {
 	struct opts *o = op;
@@ -200,7 +185,7 @@ static int cmd_down (void *op, int argc, char **argv)
 	int fd, rc = 0;
 	int64_t began = clock_now_ms (), limit = o->timeout_ms ? o->timeout_ms : 60000;
 	bool told = false;
-	pid_t pid = holder (state, &fd);
+	pid_t pid = fabric_holder (state, &fd);
 	(void)argc;
 	(void)argv;
 	if (pid == 0) {
@@ -245,9 +230,10 @@ static int cmd_env (void *op, int argc, char **argv)
 	const struct target *t = target_find (&of, &err);
 	(void)argc;
 	(void)argv;
-	free (dir);
-	if (!t)
+	if (!t) {
+		free (dir);
 		return api_fail ("env", &err);
+	}
 	const struct { const char *key, *value; } all[] = { { "WEFT_URL", t->p.url }, { "WEFT_TOKEN", t->p.token }, { "WEFT_ENDPOINT", t->p.endpoint },
 							    { "WEFT_CA_FILE", t->p.ca_file } };
 	json_t *j = json_object ();
@@ -261,6 +247,9 @@ static int cmd_env (void *op, int argc, char **argv)
 	if (o->json)
 		api_print_json (j);
 	json_decref (j);
+	if (!o->profile && fabric_absent (dir, &err))
+		api_fail ("env", &err);
+	free (dir);
 	return 0;
 }
 
@@ -308,7 +297,8 @@ const struct cli_cmd cmds_up[] = {
 	{ "down", "[OPTIONS]", "Stop the fabric of a state directory and wait until all its processes have ended.", down_opts,
 	  sizeof (struct opts), 0, 0, cmd_down },
 	{ "env", "[OPTIONS]", "Print WEFT_URL, WEFT_TOKEN, WEFT_ENDPOINT and, where there is one, WEFT_CA_FILE lines for a shell: export $(weft env)\n"
-	  "Of the fabric that `weft up` has started, or of a login with --profile.", env_opts,
+	  "Of the fabric that `weft up` has started, or of a login with --profile. Of one that does not run any more too: that is told\n"
+	  "on standard error.", env_opts,
 	  sizeof (struct opts), 0, 0, cmd_env },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
 };

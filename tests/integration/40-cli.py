@@ -282,6 +282,11 @@ def detached(report, f):
         report.check("down", r.returncode == 0, r)
         r = cli("down")
         report.check("down again: nothing is running", r.returncode == 0 and "no fabric" in r.stdout, r)
+        r = cli("env")
+        report.check("env then still prints where it was, and says that nothing runs there", r.returncode == 0 and "WEFT_URL=" in r.stdout and
+                     "no fabric is running" in r.stderr and "weft up" in r.stderr, r)
+        r = cli("whoami")
+        report.check("what asks it says what to do", r.returncode == 1 and "no fabric is running in " + state in r.stderr and "weft up" in r.stderr, r)
         r = cli(*up)
         report.check("up again", r.returncode == 0, r)
         r = cli("result", "--timeout", "30s", *(naps + queued))
