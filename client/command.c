@@ -15,6 +15,8 @@
 
 #define WAIT_S 0.4	/* then what it printed is shown, and Ctrl-C seen; an answer comes as soon as the task has ended */
 
+#define OFFLINE_MS 2000	/* then who waits at a terminal is told when the endpoint is offline */
+
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt (int signo)
@@ -98,11 +100,16 @@ static int cancel (const struct submit_opts *o, const char *id)
 	return 130;
 }
 
-static int wait_for_end (const struct submit_opts *o, const char *id, json_t *doc, struct shown *v)
+static int wait_for_end (const struct submit_opts *o, const char *ep, const char *id, json_t *doc, struct shown *v)
 {
 	int64_t began = clock_now_ms ();
+	bool told = false;
 	int rc;
 	while (doc && !results_ended (doc) && !interrupted && !(o->timeout_ms && clock_now_ms () - began > o->timeout_ms)) {
+		if (!told && isatty (2) && clock_now_ms () - began >= OFFLINE_MS) {
+			results_say_offline (&o->api, ep);
+			told = true;
+		}
 		struct err err = { 0 };
 		char *path = xasprintf ("/v3/tasks/%s?wait=%g", id, WAIT_S);
 		json_decref (doc);
@@ -119,6 +126,8 @@ static int wait_for_end (const struct submit_opts *o, const char *id, json_t *do
 	else if (interrupted)
 		rc = cancel (o, id);
 	else {
+		if (!told)
+			results_say_offline (&o->api, ep);
 		fprintf (stderr, "weft: run: it has not ended yet, and goes on; ask again with: weft result %s\n", id);
 		rc = EXIT_TIME_OVER;
 	}
@@ -165,7 +174,7 @@ int command_run (const struct submit_opts *o, char fn[37], const char *ep)
 	v.out.exact = true;
 	v.out.stalled = !isatty (1);	/* a file or a pipe gets it whole, at the end */
 	stream_init (&v.errout, stderr);
-	rc = wait_for_end (o, id, doc, &v);
+	rc = wait_for_end (o, ep, id, doc, &v);
 	stream_fini (&v.out);
 	stream_fini (&v.errout);
 	if (o->trace && rc != 130)

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "client/names.h"
 #include "client/submit.h"
 #include "common/base64.h"
 #include "common/clock.h"
+#include "common/ids.h"
 #include "common/xmem.h"
 
 bool results_unknown (const json_t *doc)
@@ -134,6 +136,16 @@ int results_print (const struct api_opts *o, json_t *ids, json_t *docs)
 	if (o->json)
 		api_print_json (docs);
 	return rc;
+}
+
+void results_say_offline (const struct api_opts *o, const char *ep)
+{
+	char *path = xasprintf ("/v2/endpoints/%s/status", ep);
+	json_t *s = api_call (o, "GET", path, NULL, 0, NULL);
+	if (!strcmp (api_str (s, "status"), "offline"))
+		fprintf (stderr, "weft: endpoint %s is offline: the task waits until it connects\n", names_endpoint (o, ep));
+	json_decref (s);
+	free (path);
 }
 
 int results_time_over (json_t *ids)

@@ -18,6 +18,8 @@ int results_await (const struct api_opts *o, json_t *ids, json_t *docs, int64_t 
 /* Print them in the order of ids, results to stdout and failures to stderr; returns the exit status. */
 int results_print (const struct api_opts *o, json_t *ids, json_t *docs);
 int results_time_over (json_t *ids);
+/* For who waits long: says on standard error that the endpoint is offline, when it is. */
+void results_say_offline (const struct api_opts *o, const char *ep);
 /* Why it has no result: the last line of a traceback, or the reason. n bytes, borrowed from doc. */
 const char *results_reason (const json_t *doc, int *n);
 

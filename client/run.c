@@ -121,6 +121,7 @@ static int run_function (struct submit_opts *o, const char *fn, const char *ep, 
 	struct err err = { 0 };
 	json_t *ids, *answer, *docs, *doc, *list = payloads (o, argc, argv, &err);
 	const char *key;
+	bool told;
 	int rc;
 	if (!o->timeout_ms || wait > most)
 		wait = most;
@@ -130,7 +131,12 @@ static int run_function (struct submit_opts *o, const char *fn, const char *ep, 
 	json_object_foreach (json_object_get (answer, "results"), key, doc)
 		if (results_ended (doc))
 			json_object_set (docs, key, doc);
+	told = isatty (2) && wait >= 2 && json_object_size (docs) < json_array_size (ids);
+	if (told)
+		results_say_offline (&o->api, ep);
 	rc = results_await (&o->api, ids, docs, o->timeout_ms, &err);
+	if (rc > 0 && !told)
+		results_say_offline (&o->api, ep);
 	if (rc < 0)
 		rc = api_fail ("run", &err);
 	else {

@@ -397,6 +397,27 @@ def logins(report, f):
     report.check("asked on a terminal, the token is not shown", t.end() == 0 and f.token.encode() not in t.text, t.text)
 
 
+# ---- an endpoint that is not there ----------------------------------------------------------------------------------------------
+
+def offline(report, f):
+    """Who waits for it is told so, on standard error."""
+    f.http("POST", "/v3/endpoints", {"endpoint_name": "asleep"})
+    said = "endpoint asleep is offline: the task waits until it connects"
+    for what in ([fn(f, "square"), "3"], ["--", "true"]):
+        r = f.weft("run", "-e", "asleep", "--timeout", "300ms", *what, check=False)
+        report.check("run %s on an endpoint that is offline: told when the time is over" % what[0], r.returncode == 4 and said in r.stderr and r.stdout == "", r)
+        t = Terminal([os.path.join(f.bin, "weft"), "run", "-e", "asleep"] + what, f.env())
+        t.until(said.encode())
+        t.send(b"\x03")
+        t.end()
+        report.check("and on a terminal while it waits, once", t.text.count(b"is offline") == 1, t.text)
+    r = f.weft("run", "-e", "asleep", "--timeout", "300ms", "--json", fn(f, "square"), "3", check=False)
+    report.check("--json stays JSON", r.returncode == 4 and json.loads(r.stdout) == {} and said in r.stderr, r)
+    r = f.weft("run", "--timeout", "10ms", fn(f, "talk"), "10", check=False)
+    report.check("nothing of it of one that is online", r.returncode == 4 and "offline" not in r.stderr, r)
+    f.weft("cancel", r.stderr.split("weft result ")[1].split()[0])
+
+
 # ---- progress -------------------------------------------------------------------------------------------------------------------
 
 def progress(report, f):
@@ -593,4 +614,4 @@ def doctoring(report, f):
                      (r.returncode != 0) == (level == "fail"), rows)
 
 
-main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, progress, watching, topping, logs, live_logs, doctoring], make)
+main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, progress, watching, topping, logs, live_logs, doctoring, offline], make)
