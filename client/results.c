@@ -52,6 +52,10 @@ int results_await (const struct api_opts *o, json_t *ids, json_t *docs, int64_t 
 	int64_t began = clock_now_ms (), left;
 	size_t all = json_array_size (ids), i;
 	json_t *id, *doc;
+	struct id parsed;
+	json_array_foreach (ids, i, id)
+		if (id_parse (&parsed, json_string_value (id), json_string_length (id)) < 0)
+			return err_set (err, ERR_INVALID, FAULT_USER, "'%.100s' is not a UUID", json_string_value (id));
 	for (;;) {
 		json_t *open = json_array (), *answer;
 		char *path;

@@ -69,6 +69,8 @@ static char *misuse (const struct submit_opts *o, int argc, char **argv)
 		return xstrdup ("what is to be run? FUNCTION, FILE.py::NAME, or -- COMMAND [ARG...]");
 	if (o->map && other)
 		return xasprintf ("--map takes the payloads from its file: it does not go with %s", other);
+	if (o->input && argc > 1)
+		return xstrdup ("--input FILE is the payload: it does not go with a PAYLOAD");
 	if (o->command.n && o->repeat)
 		return xstrdup ("--repeat does not go with -- COMMAND");
 	if (!o->map && (o->resume || o->retry_failed))

@@ -90,8 +90,10 @@ static void print_doc (const json_t *d)
 		printf ("--- exception\n%s\n", api_str (d, "exception"));
 }
 
+/* As JSON, the document of one; of several, an object of them by id. */
 static int each_task (struct opts *o, const char *what, const char *method, int argc, char **argv)
 {
+	json_t *docs = o->api.json && argc > 1 ? json_object () : NULL;
 	int rc = 0;
 	for (int i = 0; i < argc; i++) {
 		struct err err = { 0 };
@@ -102,12 +104,17 @@ static int each_task (struct opts *o, const char *what, const char *method, int 
 			rc = api_fail (what, &err);
 			continue;
 		}
-		if (o->api.json)
+		if (docs)
+			json_object_set (docs, argv[i], d);
+		else if (o->api.json)
 			api_print_json (d);
 		else
 			print_doc (d);
 		json_decref (d);
 	}
+	if (docs)
+		api_print_json (docs);
+	json_decref (docs);
 	return rc;
 }
 
@@ -240,10 +247,16 @@ static const struct cli_opt tasks_opts[] = {
 };
 
 const struct cli_cmd cmds_task[] = {
-	{ "status", "[OPTIONS] TASK...", "Show tasks: state, where they ran, output, errors.", plain_opts, sizeof (struct opts), 1, -1,
+	{ "status", "[OPTIONS] TASK...",
+	  "Show tasks: state, where they ran, output, errors.\n"
+	  "With --json the object of the task; of several tasks one object, TASK to that of each that is known.", plain_opts, sizeof (struct opts), 1, -1,
 	  cmd_status },
-	{ "result", "[OPTIONS] TASK...", "Wait for tasks and print their results.", result_opts, sizeof (struct opts), 1, -1, cmd_result },
-	{ "cancel", "[OPTIONS] TASK... | --group GROUP", "Cancel tasks: queued ones never run, running ones are killed.", cancel_opts,
+	{ "result", "[OPTIONS] TASK...",
+	  "Wait for tasks and print their results.\n"
+	  "With --json one object, TASK to the object of each, of one task too.", result_opts, sizeof (struct opts), 1, -1, cmd_result },
+	{ "cancel", "[OPTIONS] TASK... | --group GROUP",
+	  "Cancel tasks: queued ones never run, running ones are killed.\n"
+	  "With --json the task's id and state; of several tasks one object, TASK to that of each that is known.", cancel_opts,
 	  sizeof (struct opts), 0, -1, cmd_cancel },
 	{ "tasks", "[OPTIONS]",
 	  "List your tasks, newest first.\n"

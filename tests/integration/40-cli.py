@@ -218,6 +218,18 @@ def running(report, f):
     report.check("result waits", f.weft("result", tid2).stdout == "9\n")
     j = weft_json(f, "result", tid2, "--json")
     report.check("result --json", j[tid2]["result"] == "9", j)
+    r = f.weft("run", "upper", "dropped", "--input", "-", input="from stdin", check=False)
+    report.check("run with a PAYLOAD and --input is refused", r.returncode == 2 and "--input" in r.stderr and r.stdout == "", r)
+    for what in ("result", "status", "cancel", "logs", "files", "trace"):
+        r = f.weft(what, "abc", check=False)
+        report.check("%s of what is no id" % what, r.returncode == 1 and "'abc' is not a UUID" in r.stderr and "{" not in r.stderr, r)
+    tid3 = f.weft("submit", "add", '{"args": [4, 6]}').stdout.strip()
+    f.weft("result", tid3)
+    for what in ("status", "cancel"):
+        j = weft_json(f, what, tid2, tid3, "--json")
+        report.check("%s --json of several: one object by id" % what, set(j) == {tid2, tid3} and all(d["task_id"] == t for t, d in j.items()), j)
+    r = f.weft("status", tid2, "00000000-0000-0000-0000-000000000001", "--json", check=False)
+    report.check("without those that are not known", r.returncode == 1 and set(json.loads(r.stdout)) == {tid2} and "404" in r.stderr, r)
     j = weft_json(f, "submit", "add", '{"args": [4, 5]}', "--json")
     report.check("submit --json", len(list(j["tasks"].values())[0]) == 1, j)
     r = f.weft("status", tid2)
