@@ -56,7 +56,7 @@ static int container_options (const struct opts *o, json_t **out, struct err *er
 	return 0;
 }
 
-/* "file.py::name" and "file.so::symbol" name file and entry point; anything else is a command. */
+/* "file.py::name", "file.so::symbol" and "file.so" name file and entry point; anything else is a command. */
 static json_t *describe (const struct opts *o, int argc, char **argv, struct err *err)
 {
 	const char *dot = strrchr (argv[0], '.');
@@ -253,7 +253,7 @@ static const struct cli_opt register_opts[] = {
 static const struct cli_opt plain_opts[] = { API_OPTS (struct opts), CLI_END };
 
 const struct cli_cmd cmds_function[] = {
-	{ "function register", "[OPTIONS] FILE.py::NAME | FILE.so::SYMBOL | -- COMMAND [ARG...]",
+	{ "function register", "[OPTIONS] FILE.py::NAME | FILE.so[::SYMBOL] | -- COMMAND [ARG...]",
 	  "Register a function; prints its id.\n"
 	  "Python: the file's source is sent and NAME is called with the payload's arguments (JSON).\n"
 	  "Shared object: the file is sent; SYMBOL has the C ABI of weft_function.h.\n"

@@ -206,7 +206,8 @@ static const struct cli_opt submit_opts[] = { SUBMIT_OPTS, COMMAND_OPT, CLI_END 
 const struct cli_cmd cmds_run[] = {
 	{ "run", "[OPTIONS] FUNCTION [PAYLOAD] | [OPTIONS] -- COMMAND [ARG...]",
 	  "Run a function, or a command, on an endpoint; wait, and print the result.\n"
-	  "FUNCTION is FILE.py::NAME (registered for you, once for each content of the file), or the id or name of a registered one.\n"
+	  "FUNCTION is FILE.py::NAME or FILE.so[::SYMBOL], default ::weft_function (registered for you, once for each content of the file),\n"
+	  "or the id or name of a registered one.\n"
 	  "PAYLOAD is sent as it is: JSON for Python functions ({\"args\": [...], \"kwargs\": {...}}, or a single value), standard input for\n"
 	  "commands. Without it: no arguments, empty input.\n"
 	  "\n"

@@ -34,6 +34,8 @@ json_t *source_file (const char *given, const char *kind, const char *entry, str
 	dot = strrchr (path, '.');
 	if (!kind)
 		kind = dot && !strcmp (dot, ".so") ? "shared_object" : "python";
+	if (!entry && !strcmp (kind, "shared_object"))
+		entry = "weft_function";
 	if (!entry || !*entry) {
 		err_set (err, ERR_INVALID, FAULT_USER, "which function? say %s::NAME, or --entry NAME", path);
 		goto out;

@@ -85,6 +85,12 @@ json_t *submit_body (const struct submit_opts *o)
 	return body;
 }
 
+static bool ends_with (const char *s, const char *end)
+{
+	size_t n = strlen (s), k = strlen (end);
+	return n > k && !strcmp (s + n - k, end);
+}
+
 int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char ep[37], struct err *err)
 {
 	json_t *files = inputs_of (&o->files, err), *outputs = files ? outputs_of (&o->outputs, o->keep_outputs, err) : NULL;
@@ -97,9 +103,9 @@ int submit_resolve (const struct submit_opts *o, char **argv, char fn[37], char 
 		return -1;
 	if (o->command.n)
 		rc = source_register_once (&o->api, source_command (o->command.v, o->command.n, err), fn, err);
-	else if (source_is_file (argv[0]))
+	else if (source_is_file (argv[0]) || ends_with (argv[0], ".so"))
 		rc = source_register_once (&o->api, source_file (argv[0], NULL, NULL, err), fn, err);
-	else if (strlen (argv[0]) > 3 && !strcmp (argv[0] + strlen (argv[0]) - 3, ".py"))
+	else if (ends_with (argv[0], ".py"))
 		rc = err_set (err, ERR_INVALID, FAULT_USER, "which function of the file? say %s::NAME", argv[0]);
 	else
 		rc = api_function (&o->api, argv[0], fn, err);

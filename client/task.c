@@ -15,6 +15,7 @@
 #include "client/watch.h"
 #include "common/clock.h"
 #include "common/xmem.h"
+#include "proto/msg_task.h"
 
 struct opts {
 	struct api_opts api;
@@ -163,6 +164,21 @@ static int cmd_cancel (void *op, int argc, char **argv)
 	return o->group ? cancel_group (o) : each_task (op, "cancel", "DELETE", argc, argv);
 }
 
+/* All that --status takes. */
+static bool status_known (const char *given)
+{
+	bool known = !strcmp (given, "pending");
+	for (int s = STATE_RECEIVED; s <= STATE_CANCELLED && !known; s++)
+		known = !strcmp (given, msg_state_name (s));
+	if (known)
+		return true;
+	fprintf (stderr, "weft: tasks: --status: there is no '%s'; there are ", given);
+	for (int s = STATE_RECEIVED; s <= STATE_CANCELLED; s++)
+		fprintf (stderr, "%s, ", msg_state_name (s));
+	fputs ("and pending: all that have not ended\n", stderr);
+	return false;
+}
+
 static int cmd_tasks (void *op, int argc, char **argv)
 {
 	struct opts *o = op;
@@ -173,6 +189,8 @@ static int cmd_tasks (void *op, int argc, char **argv)
 	int rc;
 	(void)argc;
 	(void)argv;
+	if (o->status && !status_known (o->status))
+		return 2;
 	if ((o->endpoint && api_endpoint (&o->api, o->endpoint, ep, &err) < 0) ||
 	    (o->function && api_function (&o->api, o->function, fn, &err) < 0))
 		return api_fail ("tasks", &err);

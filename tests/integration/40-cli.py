@@ -256,6 +256,10 @@ def running(report, f):
     report.check("tasks --limit, newest first", len(j["tasks"]) == 3 and j["tasks"][0]["task_id"] == tid3 and j["next_cursor"], j)
     j2 = weft_json(f, "tasks", "--limit", "3", "--cursor", j["next_cursor"], "--json")
     report.check("tasks --cursor goes on", len(j2["tasks"]) == 3 and not {t["task_id"] for t in j["tasks"]} & {t["task_id"] for t in j2["tasks"]}, j2)
+    for more in ([], ["--watch", "--timeout", "1s"]):
+        r = f.weft("tasks", "--status", "foo", *more, check=False)
+        report.check("tasks --status of what is none lists them %s" % more, r.returncode == 2 and
+                     all(x in r.stderr for x in ("foo", "received", "waiting-for-ep", "running", "success", "cancelled", "pending")), r)
     r = f.weft("tasks", "--function", "fail")
     report.check("tasks --function", r.stdout.count("failed") == 1, r.stdout)
     r = f.weft("status", "00000000-0000-0000-0000-000000000001", check=False)

@@ -110,6 +110,10 @@ def from_file(report, f):
         s.write(SOURCE + "\n# changed\n")
     f.weft("run", path(f, "w2.py") + "::add", '{"args": [1, 2]}')
     report.check("changed content is another function", len(functions(f)) == before + 3)
+    r = f.weft("run", os.path.join(f.build, "examples", "digits_sum.so"), "1,2", check=False)
+    report.check("a shared object without ::SYMBOL: weft_function", r.stdout == "3\n", r)
+    r = f.weft("run", path(f, "none.so"), check=False)
+    report.check("one that is not there is named", r.returncode == 1 and "none.so" in r.stderr and "No such file" in r.stderr, r)
     a, b = (f.weft("function", "register", "--once", "--name", "n%d" % i, "--", "cat").stdout for i in (1, 1))
     c = f.weft("function", "register", "--once", "--name", "n2", "--", "cat").stdout
     report.check("function register --once", a == b != c, (a, b, c))
