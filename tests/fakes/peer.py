@@ -110,7 +110,7 @@ def speaking(program, version, folder):
 class Agent:
     """The listener that a manager dials. Answers HELLO and heartbeats; acknowledges results unless told not to."""
 
-    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=3000, curve=None, rcvhwm=1000, version=versions.OURS):
+    def __init__(self, ctx, path, heartbeat_ms=200, threshold_ms=10000, curve=None, rcvhwm=1000, version=versions.OURS):
         self.sock = ctx.socket(zmq.ROUTER)
         self.sock.rcvhwm = rcvhwm
         self.sock.linger = 0

@@ -32,7 +32,7 @@ check = r.check
 place = Place()
 redis = Redis(place.path).start()
 svc = Service(arg.build, place.path, redis.url, limits__payload_bytes="1MiB", limits__function_bytes="64KiB", limits__queue_tasks=3000,
-              limits__batch_tasks=2000, limits__body_bytes="16MiB", drain_grace="5s", endpoint__lock="3s", registry__cache="0s")
+              limits__batch_tasks=2000, limits__body_bytes="16MiB", drain_grace="5s", endpoint__lock="5s", registry__cache="0s")
 svc.start(config=os.path.join(ROOT, "config", "service.yaml"))
 svc.watch = schema.Watch()
 raw = redis.client()
@@ -695,11 +695,11 @@ def waiting():
     a = submit(e, {f: ["traced"]}, "?wait=10&trace=1").json
     st = list(a["results"].values())[0]["stamps"]
     check("service_result is stamped for a waiting caller", st["received"] <= st["queued"] <= st["forwarder_read"] <= st["service_result"], st)
-    a = submit(e, {f: ["a", "b", "never"]}, "?wait=2").json
+    a = submit(e, {f: ["a", "b", "never"]}, "?wait=4").json
     check("those that ended in time", sorted(d["result"] for d in a["results"].values()) == ["a", "b"], a)
     t0 = time.monotonic()
-    a = submit(e, {f: ["slow", "slow"]}, "?wait=10").json
-    check("waits for all, and no longer", len(a["results"]) == 2 and 0.5 < time.monotonic() - t0 < 9)
+    a = submit(e, {f: ["slow", "slow"]}, "?wait=60").json
+    check("waits for all, and no longer", len(a["results"]) == 2 and 0.5 < time.monotonic() - t0 < 50)
     a = submit(e, {f: ["big"]}, "?wait=10").json
     check("a result too large for the channel", len(list(a["results"].values())[0]["result"]) == 300000)
     too_much(f, e)
@@ -750,8 +750,8 @@ def waiting():
     wait_for(lambda: waiters() == 0, 30, "the waiter goes with its client")
     check("a client that leaves does not wait on", True)
     fw.online(up=0)
-    time.sleep(1.1)  # what is known of the endpoint is remembered for a second
-    check("waiting for its endpoint", svc.get("/v2/tasks/" + i).json["status"] == "waiting-for-ep")
+    wait_for(lambda: svc.get("/v2/tasks/" + i).json["status"] == "waiting-for-ep", 30, "what is known of the endpoint is remembered for a second")
+    check("waiting for its endpoint", True)
     fw.stop()
 
 
@@ -810,12 +810,12 @@ def cancelling_cut():
     t = threading.Thread(target=lambda: got.append(svc.delete("/v3/tasks/" + i)))
     t.start()
     try:
-        conns = wait_for(waiting, 10, "the script waits")
+        conns = wait_for(waiting, 30, "the script waits")
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: all(asleep(pid) for pid in workers))
         raw("CLIENT", "UNPAUSE")
-        wait_for(lambda: raw("HGET", "weft:task:{%s}" % i, "s") == b"7", 10, "it is cancelled")
+        wait_for(lambda: raw("HGET", "weft:task:{%s}" % i, "s") == b"7", 30, "it is cancelled")
         for conn in conns:
             raw("CLIENT", "KILL", "ID", conn)
     finally:
@@ -927,7 +927,7 @@ def left_halfway(f):
         raw("SET", key, b"C" + done[1:33] + ids[-1].bytes + holder + struct.pack("<I", 1 + n) + b"".join(i.bytes for i in ids) + text.encode())
         return text
     alive = raw("PUBSUB", "CHANNELS", "weft:done:*")[0].split(b":")[2]
-    for who, age_s, holder in (("one that is alive", 5, alive), ("one that may come back in a moment", 0.2, b"0" * 16)):
+    for who, age_s, holder in (("one that is alive", 5, alive), ("one that may come back in a moment", -60, b"0" * 16)):      # it is young whenever we ask
         left(age_s, 500, holder)
         error(who + " is waited for", submit(e, {f: payloads}, headers=h), 409, "RESOURCE_CONFLICT")
         check("and nothing is stored, " + who, queued() == 0)
@@ -1004,7 +1004,7 @@ def full_halfway():
     def cancelled(e):
         return set(raw("SMEMBERS", "weft:ep:{%s}:cancelled" % e))
 
-    def refused(h, meanwhile=lambda: None):
+    def refused(h, meanwhile=lambda got: None):
         """The answer, and its endpoint: with a part of the tasks in its stream Redis is full. Whether we are fast enough is a matter of luck."""
         for _ in range(20):
             e, got, at = endpoint(), [], "weft:ep:{%s}:tasks"
@@ -1014,7 +1014,7 @@ def full_halfway():
             t.start()
             while not got and raw("XLEN", at % e) == 0:
                 pass
-            meanwhile()
+            meanwhile(got)
             raw("CONFIG", "SET", "maxmemory", "1")
             t.join()
             raw("CONFIG", "SET", "maxmemory", "0")
@@ -1056,11 +1056,11 @@ def full_halfway():
     def refusals():
         return sum(int(x) for x in re.findall(r"errorstat_NOREPLICAS:count=(\d+)", raw("INFO", "errorstats").decode()))
 
-    def no_changes():
+    def no_changes(got):
         before = refusals()
         raw("CONFIG", "SET", "min-replicas-to-write", "1")
         try:
-            wait_for(lambda: refusals() >= before + 5, 8, "the service tries again")
+            wait_for(lambda: refusals() >= before + 5 or got, 30, "the service tries again, unless it had stored everything")
         finally:
             raw("CONFIG", "SET", "min-replicas-to-write", "0")
     a, e = refused({}, no_changes)
@@ -1071,7 +1071,7 @@ def full_halfway():
     # another took it over meanwhile
     had = set(raw("KEYS", "weft:idem:*"))
     take = "#!lua flags=allow-oom\nif redis.call('GETRANGE', KEYS[1], 0, 0) == 'C' then redis.call('SETRANGE', KEYS[1], 0, 'T') end"
-    a, e = refused(h, lambda: [raw("EVAL", take, 1, k) for k in set(raw("KEYS", "weft:idem:*")) - had])
+    a, e = refused(h, lambda got: [raw("EVAL", take, 1, k) for k in set(raw("KEYS", "weft:idem:*")) - had])
     error("refused when another had taken it over", a, 409, "RESOURCE_CONFLICT")
     stored = queued(e)
     check("its tasks are left to that one", len(stored) >= 500 and not cancelled(e), (len(stored), len(cancelled(e))))
@@ -1111,7 +1111,7 @@ def redis_trouble():
     t.join()
     check("a stored task is never a 5xx, though waiting failed", got[0].status == 200 and got[0].json["results"] == {}, got)
     redis.start()
-    wait_for(lambda: svc.get("/readyz", token=None).status == 200, 20, "ready again")
+    wait_for(lambda: svc.get("/readyz", token=None).status == 200, 30, "ready again")
     globals()["raw"] = redis.client()
     a = submit(e, {g.json["function_uuid"]: ["x"]})
     check("Redis is back", a.status == 200 and raw("EXISTS", "weft:fn:{%s}" % g.json["function_uuid"]) == 1, a)
@@ -1125,14 +1125,14 @@ def redis_trouble():
     redis.stop()
     redis.start()
     globals()["raw"] = redis.client()
-    wait_for(lambda: raw("SISMEMBER", "weft:eps", e) == 1, 20, "endpoints are put back")
+    wait_for(lambda: raw("SISMEMBER", "weft:eps", e) == 1, 30, "endpoints are put back")
     check("an emptied Redis is filled from the registry", raw("HGET", "weft:ep:{%s}" % e, "key") == KEY.encode())
     raw("SADD", "weft:eps", ghost)
     raw("CLIENT", "KILL", "TYPE", "normal")
-    wait_for(lambda: raw("SISMEMBER", "weft:eps", ghost) == 0, 20, "endpoints that are none are taken away")
+    wait_for(lambda: raw("SISMEMBER", "weft:eps", ghost) == 0, 30, "endpoints that are none are taken away")
     check("a deletion that Redis missed is made good", True)
     fw = Forwarder(redis, e)
-    a = wait_for(lambda: (lambda x: x if x.status == 200 else None)(submit(e, {f: ["again"]}, "?wait=10")), 10)
+    a = wait_for(lambda: (lambda x: x if x.status == 200 else None)(submit(e, {f: ["again"]}, "?wait=30")), 30)
     check("functions too", len(a.json["results"]) == 1 and raw("EXISTS", "weft:fn:{%s}" % f) == 1, a)
     fw.stop()
 
@@ -1141,9 +1141,9 @@ def redis_cut():
     """Connections cut at awkward moments."""
     f, e = function(), endpoint()
     hold = threading.Event()
-    fw = Forwarder(redis, e, lambda t: (hold.wait(10), {"status": 1, "result": t["payload"]})[1])
+    fw = Forwarder(redis, e, lambda t: (hold.wait(30), {"status": 1, "result": t["payload"]})[1])
     got = []
-    t = threading.Thread(target=lambda: got.append(submit(e, {f: ["held"]}, "?wait=10")))
+    t = threading.Thread(target=lambda: got.append(submit(e, {f: ["held"]}, "?wait=60")))
     t.start()
     wait_for(lambda: fw.seen)
     raw("CLIENT", "KILL", "TYPE", "pubsub")
@@ -1153,7 +1153,7 @@ def redis_cut():
     # Redis stands still while tasks are being stored, and the connection is cut before it answers
     redis.proc.send_signal(signal.SIGSTOP)
     got = []
-    t = threading.Thread(target=lambda: got.append(submit(e, {f: ["doubt"]}, "?wait=10")))
+    t = threading.Thread(target=lambda: got.append(submit(e, {f: ["doubt"]}, "?wait=60")))
     t.start()
     time.sleep(0.3)  # the command is on its way; nothing can be asked of a stopped Redis
     redis.proc.send_signal(signal.SIGCONT)
@@ -1163,7 +1163,7 @@ def redis_cut():
 
     def load():
         while not stop.is_set():
-            a = submit(e, {f: ["n%d" % len(statuses)]}, "?wait=10")
+            a = submit(e, {f: ["n%d" % len(statuses)]}, "?wait=30")
             statuses.append((a.status, len((a.json or {}).get("results", {}))))
     ts = [threading.Thread(target=load) for _ in range(4)]
     [x.start() for x in ts]
@@ -1219,9 +1219,9 @@ def audit():
 
 def rate():
     p = Place()
-    s = Service(arg.build, p.path, redis.url, limits__requests_per_s=5, limits__request_burst=3)
+    s = Service(arg.build, p.path, redis.url, limits__requests_per_s=0.1, limits__request_burst=3)
     s.start()
-    codes = [s.get("/v3/whoami") for _ in range(6)]
+    codes = [s.get("/v3/whoami") for _ in range(6)]     # in less than the ten seconds in which one more is let in
     check("rate limit", [a.status for a in codes[:3]] == [200] * 3 and 429 in [a.status for a in codes], codes)
     error("its answer", [a for a in codes if a.status == 429][0], 429, "RATE_LIMITED")
     check("SIGTERM ends it", s.stop() == 0)
@@ -1237,7 +1237,7 @@ def processes():
     wait_for(lambda: len(s.workers()) == 2)
     first = s.workers()
     os.kill(min(first), signal.SIGKILL)
-    wait_for(lambda: len(s.workers()) == 2 and s.workers() != first, 30, "a dead worker is replaced")
+    wait_for(lambda: (lambda now: len(now) == 2 and min(first) not in now)(s.workers()), 30, "a dead worker is replaced")
     check("a dead worker is replaced", True)
     bad, done, stop = [], [0], threading.Event()
 
@@ -1250,18 +1250,18 @@ def processes():
             if getattr(x, "status", 0) != 200:
                 bad.append(x)
             done[0] += 1
-    wait_for(lambda: s.log().count("msg=serving") >= 3, 10)
+    wait_for(lambda: s.log().count("msg=serving") >= 3)
     ts = [threading.Thread(target=load) for _ in range(3)]
     [t.start() for t in ts]
     got = []
     slow = threading.Thread(target=lambda: got.append(s.post("/v3/endpoints/%s/submit?wait=1.5" % e, {"tasks": {f: ["x"]}})))
     slow.start()
-    wait_for(lambda: done[0] > 20, 20, "some load before")
+    wait_for(lambda: done[0] > 20, 30, "some load before")
     old = set(s.workers())
     s.proc.send_signal(signal.SIGHUP)
-    wait_for(lambda: len(s.workers()) == 2 and not old & set(s.workers()), 20, "all workers are new")
+    wait_for(lambda: (lambda now: len(now) == 2 and not old & set(now))(s.workers()), 30, "all workers are new")
     n = done[0]
-    wait_for(lambda: done[0] > n + 20, 20, "some load after")
+    wait_for(lambda: done[0] > n + 20, 30, "some load after")
     stop.set()
     [t.join() for t in ts]
     slow.join()

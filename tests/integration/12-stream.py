@@ -279,14 +279,15 @@ def slow():
     group = svc.post("/v3/taskgroups").json["taskgroup_id"]
     s = stream(group, receive_buffer=65536)
     wait_for(lambda: metric("weft_service_streams") == 1, 30, "the service has the stream")
-    before = {p: anonymous(p) for p in svc.workers()}
+    before, paused = {p: anonymous(p) for p in svc.workers()}, metric("weft_service_stream_pauses_total")
     ids = []
     for _ in range(20):
         ids += submit(e, ["x"] * 100, group)[0]     # 40 MB of results
     wait_for(lambda: raw("XLEN", "weft:group:{%s}:done" % group) == 2000, 60, "all ended")
+    wait_for(lambda: metric("weft_service_stream_pauses_total") > paused, 30, "the stream pauses")
     grown = max(anonymous(p) - before.get(p, 0) for p in svc.workers())
     check("memory for a reader that takes nothing is bounded", grown < (256 << 20 if sanitized(svc.proc.pid) else 16 << 20), grown)
-    check("and the pause is counted", metric("weft_service_stream_pauses_total") > 0)
+    check("and the pause is counted", True)
     other = stream(group)
     check("others are not held up", len(other.read(2000)) == 2000)
     other.close()
@@ -412,7 +413,7 @@ def restarted():
     s = stream(group)
     got = s.read(5)
     svc.proc.send_signal(signal.SIGHUP)
-    s.read(1, timeout=20)
+    s.read(1, timeout=60)
     check("the stream ends whole", s.ended and not s.raw and not s.text, (s.ended, s.raw, s.text))
     more = submit(e, ["y"] * 5, group)[0]
     again, last = follow(group, s.last, 5)
@@ -432,20 +433,20 @@ def limits():
     other.start()
     group = svc.post("/v3/taskgroups").json["taskgroup_id"]
     path = "/v3/taskgroups/%s/events" % group
+    began = time.monotonic()
     open_ = [Stream(other.port, path, other.token) for _ in range(3)]
     a = Stream(other.port, path, other.token)
     error("one stream too many", 503, "TOO_MANY_STREAMS", a)
     check("which says when to come again", int(a.headers["retry-after"]) > 0, a.headers)
-    began = time.monotonic()
     s = open_[0]
-    while not s.ended and time.monotonic() - began < 20:
-        s.read(1, timeout=20)
+    while not s.ended and time.monotonic() - began < 30:
+        s.read(1, timeout=30)
     check("a silent stream sends comments", s.comments >= 3 and s.retry == 1000, (s.comments, s.retry))
-    check("and ends at its age", s.ended and 3 < time.monotonic() - began < 19, time.monotonic() - began)
+    check("and ends at its age", s.ended and 4.9 < time.monotonic() - began < 29, time.monotonic() - began)
     for s in open_:
-        s.read(1, timeout=20)
-    s = Stream(other.port, path, other.token)
-    check("then there is room again", s.status == 200)
+        s.read(1, timeout=30)
+    s = wait_for(lambda: (lambda x: x if x.status == 200 else None)(Stream(other.port, path, other.token)), 30, "room for one")
+    check("then there is room again", True)
     head = other.request("HEAD", path)
     check("HEAD does not wait", head.status == 200 and head.headers["Content-Type"] == "text/event-stream", head)
     s.close()
@@ -482,7 +483,7 @@ def idle():
     check("idle ones cost no time", spent <= 20, "%d ticks of 200" % spent)
     for s in streams:
         s.close()
-    wait_for(lambda: "weft_service_streams 0" in one.get("/metrics", token=None).text, 20, "all forgotten")
+    wait_for(lambda: "weft_service_streams 0" in one.get("/metrics", token=None).text, 30, "all forgotten")
     one.stop()
     fw.stop()
 

@@ -3,6 +3,7 @@
 """weft-worker with a scripted manager: what functions do wrong, and that the worker lives through all of it and leaves no process."""
 import argparse
 import base64
+import contextlib
 import fcntl
 import json
 import os
@@ -36,6 +37,10 @@ USER, SITE = 1, 2
 EXCEPTION, EXIT, SIGNAL, TIME, MEMORY, DECODE, ENCODE, TOO_LARGE, MODULE, RUNNER = 20, 21, 22, 23, 24, 25, 26, 27, 30, 31
 CANCELLED_CODE = 12
 MIB = 1 << 20
+GATED = """def f(gate):
+  import os, time
+  while not os.path.exists(gate): time.sleep(0.02)
+"""
 
 
 class Skip(Exception):
@@ -92,7 +97,7 @@ def marked(mark):
 class Manager:
     """Binds where a worker dials, and plays its manager. Use as a context; all is gone afterwards."""
 
-    def __init__(self, *args, python="/usr/bin/python3", version=versions.OURS, ack=True, max_result=MIB, wait=True):
+    def __init__(self, *args, python="/usr/bin/python3", version=versions.OURS, ack=True, max_result=MIB, threshold_ms=10000, wait=True):
         self.dir = tempfile.mkdtemp(prefix="weft-worker-")
         self.uri = "ipc://%s/manager" % self.dir
         self.ctx = zmq.Context()
@@ -100,7 +105,7 @@ class Manager:
         self.sock.linger = 0
         self.sock.bind(self.uri)
         self.id = str(uuid.uuid4())
-        self.version, self.ack, self.max_result = version, ack, max_result
+        self.version, self.ack, self.max_result, self.threshold_ms = version, ack, max_result, threshold_ms
         self.answer = True      # a HELLO
         self.epoch, self.rid, self.hello, self.functions = 0, None, None, {}
         self.results, self.returned, self.missing, self.states, self.byes = {}, [], [], {}, []
@@ -158,7 +163,7 @@ class Manager:
             self.new_session()
             major, minor = self.version.session
             self.send("WELCOME", [self.version.encode("WELCOME", {
-                "major": major, "minor": minor, "epoch": self.epoch, "heartbeat_ms": 500, "threshold_ms": 3000, "max_payload_bytes": 64 * MIB,
+                "major": major, "minor": minor, "epoch": self.epoch, "heartbeat_ms": 500, "threshold_ms": self.threshold_ms, "max_payload_bytes": 64 * MIB,
                 "max_result_bytes": self.max_result})])
         elif kind == "RESULT":
             assert head["major"] == self.version.session[0] and all(self.version.fits("RESULT", f) for f in frames[1:])
@@ -214,6 +219,13 @@ class Manager:
     def python(self, source, payload=b"", timeout=30, **more):
         limits = {k: more.pop(k) for k in list(more) if k.startswith("fn_")}
         return self.call(self.function(PYTHON, source, **{k[3:]: v for k, v in limits.items()}), payload, timeout, **more)
+
+    def gate(self, name):
+        """The path that a call waits for (GATED), until it is opened."""
+        return os.path.join(self.dir, "gate-" + name)
+
+    def open(self, name):
+        open(self.gate(name), "w").close()
 
     def alive(self):
         """The worker answers as before."""
@@ -321,50 +333,62 @@ def functions_are_asked_for(m):
 
 @test
 def a_function_that_never_comes(m):
-    t = m.submit(m.task(str(uuid.uuid4())))
-    m.wait("task given back", lambda: m.returned == t, 10)
-    m.alive()
+    with Manager(threshold_ms=2000) as o:
+        t = o.submit(o.task(str(uuid.uuid4())))
+        o.wait("task given back", lambda: o.returned == t)
+        o.alive()
 
 
 @test
 def running_is_told(m):
-    t = m.submit(m.task(m.function(PYTHON, "import time\ndef f(): time.sleep(0.5)")))[0]
+    t = m.submit(m.task(m.function(PYTHON, GATED), json.dumps(m.gate("told"))))[0]
     m.wait("state", lambda: t in m.states)
     assert m.states[t]["state"] == 4 and t not in m.results
-    assert abs(m.states[t]["time_ns"] - m.result(t)["stamps"][9]) < 1e9
+    m.open("told")
+    assert abs(m.states[t]["time_ns"] - m.result(t)["stamps"][9]) < 5e9
     short = m.submit(m.task(m.function(PYTHON, "def f(): pass")))[0]
     begun, ended = m.result(short)["stamps"][9:11]
     assert short not in m.states or ended - begun > 100e6       # longer than it takes, where the machine stood still
 
 
 FOLLOWED = '''
-def f(n):
+def f(gates):
     import os, sys, time
-    for i in range(n):
+    for i, gate in enumerate(gates):
         print("line %d" % i)
         os.write(2, b"native %d\\n" % i)
-        time.sleep(0.3)
+        while not os.path.exists(gate):
+            time.sleep(0.02)
 '''
 
 
 @test
 def output_is_told_to_whom_follows(m):
-    t = m.submit(m.task(m.function(PYTHON, FOLLOWED), b"4"))[0]
+    gates = [m.gate(str(i)) for i in range(4)]
+    t = m.submit(m.task(m.function(PYTHON, FOLLOWED), json.dumps(gates)))[0]
     m.wait("state", lambda: t in m.states)
     assert t not in m.outputs, "nobody has asked"
     m.send("FOLLOW", [wire.encode_ids([t, str(uuid.uuid4())])])
-    m.wait("output", lambda: t in m.outputs)
+    for i in range(4):
+        m.wait("output", lambda: t in m.outputs and b"line %d\n" % i in m.outputs[t][-1]["stdout"] and b"native %d\n" % i in m.outputs[t][-1]["stderr"])
+        m.open(str(i))
     m.result(t)
     last = m.outputs[t][-1]
-    assert len(m.outputs[t]) >= 2 and last["stdout"].startswith(b"line 0\nline 1\n") and last["stderr"].startswith(b"native 0\nnative 1\n"), m.outputs[t]
+    assert len(m.outputs[t]) >= 4 and last["stdout"].startswith(b"line 0\nline 1\n") and last["stderr"].startswith(b"native 0\nnative 1\n"), m.outputs[t]
     assert all(o["stdout_total"] == len(o["stdout"]) and last["stdout"].startswith(o["stdout"]) for o in m.outputs[t]), m.outputs[t]
     n = len(m.outputs[t])
-    again = m.submit(m.task(m.function(PYTHON, FOLLOWED), b"2"))[0]
+    again = m.submit(m.task(m.function(PYTHON, FOLLOWED), json.dumps(gates[:2])))[0]
     m.result(again)
     assert again not in m.outputs and len(m.outputs[t]) == n, "one that nobody follows"
-    code = json.dumps({"argv": ["sh", "-c", "echo one; echo two >&2; sleep 0.5; printf '\\303'; sleep 0.5; printf '\\244\\377\\n'; sleep 0.5"]})
+    until_there = "until [ -e '%s' ]; do sleep 0.02; done; "
+    code = json.dumps({"argv": ["sh", "-c", "echo one; echo two >&2; " + until_there % m.gate("one") + "printf '\\303'; sleep 0.5; printf '\\244\\377\\n'; " +
+                                until_there % m.gate("all")]})
     c = m.submit(m.task(m.function(COMMAND, code)))[0]
     m.send("FOLLOW", [wire.encode_ids([c])])
+    m.wait("the first line", lambda: c in m.outputs and m.outputs[c][-1]["stderr"])
+    m.open("one")
+    m.wait("the second line", lambda: m.outputs[c][-1]["stdout"].endswith(b"?\n"))
+    m.open("all")
     m.result(c)
     texts = [o["stdout"].decode() for o in m.outputs[c]]
     assert texts[0] == "one\n" and texts[-1] == "one\n\u00e4?\n" and m.outputs[c][-1]["stderr"] == b"two\n", m.outputs[c]
@@ -373,8 +397,10 @@ def output_is_told_to_whom_follows(m):
 
 @test
 def output_that_floods_or_lies_is_harmless(m):
-    flood = m.submit(m.task(m.function(PYTHON, "def f():\n for i in range(40): print('x' * 99999)\n import time\n time.sleep(1)")))[0]
+    flood = m.submit(m.task(m.function(PYTHON, GATED.replace("  ", "  for i in range(40): print('x' * 99999)\n  ", 1)), json.dumps(m.gate("flood"))))[0]
     m.send("FOLLOW", [wire.encode_ids([flood])])
+    m.wait("all of it", lambda: flood in m.outputs and m.outputs[flood][-1]["stdout_total"] >= 40 * 100000)
+    m.open("flood")
     m.result(flood)
     o = m.outputs[flood][-1]
     assert o["stdout_total"] == 40 * 100000 and len(o["stdout"]) == 65536, (o["stdout_total"], len(o["stdout"]))
@@ -447,10 +473,10 @@ def commands_that_fail(m):
     assert "30000000 bytes" in text, text
     mark = "77.%d" % random.randrange(10 ** 11, 10 ** 12)
     begin = time.monotonic()
-    r = command(m, ["sh", "-c", "echo begun; sleep %s & sleep %s" % (mark, mark)], time_limit_ms=300)
+    r = command(m, ["sh", "-c", "echo begun; sleep %s & sleep %s" % (mark, mark)], time_limit_ms=3000)
     assert r["stdout"] == b"begun\n", r
     m.fails(r, TIME)
-    assert time.monotonic() - begin < 20 and not marked(mark)
+    assert time.monotonic() - begin < 30 and not marked(mark)
     r = command(m, ["sh", "-c", "setsid sleep %s >/dev/null 2>&1 & echo ok" % mark])
     assert r["result"] == b"ok\n", r
     until("daemon gone", lambda: not marked(mark), 30)
@@ -519,11 +545,11 @@ def surroundings_of_shared_objects(m):
 @test
 def never_returns(m):
     begin = time.monotonic()
-    r = m.python("import time\ndef f():\n print('so far')\n time.sleep(1000)", time_limit_ms=500)
-    assert 0.45 < time.monotonic() - begin < 20
+    r = m.python("import time\ndef f():\n print('so far')\n time.sleep(1000)", time_limit_ms=2500)
+    assert 2.45 < time.monotonic() - begin < 30
     assert r["stdout"] == b"so far\n", r
     text = m.fails(r, TIME)
-    assert text == "exceeded its time limit of 500 ms on node node7", text
+    assert text == "exceeded its time limit of 2.5 s on node node7", text
     text = m.fails(m.python("def f():\n while True: pass", fn_time_limit_ms=1000), TIME)
     assert "1 s" in text
     r = m.python("import signal, time\ndef f():\n signal.signal(signal.SIGTERM, signal.SIG_IGN)\n time.sleep(1000)", time_limit_ms=200)
@@ -548,7 +574,7 @@ def prints_gigabytes(m):
     with open("/proc/%d/status" % m.pid) as f:
         rss = [int(line.split()[1]) for line in f if line.startswith("VmRSS")][0]
     assert rss < 64 * 1024, rss
-    r = m.python("import os\ndef f():\n while True: os.write(1, b'x' * 65536)", time_limit_ms=500, timeout=30)
+    r = m.python("import os\ndef f():\n while True: os.write(1, b'x' * 65536)", time_limit_ms=2500, timeout=30)
     assert len(r["stdout"]) == 65536
     m.fails(r, TIME)
 
@@ -779,13 +805,14 @@ def results_are_sent_until_acknowledged(m):
 
 @test
 def a_new_session_gives_back_what_has_not_begun(m):
-    f = m.function(PYTHON, "import time\ndef f(): time.sleep(1)\n")
-    t = m.submit(m.task(f), m.task(f), m.task(f))
+    f = m.function(PYTHON, GATED)
+    t = m.submit(*[m.task(f, json.dumps(m.gate("go"))) for _ in range(3)])
     m.wait("running", lambda: t[0] in m.states)
     epoch = m.epoch
     m.send("BYE", [wire.encode("BYE", {"code": 10, "text": "again"})])
     m.wait("new session", lambda: m.epoch != epoch)
     m.wait("given back", lambda: sorted(m.returned) == sorted(t[1:]))
+    m.open("go")
     assert m.result(t[0])["status"] == OK
     m.alive()
 
@@ -800,31 +827,32 @@ def tasks_sent_twice_run_once(m):
     m.submit(t)
     m.result(t["task"])
     m.submit(t)
-    m.wait("sent again", lambda: len(m.results[t["task"]]) == 2)
+    m.wait("sent again", lambda: len(m.results[t["task"]]) >= 2)
     assert os.path.getsize(path) == 1
 
 
 @test
 def draining(m):
-    f = m.function(PYTHON, "import time\ndef f(): time.sleep(0.5)\n")
-    t = m.submit(m.task(f), m.task(f), m.task(f))
+    f = m.function(PYTHON, GATED)
+    t = m.submit(*[m.task(f, json.dumps(m.gate("go"))) for _ in range(3)])
     m.wait("running", lambda: t[0] in m.states)
     m.send("DRAIN", [wire.encode("DRAIN", {"start": True, "grace_ms": 5000})])
     m.wait("given back", lambda: sorted(m.returned) == sorted(t[1:]))
-    m.submit(m.task(f))
+    m.submit(m.task(f, json.dumps(m.gate("go"))))
     m.wait("refused", lambda: len(m.returned) == 3)
+    m.open("go")
     until("end", lambda: m.pump() or m.p.poll() is not None, 30)
-    m.pump(500)
+    until("its last words", lambda: m.pump() or m.byes)
     assert m.results[t[0]][0]["status"] == OK and m.p.returncode == 0 and m.byes == [b"drained"], (m.p.returncode, m.byes)
 
 
 @test
 def who_stood_still_is_no_orphan(m):
-    with Manager("--orphan-timeout", "2s", wait=False) as o:
+    with Manager("--orphan-timeout", "4s", wait=False) as o:
         until("HELLO", lambda: o.sock.poll(20))
         os.kill(o.pid, signal.SIGSTOP)
         o.pump()                                    # welcomed
-        time.sleep(4)                               # it has no time for it
+        time.sleep(6)                               # it has no time for it
         os.kill(o.pid, signal.SIGCONT)
         o.alive()
         o.answer = False
@@ -842,7 +870,8 @@ def termination_leaves_nothing(m):
     below = list(descendants(m.pid))
     m.p.terminate()
     until("end", lambda: m.pump() or m.p.poll() is not None, 30)
-    m.pump(200)
+    with contextlib.suppress(AssertionError):
+        until("given back", lambda: m.pump() or m.returned == t[1:])
     assert m.p.returncode == 0 and m.returned == t[1:], (m.p.returncode, m.returned)
     until("nothing left", lambda: not marked(mark) and not [p for p in below if p in processes() and processes()[p][2] not in "ZX"], 30)
 
@@ -928,7 +957,7 @@ def python_that_is_no_python(m):
 @test
 def command_line(m):
     def run(*a):
-        return subprocess.run([BUILD + "/bin/weft-worker"] + list(a), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10)
+        return subprocess.run([BUILD + "/bin/weft-worker"] + list(a), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
     assert run("--help").returncode == 0
     assert run().returncode == 2
     assert run("--connect", "ipc:///x", "--dir", m.dir + "/y", "--worker-id", "nope").returncode == 2

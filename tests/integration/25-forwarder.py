@@ -88,7 +88,7 @@ class Redis:
     def __call__(self, *args):
         if not self.s:
             self.s = socket.socket(socket.AF_UNIX)
-            self.s.settimeout(10)
+            self.s.settimeout(30)
             self.s.connect(self.path)
             self.f = self.s.makefile("rb")
         out = [b"*%d\r\n" % len(args)]
@@ -141,7 +141,7 @@ class Endpoint:
         s.connect(self.addr.decode())
         self.epoch, self.reject, self.bye, self.hello_at = 0, None, None, 0
 
-    def redial(self, seconds=10):
+    def redial(self, seconds=30):
         self.dial()
         self.until(lambda: self.epoch, seconds, "WELCOME again")
         self.capacity()
@@ -262,7 +262,7 @@ class Rig:
         return self
 
     def start(self, mode="run"):
-        args = [os.path.join(BUILD, "bin", "weft-forwarder"), mode, "--config", os.devnull, "--set", "redis.url=unix://" + self.redis.path, "--set", "lease=1s",
+        args = [os.path.join(BUILD, "bin", "weft-forwarder"), mode, "--config", os.devnull, "--set", "redis.url=unix://" + self.redis.path, "--set", "lease=5s",
                 "--set", "heartbeat.period=500ms", "--set", "heartbeat.threshold=5s", "--parent-pid", str(os.getpid())]
         for s in self.sets:
             args += ["--set", s]
@@ -271,6 +271,12 @@ class Rig:
         p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=self.log)
         self.procs.append(p)
         return p
+
+    def dies(self):
+        """The forwarder is killed, and its lease has run out."""
+        self.procs[-1].kill()
+        self.procs[-1].wait()
+        self.redis("DEL", self.ekey("lease"))
 
     def __exit__(self, kind, value, tb):
         bad = None
@@ -486,7 +492,7 @@ def changed_function_reaches_the_endpoint_that_has_it():
         e, strange = g.endpoint(), str(uuid.uuid4())
 
         def comes(image, how):
-            e.until(lambda: e.functions[g.fn]["container"] == image, 10, how)
+            e.until(lambda: e.functions[g.fn]["container"] == image, 30, how)
         g.function(g.fn, container="one", replicas=1)
         sent = g.submit(1)
         e.got(1)
@@ -516,7 +522,7 @@ def changed_function_reaches_the_endpoint_that_has_it():
         comes(b"seven", "in another session than it was sent in")
         g.change(g.fn)
         comes(b"", "without a container")
-        wait(lambda: not g.redis("EXISTS", g.ekey("functions")), 10, "nothing kept of it")
+        wait(lambda: not g.redis("EXISTS", g.ekey("functions")), 30, "nothing kept of it")
         assert strange not in e.functions, "it never had a task of that function"
 
 
@@ -628,15 +634,13 @@ def returned_tasks_are_not_sent_in_a_loop():
     with Rig() as g:
         t = g.submit(1)[0]
         e = g.endpoint()
-        end, times = time.monotonic() + 2, 0
-        while time.monotonic() < end:
-            e.pump()
-            if e.tasks:
-                e.tasks.clear()
-                times += 1
-                e.returns([t])
-        assert 2 <= times <= 8, times
+        began = time.monotonic()
+        for _ in range(5):
+            e.got(1)
+            e.tasks.clear()
+            e.returns([t])
         e.got(1)
+        assert time.monotonic() - began > 1, "five times in %.1f s" % (time.monotonic() - began)
         e.results([t])
         all_ended(g, [t], e=e)
 
@@ -714,7 +718,7 @@ def large_backlog_stays_in_redis():
             e.results(ids)
             done += len(ids)
         assert len(set(e.ids())) == n
-        wait(lambda: (e.pump(), g.queued() == 0)[1], 20, "an empty queue")
+        wait(lambda: (e.pump(), g.queued() == 0)[1], 30, "an empty queue")
         print("    %d tasks through a window of 100 in %.1f s" % (n, time.monotonic() - begin))
         peak = [int(line.split()[1]) for line in open("/proc/%d/status" % g.procs[0].pid) if line.startswith("VmHWM")][0]
         assert "asan" in BUILD or peak < 40000, "%d KiB for a window of 100" % peak
@@ -749,8 +753,7 @@ def ended_while_dead_is_not_sent_again():
         sent = g.submit(3)
         e = g.endpoint()
         e.got(3)
-        g.procs[0].kill()
-        g.procs[0].wait()
+        g.dies()
         g.cancel(sent[1])
         e.tasks.clear()
         g.redis("HDEL", g.ekey(), "addr")
@@ -770,8 +773,7 @@ def unacknowledged_results_of_a_dead_forwarder():
         sent = g.submit(3)
         e = g.endpoint()
         e.got(3)
-        g.procs[0].kill()
-        g.procs[0].wait()
+        g.dies()
         g.redis("HDEL", g.ekey(), "addr")
         g.start()
         e.dial()
@@ -826,7 +828,7 @@ def starts_that_fail_become_rare():
         # after the first end at once, then 100 ms and twice that each time, of which chance takes up to a half
         for n, gap in enumerate(gaps[1:]):
             assert gap >= 50 * 2 ** n - 2, (n, gaps)
-        assert gaps[0] < 1000, gaps
+        assert gaps[0] < 3000, gaps         # the last one is longer
         assert "listening" in g.text() and "in use" in g.text(), g.text()
         assert g.procs[0].poll() is None
 
@@ -856,10 +858,10 @@ def paused_zombie_gives_way():
         addr = a.addr
         zombie.send_signal(signal.SIGSTOP)
         g.start()
-        h = g.wait_addr(addr, 10)
+        h = g.wait_addr(addr)
         late = g.submit(1)[0]        # Redis may hand this one to the zombie's blocking read
         zombie.send_signal(signal.SIGCONT)
-        assert zombie.wait(10) == 3
+        assert zombie.wait(30) == 3
         assert g.hash()[b"addr"] == h[b"addr"], "the zombie wrote its address"
         a.tasks.clear()
         a.redial()
@@ -998,7 +1000,7 @@ def redis_killed_while_results_come():
         for t in before:
             assert g.state(t) == b"5", "acknowledged and lost"
         e.results(sent[250:])
-        e.until(lambda: set(e.acks) >= set(sent), 20, "all acknowledged")
+        e.until(lambda: set(e.acks) >= set(sent), 30, "all acknowledged")
         all_ended(g, sent, e=e)
         more = g.submit(10)
         e.until(lambda: set(more) <= set(e.ids()), 30, "new tasks after the restart")
@@ -1072,7 +1074,7 @@ def redis_flushed():
         g.redis("SADD", "weft:eps", g.id)
         g.function(g.fn)
         t = g.submit(1)[0]
-        e.got(1, 15)
+        e.got(1)
         e.results([t])
         all_ended(g, [t], e=e)
 
@@ -1229,8 +1231,7 @@ def cancelled_and_the_forwarder_dies():
         e = g.endpoint()
         e.got(2)
         old = g.hash()[b"fwd_key"]
-        g.procs[0].kill()
-        g.procs[0].wait()
+        g.dies()
         g.cancel(sent[0])
         g.start()
         wait(lambda: g.hash()[b"fwd_key"] != old, 30, "the new forwarder's key")
@@ -1268,7 +1269,7 @@ def cancelled_and_the_word_is_lost():
         assert len(g.redis("EXEC")) == 4
         for c in waiting():
             g.redis("CLIENT", "KILL", "ID", c)
-        e.until(lambda: e.cancels == [t], 15, "CANCEL")
+        e.until(lambda: e.cancels == [t], 30, "CANCEL")
         wait(lambda: (e.pump(), g.redis("XPENDING", g.ekey("control"), "forwarder")[0] == 0)[1], 30, "nothing pending")
         wait(lambda: (e.pump(), g.redis("XLEN", g.ekey("control")) == 0)[1], 30, "the control stream to be empty")
 
@@ -1316,8 +1317,7 @@ def lock(g, seconds, word=True):
 def replaced(g, meanwhile=lambda: None):
     """The forwarder is killed, another one takes its place."""
     old = g.hash()[b"fwd_key"]
-    g.procs[-1].kill()
-    g.procs[-1].wait()
+    g.dies()
     meanwhile()
     g.start()
     wait(lambda: g.hash()[b"fwd_key"] != old, 30, "the new forwarder's key")
@@ -1515,7 +1515,7 @@ def deleted_endpoint():
         pid = g.child(g.procs[0])
         delete(g)
         e.until(lambda: e.bye, 30, "BYE")
-        wait(lambda: all(g.state(t) == b"6" for t in sent), 20, "all tasks failed")
+        wait(lambda: all(g.state(t) == b"6" for t in sent), 30, "all tasks failed")
         assert b"deleted" in g.result(sent[-1])["error"]
         wait(lambda: not os.path.exists("/proc/%d" % pid), 30, "the end of the forwarder")
         wait(lambda: not g.redis("KEYS", "weft:ep:*"), 30, "no keys left")
@@ -1647,6 +1647,13 @@ def a_forwarder_without_the_store_says_so():
 
 @test
 def deleted_endpoint_whose_supervisors_all_died():
+    for _ in range(5):      # a machine that does not stop it again in time lets it do its work
+        if died_in_the_middle():
+            return
+    raise AssertionError("it was done each time before it was killed")
+
+
+def died_in_the_middle():
     with Rig(mode="supervise") as g:
         sent = g.submit(3000)
         g.wait_addr()
@@ -1664,10 +1671,12 @@ def deleted_endpoint_whose_supervisors_all_died():
         g.procs[0].kill()                    # its forwarder dies with it
         g.procs[0].wait()
         wait(lambda: not os.path.exists("/proc/%d" % pid), 30, "the end of the forwarder")
-        assert sum(g.state(t) == b"6" for t in sent) < len(sent), "it was done before it was killed"
+        if all(g.state(t) == b"6" for t in sent):
+            return False
         g.start("supervise")
         wait(lambda: all(g.state(t) == b"6" for t in sent), 30, "all tasks failed, by a later supervisor")
         wait(lambda: not g.redis("KEYS", "weft:ep:*") and not g.redis("KEYS", "weft:eps:*"), 30, "no keys left")
+        return True
 
 
 @test
@@ -1683,11 +1692,11 @@ def stops_gracefully():
 @test
 def a_renewal_under_way_does_not_bring_it_back():
     """It is told to stop while Redis has its renewals yet to answer."""
-    with Rig(sets=["lease=300ms"]) as g:        # renewed each 100 ms
+    with Rig(sets=["lease=6s"]) as g:           # renewed each 2 s
         e = g.endpoint()
         g.redis.p.send_signal(signal.SIGSTOP)
         try:
-            e.calm(500)
+            e.calm(2500)
             g.procs[0].terminate()
             e.until(lambda: e.bye, 30, "BYE")
         finally:
