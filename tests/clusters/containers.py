@@ -210,7 +210,7 @@ class Rig:
                        "--heartbeat-ms", "500", "--threshold-ms", "5000", "--containers", self.rt.name, "--bundle", self.bundle,
                        "--container-memory", "256MiB", "--container-pids", "64", "--container-cpus", "500", "--log-level", "debug", *self.args],
             stdin=subprocess.DEVNULL, stderr=self.log, env=dict(os.environ, **dict({"PATH": PATH, "HOME": "/tmp", "USER": "weft"}, **self.rt.env)))
-        self.agent.until(lambda: self.agent.capacity and self.agent.capacity["free_slots"] == self.workers, 30, "workers up")
+        self.agent.until(lambda: self.agent.capacity and self.agent.capacity["free_slots"] == self.workers, 60, "workers up")
 
     def function(self, code, image=None, kind=peer.PYTHON, **options):
         fn = uuid.uuid4().bytes
@@ -254,9 +254,11 @@ def cold_and_warm(rt):
         cold = time.monotonic() - began
         c = json.loads(r["runtime"])["container"]
         value(r)
-        began = time.monotonic()
-        value(g.run(fn, 0))
-        warm = time.monotonic() - began
+        warm = cold
+        for _ in range(3):      # the machine may stand still once
+            began = time.monotonic()
+            value(g.run(fn, 0))
+            warm = min(warm, time.monotonic() - began)
         assert c["type"] == rt.name and c["image"] == rt.image and 0 < c["cold_start_ms"] <= cold * 1000, c
         assert warm < cold, (warm, cold)
         print("# %s: cold %.0f ms, warm %.1f ms" % (rt.label, cold * 1000, warm * 1000))
@@ -413,7 +415,7 @@ def killed_container(rt):
         fn = g.function(NAP)
         value(g.run(fn, 0))
         ids = g.agent.submit([b'{"args": [3]}'], fn)
-        g.agent.until(lambda: (ids[0], 4) in g.agent.states, 20, "it runs")
+        g.agent.until(lambda: (ids[0], 4) in g.agent.states, 30, "it runs")
         rt.kill_one()
         value(g.agent.wait(ids, 60)[0])
     until(lambda: not rt.left(), "nothing is left")

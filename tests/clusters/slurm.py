@@ -12,7 +12,9 @@ from e2e import Fabric, gather, main, register, register_command, submit, task, 
 from slurm_bed import BASE, Cluster  # noqa: E402
 
 WHERE = ("import os, time\n"
-         "def where(seconds):\n"
+         "def where(seconds, gate=None):\n"
+         "    while gate and not os.path.exists(gate):\n"
+         "        time.sleep(0.02)\n"
          "    time.sleep(seconds)\n"
          "    return [os.environ.get('SLURM_JOB_ID'), os.environ.get('SLURMD_NODENAME')]\n")
 
@@ -28,8 +30,8 @@ class Slurm(Endpoint):
         self.report, self.what = report, name
         self.fn = register(f, WHERE, "where")
 
-    def tasks(self, n, seconds, wait=0):
-        return self.submit(self.fn, [{"args": [seconds]}] * n, wait=wait)
+    def tasks(self, n, seconds, wait=0, gate=None):
+        return self.submit(self.fn, [{"args": [seconds, gate]}] * n, wait=wait)
 
     def all_well(self, ids, timeout=120):
         docs = gather(self.f, ids, timeout)
@@ -41,7 +43,7 @@ class Slurm(Endpoint):
         self.report.check("%s: %s" % (self.what, what), ok, why)
 
     def up(self, n):
-        wait_for(lambda: self.blocks()["up"] == n, 40, "%d blocks up" % n)
+        wait_for(lambda: self.blocks()["up"] == n, 60, "%d blocks up" % n)
 
     def __exit__(self, *exc):
         super().__exit__(*exc)
@@ -52,16 +54,20 @@ class Slurm(Endpoint):
 def scaling_up_and_down(report, f):
     with Slurm(f, report, "scaling") as ep:
         ep.check("no job before there is a task", not CLUSTER.jobs(), CLUSTER.jobs())
-        ids = ep.tasks(60, 0.7)
-        wait_for(lambda: len(CLUSTER.running()) == 4, 30, "four jobs that run")
+        gate = os.path.join(f.state, "gate")
+        ids = ep.tasks(60, 0.2, gate=gate)
+        wait_for(lambda: len(CLUSTER.running()) == 4, 60, "four jobs that run")
         ep.check("from 0 to 4 blocks under load", True)
+        wait_for(lambda: sum(m["tasks"] > 0 for m in ep.status()["managers"]) == 4, 60, "tasks in all of them")
+        open(gate, "w").close()
         where = ep.all_well(ids)
         ep.check("tasks ran in all four jobs", len(where) == 4, where)
         # work for one slot goes on: the other blocks must get idle, and go
-        end, more = time.monotonic() + 30, []
-        while time.monotonic() < end and len(CLUSTER.running()) > 1:
+        end, more, left = time.monotonic() + 60, [], 4
+        while time.monotonic() < end and left != 1:
             more += ep.tasks(1, 0.3, wait=5)
-        ep.check("idle blocks go while one works", len(CLUSTER.running()) == 1, CLUSTER.jobs())
+            left = len(CLUSTER.running())
+        ep.check("idle blocks go while one works", left == 1, CLUSTER.jobs())
         ep.all_well(more)
         wait_for(lambda: not CLUSTER.jobs(), 30, "all jobs gone")
         ep.check("back to 0 blocks, without a failure", ep.blocks()["failed"] == 0, ep.blocks())
@@ -74,7 +80,7 @@ def node_goes_down(report, f):
         job, (_, node, _) = next((j, s) for j, s in CLUSTER.jobs("R").items())
         CLUSTER.run("scontrol", "update", "nodename=" + node, "state=down", "reason=power supply")
         try:
-            wait_for(lambda: ep.blocks()["failed"], 20, "the loss noticed")
+            wait_for(lambda: ep.blocks()["failed"], 40, "the loss noticed")
             ep.check("job, node and cause are named", "Slurm job %s on %s NODE_FAIL: a node of it failed" % (job, node) in ep.log())
             ep.all_well(ids)
         finally:
@@ -86,9 +92,9 @@ def operator_cancels(report, f):
         ids = ep.tasks(60, 0.5)
         ep.up(2)
         job = CLUSTER.running()[0]
-        wait_for(lambda: "Slurm job %s on " % job in ep.command("status"), 10, "the job in the status")
+        wait_for(lambda: "Slurm job %s on " % job in ep.command("status"), 30, "the job in the status")
         CLUSTER.run("scancel", job)
-        wait_for(lambda: ep.blocks()["failed"] == 1, 20, "the loss noticed")
+        wait_for(lambda: ep.blocks()["failed"] == 1, 40, "the loss noticed")
         ep.all_well(ids)
         ep.check("the record says that it was cancelled", "Slurm job %s on " % job in ep.log() and "CANCELLED: somebody cancelled it" in ep.log())
 
@@ -112,7 +118,7 @@ def controller_away(report, f):
         ep.up(2)
         before = set(CLUSTER.running())
         # the controller saves what it knows every few seconds; killed before, it would know nothing of our jobs
-        wait_for(lambda: CLUSTER.saved(before), 20, "the jobs in the controller's state")
+        wait_for(lambda: CLUSTER.saved(before), 40, "the jobs in the controller's state")
         CLUSTER.bed("kill", "slurmctld")
         words = wait_for(lambda: ep.blocks()["scheduler"], 30, "the trouble shown")
         ep.check("status has Slurm's own words", "Unable to contact slurm controller" in words and words in ep.command("status"), words)
@@ -171,10 +177,10 @@ def mpi_over_two_nodes(report, f):
         ids = submit(f, command, [""], endpoint=ep.id, resource_specification={"num_nodes": 2})[0]
         wait_for(lambda: os.path.exists(runs) and len(open(runs).readlines()) == 2, 60, "both ranks run")
         job = set(CLUSTER.running())
-        wait_for(lambda: job <= set(ep.noted()), 20, "the job is noted for the next run")
+        wait_for(lambda: job <= set(ep.noted()), 30, "the job is noted for the next run")
         ep.kill()
         ep.start()
-        wait_for(lambda: ep.blocks()["up"] == 1, 40, "the block is taken over")
+        wait_for(lambda: ep.blocks()["up"] == 1, 60, "the block is taken over")
         open(runs + ".go", "w").close()
         doc = gather(f, ids, 120)[ids[0]]
         ep.check("the agent is killed: the task ends well", sorted((doc.get("result") or "").split()) == sorted(nodes) and job == set(CLUSTER.running()), doc)
@@ -185,7 +191,7 @@ def agent_is_killed(report, f):
         ids = ep.tasks(40, 0.5)
         ep.up(2)
         old = set(CLUSTER.running())
-        wait_for(lambda: old <= set(ep.noted()), 20, "the jobs are noted for the next run")
+        wait_for(lambda: old <= set(ep.noted()), 30, "the jobs are noted for the next run")
         ep.kill()
         ep.start()
         ep.all_well(ids)

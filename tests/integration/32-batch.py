@@ -60,7 +60,7 @@ def leaves(xs):
 def slow(xs):
     note("slow", xs)
     for x in xs:
-        time.sleep(30 if x == 3 else 0.01)
+        time.sleep(60 if x == 3 else 0.01)
     return xs
 
 def hog(xs):
@@ -97,7 +97,7 @@ def tenth(xs):
 
 def make(build):
     f = Fabric(build, workers=1)
-    f.args += ["--endpoint-set", "heartbeat.interval=200ms", "--endpoint-set", "heartbeat.threshold=2s"]
+    f.args += ["--endpoint-set", "heartbeat.interval=200ms", "--endpoint-set", "heartbeat.threshold=10s"]
     f.calls = os.path.join(f.state, "calls")
     os.mkdir(f.calls)
     f.source = SOURCE % f.calls
@@ -181,7 +181,7 @@ def crashes(report, f):
 
 def limits(report, f):
     began = time.monotonic()
-    docs = run(f, "slow", list(range(16)), batch={"max": 16, "latency_ms": 60000}, limits={"time_limit_s": 2})
+    docs = run(f, "slow", list(range(16)), batch={"max": 16, "latency_ms": 60000}, limits={"time_limit_s": 3})
     report.check("the time limit: the slow input fails alone", [d["status"] for d in docs] == ["failed" if x == 3 else "success" for x in range(16)] and
                  docs[3]["code"] == "TASK_TIME_LIMIT" and time.monotonic() - began < 60, values(docs))
     docs = run(f, "hog", list(range(8)), batch={"max": 8, "latency_ms": 60000}, limits={"memory_limit_bytes": 200 << 20})
@@ -194,7 +194,7 @@ def cancel(report, f):
     hold = register(f, f.source, "sizes", batch={"max": 1})
     submit(f, hold, ["1"] * 3)
     ids, _ = submit(f, fid, [json.dumps(x) for x in range(6)])
-    wait_for(lambda: calls(f, "gate"), 20, "the call")
+    wait_for(lambda: calls(f, "gate"), 30, "the call")
     ok(f.http("DELETE", "/v3/tasks/%s" % ids[2]))
     d = gather(f, ids[2:3], 60)[ids[2]]         # its call goes on
     report.check("a task in a batch is cancelled at once", d["status"] == "cancelled", d)
@@ -204,7 +204,7 @@ def cancel(report, f):
     os.unlink(os.path.join(f.calls, "go"))
     n = len(calls(f, "gate"))
     ids, _ = submit(f, fid, ["1", "2"])
-    wait_for(lambda: len(calls(f, "gate")) > n, 20, "the call")
+    wait_for(lambda: len(calls(f, "gate")) > n, 30, "the call")
     for i in ids:
         ok(f.http("DELETE", "/v3/tasks/%s" % i))
     docs = gather(f, ids, 60)
@@ -216,7 +216,7 @@ def worker_killed(report, f):
     fid = register(f, f.source, "gate", batch={"max": 8}, function_name="gate2")
     n = len(calls(f, "gate"))
     ids, _ = submit(f, fid, [json.dumps(x) for x in range(6)])
-    wait_for(lambda: len(calls(f, "gate")) > n, 20, "the call")
+    wait_for(lambda: len(calls(f, "gate")) > n, 30, "the call")
     for p in pids_of(f, "worker"):
         os.kill(p, signal.SIGKILL)
     open(os.path.join(f.calls, "go"), "w").close()

@@ -72,13 +72,13 @@ class Slurm(Endpoint):
         self.check("its tasks end well", all(docs.get(i, {}).get("status") == "success" for i in ids), docs)
         return [result(d) for d in docs.values() if d["status"] == "success"]
 
-    def text(self, part, timeout=20):
+    def text(self, part, timeout=30):
         """Wait for these words in a block's text, an error or the scheduler's trouble; returns the status as printed."""
         wait_for(lambda: part in self.command("status"), timeout, "'%s' in the status" % part)
         return self.command("status")
 
     def up(self):
-        wait_for(lambda: self.blocks()["up"] == 1, 20, "a block up")
+        wait_for(lambda: self.blocks()["up"] == 1, 30, "a block up")
 
     def forget(self, ids):
         for i in ids:
@@ -116,7 +116,7 @@ def refused(report, f):
 
 
 def accepted_late(report, f):
-    with Slurm(f, report, "accepted late", {"sbatch": {"hang": 20, "after": True, "times": 1}}, provider__slurm__cmd_timeout="1s") as ep:
+    with Slurm(f, report, "accepted late", {"sbatch": {"hang": 20, "after": True, "times": 1}}, provider__slurm__cmd_timeout="4s") as ep:
         ep.well(ep.tasks())
         ep.check("a submission without answer is found by its name, not repeated", len(ep.calls("sbatch")) == 1, ep.calls("sbatch"))
 
@@ -146,9 +146,9 @@ def no_answers(report, f):
 
 
 def unknown_state(report, f):
-    with Slurm(f, report, "unknown state", {"sbatch": {"hold": True}}, provider__slurm__unknown_timeout="2s", scaling__max_failures_per_hour=1) as ep:
+    with Slurm(f, report, "unknown state", {"sbatch": {"hold": True}}, provider__slurm__unknown_timeout="6s", scaling__max_failures_per_hour=1) as ep:
         ids = ep.tasks()
-        wait_for(ep.job, 20, "a job")
+        wait_for(ep.job, 30, "a job")
         ep.job(state="HIBERNATING", reason="NoIdea", odd=True)
         ep.text("in a state that is not known here: HIBERNATING NoIdea")
         ep.text("was given up")
@@ -172,7 +172,7 @@ def pending_reason(report, f):
 def forgotten(report, f):
     with Slurm(f, report, "forgotten", {"sbatch": {"hold": True}}, scaling__max_failures_per_hour=1) as ep:
         ids = ep.tasks()
-        wait_for(lambda: ep.job() and len(ep.calls("squeue")) > 3, 20, "a job")
+        wait_for(lambda: ep.job() and len(ep.calls("squeue")) > 3, 30, "a job")
         ep.job(forgotten=True)
         ep.text("Slurm no longer knows job %s" % ep.job()["id"])
         ep.check("accounting that is disabled is asked for once", len(ep.calls("sacct")) == 1, ep.calls("sacct"))
@@ -183,7 +183,7 @@ def accounting(report, f):
     with Slurm(f, report, "accounting", {"sbatch": {"hold": True}}, scaling__max_failures_per_hour=1) as ep:
         open(ep.path("accounting"), "w").close()
         ids = ep.tasks()
-        wait_for(lambda: ep.job() and len(ep.calls("squeue")) > 3, 20, "a job")
+        wait_for(lambda: ep.job() and len(ep.calls("squeue")) > 3, 30, "a job")
         ep.job(forgotten=True, history="OUT_OF_MEMORY", code="0:125", nodes="node7")
         ep.text("on node7 OUT_OF_MEMORY: it used more memory than it has (exit code 0:125)")
         ep.check("the cause comes from accounting", True)
@@ -208,7 +208,7 @@ def strangers(report, f):
         for number, other in (("50", name[:-7] + "0000-b9"), ("51", "weft-strangers"), ("52", "lammps"), ("53", name)):
             with open(ep.path(number + ".job"), "w") as out:
                 json.dump({"name": other, "state": "RUNNING", "nodes": "node9", "reason": "None"}, out)
-        wait_for(lambda: ep.job("50")["state"] == "CANCELLED" and ep.job("53")["state"] == "CANCELLED", 20, "the leftovers cancelled")
+        wait_for(lambda: ep.job("50")["state"] == "CANCELLED" and ep.job("53")["state"] == "CANCELLED", 30, "the leftovers cancelled")
         ep.check("jobs of others are left alone", ep.job("51")["state"] == "RUNNING" and ep.job("52")["state"] == "RUNNING")
         ep.check("our own too", ep.blocks()["up"] == 1 and ep.blocks()["failed"] == 0, ep.blocks())
 
@@ -222,7 +222,7 @@ def budget(report, f):
 def cancel_again(report, f):
     with Slurm(f, report, "cancel again", {"sbatch": {"hold": True}}) as ep:
         ep.tasks()
-        wait_for(ep.job, 20, "a job")
+        wait_for(ep.job, 30, "a job")
         ep.text("waits in the queue")
         ep.rules({"scancel": {"err": "scancel: error: Kill job error on job id 101: Unable to contact slurm controller (connect failure)\n", "exit": 8,
                               "times": 1}})
@@ -294,10 +294,13 @@ def stated_durations(report, f):
         doc = task(f, answer[0][0])
         ep.check("what no block can do is refused, with both times", doc["status"] == "failed" and "200 s" in doc["exception"] and "54 s" in doc["exception"],
                  doc)
-        wait_for(lambda: time.monotonic() - began > 12, 20, "the block older")
+        wait_for(lambda: time.monotonic() - began > 12, 30, "the block older")
+        ep.rules({"sbatch": {"err": DOWN, "exit": 1}})      # no new block yet
         ids = submit(f, ep.fn, [{"args": [0]}], endpoint=ep.id, limits={"expected_s": 50})[0]
         short = ep.well(ep.tasks())
         ep.check("a short task goes to the old block", short[0][0] == first, short)
+        ep.check("the other one does not", task(f, ids[0])["status"] not in ("success", "failed"), task(f, ids[0]))
+        ep.rules({})
         where = ep.well(ids)
         ep.check("one of 50 s to a new one", where and where[0][0] != first, where)
 
@@ -314,11 +317,11 @@ def killed_managers_leave_nothing(report, f):
         ep.extra["TMPDIR"] = tmp
         ep.start()
         ep.well(ep.tasks())
-        wait_for(lambda: not os.path.exists(os.path.join(tmp, "weft-node-stale")), 20, "the old directory gone")
+        wait_for(lambda: not os.path.exists(os.path.join(tmp, "weft-node-stale")), 30, "the old directory gone")
         left = sorted(os.listdir(tmp))
         ep.check("that of a killed manager is removed, others stay", "weft-node-new" in left and "somebody-else" in left and len(left) == 3, left)
         ep.stop()
-        wait_for(lambda: len(os.listdir(tmp)) == 2, 20, "its own directory gone")
+        wait_for(lambda: len(os.listdir(tmp)) == 2, 30, "its own directory gone")
         ep.check("its own goes with it; one for files, which none of the tasks wanted, was not made", True)
 
 
@@ -336,7 +339,7 @@ def taken_over(report, f):
     with Slurm(f, report, "taken over", scaling__max_blocks=1) as ep:
         first = ep.well(ep.submit(nap, [{"args": [0]}]))[0]
         job = ep.job()["id"]
-        wait_for(lambda: job in ep.noted(), 20, "the job is noted for the next run")
+        wait_for(lambda: job in ep.noted(), 30, "the job is noted for the next run")
         for how in ("killed", "restarted"):
             ids = ep.submit(nap, [{"args": [3]}] * 2)
             wait_for(lambda: "running" in [task(f, i)["status"] for i in ids], 30, "one runs")
@@ -363,7 +366,7 @@ def not_taken_over(report, f):
         with Slurm(f, report, "not taken over other " + what, scaling__max_blocks=1) as ep:
             ep.well(ep.tasks())
             job = ep.job()["id"]
-            wait_for(lambda: job in ep.noted(), 20, "the job is noted for the next run")
+            wait_for(lambda: job in ep.noted(), 30, "the job is noted for the next run")
             ep.kill()
             if what == "notes":
                 with open(os.path.join(ep.dir, "run", "takeover.json"), "r+") as n:

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
 import batchsite  # noqa: E402
 import e2e  # noqa: E402
 import pbs  # noqa: E402
-from batchsite import SLEEP, all_succeed, stopped  # noqa: E402
+from batchsite import HOLD, SLEEP, all_succeed, stopped  # noqa: E402
 from fabric import Fabric  # noqa: E402
 
 
@@ -55,7 +55,8 @@ def agent_killed_and_restarted(report, f):
     site = Site(f, "killed")
     try:
         site.start("scaling.max_blocks=3")
-        ids = site.submit(e2e.register(f, SLEEP, "f"), [1] * 24)
+        gate = os.path.join(site.dir, "gate")
+        ids = site.submit(e2e.register(f, HOLD, "hold"), [gate] * 24)
         site.wait(lambda: site.blocks()["up"] == 3, "three blocks up")
         before = set(site.ours())
         site.wait(lambda: len(site.noted()) == 3, "the jobs are noted for the next run")
@@ -65,6 +66,7 @@ def agent_killed_and_restarted(report, f):
         site.start("scaling.max_blocks=3")
         site.wait(lambda: site.blocks()["up"] == 3, "their managers find the next agent")
         report.check("it takes them over", set(site.ours()) == before, (before, site.ours()))
+        open(gate, "w").close()
         all_succeed(report, "all tasks succeed all the same", site, ids)
         stopped(report, "after kill -9", site)
     finally:

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
 import batchsite  # noqa: E402
 import condor  # noqa: E402
 import e2e  # noqa: E402
-from batchsite import SLEEP, all_succeed, stopped  # noqa: E402
+from batchsite import HOLD, SLEEP, all_succeed, stopped  # noqa: E402
 from fabric import Fabric  # noqa: E402
 
 
@@ -27,7 +27,8 @@ def scales_and_survives(report, f):
     site = site_of(f, "scale")
     try:
         site.start("scaling.max_blocks=3")
-        ids = site.submit(e2e.register(f, SLEEP, "f"), [0.5] * 30)
+        gate = os.path.join(site.dir, "gate")
+        ids = site.submit(e2e.register(f, HOLD, "hold"), [gate] * 30)
         site.wait(lambda: site.blocks()["up"] == 3, "three blocks")
         report.check("a block shows its job", all("HTCondor job" in b["job"] for b in site.blocks()["list"]), site.blocks())
         before = set(site.ours())
@@ -37,6 +38,7 @@ def scales_and_survives(report, f):
         site.start("scaling.max_blocks=3")
         site.wait(lambda: site.blocks()["up"] == 3, "their managers find the next agent")
         report.check("it takes them over", set(site.ours()) == before, (before, site.ours()))
+        open(gate, "w").close()
         all_succeed(report, "all tasks succeed, the agent killed between", site, ids)
         site.wait(lambda: not site.ours(), "idle blocks are given back")
         stopped(report, "scaling", site)

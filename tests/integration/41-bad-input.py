@@ -273,7 +273,7 @@ def sizes_(report, f):
             "FUNCTION_TOO_LARGE")
     before = redis(f, "dbsize")
     refused(report, "100,001 tasks", f.http("POST", "/v3/endpoints/%s/submit" % f.endpoint, {"tasks": {fn: ["1"] * 100001}}), 413, "BATCH_RUN_TOO_LARGE")
-    report.check("nothing of it was stored", redis(f, "dbsize") == before)
+    report.check("nothing of it was stored", wait_for(lambda: redis(f, "dbsize") == before, 30, "as many keys as before"))
     refused(report, "100,001 ids in batch_status", f.http("POST", "/v2/batch_status", {"task_ids": [str(uuid.uuid4())] * 100001}), 422)
     c = connection(f)
     c.putrequest("POST", "/v3/endpoints/%s/submit" % f.endpoint)
@@ -339,13 +339,15 @@ def configured(report, f):
     fn = register(f, "def f(x): return x", "f")
     with open(os.path.join(f.state, "service.yaml"), "a") as s:
         s.write("limits:\n  payload_bytes: 1000\n  batch_tasks: 10\n  function_bytes: 2000\n  body_bytes: 100KiB\n  queue_tasks: 50\n  result_bytes: 3000\n")
+    old = set(pids_of(f, "service"))
     os.kill(pids_of(f, "service-master")[0], signal.SIGHUP)
+    wait_for(lambda: pids_of(f, "service") and not old & set(pids_of(f, "service")), 60, "the process with the old limits is gone")
     path = "/v3/endpoints/%s/submit" % f.endpoint
 
     def tried(body, path=path):
         f._conn = None          # the process that served it may be the old one
         return f.http("POST", path, body)
-    wait_for(lambda: tried({"tasks": {fn: ["x" * 1001]}})[0] == 413, 20, "the new limits")
+    wait_for(lambda: tried({"tasks": {fn: ["x" * 1001]}})[0] == 413, 30, "the new limits")
     refused(report, "a configured payload limit", tried({"tasks": {fn: ["x" * 1001]}}), 413, "TASK_PAYLOAD_TOO_LARGE")
     refused(report, "a configured batch limit", tried({"tasks": {fn: ["1"] * 11}}), 413, "BATCH_RUN_TOO_LARGE")
     refused(report, "a configured function limit", tried({"function_name": "x", "function_code": "#" * 2001}, "/v3/functions"), 413, "FUNCTION_TOO_LARGE")

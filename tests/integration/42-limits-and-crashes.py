@@ -146,7 +146,7 @@ def failed(report, name, d, code, *texts, fault="user"):
 
 def alive(report, f, before, name):
     """Both workers are the same processes as before, and take tasks."""
-    ids, _ = submit(f, fn(f, "echo"), [{"args": [i]} for i in range(10)], wait=15)
+    ids, _ = submit(f, fn(f, "echo"), [{"args": [i]} for i in range(10)], wait=40)
     docs = gather(f, ids, 60)
     report.check("%s: the workers live and work" % name, workers(f) == before and all(d["status"] == "success" for d in docs.values()),
                  (before, workers(f), docs))
@@ -175,7 +175,7 @@ def times(report, f):
     d = call(f, fn(f, "nap"), 0.2, limits={"time_limit_s": 10})
     report.check("a function within its limit is left alone", d["status"] == "success", d)
     c = register_command(f, ["sleep", "60"])
-    ids, a = submit(f, c, ["x"], wait=15, limits={"time_limit_s": 0.5})
+    ids, a = submit(f, c, ["x"], wait=40, limits={"time_limit_s": 0.5})
     failed(report, "a command over its time limit", a["results"].get(ids[0], {"status": "not ended"}), "TASK_TIME_LIMIT")
     alive(report, f, before, "time limits")
 
@@ -243,17 +243,17 @@ def crashes(report, f):
     d = call(f, fn(f, "close_all"))
     report.check("a function that closes all descriptors fails alone", d["status"] == "failed", d)
     c = register_command(f, ["sh", "-c", "echo out; echo err >&2; exit 3"])
-    ids, a = submit(f, c, ["x"], wait=15)
+    ids, a = submit(f, c, ["x"], wait=40)
     d = a["results"][ids[0]]
     failed(report, "a command that exits with 3", d, "TASK_EXIT", "3")
     report.check("with its output", d["stderr"] == "err\n" and d.get("exit_detail") == 3, d)
     c = register_command(f, ["sh", "-c", "kill -SEGV $$"])
-    ids, a = submit(f, c, ["x"], wait=15)
+    ids, a = submit(f, c, ["x"], wait=40)
     failed(report, "a command that dies of a signal", a["results"][ids[0]], "TASK_SIGNAL", "signal 11")
     for kind, word in (("interrupt", "KeyboardInterrupt"), ("deep", "RecursionError")):
         failed(report, word, call(f, fn(f, "raise_"), kind), "TASK_EXCEPTION", word)
     call(f, fn(f, "surroundings"))
-    ids, _ = submit(f, fn(f, "clean"), [{"args": []}] * 8, wait=15)
+    ids, _ = submit(f, fn(f, "clean"), [{"args": []}] * 8, wait=40)
     docs = gather(f, ids)
     report.check("environment, directory and stdout are those of before", all(d["result"] == "[null,true,true]" for d in docs.values()), docs)
     alive(report, f, before, "crashes")
@@ -276,7 +276,7 @@ def forking(report, f):
     report.check("a function that forks daemons returns", d["status"] == "success", d)
     d = call(f, fn(f, "fork_and_return"))
     report.check("only the parent's result of a fork counts", d.get("result") == '"parent"', d)
-    ids, _ = submit(f, fn(f, "forks"), [{"args": [mark, 5]}] * 4, wait=15)
+    ids, _ = submit(f, fn(f, "forks"), [{"args": [mark, 5]}] * 4, wait=40)
     alive(report, f, before, "forks")
     FN["mark"] = mark
 
@@ -284,14 +284,14 @@ def forking(report, f):
 def floods(report, f):
     before, small = workers(f), sizes(f)
     began = time.monotonic()
-    d = call(f, fn(f, "flood"), 300)
+    d = call(f, fn(f, "flood"), 300, wait=120)
     report.check("300 MiB through print: the end of it is kept", d["status"] == "success" and d["stdout"].endswith("the end\n") and
                  len(d["stdout"]) <= 65536, (d["status"], len(d.get("stdout", ""))))
-    d = call(f, fn(f, "flood_fd"), 500)
+    d = call(f, fn(f, "flood_fd"), 500, wait=120)
     report.check("1,000 MiB straight to the descriptors", d["status"] == "success" and len(d["stdout"]) <= 65536 and d["stdout"].endswith("zzz"),
                  (d["status"], len(d.get("stdout", ""))))
     c = register_command(f, ["sh", "-c", "yes | head -c 2000000000"])
-    ids, a = submit(f, c, ["x"], wait=30)
+    ids, a = submit(f, c, ["x"], wait=120)
     d = a["results"].get(ids[0]) or task(f, ids[0])
     failed(report, "a command that prints 2 GB", d, "TASK_RESULT_TOO_LARGE")
     report.check("no process has grown by more than 64 MiB", not grown(small, sizes(f), 64 * MIB), grown(small, sizes(f), 64 * MIB))

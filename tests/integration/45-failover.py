@@ -21,9 +21,9 @@ from relay import Relay  # noqa: E402
 from service_helpers import Resp, free_port  # noqa: E402
 from e2e import Report, descendants, gather, ok, processes, register, role, stored_wrongly, submit, wait_for  # noqa: E402
 
-LEASE_S = 8.0
+LEASE_S = 12.0
 LOOK_S = 1.0        # of a supervisor at who serves
-START_S = 3.0       # of a forwarder, on a slow machine too: with lease and look still well below two leases
+START_S = 8.0       # of a forwarder, on a slow machine too: with lease and look still well below two leases
 
 
 class Hosts:
@@ -60,7 +60,7 @@ class Hosts:
         conf = self.file("service.yaml", "listen: 127.0.0.1:%d\nredis:\n  url: %s\nregistry:\n  path: %s/registry.db\n  cache: 20s\nauth:\n  token_file: %s/token\nendpoint:\n  stale: 4s\nworkers: 2\n"
                          % (port, self.redis_url, self.state, self.state))
         self.spawn("service", os.path.join(self.bin, "weft"), "__tie", me, os.path.join(self.bin, "weft-service"), "run", "--config", conf)
-        wait_for(lambda: self.get("/readyz") == 200 and os.path.exists(self.state + "/token"), 20, "service")
+        wait_for(lambda: self.get("/readyz") == 200 and os.path.exists(self.state + "/token"), 30, "service")
         with open(self.state + "/token") as t:
             self.token = t.read().strip()
         self.supervisor("host-a")
@@ -178,12 +178,12 @@ def take_over(report, h, first, second, how):
     w = threading.Thread(target=watch)
     w.start()
     try:
-        wait_for(lambda: len(seen) > 50, 20, "some to end")
+        wait_for(lambda: len(seen) > 50, 30, "some to end")
         began = time.monotonic()
         h.procs[first].send_signal(how)
         more = submit(h, fn, [{"args": [total + i, log]} for i in range(100)], task_group_id=group)[0]
         ids += more
-        wait_for(lambda: h.serving() == [second], 20, "%s serving" % second)
+        wait_for(lambda: h.serving() == [second], 60, "%s serving" % second)
         led = time.monotonic() - began
         one, a = submit(h, fn, [{"args": [7, log]}], wait=30)
         docs = gather(h, ids, 60)
@@ -238,18 +238,18 @@ def cut_off(report, h):
     relay.start()
     h.supervisor("host-e", "redis://127.0.0.1:%d" % relay.port)
     h.procs[name].terminate()
-    wait_for(lambda: h.serving() == ["host-e"], 20, "the host behind the wire serves")
+    wait_for(lambda: h.serving() == ["host-e"], 60, "the host behind the wire serves")
 
     def status():
         return ok(h.http("GET", "/v2/endpoints/%s/status" % h.endpoint))["status"]
-    wait_for(lambda: status() == "online", 20, "online")
+    wait_for(lambda: status() == "online", 30, "online")
     fn = register(h, SOURCE, "work")
     log = os.path.join(h.state, "ran")
     ids = submit(h, fn, [{"args": [i, log]} for i in range(200)])[0]
     relay.set_cut(True)
     ids += submit(h, fn, [{"args": [i, log]} for i in range(200, 230)])[0]
     try:
-        off = wait_for(lambda: status() == "offline", 20, "offline")
+        off = wait_for(lambda: status() == "offline", 30, "offline")
     except TimeoutError:
         off = False
     report.check("a forwarder that is cut off from Redis: its endpoint is shown as offline", off, status())
@@ -257,7 +257,7 @@ def cut_off(report, h):
     docs = gather(h, ids, 60)
     wrong = [(t, docs.get(t)) for i, t in enumerate(ids) if docs.get(t, {}).get("result") != str(i * 3)]
     report.check("and when it is back each task has its result", not wrong, (len(wrong), wrong[:2]))
-    report.check("and it is online", wait_for(lambda: status() == "online", 20, "online"))
+    report.check("and it is online", wait_for(lambda: status() == "online", 30, "online"))
 
 
 def deleted_through_another_worker(report, h):
@@ -275,7 +275,7 @@ def deleted_through_another_worker(report, h):
     docs = gather(h, ids, 30)
     report.check("the tasks of a deleted endpoint are failed", all(d["status"] == "failed" for d in docs.values()), docs)
     redis = Resp(h.redis_url[len("unix://"):])
-    wait_for(lambda: not redis("KEYS", "weft:ep:{%s}*" % ep), 20, "nothing left of it")
+    wait_for(lambda: not redis("KEYS", "weft:ep:{%s}*" % ep), 30, "nothing left of it")
     answers = [through(c) for c in kept]
     report.check("each worker knows that it is deleted", all(s == 404 and a["code"] == "ENDPOINT_NOT_FOUND" for s, a in answers), answers)
     late = [a["tasks"][fn][0] for s, a in answers if s == 200]
@@ -290,8 +290,10 @@ def deleted_while_nobody_serves(report, h):
     """The endpoint is deleted, with tasks in its queue, when every supervisor is dead: the next one ends them."""
     name, = h.serving()
     fn = register(h, SOURCE, "work")
+    below = set(descendants(h.procs[name].pid))
     h.procs[name].kill()
     h.procs[name].wait()
+    wait_for(lambda: not below & set(processes()), 30, "all that it started has died with it")
     ids = submit(h, fn, [{"args": [i, os.path.join(h.state, "ran")]} for i in range(50)])[0]
     ok(h.http("DELETE", "/v2/endpoints/" + h.endpoint))
     docs = ok(h.http("POST", "/v3/batch_status", {"task_ids": ids}))["results"]

@@ -27,7 +27,7 @@ def begin(report, f):
     answers = set()
     for i in range(40):         # a connection each: the kernel spreads them
         c = connection(f)
-        c.request("POST", "/v3/endpoints/%s/submit?wait=10" % f.endpoint, json.dumps({"tasks": {FN["more"][i % 3]: ['{"args": [%d]}' % i]}}),
+        c.request("POST", "/v3/endpoints/%s/submit?wait=40" % f.endpoint, json.dumps({"tasks": {FN["more"][i % 3]: ['{"args": [%d]}' % i]}}),
                   {"Authorization": "Bearer " + f.token})
         r = c.getresponse()
         doc = list(json.loads(r.read())["results"].values())[0]
@@ -125,7 +125,7 @@ def restart(report, f):
     t = threading.Thread(target=long_wait, args=(f, 4, long_))
     t.start()
     load = Load(f)
-    wait_for(lambda: load.ok > 30, 20, "load")
+    wait_for(lambda: load.ok > 30, 40, "load")
     began = time.monotonic()
     os.kill(master, signal.SIGHUP)
 
@@ -134,7 +134,7 @@ def restart(report, f):
     wait_for(replaced, 40, "all processes replaced")
     took = time.monotonic() - began
     n = load.ok
-    wait_for(lambda: load.ok > n + 30, 20, "load on the new processes")
+    wait_for(lambda: load.ok > n + 30, 40, "load on the new processes")
     load.end()
     t.join(40)
     report.check("SIGHUP: all processes are new, the master is the same", replaced() and pids_of(f, "service-master") == [master])
@@ -208,14 +208,14 @@ def queued(report, f):
     q = stand_still(f, victim)
     report.check("a process that stands still has a queue", 0 < len(q.waiting) < 30 and not q.bad, (len(q.waiting), q.bad[:3]))
     os.kill(master, signal.SIGHUP)
-    wait_for(lambda: not q.read(), 20, "the queue is served")
+    wait_for(lambda: not q.read(), 40, "the queue is served")
     report.check("SIGHUP: what was queued is answered", q.answers == 30 and not q.bad, q.bad[:3])
     wait_for(lambda: len(pids_of(f, "service")) == 3 and not before & set(pids_of(f, "service")), 40, "replaced")
     victim = min(pids_of(f, "service"))
     q = stand_still(f, victim)
     report.check("again", 0 < len(q.waiting) < 30 and not q.bad, (len(q.waiting), q.bad[:3]))
     os.kill(victim, signal.SIGKILL)
-    wait_for(lambda: not q.read(), 20, "the queue is served")
+    wait_for(lambda: not q.read(), 40, "the queue is served")
     report.check("SIGKILL: the next process takes up what was queued", q.answers == 30 and not q.bad, q.bad[:3])
 
 
@@ -238,7 +238,8 @@ def counted(report, f):
     processes(3)
     before = value(metrics(), asked)
     q = Queue(f)
-    wait_for(lambda: not q.read(), 20, "answers")
+    wait_for(lambda: not q.read(), 30, "answers")
+    wait_for(lambda: value(metrics(), asked) >= before + 30, 30, "all are counted")     # each when its answer was given
     texts = [metrics() for _ in range(8)]
     report.check("each process tells of the requests to all of them", {value(t, asked) for t in texts} == {before + 30},
                  (before, [value(t, asked) for t in texts]))
@@ -251,7 +252,7 @@ def counted(report, f):
     wait_for(lambda: value(metrics(), "weft_service_connections ") < 10, 30, "and that they are closed")
     victim = min(pids_of(f, "service"))
     os.kill(victim, signal.SIGKILL)
-    wait_for(lambda: len(pids_of(f, "service")) == 3 and victim not in pids_of(f, "service"), 20, "a new process")
+    wait_for(lambda: len(pids_of(f, "service")) == 3 and victim not in pids_of(f, "service"), 40, "a new process")
     processes(3)
     report.check("what a killed process had counted stays", value(metrics(), asked) == before + 30, value(metrics(), asked))
     cpu, old = value(metrics(), "process_cpu_seconds_total "), set(pids_of(f, "service"))
@@ -280,7 +281,7 @@ def fewer(report, f):
             os.kill(master, signal.SIGHUP)
             wait_for(lambda: len(pids_of(f, "service")) == n and not before & set(pids_of(f, "service")), 40, "%d processes" % n)
             q = Queue(f)
-            wait_for(lambda: not q.read(), 20, "all are answered by %d processes" % n)
+            wait_for(lambda: not q.read(), 40, "all are answered by %d processes" % n)
             report.check("%d processes answer all" % n, not q.bad, q.bad[:3])
     finally:
         load.end()
@@ -301,10 +302,10 @@ def overlapping(report, f):
         os.kill(redis, signal.SIGSTOP)      # they wait for it
         held.append(redis)
         os.kill(master, signal.SIGHUP)
-        wait_for(lambda: len(others(old)) == 3, 10, "the processes of the first SIGHUP")
+        wait_for(lambda: len(others(old)) == 3, 30, "the processes of the first SIGHUP")
         middle = others(old)
         os.kill(master, signal.SIGHUP)
-        wait_for(lambda: len(others(old, middle)) == 3, 10, "those of the second")
+        wait_for(lambda: len(others(old, middle)) == 3, 30, "those of the second")
         newest = others(old, middle)
         for pid in newest:
             os.kill(pid, signal.SIGSTOP)
@@ -353,10 +354,10 @@ def killed(report, f):
     f._conn = None
     victims = pids_of(f, "service")
     load = Load(f, n=6)
-    wait_for(lambda: load.ok > 20, 20, "load")
+    wait_for(lambda: load.ok > 20, 40, "load")
     os.kill(victims[0], signal.SIGKILL)
     n = load.ok
-    wait_for(lambda: load.ok > n + 30, 20, "load served by others")
+    wait_for(lambda: load.ok > n + 30, 40, "load served by others")
     wait_for(lambda: len(pids_of(f, "service")) == 3, 30, "a new process")
     load.end()
     report.check("a service process is killed: the others serve, and a new one comes", victims[0] not in pids_of(f, "service"))
@@ -369,7 +370,7 @@ def killed(report, f):
 def end(report, f):
     """SIGTERM: what is open is finished, new connections are refused."""
     out = []
-    t = threading.Thread(target=long_wait, args=(f, 2, out))
+    t = threading.Thread(target=long_wait, args=(f, 6, out))
     t.start()
     wait_for(lambda: f.http("GET", "/v3/tasks?status=running")[1]["tasks"], 30, "it runs")
     master, = pids_of(f, "service-master")

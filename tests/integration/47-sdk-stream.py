@@ -40,6 +40,14 @@ def nap(s, value=None):
     return value
 
 
+def hold(gate, value):
+    import os
+    import time
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+    return value
+
+
 def big(n):
     return "r" * n
 
@@ -170,7 +178,7 @@ class Gatherer(Relay):
     def relay(self, s):
         try:
             if b"event: gap" in s.recv(262144, socket.MSG_PEEK):
-                wait_for(lambda: re.search(rb"event: task\n.*\n\n\r\n$", s.recv(262144, socket.MSG_PEEK)), 20, "an event behind the gap")
+                wait_for(lambda: re.search(rb"event: task\n.*\n\n\r\n$", s.recv(262144, socket.MSG_PEEK)), 30, "an event behind the gap")
                 head, end, rest = s.recv(262144).partition(b"\r\n\r\n") if s.recv(5, socket.MSG_PEEK) == b"HTTP/" else (b"", b"", s.recv(262144))
                 text = b""
                 while rest:
@@ -202,9 +210,11 @@ def gap(report, f):
     ex = weft.Executor(f.endpoint, client=client)
     try:
         ex.submit(square, 3).result(30)     # the stream has a place to go on from
-        futures = [ex.submit(nap, 1, i) for i in range(6)]
+        gate = os.path.join(f.state, "gate")
+        futures = [ex.submit(hold, gate, i) for i in range(6)]
         wait_for(lambda: all(x.task_id for x in futures), 30, "they are submitted")
         wire.set_cut(True)
+        open(gate, "w").close()
         others = [d["status"] for d in f.client().tasks_status([x.task_id for x in futures], wait=30).values()]
         redis(f, "XTRIM", "weft:group:{%s}:done" % ex.task_group_id, "MAXLEN", "1")
         report.check("they end while nobody is told", others == ["success"] * 6 and not any(x.done() for x in futures), (others, futures))
@@ -242,11 +252,11 @@ def aio(report, f):
             except asyncio.TimeoutError:
                 report.check("a timeout", True)
             client = f.client()
-            wait_for(lambda: client.tasks(limit=1)["tasks"][0]["status"] == "cancelled", 20, "cancelled on the endpoint too")
+            wait_for(lambda: client.tasks(limit=1)["tasks"][0]["status"] == "cancelled", 30, "cancelled on the endpoint too")
             report.check("which cancels the task", True)
             report.check("options", "0.5" in repr(ex.options(time_limit_s=0.5)._via))
             beats = 0
-            slow = ex.submit(nap, 1, "done")
+            slow = ex.submit(nap, 3, "done")
             while not slow.done():
                 await asyncio.sleep(0.01)
                 beats += 1

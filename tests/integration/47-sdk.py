@@ -59,7 +59,7 @@ class LongerWait:
     def __enter__(self):
         ex = weft.executor
         self.saved = ex.LONE_WAIT_S, ex.WATCH_S
-        ex.LONE_WAIT_S, ex.WATCH_S = 5.0, 2.0
+        ex.LONE_WAIT_S, ex.WATCH_S = 8.0, 8.0
 
     def __exit__(self, *exc):
         weft.executor.LONE_WAIT_S, weft.executor.WATCH_S = self.saved
@@ -168,7 +168,7 @@ def prompt(report, f):
     with NoDill():
         with executor(f) as ex:
             ex.submit(square, 1).result(20)
-            slow = ex.submit(nap, 8, "slow")
+            slow = ex.submit(nap, 14, "slow")
             wait_for(lambda: slow.task_id, 30, "accepted")
             time.sleep(0.3)
             worst, cpu = 0, time.process_time()
@@ -176,15 +176,15 @@ def prompt(report, f):
                 began = time.monotonic()
                 ex.submit(square, i).result(20)
                 worst = max(worst, time.monotonic() - began)
-            report.check("while one task runs 30 later ones come back at once", worst < 1, worst)
+            report.check("while one task runs 30 later ones come back at once", worst < 5 and not slow.done(), worst)
             more = [ex.submit(nap, 0.05, i) for i in range(6)]      # more waves than watchers
             for x in more:
                 wait_for(lambda: x.task_id, 30, "accepted")
-            report.check("also more waves than watchers", [x.result(10) for x in more] == list(range(6)) and not slow.done())
+            report.check("also more waves than watchers", [x.result(30) for x in more] == list(range(6)) and not slow.done())
             cpu = time.process_time()
             time.sleep(1)
             report.check("waiting costs nothing", time.process_time() - cpu < 0.3, time.process_time() - cpu)
-            report.check("the slow one comes too", slow.result(20) == "slow")
+            report.check("the slow one comes too", slow.result(60) == "slow")
 
 
 def lone_calls(report, f):
@@ -243,15 +243,15 @@ def alone(report, f):
         report.check("wait", len(concurrent.futures.wait([submitted(square, 3)], 20).done) == 1)
         report.check("as_completed", [x.result() for x in concurrent.futures.as_completed([submitted(square, 3)], 20)] == [9])
         x = submitted(square, 5)
-        wait_for(x.done, 20, "it is done")
+        wait_for(x.done, 30, "it is done")
         report.check("done", not x.in_air and x.result() == 25)
         x = submitted(square, 5)
-        wait_for(lambda: x._state == "FINISHED", 20, "the result of a call that nobody looks at")
-        x = submitted(nap, 2, "late")
+        wait_for(lambda: x._state == "FINISHED", 30, "the result of a call that nobody looks at")
+        x = submitted(nap, 4, "late")
         report.check("a short timeout", raises(concurrent.futures.TimeoutError, lambda: x.result(0.1)) and x.result(20) == "late")
         x = submitted(nap, 60)
         report.check("cancelled in the air", x.cancel() and x.cancelled() and raises(concurrent.futures.CancelledError, lambda: x.result(20)))
-        wait_for(lambda: x.task_id and ex.client.task(x.task_id)["status"] == "cancelled", 20, "cancelled on the endpoint too")
+        wait_for(lambda: x.task_id and ex.client.task(x.task_id)["status"] == "cancelled", 30, "cancelled on the endpoint too")
         x = submitted(square, 6)
         report.check("one in the air and others", [y.result(20) for y in [x] + [ex.submit(square, i) for i in range(50)]] == [36] + [i * i for i in range(50)])
         x, got = submitted(nap, 0.2, 7), []
@@ -275,7 +275,7 @@ def alone(report, f):
             own(ex)
             before = tasks()
             x = ex.submit(nap, 0.5, "cut")
-            wait_for(lambda: tasks() == before + 1, 20, "it has come to the service")
+            wait_for(lambda: tasks() == before + 1, 30, "it has come to the service")
             cut()
             report.check("the connection is cut while it is %s" % how, look(x) == "cut")
             report.check("and it ran once", tasks() == before + 1)
@@ -325,7 +325,7 @@ def faults(report, f):
             report.check("callbacks that exit", [x.result(20) for x in batch] == list(range(10)) and ex.submit(square, 2).result(20) == 4)
             x = ex.submit(nap, 60)
             x.add_done_callback(lambda _: sys.exit("a callback that ends its thread"))
-            wait_for(lambda: x.task_id, 20, "accepted")
+            wait_for(lambda: x.task_id, 30, "accepted")
             ex.client.cancel(x.task_id)
             report.check("also of one that was cancelled", raises(concurrent.futures.CancelledError, lambda: x.result(20)) and
                          ex.submit(nap, 0.1, 2).result(20) == 2)
@@ -344,7 +344,7 @@ def faults(report, f):
             xs = [ex.submit(shout, "x" * 200000) for _ in range(2)] + [ex.submit(nap, 0.1, 1)]
             report.check("a large result is waited for until the service can be reached", [len(str(x.result(30))) for x in xs] == [200000, 200000, 1] and
                          client.asked == 4, client.asked)
-            wait_for(lambda: ex.submit(shout, "x").result(20) and ex._lane.is_open, 20, "calls that their own threads send")
+            wait_for(lambda: ex.submit(shout, "x").result(20) and ex._lane.is_open, 30, "calls that their own threads send")
             answer = ex._lane.answer
 
             def told_by_the_stream_before(call):
@@ -368,11 +368,11 @@ def interrupted(report, f):
     """The user interrupts while a call that is in the air is waited for."""
     script = ("import signal, sys, threading; sys.path.insert(0, %r); import weft\n"
               "signal.signal(signal.SIGINT, signal.default_int_handler)     # it may be ignored where tests run in the background\n"
-              "weft.executor.LONE_WAIT_S = weft.executor.WATCH_S = 5.0\n"
+              "weft.executor.LONE_WAIT_S = weft.executor.WATCH_S = 10.0\n"
               "with weft.Executor(%r, client=weft.Client(%r, sys.argv[1])) as ex:\n"
               "    while not ex._lane.sent:\n"
               "        ex.submit(sys.argv[2], 0).result(60)\n"
-              "    x = ex.submit(sys.argv[2], 2)\n"
+              "    x = ex.submit(sys.argv[2], 4)\n"
               "    assert x.in_air\n"
               "    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()\n"
               "    try:\n"
@@ -380,7 +380,7 @@ def interrupted(report, f):
               "        sys.exit('not interrupted')\n"
               "    except KeyboardInterrupt:\n"
               "        print('interrupted')\n"
-              "    assert x.result(60) == 2\n") % (os.path.dirname(os.path.dirname(weft.__file__)), f.endpoint, f.url)
+              "    assert x.result(60) == 4\n") % (os.path.dirname(os.path.dirname(weft.__file__)), f.endpoint, f.url)
     fid = f.client().register("python", "import time\ndef nap(s):\n    time.sleep(s)\n    return s\n", "nap", entry="nap")
     out = subprocess.run([sys.executable, "-c", script, f.token, fid], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=120)
     report.check("an interrupt, and its result all the same", out.returncode == 0 and out.stdout == "interrupted\n", out.stdout)
@@ -402,7 +402,7 @@ def cancel(report, f):
             other = ex.submit(nap, 60)
             wait_for(lambda: other.task_id, 30, "accepted")
             ex.client.cancel(other.task_id)
-            report.check("cancelled by somebody else: the future says so", raises(concurrent.futures.CancelledError, lambda: other.result(10)))
+            report.check("cancelled by somebody else: the future says so", raises(concurrent.futures.CancelledError, lambda: other.result(30)))
             report.check("wait sees cancelled futures", len(concurrent.futures.wait(running + queued, timeout=30).done) == 7)
         ex = executor(f)
         left = [ex.submit(nap, 60) for _ in range(10)]

@@ -203,7 +203,8 @@ def sign_in(c, w):
     check("a good one opens the console", b.js("location.hash") in ("", "#/endpoints") and not b.js("!!document.querySelector('#token')"))
     check("it is kept for this tab only", b.js("sessionStorage.getItem('weft-token')") == f.token and b.js("JSON.stringify(localStorage)").find(f.token) < 0)
     check("who one is", b.wait("document.querySelector('#who').textContent") == "local")
-    b.js("location.reload()")
+    b.js("window.before = true; location.reload()")         # the old page still answers for a moment
+    b.wait("!window.before && document.readyState === 'complete'")
     b.has("local", "tbody")
     check("a reload stays signed in", True)
     b.click("#signout")
@@ -253,6 +254,7 @@ def endpoints(c, w):
     b.key("Enter")
     b.has("Your latest tasks", "main")
     b.has("gate", "section")
+    b.has("2 of 2 busy", ".facts")
     check("one endpoint", b.js("document.title") == "local · Weft" and "2 of 2 busy" in b.text(".facts") and c.f.endpoint in b.text(".facts"), b.text(".facts"))
     check("the focus is in the new view", b.js("document.activeElement.id") == "main")
     c.good("endpoint")
@@ -315,7 +317,8 @@ def task(c, w):
     c.go("tasks/" + w.gated, "It is running")
     open(w.path, "w").close()
     b.has("opened", "[aria-label=Result]")
-    check("a running task shows its end when it comes", "success" in b.text("h1") and b.wait("document.querySelector('#say').textContent === 'The task is success'"))
+    b.has("success", "h1")
+    check("a running task shows its end when it comes", b.wait("document.querySelector('#say').textContent === 'The task is success'"))
     c.go("tasks/01a21677-1dd5-715f-b358-0a9b7529b961", "not found", "#trouble")
     check("no such task", True)
 

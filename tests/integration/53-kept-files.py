@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that tasks leave in a directory of the endpoint, through the real fabric: every kind of runner, names that lead elsewhere, bounds of one
 task and of all, a manager that is killed while they are copied, containers, clients, endpoints without such a directory."""
+import contextlib
 import json
 import os
 import shutil
@@ -67,6 +68,8 @@ def fails(report, what, doc, *words):
     text = str(doc.get("exception")) + str(doc.get("reason"))
     report.check("%s: the task fails, and says why" % what, doc["status"] == "failed" and doc.get("code") == "TASK_FILE"
                  and all(str(w) in text for w in words), (doc.get("code"), text[:600], words))
+    with contextlib.suppress(TimeoutError):
+        wait_for(lambda: not left(doc["task_id"]) and not parts(), 10, "nothing is left")
     report.check("%s: nothing is left" % what, not left(doc["task_id"]) and not parts(), (left(doc["task_id"]), parts()))
 
 
@@ -127,7 +130,7 @@ def killed(report, f):
     """While it copies, most likely: the result holds whenever it happens."""
     fn = register(f, MAKE, "make")
     ids, _ = submit(f, fn, [{"args": [{"big": MAX - 10, "small": 10}]}], outputs=keep("*"))
-    wait_for(parts, 60, "the copying to begin")
+    wait_for(lambda: parts() or task(f, ids[0])["status"] in e2e.ENDED, 60, "the copying to begin")
     for pid in pids_of(f, "manager"):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: pids_of(f, "manager"), 60, "the next manager")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make install` puts in place works from there: programs, pages, examples, units, completion, SDK. What `make dist` packs can be built."""
 import argparse
+import fcntl
 import hashlib
 import os
 import re
@@ -19,7 +20,7 @@ PROGRAMS = ["weft", "weft-service", "weft-forwarder", "weft-endpoint", "weft-man
 
 
 def run(*argv, **kw):
-    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=120, **kw)
+    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=300, **kw)
 
 
 def needed_by(program):
@@ -35,7 +36,9 @@ def packages_of_libraries(program):
 def make(*args, cwd=ROOT):
     """As a user calls it: without what a make that runs the tests has left in the environment."""
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "BUILD", "SAN", "DESTDIR", "PREFIX")}
-    return run("make", "-s", *args, cwd=cwd, env=env)
+    with open(os.path.join(ROOT, "Makefile")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)        # two at once would build the same files
+        return run("make", "-s", *args, cwd=cwd, env=env)
 
 
 def tarball(r, tmp):

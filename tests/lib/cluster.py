@@ -94,7 +94,7 @@ class Endpoint:
         with open(os.path.join(self.f.state, self.name + ".agent.log"), "ab") as log:
             self.proc = subprocess.Popen(self.f.prefix + [os.path.join(self.f.bin, "weft-endpoint"), "start", "--foreground", self.name], env=self.env(),
                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        e2e.wait_for(self.connected, 30, "the endpoint %s connected" % self.name)
+        e2e.wait_for(self.connected, 60, "the endpoint %s connected" % self.name)
         self.id = self.status()["endpoint_id"]
         return self
 

@@ -56,6 +56,12 @@ def descendants(pid):
     return found
 
 
+def programs(pid):
+    """descendants (pid), without those that have yet to become another program: until then each looks like its parent."""
+    found, all_ = descendants(pid), processes()
+    return {p: a for p, a in found.items() if p in all_ and all_[p][1] == a and all_.get(all_[p][0], (0, None))[1] != a}
+
+
 def role(argv):
     """What a process of the fabric is, by its command line."""
     if not argv:
@@ -170,7 +176,7 @@ class Fabric:
 
     def pids(self):
         """pid -> role of every process of this fabric but `weft up` itself."""
-        return {p: role(a) for p, a in descendants(self.proc.pid).items()}
+        return {p: role(a) for p, a in programs(self.proc.pid).items()}
 
     def stop(self, remove=True):
         """Stop everything; returns the processes that had to be killed, which a test may count. Who wants to see what it leaves behind calls

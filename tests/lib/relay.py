@@ -4,6 +4,7 @@ import select
 import socket
 import subprocess
 import threading
+import time
 
 
 def reach(target):
@@ -20,16 +21,20 @@ class Relay(threading.Thread):
 
     def __init__(self, target):
         super().__init__(daemon=True)
-        self.target, self.cut, self.pairs = target, False, []
+        self.target, self.cut, self.is_cut, self.pairs = target, False, False, []
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
 
     def set_cut(self, cut):
-        self.cut = cut      # bytes stop in both directions; connections stay, as when a cable is pulled
+        """Bytes stop in both directions; connections stay, as when a cable is pulled. When this returns nothing comes through any more."""
+        self.cut = cut
+        while self.is_cut != self.cut and self.is_alive():
+            time.sleep(0.005)
 
     def run(self):
         while True:
-            socks = [self.sock] + ([] if self.cut else [s for p in self.pairs for s in p])
+            self.is_cut = self.cut
+            socks = [self.sock] + ([] if self.is_cut else [s for p in self.pairs for s in p])
             for s in select.select(socks, [], [], 0.1)[0]:
                 if s is self.sock:
                     self.accept()

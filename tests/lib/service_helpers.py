@@ -113,7 +113,7 @@ class Redis:
                 return False
             finally:
                 c.close()
-        wait_for(up, 20, "redis is up")
+        wait_for(up, 30, "redis is up")
         return self
 
     def client(self, timeout=30):
@@ -170,7 +170,7 @@ class Service:
         with open(self.log_path, "ab") as log:
             self.proc = subprocess.Popen([self.bin, "run", *(["--config", config] if config else []), *self.set_args()], stdout=log, stderr=log,
                                          stdin=subprocess.DEVNULL)
-        wait_for(lambda: self.alive() and self.get("/readyz" if wait_ready else "/healthz", token=None).status == 200, 20,
+        wait_for(lambda: self.alive() and self.get("/readyz" if wait_ready else "/healthz", token=None).status == 200, 60,
                  "service is up\n" + self.log()[-2000:])
         self.token = open(self.sets["auth.token_file"]).read().strip()
         return self

@@ -11,7 +11,7 @@ from cluster import free_ports
 # an endpoint there
 BASE = {"provider.type": "slurm", "provider.slurm.poll_interval": "1s", "provider.slurm.walltime": "10m", "provider.slurm.cpus_per_node": 2,
         "scaling.init_blocks": 0, "scaling.max_blocks": 4, "scaling.idle_timeout": "2s", "manager_address": "127.0.0.1", "workers_per_node": 2,
-        "python": "/usr/bin/python3", "heartbeat.interval": "500ms", "heartbeat.threshold": "3s"}
+        "python": "/usr/bin/python3", "heartbeat.interval": "500ms", "heartbeat.threshold": "6s"}
 
 
 class Cluster:

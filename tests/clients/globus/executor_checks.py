@@ -141,7 +141,7 @@ def check_shell(directory):
         check("ShellFunction: output and status", getattr(r, "returncode", None) == 3 and r.stdout == "hello you\n" and "oops" in r.stderr, repr(r))
         pids = os.path.join(directory, "pids")
         began = time.monotonic()
-        r = gather([ex.submit(ShellFunction("echo $$ >> %s; sleep 300 & echo $! >> %s; wait" % (pids, pids), walltime=1))])[0]
+        r = gather([ex.submit(ShellFunction("echo $$ >> %s; sleep 300 & echo $! >> %s; wait" % (pids, pids), walltime=4))])[0]
         check("ShellFunction over its walltime: 124", getattr(r, "returncode", None) == 124 and "TimeoutExpired" in str(r.exception_name) and
               time.monotonic() - began < 120, repr(r))
         children = [int(x) for x in open(pids).read().split()]
