@@ -273,13 +273,13 @@ def task_whose_function_does_not_come_is_given_back():
 
 @test
 def task_waits_for_its_function_while_the_agent_is_away():
-    with Rig(1, args=["--threshold-ms", "1000"]) as g:
+    with Rig(1, args=["--threshold-ms", "4000"]) as g:
         other = uuid.uuid4().bytes
         ids = g.agent.submit([b'{"op": "echo"}'], other)
         g.agent.until(lambda: g.agent.missing, what="FUNCTION_MISSING")
         g.agent.answer = False
         g.agent.send(peer.BYE, peer.reason())
-        g.agent.serve(2)               # longer than a task waits in a session
+        g.agent.serve(6)               # longer than a task waits in a session
         g.agent.answer = True
         g.agent.until(lambda: g.agent.missing == [other] * 2, what="asked for in the new session")
         g.agent.send(peer.FUNCTION, peer.function(other, "x", "f"))
