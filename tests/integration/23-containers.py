@@ -416,7 +416,7 @@ def sigterm_after_a_drain_leaves_the_containers_their_time():
 def the_end_waits_for_what_is_being_removed():
     with Rig() as g:
         g.run(g.function("a"))
-        g.write("rm_delay", ["1"])
+        g.write("rm_delay", ["4"])
         g.kill_docker()
         g.agent.until(lambda: g.calls("rm"), 30, "docker rm")
         assert g.containers()
