@@ -717,6 +717,7 @@ def waiting():
     t = svc.get("/v3/tasks/%s/trace" % i).json
     check("trace", t["task_id"] == i and t["spans"][0]["from"] == "received" and t["total_us"] > 200000 and
           abs(sum(s["us"] for s in t["spans"]) - t["total_us"]) < 1 and all(s["process"] for s in t["spans"]), t)
+    fw.online()     # on a slow machine it would have been silent for too long by now
     t0 = time.monotonic()
     i = submit(e, {f: ["never"]}).json["tasks"][f][0]
     doc = svc.get("/v2/tasks/%s?wait=0.4" % i).json

@@ -1361,7 +1361,7 @@ def locked():
         e.results(had + sent)
         all_ended(g, had + sent, e=e)
         # it is over by itself; and what is said while no forwarder runs
-        replaced(g, lambda: lock(g, 3, word=False))
+        replaced(g, lambda: lock(g, 8, word=False))
         refused()
         wait(tries, 30, "the endpoint to be let in when the time is over")
 

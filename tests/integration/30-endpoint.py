@@ -502,12 +502,12 @@ def forwarder_that_advertises_loopback(b):
         nobody.bind(("127.0.0.1", 0))
         b.service.forwarder = types.SimpleNamespace(address="tcp://127.0.0.1:%d" % nobody.getsockname()[1], named_key=b.forwarder.public)
         b.configure()
-        p = b.run("start", "--timeout", "1s", b.name)
+        p = b.run("start", "--timeout", "5s", b.name)
         assert p.returncode == 1 and "is its port open" in p.stderr and "advertise" not in p.stderr, p.all
         elsewhere = {"http_proxy": b.service.url, "no_proxy": ""}
         b.name = "elsewhere"
         b.ok("configure", "--url", "http://weft.example.org", "--token-file", b.token, b.name)
-        p = b.run("start", "--timeout", "1s", b.name, env=elsewhere)
+        p = b.run("start", "--timeout", "5s", b.name, env=elsewhere)
         assert p.returncode == 1 and "127.0.0.1" in p.stderr and "listen.advertise" in p.stderr, p.all
         p = b.run("doctor", b.name, env=elsewhere)
         assert p.returncode == 1 and "listen.advertise" in p.stdout, p.all

@@ -161,12 +161,12 @@ def gone(report, f):
         docs = ok(f.http("POST", "/v3/batch_status", {"task_ids": ids}))["results"]
         listed = {t["task_id"]: t["status"] for t in ok(f.http("GET", "/v3/tasks?limit=3"))["tasks"]}
         return [(docs[i]["status"], listed[i]) for i in ids]
-    wait_for(lambda: sum(s[0] == "running" for s in statuses()) == 2, 20, "two to run, while one waits")
+    wait_for(lambda: sum(s[0] == "running" for s in statuses()) == 2, 30, "two to run, while one waits")
     f.proc.send_signal(signal.SIGSTOP)      # or weft up starts it again
     try:
         os.kill(pids_of(f, "agent")[0], signal.SIGKILL)
         wait_for(lambda: ok(f.http("GET", "/v2/endpoints/%s/status" % f.endpoint))["status"] == "offline", 30, "the endpoint to be offline")
-        end = time.monotonic() + 5          # what is known of it is remembered for a second
+        end = time.monotonic() + 30         # what is known of it is remembered for a second
         while statuses() != [("waiting-for-ep", "waiting-for-ep")] * 3 and time.monotonic() < end:
             time.sleep(0.02)
         told = statuses()
@@ -225,29 +225,29 @@ def locked(report, f):
     nap = register(f, "import time\ndef f(s):\n    time.sleep(s)\n    return s", "f")
     fn = register(f, "def f(x): return x", "f")
     with open(os.path.join(f.state, "service.yaml"), "a") as s:
-        s.write("endpoint:\n  lock: 4s\n")
+        s.write("endpoint:\n  lock: 8s\n")
     os.kill(pids_of(f, "service-master")[0], signal.SIGHUP)
     path = "/v3/endpoints/%s" % f.endpoint
 
     def lock():
         f._conn = None          # the process that served it may be the old one
         until = ok(f.http("POST", path + "/lock"))["lock_expiration_timestamp"]
-        return until if until - time.time() < 5 else None
-    running, _ = submit(f, nap, [{"args": [1]}])
-    wait_for(lambda: task(f, running[0])["status"] == "running", 20, "the task to run")
+        return until if until - time.time() < 10 else None
+    running, _ = submit(f, nap, [{"args": [5]}])
+    wait_for(lambda: task(f, running[0])["status"] == "running", 30, "the task to run")
     until = wait_for(lock, 20, "the new limit")
     s = ok(f.http("GET", path + "/status"))
     report.check("a locked endpoint is offline at once, has no workers, and says until when", s["status"] == "offline" and not s["details"]["total_workers"] and
                  "locked_until" in s["details"], s)
     refused(report, "it may not register again", f.http("PUT", path, {"endpoint_name": "x"}), 423, "RESOURCE_LOCKED")
-    wait_for(lambda: redis(f, "HGET", "weft:ep:{%s}" % f.endpoint, "up") == "0", 20, "its forwarder to end the session")
+    wait_for(lambda: redis(f, "HGET", "weft:ep:{%s}" % f.endpoint, "up") == "0", 30, "its forwarder to end the session")
     ids, _ = submit(f, fn, [{"args": [7]}])
     d = task(f, ids[0], wait=max(until - time.time() - 0.5, 0.1))
     report.check("a task is accepted, and waits for the endpoint", d["status"] == "waiting-for-ep", d)
     d = task(f, ids[0], wait=60)
     report.check("it runs when the lock is over, not before", d["status"] == "success" and time.time() > until, d)
-    d = task(f, running[0], wait=20)
-    report.check("what ran meanwhile has its result", d["status"] == "success" and d["result"] == "1", d)
+    d = task(f, running[0], wait=60)
+    report.check("what ran meanwhile has its result", d["status"] == "success" and d["result"] == "5", d)
     s = ok(f.http("GET", path + "/status"))
     report.check("and the endpoint is online", s["status"] == "online" and s["details"]["total_workers"] == 2 and "locked_until" not in s["details"], s)
 
