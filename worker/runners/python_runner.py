@@ -1014,7 +1014,7 @@ class Runner:
         function = self.functions.get(function_id)
         self.before(task)
         status, fault, code, result, error, result_flags = STATUS_SUCCESS, FAULT_NONE, 0, b"", b"", 0
-        phase, start, cpu = "decode", now_ns(), cpu_ns()
+        phase, start, cpu, value = "decode", now_ns(), cpu_ns(), None
         try:
             if function is None:
                 raise Fail(RUNNER, FAULT_SELF, "the worker named a function that it did not send")
@@ -1049,7 +1049,7 @@ class Runner:
             if self.pid != os.getpid():
                 os._exit(1)
             status, result, result_flags = STATUS_FAILED, b"", 0
-            code, fault, text = self.failure(e, phase, locals().get("value"), function)
+            code, fault, text = self.failure(e, phase, value, function)
             error = cut(text.encode("utf-8", "replace"))
         stop = now_ns()
         args = kwargs = value = target = payload = None     # what the call held is freed before the next one

@@ -261,6 +261,21 @@ def exceptions(r):
 
 
 @test
+def what_a_failed_call_held_is_freed(r):
+    """At its end, not when Python looks for cycles: the next call may have a limit of memory."""
+    held = ("import gc, sys, weakref\ngc.disable()\nclass Big: pass\ndef g(big): raise %s\ndef f(*xs):\n    big = Big()\n    sys.modules['held'] = weakref.ref(big)\n"
+            "    g(big)\n")
+    freed = "import sys\ndef f(): return sys.modules['held']() is None"
+    for exception, code in (("ValueError", EXCEPTION), ("MemoryError", MEMORY), ("SystemExit", EXCEPTION)):
+        r.fails(code, held % exception)
+        assert r.good(freed), exception
+    r.batch(held % "ValueError", ["1", "2"])
+    assert r.good(freed), "a batch"
+    r.fails(ENCODE, "import sys, weakref\nclass Big: pass\ndef f():\n    big = Big()\n    sys.modules['held'] = weakref.ref(big)\n    return big")
+    assert r.good(freed), "a result that cannot be said"
+
+
+@test
 def decode_failures(r):
     r.fails(DECODE, "def f(:\n")
     r.fails(DECODE, b"\xff\xfe")
