@@ -86,6 +86,11 @@ bool rds_up (const struct rds *r)
 	return r->state == RDS_UP;
 }
 
+int rds_check (const struct rds *r, struct err *err)
+{
+	return rds_up (r) ? 0 : err_set (err, ERR_UNAVAILABLE, FAULT_SITE, "Redis at %s: %s; " RDS_TODO, r->url.address, r->why);
+}
+
 static void cmd_free (struct rds_cmd *c)
 {
 	free (c->args);

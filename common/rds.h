@@ -35,6 +35,8 @@ typedef void rds_f (struct rds *r, struct redisReply *reply, const struct err *e
 struct rds *rds_create (struct loop *l, const struct rds_opts *opts, struct err *err); /* connects in the background */
 void rds_destroy (struct rds **r);		/* pending callbacks run with ERR_UNAVAILABLE */
 bool rds_up (const struct rds *r);
+/* 0 while it is up; else -1, and *err tells the operator which address, why, and what to do (never a password). */
+int rds_check (const struct rds *r, struct err *err);
 int rds_reply_error (const struct redisReply *reply, struct err *err); /* -1 and *err when it is an error reply, else 0 */
 /* For callbacks: err, or what an error reply says, in *room; NULL: neither. */
 const struct err *rds_error (const struct redisReply *reply, const struct err *err, struct err *room);

@@ -82,11 +82,12 @@ static void note_why (struct rds *r, const char *why)
 	memcpy (r->why, text, sizeof (text));
 }
 
-static void retry_later (struct rds *r)
+static void retry_later (struct rds *r, bool was_up)
 {
 	int64_t ms = clock_backoff_ms (r->attempt, RETRY_BASE_MS, RETRY_CAP_MS);
 
-	log_warn ("redis", "connection lost", "why=%s retry_ms=%lld", r->why, (long long) ms);
+	log_warn ("redis", was_up ? "connection lost" : "cannot connect", "address=%s why=%s todo=%s retry_ms=%lld", r->url.address, r->why, RDS_TODO,
+		  (long long) ms);
 	if (r->attempt < 30)
 		r->attempt++;
 	loop_timer_start (r->retry, ms, false);
@@ -96,6 +97,7 @@ static void retry_later (struct rds *r)
 static void cleanup (void *arg)
 {
 	struct rds *r = arg;
+	bool was_up = r->was_up;
 
 	if (r->state != RDS_CLOSING) /* else whoever closed it has said why */
 		note_why (r, r->ac->err ? r->ac->errstr : NULL);
@@ -112,12 +114,12 @@ static void cleanup (void *arg)
 		rds_free_if_done (r);
 		return;
 	}
-	if (r->was_up) {
+	if (was_up) {
 		r->was_up = false;
 		r->tell_down = true;
 		loop_defer_schedule (r->deliver);
 	}
-	retry_later (r);
+	retry_later (r, was_up);
 }
 
 static void on_writable (evutil_socket_t fd, short what, void *arg)
@@ -208,7 +210,7 @@ static void failed_early (struct rds *r, const char *why)
 {
 	note_why (r, why);
 	r->state = RDS_DOWN;
-	retry_later (r);
+	retry_later (r, false);
 }
 
 static int read_password (struct rds *r)
@@ -297,8 +299,7 @@ static void now_up (struct rds *r)
 	SLIST_FOREACH (s, &r->subs, link) /* wanted while the others were being confirmed */
 		if (s->wanted && !s->held)
 			rds_conn_subscribe (r, s);
-	log_info ("redis", "connected", "host=%s port=%d db=%d", r->url.path ? r->url.path : r->url.host, r->url.port,
-		  r->url.db);
+	log_info ("redis", "connected", "address=%s db=%d", r->url.address, r->url.db);
 	if (r->on_state)
 		r->on_state (r, true, "", r->arg);
 }
@@ -343,7 +344,8 @@ static void ping_done (struct rds *r, redisReply *reply, const struct err *err, 
 		else
 			subscribe_all (r);
 	} else if (rds_reply_error (reply, &e) < 0 && e.code == ERR_UNAVAILABLE) {
-		log_info ("redis", "waiting until redis is ready", "err=%s", e.text);
+		note_why (r, e.text);
+		log_info ("redis", "waiting until redis is ready", "address=%s err=%s", r->url.address, e.text);
 		loop_timer_start (r->hello, PING_AGAIN_MS, false);
 	} else {
 		drop_on_error (r, "PING", reply);

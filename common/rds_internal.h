@@ -10,11 +10,15 @@
 
 struct event;
 
+/* For the operator, wherever it is said that a Redis cannot be used. */
+#define RDS_TODO "start Redis there, or correct redis.url or redis.password_file"
+
 struct rds_url {
 	char *host;	/* owned; NULL for a unix socket */
 	int port;
 	char *path;	/* owned; of the unix socket */
 	char *user, *password; /* owned; NULL = none */
+	char *address;	/* owned; where it is, for people: host:port, or the path */
 	int db;
 };
 

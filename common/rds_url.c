@@ -12,6 +12,7 @@ void rds_url_fini (struct rds_url *u)
 {
 	free (u->host);
 	free (u->path);
+	free (u->address);
 	free (u->user);
 	free (u->password);
 	memset (u, 0, sizeof (*u));
@@ -79,6 +80,7 @@ static int parse_unix (struct rds_url *u, const char *s, struct err *err)
 		return err_set (err, ERR_INVALID, FAULT_SITE, "path of the redis socket is longer than 107 bytes");
 	if (q && (strncmp (q, "?db=", 4) != 0 || number (q + 4, q + strlen (q), RDS_DB_MAX, &u->db) < 0))
 		return err_set (err, ERR_INVALID, FAULT_SITE, "unix redis URL: expected ?db=N after the path");
+	u->address = xstrdup (u->path);
 	return 0;
 }
 
@@ -124,6 +126,7 @@ static int parse_tcp (struct rds_url *u, const char *s, struct err *err)
 		return err_set (err, ERR_INVALID, FAULT_SITE, "redis URL: expected a port of 1 to 65535");
 	if (slash && slash[1] && number (slash + 1, slash + strlen (slash), RDS_DB_MAX, &u->db) < 0)
 		return err_set (err, ERR_INVALID, FAULT_SITE, "redis URL: expected a database number after the /");
+	u->address = xasprintf (strchr (u->host, ':') ? "[%s]:%d" : "%s:%d", u->host, u->port);
 	return 0;
 }
 

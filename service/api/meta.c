@@ -68,8 +68,8 @@ void api_readyz (struct call *c)
 {
 	struct err err;
 
-	if (!rds_up (c->app->redis))
-		call_fail (c, FAIL_UNAVAILABLE, "not ready: Redis cannot be reached");
+	if (rds_check (c->app->redis, &err) < 0)
+		call_fail (c, FAIL_UNAVAILABLE, "not ready: %s", err.text);
 	else if (!waiters_up (c->app->waiters))
 		call_fail (c, FAIL_UNAVAILABLE, "not ready: the channel from Redis is not up yet");
 	else if (registry_check (c->app->registry, &err) < 0)

@@ -1104,7 +1104,10 @@ def redis_trouble():
                     ("group", svc.get("/v2/taskgroup/" + pending)), ("register endpoint", svc.post("/v3/endpoints", {"endpoint_name": "x"})),
                     ("endpoint status", svc.get("/v2/endpoints/%s/status" % e)), ("cancel", svc.delete("/v2/tasks/" + pending))):
         error("Redis is away: " + name, a, 503, "SERVICE_UNAVAILABLE")
-    check("readyz has a reason", "Redis" in svc.get("/readyz", token=None).json["detail"])
+    why = svc.get("/readyz", token=None).json["detail"]
+    check("readyz says which Redis, why, and what to do", "Redis at %s: " % redis.path in why and "; start Redis there, or correct redis.url" in why, why)
+    said = wait_for(lambda: [line for line in svc.log().split("\n") if 'msg="cannot connect"' in line], 30, "the log says so")
+    check("and so does the log", all("address=%s " % redis.path in line and "redis.url" in line for line in said), said[:2])
     check("healthz stays", svc.get("/healthz", token=None).status == 200)
     check("what needs no Redis goes on", svc.get("/v2/functions/" + f).status == 200)
     g = svc.post("/v3/functions", {"function_name": "g", "function_code": "c"})

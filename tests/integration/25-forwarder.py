@@ -996,6 +996,9 @@ def redis_killed_while_results_come():
         e.results(sent[100:250])
         e.calm(500)
         before = set(e.acks)
+        wait(lambda: g.logged("cannot connect"), 30, "it says that there is no Redis")
+        said = [line for line in g.text().split("\n") if 'msg="cannot connect"' in line]
+        assert all(" address=%s why=" % g.redis.path in line and "redis.url" in line for line in said), said[:2]
         g.redis.start()
         for t in before:
             assert g.state(t) == b"5", "acknowledged and lost"

@@ -616,6 +616,46 @@ static void test_urls (void **state)
 	}
 }
 
+static void too_soon (void *arg)
+{
+	(void) arg;
+	loop_stop (loop);
+}
+
+/* The operator is told which address, why, and what to do, and no password. */
+static void test_why_it_is_not_up (void **state)
+{
+	static const struct { const char *url, *address, *why; } cases[] = {
+		{ "unix:///nonexistent/redis.sock?db=1", "Redis at /nonexistent/redis.sock: ", "No such file or directory; " },
+		{ "redis://user:sesame@127.0.0.1:1/2", "Redis at 127.0.0.1:1: ", "Connection refused; " },
+		{ "redis://:sesame@[::1]:1", "Redis at [::1]:1: ", "; " },
+	};
+	struct loop_timer *look = loop_timer_create (loop, too_soon, NULL);
+	struct err e;
+	(void) state;
+	for (size_t i = 0; i < sizeof (cases) / sizeof (cases[0]); i++) {
+		opts.url = cases[i].url;
+		rds = rds_create (loop, &opts, NULL);
+		do {
+			assert_int_equal (rds_check (rds, &e), -1);
+			loop_timer_start (look, 5, false);
+			WAIT ();
+		} while (strstr (e.text, "not connected yet"));
+		assert_int_equal (e.code, ERR_UNAVAILABLE);
+		assert_ptr_equal (strstr (e.text, cases[i].address), e.text);
+		assert_non_null (strstr (e.text, cases[i].why));
+		assert_non_null (strstr (e.text, "redis.url"));
+		assert_null (strstr (e.text, "sesame"));
+		rds_destroy (&rds);
+	}
+	loop_timer_destroy (&look);
+	opts.url = url;
+	server_kill ();
+	server_start (NULL, NULL);
+	open_rds ();
+	assert_int_equal (rds_check (rds, &e), 0);
+}
+
 static void test_error_replies (void **state)
 {
 	static const struct { const char *text; enum err_code code; } cases[] = {
@@ -642,7 +682,7 @@ int main (void)
 		T (test_scripts_survive_flush_and_restart), T (test_subscribe_across_restart), T (test_unsubscribe), T (test_inflight_limit),
 		T (test_scripts_survive_flush_and_restart), T (test_subscribe_across_restart), T (test_subscribe_while_reconnecting), T (test_inflight_limit),
 		T (test_time_limit), T (test_blocking_is_exempt), T (test_destroy_answers_pending),
-		T (test_password_and_database), T (test_urls), T (test_error_replies),
+		T (test_password_and_database), T (test_urls), T (test_why_it_is_not_up), T (test_error_replies),
 	};
 	if (!mkdtemp (dir))
 		return 1;
