@@ -289,7 +289,8 @@ const struct cli_cmd cmds_task[] = {
 	  "They are asked for with --output of `weft run`, `weft submit` or `weft function register`. What is there already is not written over.",
 	  files_opts, sizeof (struct opts), 1, -1, cmd_files },
 	{ "trace", "[OPTIONS] TASK",
-	  "Show where one task's time went, hop by hop.\nweft(1), TRACES, says what each hop is: accept, queue, route, place, start, collect, ...",
+	  "Show where one task's time went, hop by hop.\nweft(1), TRACES, says what each hop is: accept, queue, route, place, start, collect, ...\n"
+	  "The last is from_endpoint, when Redis was given the result: how long it took to store it is not stored.",
 	  plain_opts, sizeof (struct opts), 1, 1, cmd_trace },
 	{ NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
 };

@@ -717,6 +717,13 @@ def waiting():
     t = svc.get("/v3/tasks/%s/trace" % i).json
     check("trace", t["task_id"] == i and t["spans"][0]["from"] == "received" and t["total_us"] > 200000 and
           abs(sum(s["us"] for s in t["spans"]) - t["total_us"]) < 1 and all(s["process"] for s in t["spans"]), t)
+    check("later its last hop is the one that ends with Redis being given the result", "service_result" not in t["stamps"] and
+          t["spans"][-1]["name"] != "store_and_wake", t)
+    i = submit(e, {f: ["slow"]}).json["tasks"][f][0]
+    t = svc.get("/v3/tasks/%s/trace?wait=10" % i).json
+    check("who waited for it learns what storing it and waking him took", t["spans"][-1]["name"] == "store_and_wake" and t["spans"][-1]["us"] > 0, t)
+    told = json.loads(source("service/openapi.json"))["paths"]["/v3/tasks/{task}/trace"]["get"].get("description", "")
+    check("openapi.json says so", "store_and_wake" in told and "wait" in told, told)
     fw.online()     # on a slow machine it would have been silent for too long by now
     t0 = time.monotonic()
     i = submit(e, {f: ["never"]}).json["tasks"][f][0]
