@@ -67,7 +67,7 @@ static void judge_memory (struct engine *e, const struct call *c, struct msg_res
 		m->code = ERR_TASK_EXCEPTION;
 		return;
 	}
-	verdict_memory_limit (&v, c->memory_limit, m->max_rss_bytes, e->o.node);
+	verdict_memory_refused (&v, c->memory_limit, m->max_rss_bytes, e->o.node);
 	buf_str (text, v.err.text);
 	buf_str (text, "\n");
 	buf_add (text, m->error.p, m->error.n);

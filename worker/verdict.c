@@ -34,13 +34,21 @@ void verdict_time_limit (struct verdict *v, int64_t limit_ms, const char *node)
 
 void verdict_memory_limit (struct verdict *v, uint64_t limit, uint64_t used, const char *node)
 {
-	char l[32], u[32], use[64] = "";
+	char l[32], u[32];
 
 	fail (v, 0);
-	if (used)
-		snprintf (use, sizeof (use), ": it used %s", text_size (used, u));
-	err_set (&v->err, ERR_TASK_MEMORY_LIMIT, FAULT_USER, "exceeded its memory limit of %s on node %s%s", text_size (limit, l), node,
-		 use);
+	err_set (&v->err, ERR_TASK_MEMORY_LIMIT, FAULT_USER, "exceeded its memory limit of %s on node %s: it used %s", text_size (limit, l), node,
+		 text_size (used, u));
+}
+
+void verdict_memory_refused (struct verdict *v, uint64_t limit, uint64_t most, const char *node)
+{
+	char l[32], u[32];
+
+	fail (v, 0);
+	err_set (&v->err, ERR_TASK_MEMORY_LIMIT, FAULT_USER,
+		 "would have exceeded its memory limit of %s on node %s: it asked for more at once than was left, and was refused; it had used %s at most",
+		 text_size (limit, l), node, text_size (most, u));
 }
 
 void verdict_error (struct verdict *v, const struct err *err)

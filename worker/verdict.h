@@ -13,7 +13,9 @@ struct verdict {
 
 void verdict_cancelled (struct verdict *v);
 void verdict_time_limit (struct verdict *v, int64_t limit_ms, const char *node);
-void verdict_memory_limit (struct verdict *v, uint64_t limit, uint64_t used, const char *node);	/* used 0 = not known */
+void verdict_memory_limit (struct verdict *v, uint64_t limit, uint64_t used, const char *node);
+/* An allocation failed under the limit; most: resident memory of its process at its height, without it. */
+void verdict_memory_refused (struct verdict *v, uint64_t limit, uint64_t most, const char *node);
 void verdict_error (struct verdict *v, const struct err *err);		/* the call could not be made */
 /* Its process ended by itself during the call; status as from waitpid. */
 void verdict_ended (struct verdict *v, int status, const char *node);

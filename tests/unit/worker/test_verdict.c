@@ -28,8 +28,10 @@ static void test_limits (void **state)
 	expect (&v, ERR_TASK_TIME_LIMIT, FAULT_USER, 0, "exceeded its time limit of 2 s on node n1");
 	verdict_memory_limit (&v, 100 << 20, 150 << 20, "n1");
 	expect (&v, ERR_TASK_MEMORY_LIMIT, FAULT_USER, 0, "exceeded its memory limit of 100 MiB on node n1: it used 150 MiB");
-	verdict_memory_limit (&v, 100 << 20, 0, "n1");
-	expect (&v, ERR_TASK_MEMORY_LIMIT, FAULT_USER, 0, "exceeded its memory limit of 100 MiB on node n1");
+	verdict_memory_refused (&v, 100 << 20, 18 << 20, "n1");
+	expect (&v, ERR_TASK_MEMORY_LIMIT, FAULT_USER, 0,
+		"would have exceeded its memory limit of 100 MiB on node n1: it asked for more at once than was left, "
+		"and was refused; it had used 18 MiB at most");
 	verdict_cancelled (&v);
 	assert_int_equal (v.status, STATUS_CANCELLED);
 }
