@@ -87,6 +87,8 @@ static int take_line (struct map *m, const char *line, size_t n, uint64_t number
 		e->error = "the line is not UTF-8 text";
 	} else
 		m->text_bytes += n;
+	if (!m->tail && !m->o->command.n)
+		submit_check_payload (line, n);
 	if (m->j)
 		e->sum = journal_sum (line, n);
 	if (m->j && journal_task (m->j, m->tail, &task, &sum)) {

@@ -36,6 +36,7 @@ static json_t *payloads (const struct submit_opts *o, int argc, char **argv, str
 		err_set (err, ERR_INVALID, FAULT_USER, "the payload is not UTF-8 text");
 		goto fail;
 	}
+	submit_check_payload (json_string_value (one), json_string_length (one));
 	json_array_append_new (list, one);
 	for (int64_t i = 1; i < o->repeat; i++)
 		json_array_append (list, one);
@@ -208,8 +209,8 @@ const struct cli_cmd cmds_run[] = {
 	  "Run a function, or a command, on an endpoint; wait, and print the result.\n"
 	  "FUNCTION is FILE.py::NAME or FILE.so[::SYMBOL], default ::weft_function (registered for you, once for each content of the file),\n"
 	  "or the id or name of a registered one.\n"
-	  "PAYLOAD is sent as it is: JSON for Python functions ({\"args\": [...], \"kwargs\": {...}}, or a single value), standard input for\n"
-	  "commands. Without it: no arguments, empty input.\n"
+	  "PAYLOAD is sent as it is: JSON for Python functions ({\"args\": [...], \"kwargs\": {...}}, or a single value, which an object with\n"
+	  "any other key is), standard input for commands. Without it: no arguments, empty input.\n"
 	  "\n"
 	  "  weft run stats.py::mean '[1, 2, 6]'\n"
 	  "  weft run stats.py::mean --map samples.jsonl > means.jsonl\n"

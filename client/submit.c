@@ -4,9 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "client/inputs.h"
 #include "client/source.h"
+#include "common/suggest.h"
 #include "common/xmem.h"
+
+#define CHECK_MAX (1u << 20)	/* larger payloads are not looked at */
 
 static char *read_all (FILE *f, const char *name, size_t max, size_t *n, struct err *err)
 {
@@ -50,6 +54,39 @@ char *submit_read (const char *path, size_t max, size_t *n, struct err *err)
 	if (f != stdin)
 		fclose (f);
 	return text;
+}
+
+/* Not with another letter in it: "arcs" is a word of its own. */
+static bool slip (const char *key, const char *word)
+{
+	int d = suggest_distance (key, word);
+	return d == 0 || (d == 1 && (strlen (key) != strlen (word) || strspn (key, word) == strlen (key)));
+}
+
+static bool meant (const char *key)
+{
+	return !strncasecmp (key, "argument", 8) || slip (key, "args") || slip (key, "kwargs");
+}
+
+void submit_check_payload (const char *text, size_t n)
+{
+	json_t *o = n && n <= CHECK_MAX ? json_loadb (text, n, 0, NULL) : NULL, *v;
+	json_t *args = json_object_get (o, "args"), *kwargs = json_object_get (o, "kwargs");
+	const char *key, *first = NULL;
+	bool spread = (!args || json_is_array (args)) && (!kwargs || json_is_object (kwargs));
+	json_object_foreach (o, key, v) {
+		if (!meant (key))
+			goto out;
+		if (strcmp (key, "args") && strcmp (key, "kwargs"))
+			spread = false;
+		if (!first)
+			first = key;
+	}
+	if (first && !spread)
+		fprintf (stderr, "weft: note: the payload is an object with the key \"%s\": a Python function gets all of it as its only argument. "
+			 "What is to be spread has \"args\" (an array) and \"kwargs\" (an object), and nothing else\n", first);
+out:
+	json_decref (o);
 }
 
 static json_t *nodes_of (const struct submit_opts *o)

@@ -31,4 +31,7 @@ json_t *submit_body (const struct submit_opts *o);
 /* All of a file, "-" is standard input; owned and NUL-terminated. max: bytes, whole MiB; ERR_TOO_LARGE when there are more. */
 char *submit_read (const char *path, size_t max, size_t *n, struct err *err);
 
+/* Say on standard error what a Python function gets, when the payload looks like {"args": ..., "kwargs": ...} and is not. It is sent as it is. */
+void submit_check_payload (const char *text, size_t n);
+
 #endif

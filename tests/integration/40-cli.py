@@ -206,7 +206,12 @@ def running(report, f):
     report.check("run --map: one task a line, in order", r.stdout.split() == [str(i + 1) for i in range(50)], r.stdout)
     r = f.weft("run", "add", '{"args": [1, 1]}', "--repeat", "20")
     report.check("run --repeat", r.stdout.split() == ["2"] * 20, r.stdout)
+    for how in (["run", "add", '{"arg": [1, 2]}'], ["submit", "add", '{"arg": [1, 2]}'], ["run", "add", "--map", "-"]):
+        r = f.weft(*how, check=False, input='{"arg": [1, 2]}\n{"arg": [3]}\n' if "-" in how else None)
+        report.check("%s: a mistyped payload is sent as it is, and told" % " ".join(how), r.stderr.count("note: ") == 1 and '"arg"' in r.stderr and '"args"' in r.stderr, r)
     r = f.weft("run", "add", '{"args": [1, 2]}', "--trace")
+    others = [f.weft("run", "add", p, check=False).stderr for p in ('{"arcs": [1]}', '{"args": [1], "of": 2}', '{}', '["arg"]')]
+    report.check("of a right one nothing is said, nor of other objects", not r.stderr and not any("note: " in x for x in others) and all("TypeError" in x for x in others), (r, others))
     report.check("run --trace shows the hops", "execution" in r.stdout and "us" in r.stdout, r.stdout)
     r = f.weft("run", "nap", '{"args": [30]}', "--timeout", "500ms", check=False)
     report.check("run --timeout: exit 4, the task goes on", r.returncode == 4 and "weft result" in r.stderr, r)

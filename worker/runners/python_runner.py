@@ -664,6 +664,22 @@ def json_arguments(payload):
     return (value,), {}
 
 
+def slips(word):
+    """It with a letter left out, or two exchanged."""
+    return {word[:i] + word[i + 1:] for i in range(len(word))} | {word[:i] + word[i + 1] + word[i] + word[i + 2:] for i in range(len(word) - 1)}
+
+
+def about_arguments(value):
+    """For a TypeError: what became of an object that was surely meant as {"args": ..., "kwargs": ...}; else ""."""
+    def meant(key):
+        key = key.lower()
+        return key in ("args", "kwargs", "argument", "arguments") or len(key) < 8 and any(key in slips(w) or w in slips(key) for w in ("args", "kwargs"))
+    if type(value) is not dict or not value or not all(map(meant, value)):
+        return ""
+    return ('(the payload is an object with the key "%s", so all of it was the only argument: what is to be spread has "args" (an array) and "kwargs" '
+            '(an object), and nothing else)' % next(iter(value)))
+
+
 # ---- the bulk store: large payloads and results stand in files, SPEC.md sections 3.6 and 9 ------------------------------------
 
 class BulkStore:
@@ -843,8 +859,11 @@ class Function:
             raise Fail(DECODE, FAULT_USER, "what was registered as a function is a %s" % type(target).__name__)
         return target
 
+    def takes_json(self, flags):
+        return self.kind == KIND_PYTHON or flags & FLAG_JSON
+
     def arguments(self, payload, flags):
-        if self.kind == KIND_PYTHON or flags & FLAG_JSON:
+        if self.takes_json(flags):
             return json_arguments(payload)
         parts = packed_buffers(text_of(payload))
         if len(parts) != 2:
@@ -1050,6 +1069,8 @@ class Runner:
                 os._exit(1)
             status, result, result_flags = STATUS_FAILED, b"", 0
             code, fault, text = self.failure(e, phase, value, function)
+            if phase == "run" and isinstance(e, TypeError) and type(args) is tuple and len(args) == 1 and function.takes_json(flags):
+                text = " ".join((text.rstrip("\n"), about_arguments(args[0]))).rstrip() + "\n"
             error = cut(text.encode("utf-8", "replace"))
         stop = now_ns()
         args = kwargs = value = target = payload = None     # what the call held is freed before the next one

@@ -261,6 +261,21 @@ def exceptions(r):
 
 
 @test
+def mistyped_arguments(r):
+    """Of an object that looks like {"args": ..., "kwargs": ...} and is not, the error says what became of it. It means what it meant."""
+    two = "def f(a, b=0): return a + b"
+    for payload, key in ((b'{"arg": [1, 2]}', b"arg"), (b'{"Args": [1, 2]}', b"Args"), (b'{"agrs": [1], "kwarg": {}}', b"agrs"), (b'{"arguments": [1]}', b"arguments"),
+                         (b'{"args": 1}', b"args"), (b'{"args": [1], "kwargs": []}', b"args")):
+        text = r.fails(EXCEPTION, two, payload)["error"]
+        last = text.rstrip().split(b"\n")[-1]
+        assert last.startswith(b"TypeError: unsupported operand") and b'the payload is an object with the key "%s"' % key in last and b'"args" (an array)' in last, text
+        assert r.good("def f(x): return x", payload) == json.loads(payload)
+    for code, payload in ((two, b'{"tags": [1]}'), (two, b'{"args": [1], "of": "x"}'), (two, b'{}'), (two, b'{"args": ["x"]}'), (two, b'["arg"]'),
+                          (two, b'{"args": [{"arg": 1}]}'), ("def f(x): raise ValueError('no')", b'{"arg": 1}')):
+        assert b"the payload" not in r.fails(EXCEPTION, code, payload)["error"], payload
+
+
+@test
 def what_a_failed_call_held_is_freed(r):
     """At its end, not when Python looks for cycles: the next call may have a limit of memory."""
     held = ("import gc, sys, weakref\ngc.disable()\nclass Big: pass\ndef g(big): raise %s\ndef f(*xs):\n    big = Big()\n    sys.modules['held'] = weakref.ref(big)\n"
