@@ -22,7 +22,7 @@ const struct conf_key config_table[] = {
 	{ "heartbeat.threshold", CONF_DURATION_MS, AT (threshold_ms), "10s", 200, 3600000, NULL, false,
 	  "silence after which an endpoint counts as gone" },
 	{ "lease", CONF_DURATION_MS, AT (lease_ms), "5s", 300, 600000, NULL, false,
-	  "how long an endpoint stays with a supervisor that is not heard of; then another one takes it over" },
+	  "when a supervisor is not heard of any more, another one serves its endpoints within this time" },
 	{ "retention", CONF_DURATION_MS, AT (retention_ms), "14d", 60000, 31536000000, NULL, false,
 	  "how long results are kept, and how long a task may wait for its endpoint" },
 	{ "limits.payload_bytes", CONF_SIZE, AT (max_payload_bytes), "10MiB", 1024, 134217728, NULL, false,

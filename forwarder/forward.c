@@ -376,7 +376,7 @@ struct forward *forward_create (struct loop *l, const struct config *c, const st
 {
 	struct forward *f = xcalloc (1, sizeof (*f));
 	struct rds_opts ro = { .url = c->redis_url, .password_file = c->redis_password_file, .on_state = on_redis, .arg = f };
-	struct presence_opts po = { .endpoint = *endpoint, .lease_owner = lease_owner, .lease_ms = c->lease_ms,
+	struct presence_opts po = { .endpoint = *endpoint, .lease_owner = lease_owner, .lease_ms = config_lease_ttl_ms (c),
 				    .refresh_ms = SEEN_EVERY_MS, .ops = &presence_ops, .arg = f };
 	struct intake_opts io = { .redis_url = c->redis_url, .redis_password_file = c->redis_password_file, .endpoint = *endpoint,
 				  .read_count = (size_t)c->read_count, .ops = &forward_intake_ops, .arg = f };

@@ -102,7 +102,7 @@ static void on_renewed (struct rds *r, struct redisReply *reply, const struct er
 	}
 	if (!p->leased) {
 		p->leased = true;
-		loop_timer_start (p->renew, p->o.lease_ms / 3, true);
+		loop_timer_start (p->renew, p->o.lease_ms / 4, true);
 		p->o.ops->on_lease (p->o.arg);
 		publish (p);
 	}

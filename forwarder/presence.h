@@ -16,7 +16,7 @@ struct presence_ops {
 struct presence_opts {
 	struct id endpoint;
 	const char *lease_owner;	/* copied */
-	int64_t lease_ms;
+	int64_t lease_ms;		/* of the key in Redis; renewed each fourth of it */
 	int64_t refresh_ms;		/* of the hash */
 	const struct presence_ops *ops;
 	void *arg;

@@ -78,7 +78,7 @@ static void on_exit_child (struct spawn *sp, pid_t pid, int status, const struct
 	log_warn (MOD, "forwarder ended", "ep=%s child=%d how=%s lived_ms=%lld failures=%u", id_text (&c->endpoint, ep), (int)pid,
 		  spawn_status_text (status, how), (long long)lived, c->failures);
 	if (c->failures >= GIVE_UP_LEASE_AFTER)
-		layout_lease_send (s->r, &c->endpoint, "release", s->instance, s->conf->lease_ms, NULL, NULL);
+		layout_lease_send (s->r, &c->endpoint, "release", s->instance, config_lease_ttl_ms (s->conf), NULL, NULL);
 	loop_timer_start (s->look, c->not_before_ms ? s->look_ms : 1, false);
 }
 
@@ -141,7 +141,7 @@ static int look_at (const struct id *k, void *v, void *arg)
 	/* A forwarder whose endpoint is deleted ends by itself, after it has failed the tasks that wait and taken it from the listing. */
 	if (c->listed && !c->proc && !c->asked && clock_now_ms () >= c->not_before_ms) {
 		c->asked = true;
-		layout_lease_send (s->r, &c->endpoint, "acquire", s->instance, s->conf->lease_ms, on_lease, c);
+		layout_lease_send (s->r, &c->endpoint, "acquire", s->instance, config_lease_ttl_ms (s->conf), on_lease, c);
 	}
 	return 0;
 }
@@ -234,7 +234,7 @@ struct supervise *supervise_create (struct loop *l, const struct config *c, cons
 	s->config_args = config_args;
 	id_new (&me);
 	id_text (&me, s->instance);
-	s->look_ms = c->lease_ms / 3 < 1000 ? c->lease_ms / 3 : 1000;
+	s->look_ms = c->lease_ms / 6 < 1000 ? c->lease_ms / 6 : 1000;
 	s->children = map_create ();
 	s->look = loop_timer_create (l, on_look, s);
 	if (!(s->r = rds_create (l, &ro, err)) || !(s->sub = rds_create (l, &ro, err))) {

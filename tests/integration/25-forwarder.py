@@ -785,7 +785,7 @@ def unacknowledged_results_of_a_dead_forwarder():
 
 @test
 def two_supervisors():
-    lease_s = 8
+    lease_s = 15
     with Rig(mode="supervise", sets=["lease=%ds" % lease_s]) as g:
         first = g.procs[0]
         e = g.endpoint()
@@ -802,7 +802,7 @@ def two_supervisors():
         e.redial()
         took = time.monotonic() - begin
         e.got(5)
-        assert took < lease_s * 1.5, "served again after %.2f s: not the lease, one look of the supervisor and the start of a process" % took
+        assert took < lease_s, "served again after %.2f s" % took
         wait(lambda: child not in processes(), 30, "the end of the first one's child")
         e.results(sent)
         all_ended(g, sent, e=e)
@@ -1695,7 +1695,7 @@ def stops_gracefully():
 @test
 def a_renewal_under_way_does_not_bring_it_back():
     """It is told to stop while Redis has its renewals yet to answer."""
-    with Rig(sets=["lease=6s"]) as g:           # renewed each 2 s
+    with Rig(sets=["lease=6s"]) as g:           # renewed each second
         e = g.endpoint()
         g.redis.p.send_signal(signal.SIGSTOP)
         try:
