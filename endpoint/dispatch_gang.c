@@ -139,7 +139,7 @@ static bool keep (struct dispatch *d, struct queue_task *t)
 /* For the oldest that can have some. */
 static bool keep_one (struct dispatch *d)
 {
-	const struct queue_task *front = queue_front (d->queue);
+	const struct queue_task *front = d->o.block_image ? d->plain.head : queue_front (d->queue);
 	struct queue_task *t = queue_gangs (d->queue)->head, *next;
 
 	if (!t || !d->gang_look || !d->managers)

@@ -50,6 +50,7 @@ struct dispatch {
 	size_t gang_tasks, gang_nodes;		/* in hand: that ask for nodes; for how many */
 	struct map *servables;			/* functions that want replicas where blocks have images, see dispatch_lanes.c */
 	struct lane *lanes, unknown;		/* unknown: of the tasks whose function has not come yet */
+	struct queue_list plain;		/* where blocks have images: tasks for those without */
 	bool containers_seen;			/* any manager has said something of a container */
 	struct map *allowed;			/* NULL = all */
 	struct loop_defer *work;
@@ -141,11 +142,11 @@ void dispatch_on_container (struct manager *m, const struct msg_container_state 
 void dispatch_lane_left (struct dispatch *d, struct queue_task *t);	/* t is about to be freed */
 /* t's function, NULL when it has not come yet; t is counted with those of its image from now on. */
 struct function *dispatch_lane_of (struct dispatch *d, struct queue_task *t);
-/* Has t, a waiting one, been taken care of? False: it is one for nodes without an image of their own. */
+/* Has t, a waiting one, been taken care of? False: it asks for whole nodes. */
 bool dispatch_lane_take (struct dispatch *d, struct queue_task *t, int64_t now_ms);
 void dispatch_lane_function (struct dispatch *d, const struct function *f);	/* it came, for the first time or as another */
 void dispatch_lanes_route (struct dispatch *d, int64_t now_ms);
-void dispatch_lanes_release (struct dispatch *d);	/* those that wait in lanes wait at the front of the queue instead */
+void dispatch_lanes_release (struct dispatch *d);	/* those that wait in lanes, or among the plain ones, wait at the front of the queue instead */
 void dispatch_lane_up (struct dispatch *d, struct manager *m);		/* before it is added to the routing */
 void dispatch_lane_down (struct dispatch *d, struct manager *m);	/* after it was removed */
 void dispatch_lanes_end (struct dispatch *d);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See dispatch_internal.h. Functions that name an image, where blocks are made for images (pods of Kubernetes): their tasks wait in a lane,
- * and go to managers of blocks of that image only; all other tasks go to those of blocks without. In such a node all is in the image: to its
- * manager the function is one without container.
+ * and go to managers of blocks of that image only; all other tasks go to those of blocks without, and wait in a list of their own, so that
+ * in the queue nothing waits behind what has another way. In such a node all is in the image: to its manager the function is one without container.
  *
  *     a task comes, its function is not here | held for it, as elsewhere; whose blocks it needs is not known until then
  *     its function names an image | an earlier result answers it, else it waits in the lane of the image
+ *     it names none | likewise, among those without; or for nodes of its own
+ *     it comes back from a manager | all of this anew
  *     the function's image changes | what waits looks for its lane anew
  *     nodes cannot get the image | what waits in the lane, and for what waits there, ends as failed, with the cluster's words
  *
@@ -144,10 +146,10 @@ bool dispatch_lane_take (struct dispatch *d, struct queue_task *t, int64_t now_m
 		dispatch_hold_for_function (d, t);
 		return true;
 	}
-	if (!t->lane)
+	if (!t->lane && t->nodes)
 		return false;
-	if (!refused (d, t) && !dispatch_memo_ask (d, t))
-		queue_wait_in (d->queue, t, &t->lane->waiting, now_ms);
+	if (!(t->lane && refused (d, t)) && !dispatch_memo_ask (d, t))
+		queue_wait_in (d->queue, t, t->lane ? &t->lane->waiting : &d->plain, now_ms);
 	return true;
 }
 
@@ -172,18 +174,26 @@ void dispatch_lanes_route (struct dispatch *d, int64_t now_ms)
 {
 	struct queue_task *t;
 
+	while ((t = d->plain.head) && dispatch_give (d, t, NULL, now_ms))
+		;
 	for (struct lane *l = d->lanes; l; l = l->next)
 		while ((t = l->waiting.head) && give (d, t, l, now_ms))
 			;
 }
 
-void dispatch_lanes_release (struct dispatch *d)
+static void release (struct dispatch *d, struct queue_list *waiting)
 {
 	int64_t now = clock_now_ms ();
 
+	while (waiting->tail)		/* from the end: they keep their order at the front of the queue */
+		queue_put_back (d->queue, waiting->tail, NULL, true, now);
+}
+
+void dispatch_lanes_release (struct dispatch *d)
+{
+	release (d, &d->plain);
 	for (struct lane *l = d->lanes; l; l = l->next)
-		while (l->waiting.tail)		/* from the end: they keep their order at the front of the queue */
-			queue_put_back (d->queue, l->waiting.tail, NULL, true, now);
+		release (d, &l->waiting);
 }
 
 void dispatch_lane_up (struct dispatch *d, struct manager *m)

@@ -40,6 +40,7 @@ static void report_states (struct dispatch *d)
 		report_list (d, queue_held (d->queue), state, &b);
 		report_list (d, queue_joined (d->queue), state, &b);
 		report_list (d, queue_gangs (d->queue), state, &b);
+		report_list (d, &d->plain, state, &b);
 		for (struct lane *l = d->lanes; l; l = l->next)
 			report_list (d, &l->waiting, state, &b);
 		for (struct manager *m = managers_first (d->managers); m; m = m->next)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tasks in hand: each is waiting (FIFO), held (something it needs is not there yet), joined (to an equal task, whose result it
- * waits for), waiting for nodes of its own, waiting in a lane (for nodes of its function's image), or out (with a manager).
+ * waits for), waiting for nodes of its own, waiting in a lane (where nodes are made for images: for such), or out (with a manager).
  *
  * A task owns the frame it came in; handing it on shares that frame (zmq_msg_copy), so payloads are never copied on the way.
  * Ids are unique: a second task with the id of one in hand is refused by queue_add. */

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "fakes")]
 import kubeapi  # noqa: E402
-from e2e import Fabric, call, gather, main, register, submit, wait_for  # noqa: E402
+from e2e import Fabric, call, gather, main, processes, register, submit, wait_for  # noqa: E402
 from kube_endpoint import KubeEndpoint  # noqa: E402
 
 
@@ -450,6 +451,36 @@ def test_tasks_do_not_wait_behind_those_of_another_image(report, f):
         open(gate, "w").close()
         docs = gather(f, ids)
         report.check("and so do these, then", all(d.get("status") == "success" for d in docs.values()), docs)
+
+
+def test_nor_when_all_of_them_were_lost(report, f):
+    """Managers of both kinds that go in one moment, and no node comes in place of the plain one."""
+    f.reset()
+    gate, other = os.path.join(f.state, "lost"), os.path.join(f.state, "other")
+    with f.kube(scaling={"max_blocks": 6}, top=["workers_per_node: 1"]) as e:
+        e.start()
+        ids, _ = submit(f, where(f, MODEL + "1"), [{"args": [0, gate]}] * 5, endpoint=e.id)
+        wait_for(lambda: [m["tasks"] for m in e.managers()] == [1] * 5, 60, "those in an image to run")
+        plain, _ = submit(f, where(f, None), [{"args": [0, other]}] * 30, endpoint=e.id)
+        wait_for(lambda: len(e.managers()) == 6 and all(m["tasks"] for m in e.managers()), 60, "a plain one to run")
+        pids, agent = [m["pid"] for m in e.managers()], e.pid()
+        f.k8s.plans = {"registry.example/weft:1": [kubeapi.CREATING]}
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            with f.k8s.lock:
+                for pod in f.k8s.of("pods"):
+                    f.k8s.delete_pod(f.k8s.objects[("pods", "weft", pod["metadata"]["name"])])
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: not set(pids) & set(processes()), 30, "the managers are gone")
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        open(gate, "w").close()
+        docs = list(gather(f, ids).values())
+        report.check("those in an image run again, while nobody can take the others", [said(d) for d in docs] == [MODEL + "1"] * 5, (docs, e.text()))
+        for i in plain:
+            f.http("DELETE", "/v3/tasks/" + i)
+    report.check("nothing is left", f.clean() == [], f.clean())
 
 
 def images_of(f):
