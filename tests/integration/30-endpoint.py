@@ -31,7 +31,7 @@ except ImportError as e:
     print("0 passed, 0 failed, 1 skipped")
     sys.exit(0)
 import peer  # noqa: E402
-from e2e import grown, rss  # noqa: E402
+from e2e import agent_status, grown, rss  # noqa: E402
 import versions  # noqa: E402
 import wire  # noqa: E402
 
@@ -308,7 +308,7 @@ class Bed:
         return self.ok("start", *args, self.name, **kw)
 
     def status(self):
-        return json.loads(self.run("status", "--json", self.name).stdout)
+        return agent_status(lambda: self.run("status", "--json", self.name).stdout)
 
     def pid(self):
         return self.status()["pid"]

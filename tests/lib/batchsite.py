@@ -60,8 +60,7 @@ class Site:
         self.id = self.status()["endpoint_id"]
 
     def status(self):
-        r = self.run("status", "--json", self.name)
-        return json.loads(r.stdout)
+        return e2e.agent_status(lambda: self.run("status", "--json", self.name).stdout)
 
     def blocks(self):
         return self.status()["blocks"]

@@ -127,8 +127,10 @@ class Endpoint:
         self.stop()
 
     def status(self):
-        out = self.command("status", "--json")
-        return json.loads(out[out.index("{"):])
+        def ask():
+            out = self.command("status", "--json")
+            return out[out.index("{"):]
+        return e2e.agent_status(ask)
 
     def blocks(self):
         return self.status()["blocks"]

@@ -124,6 +124,18 @@ def gather(f, ids, timeout=60):
         docs.update(ok(f.http("POST", "/v3/batch_status?wait=%g" % min(left, 20), {"task_ids": open_}))["results"])
 
 
+def agent_status(ask):
+    """What an agent says of itself; ask() returns what `weft-endpoint status --json` prints. That says "starting" of one that has had no time
+    to answer, which is asked again then."""
+    docs = []
+
+    def answered():
+        docs[:] = [json.loads(ask())]
+        return docs[0]["state"] != "starting"
+    wait_for(answered, 60, "an answer of the agent")
+    return docs[0]
+
+
 def second_user(f, name="mallory", scopes=7):
     """A token of another person, put into the registry as the service's own tool does."""
     token = "weft_" + secrets.token_urlsafe(32)

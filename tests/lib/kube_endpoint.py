@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """An endpoint of its own beside a fabric, whose blocks come from Kubernetes: for the tests with the fake API server and with a real one."""
-import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 
-from fabric import processes, wait_for
+from e2e import agent_status, processes, wait_for
 
 
 class KubeEndpoint:
@@ -45,8 +44,7 @@ class KubeEndpoint:
         return self
 
     def status(self):
-        r = self.run("status", "--json")
-        return json.loads(r.stdout) if r.returncode == 0 and r.stdout.startswith("{") else {}
+        return agent_status(lambda: self.run("status", "--json").stdout)
 
     def text(self):
         return self.run("status").stdout
