@@ -31,7 +31,7 @@ except ImportError as e:
     print("0 passed, 0 failed, 1 skipped")
     sys.exit(0)
 import peer  # noqa: E402
-from e2e import agent_status, grown, rss  # noqa: E402
+from e2e import HOLD, agent_status, grown, rss  # noqa: E402
 import versions  # noqa: E402
 import wire  # noqa: E402
 
@@ -328,7 +328,7 @@ class Bed:
     def gated(self, n, **more):
         """Tasks that run until open_gate is called."""
         path = json.dumps(os.path.join(self.dir, "gate")).encode()
-        return self.forwarder.submit(self.forwarder.function(GATED), [path] * n, **more)
+        return self.forwarder.submit(self.forwarder.function(HOLD.encode(), "hold"), [path] * n, **more)
 
     def open_gate(self):
         open(os.path.join(self.dir, "gate"), "w").close()
@@ -376,7 +376,6 @@ FAMILY = b"""import os, subprocess
 def f(mark):
     return subprocess.call(["sh", "-c", "setsid sleep 600 & sleep 600; :"], env=dict(os.environ, WEFT_TEST_MARK=mark))
 """
-GATED = b"import os, time\ndef f(path):\n    while not os.path.exists(path):\n        time.sleep(0.02)\n"
 SLOW = b"import time\ndef f(s):\n    time.sleep(s)\n    return s\n"
 
 

@@ -15,7 +15,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "fakes")]
 import kubeapi  # noqa: E402
-from e2e import Fabric, call, gather, main, processes, register, submit, wait_for  # noqa: E402
+from e2e import HOLD, Fabric, call, gather, main, processes, register, submit, wait_for  # noqa: E402
 from kube_endpoint import KubeEndpoint  # noqa: E402
 
 
@@ -88,8 +88,7 @@ def double(f):
 def gated(f, e, n):
     """Tasks that run until what comes with them is called."""
     gate = os.path.join(tempfile.mkdtemp(dir=f.state), "gate")
-    fn = register(f, "import os, time\ndef hold(gate):\n    while not os.path.exists(gate):\n        time.sleep(0.02)", "hold")
-    return submit(f, fn, [{"args": [gate]}] * n, endpoint=e.id)[0], lambda: open(gate, "w").close()
+    return submit(f, register(f, HOLD, "hold"), [{"args": [gate]}] * n, endpoint=e.id)[0], lambda: open(gate, "w").close()
 
 
 def test_runs_and_scales(report, f):
@@ -441,14 +440,12 @@ def test_equal_tasks_hear_together_that_their_image_cannot_be_had(report, f):
 
 def test_tasks_do_not_wait_behind_those_of_another_image(report, f):
     f.reset()
-    gate = os.path.join(f.state, "gate")
-    hold = register(f, "import os, time\ndef hold(path):\n    while not os.path.exists(path):\n        time.sleep(0.02)", "hold")
     with f.kube(scaling={"max_blocks": 2, "parallelism": 0}, top=["workers_per_node: 1"]) as e:
         e.start()
-        ids, _ = submit(f, hold, [{"args": [gate]}] * 30, endpoint=e.id)
+        ids, go = gated(f, e, 30)
         wait_for(lambda: any(m["tasks"] for m in e.managers()), 60, "one of them to run")
         report.check("one in an image runs while others wait for plain nodes", said(call(f, where(f, MODEL + "1"), endpoint=e.id)) == MODEL + "1", e.text())
-        open(gate, "w").close()
+        go()
         docs = gather(f, ids)
         report.check("and so do these, then", all(d.get("status") == "success" for d in docs.values()), docs)
 

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
 import batchsite  # noqa: E402
 import e2e  # noqa: E402
 import pbs  # noqa: E402
-from batchsite import HOLD, SLEEP, all_succeed, stopped  # noqa: E402
+from batchsite import SLEEP, all_succeed, stopped  # noqa: E402
 from fabric import Fabric  # noqa: E402
 
 
@@ -56,7 +56,7 @@ def agent_killed_and_restarted(report, f):
     try:
         site.start("scaling.max_blocks=3")
         gate = os.path.join(site.dir, "gate")
-        ids = site.submit(e2e.register(f, HOLD, "hold"), [gate] * 24)
+        ids = site.submit(e2e.register(f, e2e.HOLD, "hold"), [gate] * 24)
         site.wait(lambda: site.blocks()["up"] == 3, "three blocks up")
         before = set(site.ours())
         site.wait(lambda: len(site.noted()) == 3, "the jobs are noted for the next run")

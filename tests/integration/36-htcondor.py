@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "fakes"))
 import batchsite  # noqa: E402
 import condor  # noqa: E402
 import e2e  # noqa: E402
-from batchsite import HOLD, SLEEP, all_succeed, stopped  # noqa: E402
+from batchsite import SLEEP, all_succeed, stopped  # noqa: E402
 from fabric import Fabric  # noqa: E402
 
 
@@ -28,7 +28,7 @@ def scales_and_survives(report, f):
     try:
         site.start("scaling.max_blocks=3")
         gate = os.path.join(site.dir, "gate")
-        ids = site.submit(e2e.register(f, HOLD, "hold"), [gate] * 30)
+        ids = site.submit(e2e.register(f, e2e.HOLD, "hold"), [gate] * 30)
         site.wait(lambda: site.blocks()["up"] == 3, "three blocks")
         report.check("a block shows its job", all("HTCondor job" in b["job"] for b in site.blocks()["list"]), site.blocks())
         before = set(site.ours())

@@ -11,7 +11,7 @@ import time
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import (Fabric, call, connection, gather, grown, main, ok, pids_of, redis, register, second_user, sizes, submit, task, wait_for)  # noqa: E402
+from e2e import (HOLD, Fabric, call, connection, gather, grown, main, ok, pids_of, redis, register, second_user, sizes, submit, task, wait_for)  # noqa: E402
 import schema  # noqa: E402
 
 MIB = 1 << 20
@@ -154,8 +154,7 @@ def offline(report, f):
 def gone(report, f):
     """An agent that is killed, with tasks that run and one that waits."""
     gate = os.path.join(f.state, "gate")
-    fn = register(f, "import os, time\ndef f(path):\n    while not os.path.exists(path):\n        time.sleep(0.05)\n    return 1", "f")
-    ids, _ = submit(f, fn, [{"args": [gate]}] * 3)
+    ids, _ = submit(f, register(f, HOLD, "hold"), [{"args": [gate]}] * 3)
 
     def statuses():
         docs = ok(f.http("POST", "/v3/batch_status", {"task_ids": ids}))["results"]

@@ -17,7 +17,7 @@ import uuid
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkstore  # noqa: E402
 import e2e  # noqa: E402
-from e2e import Fabric, bulk_files, bulk_unnamed, call, gather, ok, pids_of, redis, register, register_command, submit, task, wait_for  # noqa: E402
+from e2e import HOLD, Fabric, bulk_files, bulk_unnamed, call, gather, ok, pids_of, redis, register, register_command, submit, task, wait_for  # noqa: E402
 
 BIG = 300000
 ECHO = "def echo(x):\n    return x\n"
@@ -201,8 +201,7 @@ def tampering(report, f):
 
     # a payload goes while its task waits behind others
     gate = os.path.join(f.state, "gate")
-    hold = register(f, "import os, time\n\ndef hold(gate):\n    while not os.path.exists(gate):\n        time.sleep(0.02)\n", "hold")
-    first, _ = submit(f, hold, [{"args": [gate]} for _ in range(2)])
+    first, _ = submit(f, register(f, HOLD, "hold"), [{"args": [gate]} for _ in range(2)])
     wait_for(lambda: all(task(f, i)["status"] == "running" for i in first), 30, "both workers are busy")
     functions = [register(f, ECHO, "echo"), register_command(f, ["cat"])]
     with open(os.path.join(f.build, "examples", "noop.so"), "rb") as s:

@@ -11,7 +11,7 @@ import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 import browser  # noqa: E402
-from e2e import connection, ok, register, submit  # noqa: E402
+from e2e import HOLD, connection, ok, register, submit  # noqa: E402
 from fabric import ROOT, Fabric, Report, wait_for  # noqa: E402
 
 arg = argparse.ArgumentParser()
@@ -138,8 +138,7 @@ class World:
         self.add = register(f, "def f(a, b):\n    print('adding', a, 'and', b)\n    return a + b\n", "f", function_name="add")
         self.fail = register(f, "import sys\ndef f(x):\n    print('about to fail', file=sys.stderr)\n    raise ValueError('no such sample: %r' % x)\n", "f", function_name="fail")
         self.evil = register(f, "import sys\ndef f():\n    print(%r)\n    print(%r, file=sys.stderr)\n    return %r\n" % (SCRIPT, SCRIPT, SCRIPT), "f", function_name=PAGE)
-        self.gate = register(f, "import os, time\ndef f(path):\n    while not os.path.exists(path):\n        time.sleep(0.02)\n    return 'opened'\n", "f",
-                             function_name="gate")
+        self.gate = register(f, HOLD + "    return 'opened'\n", "hold", function_name="gate")
         self.adds, _ = submit(f, self.add, [{"args": [i, 1]} for i in range(60)], wait=60)
         (self.failed,), _ = submit(f, self.fail, [{"args": ["s17"]}], wait=60)
         (self.attack,), _ = submit(f, self.evil, [{"args": []}], wait=60)

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 import e2e  # noqa: E402
 import schema  # noqa: E402
 from cluster import Endpoint, fake_docker, result  # noqa: E402
-from e2e import Fabric, call, gather, ok, pids_of, register, register_command, submit, task, wait_for  # noqa: E402
+from e2e import HOLD, Fabric, call, gather, ok, pids_of, register, register_command, submit, task, wait_for  # noqa: E402
 from fileserver import FileServer, sha256  # noqa: E402
 from service_helpers import free_port  # noqa: E402
 
@@ -212,7 +212,7 @@ def bound(report, f):
     run(f, fn, [one("b6", b"g" * int(1.5 * MIB))])
     left = set(kept(f))
     report.check("what was used again stays", sha256(b"e" * int(1.5 * MIB)) in left and sha256(b"f" * int(1.5 * MIB)) not in left, left)
-    hold = register(f, "import time\n\ndef hold(path):\n    import os\n    while not os.path.exists(path):\n        time.sleep(0.02)\n    return len(open('data.csv').read())\n", "hold")
+    hold = register(f, HOLD + "    return len(open('data.csv').read())\n", "hold")
     stop = os.path.join(HOME, "go-%s" % time.time())
     ids, _ = submit(f, hold, [{"args": [stop]}], files=[one("u1", b"1" * int(1.5 * MIB)), one("u2", b"2" * int(1.5 * MIB), at="two")])
     wait_for(lambda: task(f, ids[0])["status"] == "running", 30, "the task to run")

@@ -12,7 +12,6 @@ import cluster
 import e2e
 from fabric import wait_for
 
-HOLD = "import os, time\ndef hold(gate):\n    while not os.path.exists(gate):\n        time.sleep(0.02)\n"
 SLEEP = "import time\ndef f(s):\n    time.sleep(s)\n    return s\n"
 
 

@@ -21,6 +21,7 @@ from service_helpers import Resp
 from testbed import Skip
 
 ENDED = ("success", "failed", "cancelled")
+HOLD = "import os, time\ndef hold(gate):\n    while not os.path.exists(gate):\n        time.sleep(0.02)\n"     # until a file is there
 
 
 def main(doc, tests, make=None):
