@@ -3,7 +3,7 @@
  *
  *     phase    | entered by                    | left when
  *     RUN      | start                         | SIGTERM, SIGINT, control "stop"
- *     DRAIN    | stop: nothing new is started  | nothing in hand, or drain_ms passed
+ *     DRAIN    | stop: nothing new is started  | nothing in hand, or drain_ms passed; asked again, the earlier end counts
  *     STOP     | managers get SIGTERM          | all blocks ended; at once when they are left to the next run (control "stop", leave)
  *     GIVE_UP  | blocks ended                  | results acknowledged, or LAST_MS passed -> BYE, exit */
 #include "endpoint/agent_internal.h"
@@ -169,6 +169,11 @@ static void on_ending (void *arg)
 
 static void begin_end (struct agent *a, int64_t drain_ms)
 {
+	if (a->phase == AGENT_DRAIN) {
+		drain_ms += clock_now_ms () - a->phase_ms;
+		if (drain_ms < a->drain_ms)
+			a->drain_ms = drain_ms;
+	}
 	if (a->phase != AGENT_RUN)
 		return;
 	a->drain_ms = drain_ms;
@@ -183,8 +188,6 @@ static void begin_end (struct agent *a, int64_t drain_ms)
 /* For the next run: jobs and what they do stay. What nobody has begun is given back at the end. */
 static void begin_leaving (struct agent *a)
 {
-	if (a->phase != AGENT_RUN)
-		return;
 	a->leaving = true;
 	blocks_run (a->blocks, false);
 	a->left_stale = true;
@@ -203,10 +206,7 @@ static void on_signal (int signo, void *arg)
 		return;
 	}
 	log_info ("agent", "signal", "signo=%d", signo);
-	if (a->phase == AGENT_DRAIN)
-		a->drain_ms = 0;	/* asked again: do not wait for tasks */
-	else
-		begin_end (a, 0);
+	begin_end (a, 0);
 }
 
 static json_t *on_control (const char *cmd, json_t *request, void *arg)
@@ -219,7 +219,7 @@ static json_t *on_control (const char *cmd, json_t *request, void *arg)
 		dispatch_drain (a->dispatch, true);
 	else if (strcmp (cmd, "undrain") == 0 && a->phase == AGENT_RUN)
 		dispatch_drain (a->dispatch, false);
-	else if (strcmp (cmd, "stop") == 0 && json_is_true (json_object_get (request, "leave")) && a->leaves && a->blocks)
+	else if (strcmp (cmd, "stop") == 0 && json_is_true (json_object_get (request, "leave")) && a->leaves && a->blocks && a->phase == AGENT_RUN)
 		begin_leaving (a);
 	else if (strcmp (cmd, "stop") == 0)
 		begin_end (a, json_integer_value (json_object_get (request, "drain_ms")));

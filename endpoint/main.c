@@ -72,7 +72,8 @@ static const struct cli_cmd cmds[] = {
 	  start_opts, sizeof (struct cmd_start), 0, 1, cmd_start },
 	{ "stop", "[OPTIONS] [NAME]",
 	  "Stop an endpoint: what has not begun is given back to the service.\n"
-	  "Results that the service has not got yet stay on disk and are sent with the next start.",
+	  "Results that the service has not got yet stay on disk and are sent with the next start.\n"
+	  "While it waits for running tasks another stop, with a shorter --grace or none, ends that.",
 	  stop_opts, sizeof (struct cmd_stop), 0, 1, cmd_stop },
 	{ "restart", "[OPTIONS] [NAME]",
 	  "Stop, then start; a configuration with a mistake is found first.\n"

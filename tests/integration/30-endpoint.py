@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """weft-endpoint, the agent and its commands, between a scripted service and forwarder and the real weft-manager and weft-worker."""
 import argparse
+import concurrent.futures
 import contextlib
 import http.server
 import json
@@ -450,6 +451,20 @@ def start_connects_and_is_idempotent(b):
     assert any(c[0] == "PUT" for c in b.service.calls)
     b.ok("restart", "--set", "scaling.init_blocks=0", b.name)
     assert b.status()["connected"]
+
+
+@test
+def start_that_does_not_wait(b):
+    b.service.forwarder = None
+    b.ok("configure", "--url", b.service.url, "--token-file", b.token, "--display-name", "lab \"7\": #1", b.name)
+    out = b.ok("start", "--no-wait", "--set", "scaling.init_blocks=0", b.name).stdout
+    st = b.status()
+    assert "is starting (pid %d)" % st["pid"] in out and not st["connected"], (out, st)
+    b.wait("it registers", lambda: b.service.endpoints)
+    b.service.forwarder = b.forwarder
+    b.wait("it connects", lambda: b.status()["connected"])
+    ep, = b.service.endpoints.values()
+    assert ep["endpoint_name"] == ep["display_name"] == "lab \"7\": #1", ep
 
 
 @test
@@ -1244,6 +1259,44 @@ def drain_gives_back(b):
     b.ok("undrain", b.name)
     more = b.gated(3)
     assert {r["status"] for r in b.results(more)} == {1}
+
+
+@test
+def what_runs_may_end_first(b):
+    """stop and restart with --grace: what waits is given back at once, what runs is waited for."""
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    for command in "restart", "stop":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(b.dir, "gate"))
+        pid, ids = b.pid(), b.gated(3)
+        b.wait("one runs", lambda: any(s["state"] == 4 and s["task"] in ids for s in f.states))
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(b.run, command, "--grace", "60s", b.name, timeout=120)
+            b.wait("the others come back", lambda: len(set(ids) & set(f.returned)) == 2)
+            b.open_gate()
+        assert ended.result().returncode == 0 and not alive(pid), ended.result().all
+        mine, = set(ids) - set(f.returned)
+        assert b.results([mine])[0]["status"] == 1 and len(f.results) == (1 if command == "restart" else 2)
+
+
+@test
+def stopped_again_while_it_waits(b):
+    """Who says stop once more does not want to wait so long."""
+    need_workers()
+    b.configure(workers=1)
+    b.start()
+    f = b.forwarder
+    pid, ids = b.pid(), b.gated(1)
+    b.wait("it runs", lambda: any(s["state"] == 4 for s in f.states))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(b.run, "stop", "--grace", "1h", b.name, timeout=120)
+        b.wait("it drains", lambda: b.status()["state"] == "draining")
+        out = b.ok("stop", "--grace", "1s", b.name).stdout
+    assert "is stopped" in out and "is stopped" in ended.result().stdout and not alive(pid), (out, ended.result().all)
+    assert f.returned == ids and not f.results, (f.returned, f.results)
 
 
 @test
