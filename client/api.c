@@ -20,16 +20,14 @@
 static int service_error (int status, const char *body, struct err *err)
 {
 	json_t *j = json_loads (body, 0, NULL), *d = json_object_get (j, "detail");
+	/* detail may be a list of problems; message is all of them as one text */
+	const char *text = json_string_value (json_is_string (d) ? d : json_object_get (j, "message"));
 	const char *code = json_string_value (json_object_get (j, "code"));
 	enum err_code c = status == 401 ? ERR_UNAUTHENTICATED : status == 403 ? ERR_FORBIDDEN : status == 404 ? ERR_NOT_FOUND : status == 409 ? ERR_CONFLICT :
 			  status == 413 ? ERR_TOO_LARGE : status == 429 ? ERR_LIMIT : status >= 500 ? ERR_UNAVAILABLE : ERR_INVALID;
-	if (json_is_string (d))
-		err_set (err, c, FAULT_USER, "%s (HTTP %d%s%s)", json_string_value (d), status, code ? ", " : "", code ? code : "");
-	else if (d) {
-		char *text = json_dumps (d, JSON_COMPACT);
-		err_set (err, c, FAULT_USER, "%.200s (HTTP %d)", text ? text : "", status);
-		free (text);
-	} else
+	if (d && text)
+		err_set (err, c, FAULT_USER, "%s (HTTP %d%s%s)", text, status, code ? ", " : "", code ? code : "");
+	else
 		err_set (err, c, FAULT_PEER, "HTTP %d: %.150s", status, body);
 	json_decref (j);
 	return -1;

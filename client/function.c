@@ -60,11 +60,20 @@ static int container_options (const struct opts *o, json_t **out, struct err *er
 static json_t *describe (const struct opts *o, int argc, char **argv, struct err *err)
 {
 	const char *dot = strrchr (argv[0], '.');
+	if (o->kind && strcmp (o->kind, "python") && strcmp (o->kind, "shared_object") && strcmp (o->kind, "command")) {
+		err_set (err, ERR_INVALID, FAULT_USER, "--kind: expected python, shared_object or command, got '%.40s'", o->kind);
+		return NULL;
+	}
 	bool file = o->kind ? strcmp (o->kind, "command") != 0 : source_is_file (argv[0]) || (dot && (!strcmp (dot, ".py") || !strcmp (dot, ".so")));
 	json_t *body = file ? source_file (argv[0], o->kind, o->entry, err) : source_command ((const char *const *)argv, (size_t)argc, err);
 	json_t *container = NULL, *files = NULL, *outputs = NULL;
 	if (!body)
 		return NULL;
+	if (!file && o->entry) {
+		json_decref (body);
+		err_set (err, ERR_INVALID, FAULT_USER, "--entry is of a file; a command has none");
+		return NULL;
+	}
 	if (o->name)
 		json_object_set_new (body, "function_name", json_string (o->name));
 	json_object_set_new (body, "public", json_boolean (o->public));
@@ -72,13 +81,18 @@ static json_t *describe (const struct opts *o, int argc, char **argv, struct err
 		json_object_set_new (body, "description", json_string (o->description));
 	if (o->once)
 		json_object_set_new (body, "once", json_true ());
-	if (o->image && container_options (o, &container, err) < 0) {
+	int rc = container_options (o, &container, err);
+	if (rc == 0 && json_object_size (container) && !o->image)
+		rc = err_set (err, ERR_INVALID, FAULT_USER, "--runtime, --network, --cpus, --memory, --pids, --warm and --replicas are of a container: "
+			      "they need --image");
+	if (rc < 0) {
 		json_decref (container);
 		json_decref (body);
 		return NULL;
 	}
 	if (o->image)
-		json_object_set_new (body, "container", container);
+		json_object_set (body, "container", container);
+	json_decref (container);
 	if ((o->files.n && !(files = inputs_of (&o->files, err))) || (o->outputs.n && !(outputs = outputs_of (&o->outputs, o->keep_outputs, err)))) {
 		json_decref (files);
 		json_decref (body);

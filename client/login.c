@@ -117,6 +117,9 @@ static json_t *whoami (const struct profile *p, struct err *err)
 
 static int secrets (const struct opts *o, struct profile *p, struct err *err)
 {
+	if (o->client_id ? !!o->token_file : !!o->secret_file)
+		return err_set (err, ERR_INVALID, FAULT_USER, o->client_id ? "--client-id goes with --secret-file, not with --token-file" :
+				"--secret-file needs --client-id; a token is taken from --token-file");
 	if (o->client_id) {
 		p->client_id = xstrdup (o->client_id);
 		p->client_secret = o->secret_file ? conf_read_secret (o->secret_file, SECRET_MAX, err) : ask_secret ("client secret", err);

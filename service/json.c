@@ -164,7 +164,7 @@ double check_number (struct check *c, const json_t *o, const char *key, double m
 		return def;
 	}
 	if (!(json_number_value (v) >= min && json_number_value (v) <= max)) {
-		check_problem (c, key, -1, "value_error.number", "expected %g..%g", min, max);
+		check_problem (c, key, -1, "value_error.number", "expected %.15g..%.15g", min, max);
 		return def;
 	}
 	return json_number_value (v);

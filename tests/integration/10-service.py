@@ -193,12 +193,14 @@ def authentication():
     error("no token", svc.get("/v3/whoami", token=None), 401, "USER_UNAUTHENTICATED")
     error("unknown token", svc.get("/v3/whoami", token="wrong"), 401, "INVALID_AUTH_TOKEN")
     error("not a bearer token", svc.get("/v3/whoami", headers={"Authorization": "Basic x"}), 401, "INVALID_AUTH_TOKEN")
-    ro = svc.command("token", "create", "--user", "bob", "--scopes", "read").stdout.strip()
+    ro = svc.command("token", "create", "--user", "bob", "--scopes", "read", "--label", "of the night's jobs").stdout.strip()
     check("a read token reads", svc.get("/v3/whoami", token=ro).json["scopes"] == "read")
     error("a read token does not register", svc.post("/v3/functions", {}, token=ro), 403, "INSUFFICIENT_AUTH_SCOPE")
     error("a read token does not submit", submit(str(uuid.uuid4()), {}, token=ro), 403, "INSUFFICIENT_AUTH_SCOPE")
     ids = [line.split()[0] for line in svc.command("token", "list", "--user", "bob").stdout.splitlines() if " read " in line]
     check("token list", len(ids) == 1, ids)
+    labels = [line.split("  ")[-1].strip() for line in svc.command("token", "list", "--user", "bob").stdout.splitlines() if line.startswith(ids[0])]
+    check("it says what a token is for", labels == ["of the night's jobs"], svc.command("token", "list", "--user", "bob").stdout)
     check("token revoke", svc.command("token", "revoke", ids[0]).returncode == 0)
     wait_for(lambda: svc.get("/v3/whoami", token=ro).status == 401, 30, "the revoked token ends")
     check("a revoked token ends within its cache time", True)

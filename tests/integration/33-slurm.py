@@ -294,6 +294,8 @@ def stated_durations(report, f):
         doc = task(f, answer[0][0])
         ep.check("what no block can do is refused, with both times", doc["status"] == "failed" and "200 s" in doc["exception"] and "54 s" in doc["exception"],
                  doc)
+        r = f.weft("run", "-e", ep.id, "--expected", "200s", ep.fn, '{"args": [0]}', check=False)
+        ep.check("so it is with run --expected", r.returncode == 3 and "200 s" in r.stderr and "54 s" in r.stderr, r)
         wait_for(lambda: time.monotonic() - began > 12, 30, "the block older")
         ep.rules({"sbatch": {"err": DOWN, "exit": 1}})      # no new block yet
         ids = submit(f, ep.fn, [{"args": [0]}], endpoint=ep.id, limits={"expected_s": 50})[0]

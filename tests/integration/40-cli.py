@@ -28,6 +28,9 @@ def fail():
 def nap(s):
     time.sleep(s)
     return "slept"
+
+def hog(mib):
+    return len(bytearray(mib << 20))
 '''
 
 
@@ -185,6 +188,47 @@ def functions(report, f):
     report.check("function register of a file that is not there", r.returncode == 1 and "none.py" in r.stderr, r.stderr)
     r = f.weft("function", "register", path, check=False)
     report.check("function register without an entry point", r.returncode == 1 and "::" in r.stderr, r.stderr)
+
+
+def kinds(report, f):
+    """What a file is, and where in it the function is, where its name does not say so; and a file that is a command."""
+    def register(*args, **kw):
+        return f.weft("function", "register", *args, **kw)
+    odd, lib, script = (os.path.join(f.state, n) for n in ("odd.txt", "lib.bin", "script.py"))
+    shutil.copyfile(files(f), odd)
+    shutil.copyfile(os.path.join(f.build, "examples", "noop.so"), lib)
+    with open(script, "w") as s:
+        os.fchmod(s.fileno(), 0o755)
+        s.write("#!/bin/sh\necho ran $1\n")
+    for what, args, payload, want in (("--kind python --entry", (odd, "--kind", "python", "--entry", "add"), '{"args": [2, 3]}', "5\n"),
+                                      ("--kind shared_object", (lib, "--kind", "shared_object"), "", "null\n"),
+                                      ("--kind command", ("--kind", "command", script, "it"), "", "ran it\n")):
+        r = f.weft("run", register(*args).stdout.strip(), payload)
+        report.check("function register %s" % what, r.stdout == want, r)
+    fid = register(lib, "--kind", "shared_object", "--entry", "elsewhere").stdout.strip()
+    r = f.weft("run", fid, check=False)
+    report.check("function register --entry: a symbol", r.returncode == 3 and "no symbol 'elsewhere'" in r.stderr, r)
+    for args, words in (((odd, "--kind", "pascal", "--entry", "add"), "expected python, shared_object or command, got 'pascal'"),
+                        (("--entry", "main", "--", "true"), "a command has none"), ((odd + "::add", "--warm", "10s"), "need --image"),
+                        ((odd + "::add", "--memory", "1GiB"), "need --image"), ((odd + "::add", "--image", "a", "--replicas", "few"), "--replicas: expected a number"),
+                        ((odd + "::add", "--image", "a", "--replicas", "5000"), "replicas: expected 0..1000 (HTTP 422"),
+                        ((odd + "::add", "--image", "a", "--runtime", "lxc"), "'type': docker, podman")):
+        r = register(*args, check=False)
+        report.check("refused in words: %s" % " ".join(args[-2:]), r.returncode == 1 and words in r.stderr and "{" not in r.stderr and not r.stdout, r)
+
+
+def limits(report, f):
+    hog = f.weft("function", "register", files(f) + "::hog").stdout.strip()
+    r = f.weft("run", hog, "400")
+    report.check("without a limit", r.stdout == "%d\n" % (400 << 20), r)
+    r = f.weft("run", hog, "400", "--memory-limit", "200MiB", check=False)
+    report.check("run --memory-limit", r.returncode == 3 and "memory limit" in r.stderr, r)
+    report.check("one that is enough", f.weft("run", hog, "400", "--memory-limit", "1GiB").stdout == "%d\n" % (400 << 20))
+    small = f.weft("function", "register", files(f) + "::hog", "--memory-limit", "200MiB").stdout.strip()
+    r = f.weft("run", small, "400", check=False)
+    report.check("function register --memory-limit", r.returncode == 3 and "memory limit" in r.stderr, r)
+    r = f.weft("run", hog, "1", "--expected", "400d", check=False)
+    report.check("--expected over what the service takes is refused in words", r.returncode == 1 and "expected_s: expected 0..2592000 (HTTP 422" in r.stderr, r)
 
 
 def running(report, f):
@@ -382,4 +426,4 @@ def foreground(report, f):
         shutil.rmtree(state, ignore_errors=True)
 
 
-main(__doc__, [about, completion, environment, endpoints, functions, running, taken_port, detached, foreground], make)
+main(__doc__, [about, completion, environment, endpoints, functions, running, kinds, limits, taken_port, detached, foreground], make)

@@ -163,4 +163,24 @@ def changed_and_called_at_once(r, f):
             r.check("a call runs in the image that was answered before, memoised: %s" % kept, not wrong, wrong)
 
 
-main(__doc__, [from_end_to_end, a_tag_that_is_moved, changed_and_called_at_once], lambda build: Fabric(build))
+def options_of_register(r, f):
+    with endpoint(f, "options") as ep:
+        path = os.path.join(f.state, "where.py")
+        with open(path, "w") as out:
+            out.write(CODE)
+
+        def ask_for(*options):
+            fn = f.weft("function", "register", path + "::where", *options).stdout.strip()
+            return f.weft("run", "-e", ep.id, fn, '{"args": []}', check=False)
+        x = ask_for("--image", "a", "--runtime", "podman")
+        r.check("--runtime that the endpoint has not", x.returncode == 1 and "podman" in x.stderr and "docker" in x.stderr, x)
+        x = ask_for("--image", "a", "--runtime", "docker", "--warm", "1s")
+        r.check("--runtime that it has", x.returncode == 0 and json.loads(x.stdout)[0] == "a", x)
+        wait_for(lambda: not containers(f), 60, "the end of its container, which would be kept for 5 minutes")
+        r.check("--warm: its container is kept for so long", True)
+        x = ask_for("--image", "b", "--replicas", "2")
+        wait_for(lambda: containers(f) == ["b", "b"], 60, "two of it after one call")
+        r.check("--replicas: so many are kept", x.returncode == 0, x)
+
+
+main(__doc__, [from_end_to_end, options_of_register, a_tag_that_is_moved, changed_and_called_at_once], lambda build: Fabric(build))

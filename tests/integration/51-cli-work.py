@@ -13,7 +13,9 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import Fabric, main, ok, pids_of, redis, sanitized, second_user, wait_for  # noqa: E402
+from e2e import Fabric, address, main, ok, pids_of, redis, sanitized, second_user, wait_for  # noqa: E402
+from fileserver import self_signed  # noqa: E402
+from relay import Relay  # noqa: E402
 from terminal import Terminal  # noqa: E402
 
 SOURCE = '''
@@ -384,6 +386,13 @@ def logins(report, f):
     report.check("client id and secret", r.returncode == 0 and name() == "bob", r)
     r = weft("login", f.url, "--profile", "app2", "--client-id", "bob", input="wrong\n")
     report.check("a wrong secret", r.returncode == 1 and "client id" in r.stderr, r)
+    r = weft("login", f.url, "--profile", "app3", "--client-id", "bob", "--secret-file", path(f, "bobs"))
+    report.check("the secret from a file", r.returncode == 0 and name("--profile", "app3") == "bob", r)
+    for args, words in ((["--client-id", "bob", "--secret-file", path(f, "no.secret")], path(f, "no.secret") + ": No such file"),
+                        (["--secret-file", path(f, "bobs")], "needs --client-id"), (["--client-id", "bob", "--token-file", path(f, "bobs")], "goes with --secret-file")):
+        r = weft("login", f.url, "--profile", "app4", *args, input=other + "\n")
+        report.check("refused: %s" % words, r.returncode == 1 and words in r.stderr and not os.path.exists(home + "/profiles/app4"), r)
+    weft("profile", "use", "app")
     text = open(home + "/profiles/app").read()
     token = re.search("WEFT_TOKEN=(.*)", text).group(1)
     with open(home + "/profiles/app", "w") as s:
@@ -402,6 +411,38 @@ def logins(report, f):
     t.send(f.token.encode() + b"\n")
     t.until(b"logged in")
     report.check("asked on a terminal, the token is not shown", t.end() == 0 and f.token.encode() not in t.text, t.text)
+
+
+def private_ca(report, f):
+    """A service behind a proxy that ends TLS, with a certificate that nobody else knows."""
+    context, cert = self_signed(f.state)
+    proxy = Relay(lambda: address(f), context)
+    proxy.start()
+    url, home = "https://127.0.0.1:%d" % proxy.port, path(f, "tls-home")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
+    env.update(WEFT_HOME=home, WEFT_TOKEN=f.token)
+
+    def weft(*args, **kw):
+        return subprocess.run([os.path.join(f.bin, "weft")] + list(args), env=env, stdin=kw.pop("stdin", subprocess.DEVNULL), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, universal_newlines=True, timeout=60, **kw)
+    r = weft("whoami", "--url", url)
+    report.check("a certificate that is not known is refused", r.returncode == 1 and "certificate" in r.stderr, r)
+    r = weft("whoami", "--url", url, "--ca-file", cert)
+    report.check("--ca-file", r.returncode == 0 and "local" in r.stdout, r)
+    r = weft("run", "--url", url, "--ca-file", cert, fn(f, "square"), "7", "-e", f.endpoint)
+    report.check("a call through it", r.stdout == "49\n", r)
+    r = weft("whoami", "--url", url, "--ca-file", path(f, "none.pem"))
+    report.check("--ca-file that is not there", r.returncode == 1 and path(f, "none.pem") in r.stderr, r)
+    del env["WEFT_TOKEN"]
+    with open(path(f, "tls.token"), "w") as s:
+        os.fchmod(s.fileno(), 0o600)
+        s.write(f.token)
+    r = weft("login", url, "--token-file", path(f, "tls.token"), "--ca-file", os.path.basename(cert), cwd=f.state)
+    report.check("login --ca-file", r.returncode == 0, r)
+    r = weft("whoami", cwd="/")
+    report.check("is remembered, and from another directory", r.returncode == 0 and "local" in r.stdout, r)
+    r = weft("login", url, "--token-file", path(f, "tls.token"), "--profile", "other")
+    report.check("by that profile only", r.returncode == 1 and "certificate" in r.stderr, r)
 
 
 # ---- an endpoint that is not there ----------------------------------------------------------------------------------------------
@@ -623,4 +664,4 @@ def doctoring(report, f):
                      (r.returncode != 0) == (level == "fail"), rows)
 
 
-main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, progress, watching, topping, logs, live_logs, doctoring, offline], make)
+main(__doc__, [from_file, mapping, large, resuming, interrupting, commands, logins, private_ca, progress, watching, topping, logs, live_logs, doctoring, offline], make)

@@ -17,10 +17,12 @@ def reach(target):
 
 
 class Relay(threading.Thread):
-    """A wire that can be cut and healed: a TCP relay. target(), asked at each connection, is a (host, port) or the path of a Unix socket."""
+    """A wire that can be cut and healed: a TCP relay. target(), asked at each connection, is a (host, port) or the path of a Unix socket.
+    With tls, a server's context, it is a proxy that ends TLS."""
 
-    def __init__(self, target):
+    def __init__(self, target, tls=None):
         super().__init__(daemon=True)
+        self.tls = tls
         self.target, self.cut, self.is_cut, self.pairs = target, False, False, []
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
@@ -44,6 +46,9 @@ class Relay(threading.Thread):
     def accept(self):
         a, _ = self.sock.accept()
         try:
+            if self.tls:
+                a.settimeout(5)
+                a = self.tls.wrap_socket(a, server_side=True)
             b = reach(self.target())
         except (OSError, LookupError, ValueError, subprocess.SubprocessError):     # Redis or the forwarder is down: so is the wire
             a.close()
@@ -61,6 +66,8 @@ class Relay(threading.Thread):
         other = pair[1] if s is pair[0] else pair[0]
         try:
             data = s.recv(262144)
+            while self.tls and s is pair[0] and s.pending():    # select does not see it
+                data += s.recv(262144)
             if data:
                 other.sendall(data)
                 return
