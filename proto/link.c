@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Life of a link, its socket's options, the periodic sweep (heartbeats and silence). The other parts: see link_internal.h.
+/* Life of a link, the periodic sweep (heartbeats and silence). The other parts: see link_internal.h.
  *
  * An idle link costs one wake-up each quarter of heartbeat_ms, whatever the number of peers. */
 #include "proto/link_internal.h"
@@ -11,12 +11,10 @@
 #include "common/xmem.h"
 
 enum {
-	HANDSHAKE_MS = 20000,
-	HEARTBEAT_MS = 2000, THRESHOLD_MS = 10000, SWEEP_MIN_MS = 25, PULL_MAX = 1024,
+	HEARTBEAT_MS = 2000, THRESHOLD_MS = 10000, SWEEP_MIN_MS = 25,
 	PAYLOAD_BYTES = 10 << 20, QUEUED_BYTES = 64 << 20, PEERS = 16384,
 	HWM_MIN = 16, HWM_MAX = 1000,
-	DESTROY_POLL_MS = 5, HANDOVER_MS = 5,
-	BURST_RECORDS = 1024,	/* then what they lead to is done: it is still in the processor's cache, and other sockets get their turn */
+	DESTROY_POLL_MS = 5,
 };
 
 /* ---- callbacks and destruction -------------------------------------------------------------------------------- */
@@ -36,137 +34,15 @@ bool link_leave (struct link *k)
 	return false;
 }
 
-/* ---- socket --------------------------------------------------------------------------------------------------- */
-
-static int set_int (struct link *k, int option, int value)
-{
-	return zmq_setsockopt (k->sock, option, &value, sizeof (value));
-}
-
-static int set_common (struct link *k)
-{
-	int64_t max_frame = (int64_t) k->max_frame_bytes;
-	if (set_int (k, ZMQ_SNDHWM, k->hwm) < 0		/* short: our own queue is in front of it, counted in bytes */
-	    || set_int (k, ZMQ_RCVHWM, k->hwm) < 0	/* a paused link stops its peers through TCP */
-	    || set_int (k, ZMQ_LINGER, 0) < 0		/* what a dead peer did not take is sent again in the next session */
-	    || zmq_setsockopt (k->sock, ZMQ_MAXMSGSIZE, &max_frame, sizeof (max_frame)) < 0	/* before libzmq allocates */
-	    || set_int (k, ZMQ_IPV6, 1) < 0
-	    /* Half-open connections die; but not those that wait for a processor, or many peers on a busy host would begin anew for ever. */
-	    || set_int (k, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) < 0
-	    || set_int (k, ZMQ_HEARTBEAT_IVL, 0) < 0	/* sessions have their own */
-	    /* The kernel finds hosts that vanished without FIN, without waking us: else a listener would hold their descriptors for ever. */
-	    || set_int (k, ZMQ_TCP_KEEPALIVE, 1) < 0 || set_int (k, ZMQ_TCP_KEEPALIVE_IDLE, 120) < 0
-	    || set_int (k, ZMQ_TCP_KEEPALIVE_INTVL, 30) < 0 || set_int (k, ZMQ_TCP_KEEPALIVE_CNT, 4) < 0)
-		return -1;
-	return 0;
-}
-
-static int set_dealer (struct link *k)
-{
-	return set_int (k, ZMQ_IMMEDIATE, 0) < 0	/* the first HELLO waits in the socket; a socket serves one connection */
-	       || set_int (k, ZMQ_CONNECT_TIMEOUT, 5000) < 0
-	       /* link_dial.c makes a new socket instead. Not -1: libzmq would then drop what came before the connection ended. */
-	       || set_int (k, ZMQ_RECONNECT_IVL, 24 * 3600 * 1000) < 0 ? -1 : 0;
-}
-
-static int set_router (struct link *k)
-{
-	return set_int (k, ZMQ_ROUTER_MANDATORY, 1) < 0	/* a full or vanished peer is an error, not a silent drop */
-	       || set_int (k, ZMQ_BACKLOG, 1024) < 0 ? -1 : 0;	/* a whole cluster connects at once */
-}
-
-static int set_curve (struct link *k)
-{
-	if (zmq_setsockopt (k->sock, ZMQ_CURVE_PUBLICKEY, k->public_key, LINK_KEY_TEXT) < 0
-	    || zmq_setsockopt (k->sock, ZMQ_CURVE_SECRETKEY, k->secret_key, LINK_KEY_TEXT) < 0)
-		return -1;
-	if (!k->listener)
-		return zmq_setsockopt (k->sock, ZMQ_CURVE_SERVERKEY, k->dial.server_key, LINK_KEY_TEXT);
-	return set_int (k, ZMQ_CURVE_SERVER, 1) < 0
-	       || zmq_setsockopt (k->sock, ZMQ_ZAP_DOMAIN, k->domain, strlen (k->domain)) < 0 ? -1 : 0;
-}
-
-int link_socket_open (struct link *k, int type, struct err *err)
-{
-	if (!(k->sock = zmq_socket (k->zctx, type)))
-		return err_set (err, ERR_LIMIT, FAULT_SITE, "opening a socket: %s", zmq_strerror (zmq_errno ()));
-	k->sock_gen++;
-	if (set_common (k) < 0 || (k->listener ? set_router (k) : set_dealer (k)) < 0 || (k->curve && set_curve (k) < 0))
-		return err_set (err, ERR_INVALID, FAULT_SELF, "%s: socket options or keys: %s", k->name, zmq_strerror (zmq_errno ()));
-	return 0;
-}
-
-void link_socket_close (struct link *k, int64_t linger_ms)
-{
-	zev_destroy (&k->zev);
-	if (!k->sock)
-		return;
-	if (linger_ms > 0)
-		set_int (k, ZMQ_LINGER, (int) linger_ms);
-	zmq_close (k->sock);
-	k->sock = NULL;
-	k->sock_gen++;
-}
-
 /* ---- from the loop -------------------------------------------------------------------------------------------- */
 
-static bool pull (struct link *k)
+void link_burst_end (struct link *k)
 {
-	struct link_in in;
-	if (!link_inbox_read (k, &in))
-		return false;
-	k->burst_records += in.n;
-	link_inbox_take (k, &in);
-	link_inbox_clear (k, in.n);
-	return true;
-}
-
-void link_pull_all (struct link *k)
-{
-	unsigned gen = k->sock_gen;
-	for (int i = 0; i < PULL_MAX && !k->muted && gen == k->sock_gen && k->sock; i++)
-		if (!pull (k))
-			break;
-}
-
-static void on_socket (struct zev *z, int events, void *arg)
-{
-	struct link *k = arg;
-	unsigned gen = k->sock_gen;
-	link_enter (k);
-	if (events & ZMQ_POLLERR) {
-		log_error ("link", "socket died", "link=%s", k->name);
-		if (!k->listener && k->dial.state == DIAL_UP)
-			link_session_doom (k->dial.self, 0, ERR_INTERNAL, "socket died");
-	} else {
-		if ((events & ZMQ_POLLIN) && pull (k) && k->burst_records >= BURST_RECORDS)
-			zev_end_burst (z);
-		if ((events & ZMQ_POLLOUT) && !k->muted && gen == k->sock_gen)
-			link_outbox_retry (k);
-	}
-	link_leave (k);
-}
-
-static void on_burst_end (void *arg)
-{
-	struct link *k = arg;
-	link_enter (k);
 	k->burst_records = 0;
 	if (k->ops->on_burst_end)
 		k->ops->on_burst_end (k->arg);
 	if (!k->muted && k->listener)
 		link_outbox_retry (k);
-	link_leave (k);
-}
-
-int link_socket_watch (struct link *k, struct err *err)
-{
-	if (!(k->zev = zev_create (k->loop, k->sock, ZMQ_POLLIN, on_socket, k, err)))
-		return -1;
-	zev_on_burst_end (k->zev, on_burst_end);
-	if (k->paused)
-		zev_stop (k->zev);
-	return 0;
 }
 
 static void on_flush (void *arg)
@@ -287,37 +163,31 @@ static struct link *link_new (struct loop *l, void *zctx, const struct link_opts
 	k->acks = loop_timer_create (l, on_acks, k);
 	k->flush = loop_defer_create (l, on_flush, k);
 	k->chores = loop_defer_create (l, on_chores, k);
-	zmq_msg_init (&k->head);
 	return k;
+}
+
+/* Within a host none of libzmq's threads is needed; a link is carried in one way. */
+void link_carrier_choose (struct link *k, const char *const *addresses)
+{
+	bool ipc = !k->curve;
+	for (; *addresses; addresses++)
+		ipc &= strncmp (*addresses, LINK_IPC, strlen (LINK_IPC)) == 0;
+	k->carrier = ipc ? &link_over_ipc : &link_over_zmq;
 }
 
 struct link *link_listen (struct loop *l, void *zctx, const char *const *addresses, const struct link_opts *o, struct err *err)
 {
 	struct link *k = link_new (l, zctx, o, true, err);
-	char last[512] = "";
-	size_t n = sizeof (last);
 	if (!k)
 		return NULL;
 	link_accept_guard ();
-	if ((k->curve && link_zap_join (k, err) < 0) || link_socket_open (k, ZMQ_ROUTER, err) < 0)
-		goto fail;
-	for (; *addresses; addresses++)
-		if (zmq_bind (k->sock, *addresses) < 0) {
-			err_set (err, ERR_IO, FAULT_SITE, "listening on %s: %s", *addresses, zmq_strerror (zmq_errno ()));
-			goto fail;
-		}
-	if (zmq_getsockopt (k->sock, ZMQ_LAST_ENDPOINT, last, &n) < 0) {
-		err_set (err, ERR_INTERNAL, FAULT_SELF, "reading the bound address: %s", zmq_strerror (zmq_errno ()));
-		goto fail;
+	link_carrier_choose (k, addresses);
+	if (k->carrier->listen (k, addresses, err) < 0) {
+		link_free (k, 0);
+		return NULL;
 	}
-	k->endpoint = xstrdup (last);
-	if (link_socket_watch (k, err) < 0)
-		goto fail;
 	link_sweep_start (k);
 	return k;
-fail:
-	link_free (k, 0);
-	return NULL;
 }
 
 struct link *link_dial (struct loop *l, void *zctx, const char *address, const struct link_opts *o, struct err *err)
@@ -330,29 +200,26 @@ struct link *link_dial (struct loop *l, void *zctx, const char *address, const s
 	return k;
 }
 
-/* Hand everything to libzmq; wait for peers that are slow, within linger_ms. The high-water mark stays as it is: to change it on a socket
- * with connections makes libzmq 4.3.4 tell pipes of it that its I/O thread may have freed a moment ago, when peers leave just now.
- *
- * What its I/O thread has not begun to send when the socket is closed, libzmq may lose whatever the linger (its issues 1922 and 4660; here 3 of
- * 100 BYEs on a loaded machine). There is nothing that tells when it has: it gets a moment. */
+/* Hand everything to the carrier; wait for peers that are slow, within linger_ms. (libzmq: the high-water mark stays as it is: to change it on a
+ * socket with connections makes libzmq 4.3.4 tell pipes of it that its I/O thread may have freed a moment ago, when peers leave just now.) */
 static void say_bye (struct link *k, int64_t linger_ms)
 {
 	int64_t end = clock_now_ms () + linger_ms;
 	bool said = false;
 	struct link_peer *p;
-	if (!k->sock)
+	if (!k->open)
 		return;
 	TAILQ_FOREACH (p, &k->all, all_entry) {
 		said |= p->state == PEER_UP;
 		link_session_doom (p, WIRE_BYE, ERR_NONE, "the process ends");
 	}
 	link_outbox_flush_dirty (k);
-	while (!TAILQ_EMPTY (&k->blocked) && clock_now_ms () < end) {
+	while ((!TAILQ_EMPTY (&k->blocked) || k->carrier->unsent (k)) && clock_now_ms () < end) {
 		zmq_poll (NULL, 0, DESTROY_POLL_MS);
 		link_outbox_retry (k);
 	}
-	if (said && linger_ms > 0)
-		zmq_poll (NULL, 0, HANDOVER_MS);
+	if (said && linger_ms > 0 && k->carrier->parting_ms)
+		zmq_poll (NULL, 0, k->carrier->parting_ms);
 }
 
 static void link_free (struct link *k, int64_t linger_ms)
@@ -368,7 +235,8 @@ static void link_free (struct link *k, int64_t linger_ms)
 		}
 	else
 		link_dial_stop (k);
-	link_socket_close (k, linger_ms);
+	if (k->carrier)
+		k->carrier->close (k, linger_ms);
 	link_zap_leave (k);		/* after the socket: see link_zap.c */
 	loop_timer_destroy (&k->sweep);
 	loop_timer_destroy (&k->retry);
@@ -377,10 +245,6 @@ static void link_free (struct link *k, int64_t linger_ms)
 	loop_defer_destroy (&k->chores);
 	link_table_fini (&k->table);
 	map_destroy (&k->by_id);
-	for (size_t i = 0; i < k->nrecs; i++)
-		zmq_msg_close (&k->recs[i]);
-	free (k->recs);
-	zmq_msg_close (&k->head);
 	free (k->keys);
 	free (k->endpoint);
 	free (k->name);
@@ -415,10 +279,7 @@ void link_pause (struct link *k, bool paused)
 	if (!paused)			/* their heartbeats are still unread */
 		TAILQ_FOREACH (p, &k->all, all_entry)
 			p->heard_ms = now;
-	if (k->zev && paused)
-		zev_stop (k->zev);
-	else if (k->zev)
-		zev_start (k->zev);
+	k->carrier->pause (k);
 }
 
 const char *link_address (const struct link *k)

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The dialler's side of a connection: one DEALER per attempt.
+/* The dialler's side of a connection: one socket of the carrier per attempt.
  *
  *   IDLE        pause over: new socket, HELLO            CONNECTING
  *   CONNECTING  WELCOME: on_up                           UP
  *   CONNECTING  REJECT, failed handshake, too long       IDLE, on_reject
  *   CONNECTING  nobody there                             IDLE
- *   UP          BYE, silence, connection lost: on_down   IDLE
- *
- * libzmq's own reconnecting is off: it keeps what was queued and would send it to whoever answers next, without a session. A new socket
- * starts empty. Its monitor tells what libzmq otherwise hides: that the key was refused, that the connection broke. */
+ *   UP          BYE, silence, connection lost: on_down   IDLE */
 #include "proto/link_internal.h"
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/clock.h"
@@ -19,25 +15,11 @@
 
 enum { PAUSE_BASE_MS = 200, PAUSE_CAP_MS = 10000, BAD_HANDSHAKES = 2, ANSWER_MIN_MS = 5000, HEARTBEAT_MIN_MS = 25 };
 
-static int dial_open (struct link *k, struct err *err);
-
-/* ---- the socket monitor --------------------------------------------------------------------------------------- */
-
-static void mon_close (struct link *k)
-{
-	struct link_dial *d = &k->dial;
-	if (k->sock)
-		zmq_socket_monitor (k->sock, NULL, 0);
-	zev_destroy (&d->mon_zev);
-	if (d->mon)
-		zmq_close (d->mon);
-	d->mon = NULL;
-}
+/* ---- what the carrier tells ----------------------------------------------------------------------------------- */
 
 static void dial_close (struct link *k, int64_t linger_ms)
 {
-	mon_close (k);
-	link_socket_close (k, linger_ms);
+	k->carrier->close (k, linger_ms);
 	k->dial.connected = k->dial.secured = false;
 }
 
@@ -50,14 +32,34 @@ static void handshake_failed (struct link *k)
 	link_dial_failed (k, ERR_UNAVAILABLE, text, ++k->dial.bad_handshakes >= BAD_HANDSHAKES);
 }
 
-static void connection_ended (struct link *k)
+void link_dial_connected (struct link *k)
+{
+	k->dial.connected = true;
+}
+
+void link_dial_secured (struct link *k)
+{
+	k->dial.secured = true;
+	k->dial.bad_handshakes = 0;
+}
+
+void link_dial_refused (struct link *k)
+{
+	char text[LINK_WHY_MAX];
+	snprintf (text, sizeof (text), "%s refused our key: it does not know it", k->name);
+	k->stats.rejected++;
+	link_dial_failed (k, ERR_FORBIDDEN, text, true);
+}
+
+void link_dial_insecure (struct link *k)
+{
+	if (k->dial.state == DIAL_CONNECTING)
+		handshake_failed (k);
+}
+
+void link_dial_ended (struct link *k)
 {
 	struct link_dial *d = &k->dial;
-	unsigned gen = k->sock_gen;
-	if (!k->paused)
-		link_pull_all (k);	/* a BYE or REJECT may have come before the end */
-	if (k->muted || gen != k->sock_gen)
-		return;
 	if (d->state == DIAL_UP)
 		link_session_doom (d->self, 0, ERR_UNAVAILABLE, "connection lost");
 	else if (d->connected && !d->secured)
@@ -66,88 +68,9 @@ static void connection_ended (struct link *k)
 		link_dial_failed (k, ERR_UNAVAILABLE, "nobody answers", false);
 }
 
-static void refused (struct link *k)
-{
-	char text[LINK_WHY_MAX];
-	snprintf (text, sizeof (text), "%s refused our key: it does not know it", k->name);
-	k->stats.rejected++;
-	link_dial_failed (k, ERR_FORBIDDEN, text, true);
-}
-
-static void on_monitor_event (struct link *k, int event)
-{
-	switch (event) {
-	case ZMQ_EVENT_CONNECTED:
-		k->dial.connected = true;
-		break;
-	case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-		k->dial.secured = true;
-		k->dial.bad_handshakes = 0;
-		break;
-	case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-		refused (k);
-		break;
-	case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-	case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-		if (k->dial.state == DIAL_CONNECTING)
-			handshake_failed (k);
-		break;
-	case ZMQ_EVENT_DISCONNECTED:
-	case ZMQ_EVENT_CLOSED:
-	case ZMQ_EVENT_CONNECT_RETRIED:
-		connection_ended (k);
-		break;
-	default:
-		break;
-	}
-}
-
-static void on_monitor (struct zev *z, int events, void *arg)
-{
-	struct link *k = arg;
-	zmq_msg_t m, where;
-	int event = 0;
-	(void) z;
-	if (events & ZMQ_POLLERR)
-		return;
-	zmq_msg_init (&m);
-	zmq_msg_init (&where);
-	if (zmq_msg_recv (&m, k->dial.mon, ZMQ_DONTWAIT) >= 0) {
-		uint16_t number;
-		if (zmq_msg_size (&m) >= sizeof (number)) {
-			memcpy (&number, zmq_msg_data (&m), sizeof (number));	/* host order: it never leaves the process */
-			event = number;
-		}
-		if (zmq_msg_more (&m))
-			zmq_msg_recv (&where, k->dial.mon, ZMQ_DONTWAIT);
-	}
-	zmq_msg_close (&m);
-	zmq_msg_close (&where);
-	link_enter (k);
-	on_monitor_event (k, event);
-	link_leave (k);
-}
-
-static int mon_open (struct link *k, struct err *err)
-{
-	static atomic_uint serial;
-	struct link_dial *d = &k->dial;
-	char address[64];
-	int zero = 0;
-	int events = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-		     | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_DISCONNECTED
-		     | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED;
-	snprintf (address, sizeof (address), "inproc://weft-link-monitor-%u", atomic_fetch_add (&serial, 1));
-	if (zmq_socket_monitor (k->sock, address, events) < 0 || !(d->mon = zmq_socket (k->zctx, ZMQ_PAIR))
-	    || zmq_setsockopt (d->mon, ZMQ_LINGER, &zero, sizeof (zero)) < 0 || zmq_connect (d->mon, address) < 0)
-		return err_set (err, ERR_INTERNAL, FAULT_SELF, "watching a socket: %s", zmq_strerror (zmq_errno ()));
-	d->mon_zev = zev_create (k->loop, d->mon, ZMQ_POLLIN, on_monitor, k, err);
-	return d->mon_zev ? 0 : -1;
-}
-
 /* ---- attempts ------------------------------------------------------------------------------------------------- */
 
-static void say_hello (struct link *k)
+void link_dial_hello (struct link *k)
 {
 	const struct msg_hello *hello = &k->dial.hello;
 	struct wire_header h = { .major = hello->max_major, .minor = hello->minor, .type = WIRE_HELLO, .count = 1 };
@@ -162,22 +85,15 @@ static void say_hello (struct link *k)
 static int dial_open (struct link *k, struct err *err)
 {
 	struct link_dial *d = &k->dial;
-	if (link_socket_open (k, ZMQ_DEALER, err) < 0 || mon_open (k, err) < 0)
-		goto fail;
-	if (zmq_connect (k->sock, d->address) < 0) {
-		err_set (err, ERR_INVALID, FAULT_USER, "connecting to %s: %s", d->address, zmq_strerror (zmq_errno ()));
-		goto fail;
+	link_carrier_choose (k, (const char *const[]) { d->address, NULL });
+	if (k->carrier->dial (k, err) < 0) {
+		dial_close (k, 0);
+		return -1;
 	}
-	if (link_socket_watch (k, err) < 0)
-		goto fail;
 	d->state = DIAL_CONNECTING;
 	d->opened_ms = clock_now_ms ();
-	say_hello (k);			/* waits in the socket until it is connected */
 	loop_timer_start (d->timer, LINK_HELLO_MS, false);
 	return 0;
-fail:
-	dial_close (k, 0);
-	return -1;
 }
 
 static void dial_pause (struct link *k)
@@ -226,7 +142,7 @@ static void on_timer (void *arg)
 			}
 		} else {
 			if (d->secured)
-				say_hello (k);
+				link_dial_hello (k);
 			loop_timer_start (d->timer, LINK_HELLO_MS, false);
 		}
 	}
@@ -349,7 +265,6 @@ int link_dial_start (struct link *k, const char *address, const struct link_opts
 void link_dial_stop (struct link *k)
 {
 	struct link_dial *d = &k->dial;
-	mon_close (k);
 	if (d->timer)
 		loop_timer_destroy (&d->timer);
 	if (d->self)

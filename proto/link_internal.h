@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inside of the link: what link.c and the link_*.c files share. Nobody else includes this.
  *
- *   link.c          life of a link, options of its socket, heartbeats and silence, the public calls
- *   link_inbox.c    one message off the socket, checked in the order of SPEC.md section 1
+ *   link.c          life of a link, heartbeats and silence, the public calls
+ *   link_zmq.c      the carrier over libzmq: a ROUTER or DEALER with its options, its monitor
+ *   link_ipc.c      the carrier within a host, without libzmq's threads (ipc.h)
+ *   link_inbox.c    one message, checked in the order of SPEC.md section 1
  *   link_session.c  HELLO, WELCOME, REJECT, BYE: sections 2 and 2.1
  *   link_outbox.c   queued records, merged into messages
- *   link_dial.c     the dialler's connection: attempts, back-off, what the socket monitor tells
+ *   link_dial.c     the dialler's connection: attempts, back-off
  *   link_zap.c      which CURVE keys may connect: section 2.2
  *   link_table.c    peers of a ROUTER by routing id
  *
@@ -19,6 +21,8 @@
 #include "common/zev.h"
 #include "proto/link.h"
 
+struct ipc;
+
 enum {
 	LINK_HELLO_MS = 1000,		/* HELLO is repeated */
 	LINK_MALFORMED_MAX = 16,	/* then the session ends */
@@ -28,7 +32,10 @@ enum {
 	LINK_KEY_BYTES = 32,
 	LINK_REJECTS_PER_S = 1000,	/* answers to peers without session */
 	LINK_WHY_MAX = 256,
+	LINK_BURST_RECORDS = 1024,	/* then what they lead to is done: it is still in the processor's cache, and other sockets get their turn */
 };
+
+#define LINK_IPC "ipc://"
 
 struct link_rec { zmq_msg_t m; uint8_t type; bool bare; /* no record frame: HEARTBEAT */ };
 
@@ -79,15 +86,33 @@ struct link_dial {
 	char server_key[LINK_KEY_TEXT];
 	unsigned attempt;		/* in a row without a lasting session */
 	unsigned bad_handshakes;	/* in a row */
-	bool connected, secured;
+	bool connected, secured;	/* secured: the handshake is over */
 	int64_t opened_ms, up_ms;
 	struct loop_timer *timer;	/* IDLE: the pause; CONNECTING: HELLO again */
-	void *mon;
-	struct zev *mon_zev;
 	struct link_peer *self;		/* the one peer; owned; lives as long as the link */
 	struct msg_hello hello;
 	char *hello_text;		/* owned: the slices of hello */
 };
+
+/* What carries the messages of a link. All are called with the link's own state in order; what they find out they tell by link_inbox_take,
+ * link_burst_end, link_outbox_retry, link_dial_* and link_socket_died. */
+struct link_carrier {
+	int (*listen) (struct link *k, const char *const *addresses, struct err *err);	/* sets k->endpoint */
+	int (*dial) (struct link *k, struct err *err);		/* one attempt at k->dial.address */
+	void (*close) (struct link *k, int64_t linger_ms);	/* nothing is told afterwards; again is fine */
+	void (*pause) (struct link *k);				/* k->paused has changed */
+	/* One message: begin, its h->count record frames, then, perhaps after other messages, flush. begin: 0, or -1 with errno EAGAIN (it takes
+	 * none now) or EHOSTUNREACH. frame: takes m; -1: the socket is gone. */
+	int (*begin) (struct link *k, uint32_t rid, const struct wire_header *h);
+	int (*frame) (struct link *k, zmq_msg_t *m, bool more);
+	void (*flush) (struct link *k);
+	void (*blocked) (struct link *k, bool some);	/* a peer to which begin said EAGAIN waits, or none does any more; may be NULL */
+	void (*settle) (struct link *k);		/* before blocked peers are tried again; may be NULL */
+	bool (*unsent) (struct link *k);		/* something that it took has not left, as far as it knows */
+	bool tells;			/* calls link_outbox_retry when a blocked peer takes messages: nobody has to try */
+	int parting_ms;			/* how long what was sent needs to leave, at most, where nothing tells when it has */
+};
+extern const struct link_carrier link_over_zmq, link_over_ipc;
 
 struct link {
 	struct loop *loop;		/* borrowed */
@@ -107,10 +132,17 @@ struct link {
 	char public_key[LINK_KEY_TEXT], secret_key[LINK_KEY_TEXT];
 	char domain[32];		/* ZAP */
 	char *endpoint;
-	void *sock;
-	struct zev *zev;
-	size_t burst_records;		/* read in this burst */
+	const struct link_carrier *carrier;
+	bool open;			/* the carrier has a socket */
 	unsigned sock_gen;		/* counts sockets: a callback sees that its own is gone */
+	struct {
+		void *sock, *mon;
+		struct zev *zev, *mon_zev;
+		zmq_msg_t *frames;	/* of the message that is read: all initialised */
+		size_t cap;
+	} zmq;				/* link_zmq.c */
+	struct ipc *ipc;		/* link_ipc.c */
+	size_t burst_records;		/* read in this burst */
 	struct loop_timer *sweep, *retry, *acks;
 	int acks_ms;			/* what acks was started with */
 	int64_t retry_ms;
@@ -127,31 +159,25 @@ struct link {
 	int64_t reject_s;		/* second that reject_n counts */
 	unsigned reject_n;
 	struct link_stats stats;
-	zmq_msg_t head;			/* inbox: header frame */
-	zmq_msg_t *recs;		/* inbox: record frames, all initialised */
-	size_t nrecs;
 };
 
-/* A message as it came. */
+/* A message as it came; the frames are the carrier's, and may be moved from. */
 struct link_in {
 	uint32_t rid;
 	bool addressed, headed, overlong;	/* has a routing id of ours; has a header frame; more than WIRE_MAX_RECORDS */
-	size_t n;
+	zmq_msg_t *head, *recs;
+	size_t n;			/* of recs */
 };
 
 /* link.c */
 void link_enter (struct link *k);
 bool link_leave (struct link *k);		/* false: the link is gone */
-int link_socket_open (struct link *k, int type, struct err *err);	/* k->sock with its options, not yet bound or connected */
-void link_socket_close (struct link *k, int64_t linger_ms);
-int link_socket_watch (struct link *k, struct err *err);		/* into the loop */
+void link_carrier_choose (struct link *k, const char *const *addresses);	/* while it has none, or none that is open */
 void link_sweep_start (struct link *k);
-void link_pull_all (struct link *k);		/* what has come already, before the connection is given up */
+void link_burst_end (struct link *k);		/* carriers: all that was there is read, or LINK_BURST_RECORDS are */
 
 /* link_inbox.c */
-int link_inbox_read (struct link *k, struct link_in *in);	/* 1 a message, 0 none */
-void link_inbox_take (struct link *k, struct link_in *in);	/* checks and dispatches it */
-void link_inbox_clear (struct link *k, size_t n);
+void link_inbox_take (struct link *k, const struct link_in *in);	/* checks and dispatches it */
 void link_blame (struct link *k, struct link_peer *p, const char *what);
 
 /* link_session.c */
@@ -180,6 +206,13 @@ int link_post (struct link *k, uint32_t rid, const struct wire_header *h, zmq_ms
 /* link_dial.c */
 int link_dial_start (struct link *k, const char *address, const struct link_opts *o, struct err *err);
 void link_dial_stop (struct link *k);
+/* Carriers: the connection was made; its handshake is over, or was refused, or failed; it ended, after all that came over it was taken. */
+void link_dial_connected (struct link *k);
+void link_dial_secured (struct link *k);
+void link_dial_refused (struct link *k);
+void link_dial_insecure (struct link *k);
+void link_dial_ended (struct link *k);
+void link_dial_hello (struct link *k);		/* says it, once messages can be sent */
 void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch);
 void link_dial_lost (struct link *k);		/* the session ended: calls on_down, tries again */
 /* The attempt failed: tries again; report: on_reject is called. */

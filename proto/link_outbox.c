@@ -3,8 +3,7 @@
  * WIRE_MAX_RECORDS and LINK_BATCH_BYTES. SPEC.md, section 1.
  *
  * The socket's own queue is short (link.c, hwm), so that a peer that does not read is noticed here, where it is bounded. A refused send
- * puts the peer on `blocked`; it is tried again at the next burst, by ZMQ_POLLOUT (dialler), and by a timer: a ROUTER says it is
- * writable as long as any of its peers is, so its ZMQ_POLLOUT would spin.
+ * puts the peer on `blocked`; it is tried again at the next burst, when the carrier says so, and by a timer if it is one that does not.
  *
  * Nobody waits for a RESULT_ACK: it leaves with the next message to the peer, or after ACK_MS. A message of its own would wake two threads
  * on each side, just when the processor has the result to carry on. Records sent soon (link_send_soon) wait for others likewise, but not as
@@ -192,40 +191,9 @@ static void pack_id (struct link_peer *p, uint8_t type, const struct id *id)
 
 /* ---- sending -------------------------------------------------------------------------------------------------- */
 
-static int send_frame (struct link *k, zmq_msg_t *m, bool more)
+static int begin (struct link *k, uint32_t rid, const struct wire_header *h)
 {
-	int rc;
-	do
-		rc = zmq_msg_send (m, k->sock, ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0));
-	while (rc < 0 && errno == EINTR);
-	return rc < 0 ? -1 : 0;
-}
-
-static int send_bytes (struct link *k, const void *p, size_t n, bool more)
-{
-	zmq_msg_t m;
-	if (zmq_msg_init_size (&m, n) < 0)
-		return -1;
-	memcpy (zmq_msg_data (&m), p, n);
-	if (send_frame (k, &m, more) == 0)
-		return 0;
-	int e = errno;
-	zmq_msg_close (&m);
-	errno = e;
-	return -1;
-}
-
-/* Routing id and header. libzmq decides on the first frame whether there is room; the others follow it in any case. */
-static int send_head (struct link *k, uint32_t rid, const struct wire_header *h)
-{
-	uint8_t head[WIRE_HEADER_BYTES];
-	if (k->listener) {
-		uint8_t id[5] = { 0, rid >> 24, rid >> 16, rid >> 8, rid };
-		if (send_bytes (k, id, sizeof (id), true) < 0)
-			return -1;
-	}
-	wire_header_encode (h, head);
-	if (send_bytes (k, head, sizeof (head), h->count > 0) < 0)
+	if (k->carrier->begin (k, rid, h) < 0)
 		return -1;
 	k->stats.messages_out++;
 	k->stats.records_out += h->count;
@@ -234,12 +202,11 @@ static int send_head (struct link *k, uint32_t rid, const struct wire_header *h)
 
 int link_post (struct link *k, uint32_t rid, const struct wire_header *h, zmq_msg_t *record)
 {
-	int rc = send_head (k, rid, h);
+	int rc = begin (k, rid, h);
 	if (rc == 0 && h->count)
-		rc = send_frame (k, record, false);
+		rc = k->carrier->frame (k, record, false);
 	zmq_msg_close (record);
-	if (k->zev)
-		zev_touch (k->zev);
+	k->carrier->flush (k);
 	return rc;
 }
 
@@ -269,13 +236,13 @@ static int send_batch (struct link_peer *p)
 	bool bare = at (o, 0)->bare;
 	struct wire_header h = { .major = (uint8_t) p->major, .minor = WIRE_MINOR, .type = at (o, 0)->type,
 				 .count = bare ? 0 : (uint32_t) n, .seq = p->seq, .epoch = p->epoch };
-	if (send_head (p->k, p->rid, &h) < 0)
+	if (begin (p->k, p->rid, &h) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
 		struct link_rec *r = at (o, i);
-		/* A failure here means that the socket itself is gone; the record is dropped with the session. */
-		if (bare || send_frame (p->k, &r->m, i + 1 < n) < 0)
-			zmq_msg_close (&r->m);
+		if (!bare)		/* a failure means that the socket itself is gone: the record is dropped with the session */
+			p->k->carrier->frame (p->k, &r->m, i + 1 < n);
+		zmq_msg_close (&r->m);
 	}
 	p->seq++;
 	o->bytes -= bytes + n * LINK_REC_COST;
@@ -290,12 +257,12 @@ static void block (struct link_peer *p)
 		return;
 	p->blocked = true;
 	TAILQ_INSERT_TAIL (&k->blocked, p, blocked_entry);
-	if (!loop_timer_pending (k->retry)) {
+	if (!k->carrier->tells && !loop_timer_pending (k->retry)) {
 		k->retry_ms = RETRY_MIN_MS;
 		loop_timer_start (k->retry, k->retry_ms, false);
 	}
-	if (!k->listener && k->zev)
-		zev_set_interest (k->zev, ZMQ_POLLIN | ZMQ_POLLOUT);
+	if (k->carrier->blocked)
+		k->carrier->blocked (k, true);
 }
 
 static void unblock (struct link_peer *p)
@@ -305,8 +272,8 @@ static void unblock (struct link_peer *p)
 		return;
 	p->blocked = false;
 	TAILQ_REMOVE (&k->blocked, p, blocked_entry);
-	if (!k->listener && k->zev)
-		zev_set_interest (k->zev, ZMQ_POLLIN);
+	if (k->carrier->blocked && TAILQ_EMPTY (&k->blocked))
+		k->carrier->blocked (k, false);
 }
 
 static void check_relief (struct link_peer *p)
@@ -339,7 +306,7 @@ static bool flush (struct link_peer *p)
 	if (moved) {
 		p->sent_ms = clock_now_ms ();
 		check_relief (p);
-		loop_defer_schedule (p->k->flush);	/* where the socket is touched */
+		loop_defer_schedule (p->k->flush);	/* where the carrier flushes */
 	}
 	return moved;
 }
@@ -358,30 +325,26 @@ void link_outbox_flush_dirty (struct link *k)
 		if (!p->blocked)
 			flush (p);
 	}
-	if (k->zev)
-		zev_touch (k->zev);
+	k->carrier->flush (k);
 }
 
 void link_outbox_retry (struct link *k)
 {
 	struct link_peer *p, *next;
 	bool moved = false;
-	int events;
-	size_t n = sizeof (events);
-	if (TAILQ_EMPTY (&k->blocked) || !k->sock)
+	if (TAILQ_EMPTY (&k->blocked) || !k->open)
 		return;
-	/* Reading the events makes the socket take in that its peers have read; a send does so only now and then. */
-	zmq_getsockopt (k->sock, ZMQ_EVENTS, &events, &n);
+	if (k->carrier->settle)
+		k->carrier->settle (k);
 	for (p = TAILQ_FIRST (&k->blocked); p; p = next) {
 		next = TAILQ_NEXT (p, blocked_entry);
 		moved |= flush (p);
 	}
-	if (!TAILQ_EMPTY (&k->blocked) && (moved || !loop_timer_pending (k->retry))) {
+	if (!TAILQ_EMPTY (&k->blocked) && !k->carrier->tells && (moved || !loop_timer_pending (k->retry))) {
 		k->retry_ms = moved ? RETRY_MIN_MS : k->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : k->retry_ms * 2;
 		loop_timer_start (k->retry, k->retry_ms, false);
 	}
-	if (k->zev)
-		zev_touch (k->zev);
+	k->carrier->flush (k);
 }
 
 void link_outbox_clear (struct link_peer *p)

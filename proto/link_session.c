@@ -226,8 +226,8 @@ void link_session_hello (struct link *k, struct link_peer *p, const struct link_
 {
 	struct msg_hello h;
 	struct err err = { 0 };
-	const char *key = k->curve ? zmq_msg_gets (&k->head, "User-Id") : NULL;
-	if (msg_hello_decode (&h, zmq_msg_data (&k->recs[0]), zmq_msg_size (&k->recs[0]), &err) < 0) {
+	const char *key = k->curve ? zmq_msg_gets (in->head, "User-Id") : NULL;
+	if (msg_hello_decode (&h, zmq_msg_data (&in->recs[0]), zmq_msg_size (&in->recs[0]), &err) < 0) {
 		link_blame (k, p, err.text);
 		return;
 	}
@@ -243,12 +243,12 @@ void link_session_hello (struct link *k, struct link_peer *p, const struct link_
 
 /* ---- dialler: the answer -------------------------------------------------------------------------------------- */
 
-static void take_welcome (struct link *k, const struct wire_header *h)
+static void take_welcome (struct link *k, const struct wire_header *h, const struct link_in *in)
 {
 	const struct msg_hello *hello = &k->dial.hello;
 	struct msg_welcome w;
 	struct err err = { 0 };
-	if (msg_welcome_decode (&w, zmq_msg_data (&k->recs[0]), zmq_msg_size (&k->recs[0]), &err) < 0) {
+	if (msg_welcome_decode (&w, zmq_msg_data (&in->recs[0]), zmq_msg_size (&in->recs[0]), &err) < 0) {
 		link_blame (k, NULL, err.text);
 		return;
 	}
@@ -267,7 +267,7 @@ static int take_reason (struct link *k, struct link_peer *p, const struct link_i
 		link_blame (k, p, "a reason has one record");
 		return -1;
 	}
-	if (msg_reason_decode (&r, zmq_msg_data (&k->recs[0]), zmq_msg_size (&k->recs[0]), &err) < 0) {
+	if (msg_reason_decode (&r, zmq_msg_data (&in->recs[0]), zmq_msg_size (&in->recs[0]), &err) < 0) {
 		link_blame (k, p, err.text);
 		return -1;
 	}
@@ -283,7 +283,7 @@ void link_session_answer (struct link *k, const struct wire_header *h, const str
 	if (k->dial.state != DIAL_CONNECTING || h->count != in->n)
 		return;
 	if (h->type == WIRE_WELCOME && in->n == 1) {
-		take_welcome (k, h);
+		take_welcome (k, h, in);
 	} else if (h->type == WIRE_REJECT && take_reason (k, NULL, in, &code, text) == 0) {
 		k->stats.rejected++;
 		link_dial_failed (k, code, text, true);
