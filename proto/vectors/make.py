@@ -916,6 +916,116 @@ def layout():
     f.write()
 
 
+def zmtp():
+    """ZMTP 3.0 with the NULL mechanism, from RFC 23: a greeting; the READY command that a DEALER or a ROUTER gets; frames, at most 1 MiB each and
+    commands 4,096 bytes. Big-endian."""
+    f = Family("zmtp")
+
+    def greeting(signature=b"\xff" + bytes(7) + b"\x01\x7f", version=b"\x03\x00", mechanism=b"NULL", server=0):
+        return signature + version + mechanism.ljust(20, b"\0") + u8(server) + bytes(31)
+
+    def gfields(major=3, minor=0):
+        return {"major": major, "minor": minor, "mechanism": "NULL"}
+    k = "ZMTP_GREETING"
+    f.good("ours", k, greeting(), gfields())
+    f.good("minor 1, which libzmq sends", k, greeting(version=b"\x03\x01"), gfields(minor=1), canonical=False)
+    f.good("major of the future: it speaks ours", k, greeting(version=b"\x04\x00"), gfields(major=4), canonical=False)
+    f.good("with padding in the signature", k, greeting(b"\xff" + bytes(range(1, 9)) + b"\x7f"), gfields(), canonical=False)
+    f.good("as server, which NULL does not know", k, greeting(server=1), gfields(), canonical=False)
+    f.good("with a filler", k, greeting()[:33] + b"\xa5" * 31, gfields(), canonical=False)
+    f.bad("empty", k, b"", "INCOMPLETE")
+    f.bad("cut in the signature", k, greeting()[:9], "INCOMPLETE")
+    f.bad("cut in the mechanism", k, greeting()[:14], "INCOMPLETE")
+    f.bad("a byte short", k, greeting()[:63], "INCOMPLETE")
+    f.bad("of HTTP", k, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".ljust(64, b" "))
+    f.bad("one byte of something else", k, b"\x00")
+    f.bad("ZMTP 1, an anonymous peer", k, b"\x01\x00".ljust(64, b"\0"))
+    f.bad("other signature", k, greeting(b"\xff" + bytes(7) + b"\x01\x7e"))
+    f.bad("other signature, at its end", k, greeting(b"\xff" + bytes(9))[:10])
+    f.bad("ZMTP 2", k, greeting(version=b"\x01\x05"), "VERSION")
+    f.bad("ZMTP 2, as soon as it is told", k, greeting(version=b"\x02\x00")[:11], "VERSION")
+    f.bad("mechanism CURVE", k, greeting(mechanism=b"CURVE"))
+    f.bad("mechanism PLAIN, as soon as it is told", k, greeting(mechanism=b"PLAIN")[:13])
+    f.bad("no mechanism", k, greeting(mechanism=b""))
+    f.bad("mechanism NULL1", k, greeting(mechanism=b"NULL1"))
+    f.bad("mechanism null", k, greeting(mechanism=b"null"))
+
+    def be32(v): return struct.pack(">I", v)
+    def be64(v): return struct.pack(">Q", v)
+    def prop(name, value, n=None): return u8(len(name)) + name + be32(len(value) if n is None else n) + value
+    def frame(flags, body): return u8(flags) + u8(len(body)) + body
+    def long(flags, body, n=None): return u8(flags | 2) + be64(len(body) if n is None else n) + body
+
+    def ready(kind=b"DEALER", *more): return b"\x05READY" + prop(b"Socket-Type", kind) + b"".join(more)
+    for own, ours, others, strangers in (("ROUTER", b"DEALER", (b"REQ", b"ROUTER"), (b"REP",)), ("DEALER", b"ROUTER", (b"REP", b"DEALER"), (b"REQ",))):
+        k = "ZMTP_READY_TO_" + own
+
+        def rfields(kind=ours): return {"socket_type": kind.decode()}
+        f.good("of a %s" % ours.decode(), k, ready(ours), rfields())
+        for kind in others:
+            f.good("of a %s" % kind.decode(), k, ready(kind), rfields(kind), canonical=False)
+        f.good("with an identity, as libzmq", k, ready(ours, prop(b"Identity", b"")), rfields(), canonical=False)
+        f.good("with properties that nobody knows", k, b"\x05READY" + prop(b"X-Y", bytes(300)) + prop(b"Socket-Type", ours) + prop(b"Z", b"z"), rfields(),
+               canonical=False)
+        f.good("names do not depend on case", k, b"\x05READY" + prop(b"socket-TYPE", ours), rfields(), canonical=False)
+        f.bad("empty", k, b"")
+        f.bad("READY cut", k, b"\x05READ")
+        f.bad("another command", k, b"\x05ERROR" + b"\x05sorry")
+        f.bad("a command whose name begins so", k, b"\x06READYX" + prop(b"Socket-Type", ours))
+        f.bad("without properties", k, b"\x05READY")
+        f.bad("without a socket type", k, b"\x05READY" + prop(b"Identity", b"DEALER"))
+        for cut in (7, 17, 18, 21, len(ready(ours)) - 1):
+            f.bad("property cut at %d" % cut, k, ready(ours)[:cut])
+        f.bad("a byte longer", k, ready(ours) + b"\0")
+        f.bad("second property cut", k, ready(ours, prop(b"Identity", b"12345"))[:-1])
+        f.bad("name longer than the command", k, b"\x05READY\xff" + prop(b"Socket-Type", ours)[1:])
+        f.bad("value longer than the command", k, ready(ours, prop(b"Identity", b"1", n=2)))
+        f.bad("value of 4 GiB less one", k, ready(ours, prop(b"Identity", b"1", n=0xffffffff)))
+        for kind in strangers + (b"PUB", b"SUB", b"PUSH", b"PULL", b"PAIR", b"STREAM", b"", b"DEALE", b"DEALERS", b"router", b"ROUTER\0"):
+            f.bad("wrong socket type %s" % data(kind), k, ready(kind))
+        f.bad("right type, then a wrong one", k, ready(ours, prop(b"Socket-Type", b"PUB")))
+
+    def part(body=b"", more=False, command=False): return {"more": more, "command": command, "body": data(body)}
+    def frames(*parts): return {"frames": list(parts)}
+    k = "ZMTP_FRAMES"
+    a, b = bytes(i & 0x7f or 1 for i in range(255)), bytes(i & 0x7f or 1 for i in range(256))
+    f.good("none", k, b"", frames())
+    f.good("short", k, frame(0, b"hello"), frames(part(b"hello")))
+    f.good("without a body", k, frame(0, b""), frames(part()))
+    f.good("longest short one", k, frame(0, a), frames(part(a)))
+    f.good("shortest long one", k, long(0, b), frames(part(b)))
+    f.good("long where short would do", k, long(0, b"hello"), frames(part(b"hello")), canonical=False)
+    f.good("long without a body", k, long(0, b""), frames(part()), canonical=False)
+    f.good("command", k, frame(4, ready()), frames(part(ready(), command=True)))
+    f.good("long command", k, long(4, b), frames(part(b, command=True)))
+    f.good("longest command", k, long(4, b * 16), frames(part(b * 16, command=True)))
+    f.good("message of several frames", k, frame(1, b"one") + frame(1, b"") + long(1, b) + frame(0, b"last"),
+           frames(part(b"one", True), part(b"", True), part(b, True), part(b"last")))
+    f.good("two messages", k, frame(1, b"a") + frame(0, b"b") + frame(0, b"\0\xff"),
+           frames(part(b"a", True), part(b"b"), part(b"\0\xff")))
+    f.good("command between the frames of a message", k, frame(1, b"a") + frame(4, b"\x04PING") + frame(0, b"b"),
+           frames(part(b"a", True), part(b"\x04PING", command=True), part(b"b")))
+    f.bad("flags only", k, b"\x00", "INCOMPLETE")
+    f.bad("long head cut", k, long(0, b)[:8], "INCOMPLETE")
+    f.bad("long head only", k, long(0, b)[:9], "INCOMPLETE")
+    f.bad("body cut", k, frame(0, b"hello")[:-1], "INCOMPLETE")
+    f.bad("second frame cut", k, frame(1, b"hello") + b"\x00\x05hell", "INCOMPLETE")
+    f.bad("largest frame, without its body", k, long(0, b"", MIB), "INCOMPLETE")
+    for bit in (8, 16, 32, 64, 128):
+        f.bad("flags unknown: %d" % bit, k, frame(bit, b"x"))
+    f.bad("flags unknown, and nothing else yet", k, b"\xff")
+    f.bad("command with more", k, frame(5, b"\x04PING"))
+    f.bad("long command with more", k, long(5, b))
+    f.bad("flags unknown in the second frame", k, frame(1, b"x") + frame(0x41, b"y"))
+    f.bad("oversized by one", k, long(0, b"", MIB + 1), "TOO_LARGE")
+    f.bad("oversized: 4 GiB", k, long(0, b"", 1 << 32), "TOO_LARGE")
+    f.bad("oversized: 2^63", k, long(0, b"", 1 << 63), "TOO_LARGE")
+    f.bad("oversized: 2^64 less one", k, long(1, b"", (1 << 64) - 1), "TOO_LARGE")
+    f.bad("oversized command", k, long(4, b"", 4097), "TOO_LARGE")
+    f.bad("oversized second frame", k, frame(1, b"x") + long(0, b"", MIB + 1), "TOO_LARGE")
+    f.write()
+
+
 if __name__ == "__main__":
-    for make in (header, session, files, resources, function, task, result, capacity, runner, bulk, layout):
+    for make in (header, session, files, resources, function, task, result, capacity, runner, bulk, layout, zmtp):
         make()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the independent decoder (tests/lib/wire.py) over all vectors, both ways.
+"""Runs the independent decoders (tests/lib/wire.py, zmtp.py) over all vectors, both ways.
 
     check_vectors.py              prints "N passed, N failed"; exits 1 when one failed
-    check_vectors.py --seeds DIR  writes the bytes of each family's vectors to DIR/fuzz_msg_<family>/, for the fuzzers
+    check_vectors.py --seeds DIR  writes the bytes of each family's vectors to the folder of its fuzzer in DIR
 """
 import argparse
 import json
@@ -13,6 +13,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 import wire  # noqa: E402
+import zmtp  # noqa: E402
 
 VECTORS = os.path.join(ROOT, "proto", "vectors")
 HEX_FIELDS = ("instance", "epoch")
@@ -49,6 +50,9 @@ DECODERS = {
     "BULK_PAYLOAD": lambda raw: wire.decode_reference(raw, TASK, "payload"),
     "BULK_RESULT": lambda raw: wire.decode_reference(raw, TASK, "result"),
     "META": wire.decode_meta, "QUEUED": wire.decode_queued, "DONE": wire.decode_done, "ENDED": wire.decode_ended,
+    "ZMTP_GREETING": zmtp.decode_greeting, "ZMTP_FRAMES": zmtp.decode_frames,
+    "ZMTP_READY_TO_DEALER": lambda raw: zmtp.decode_ready(raw, "DEALER"),
+    "ZMTP_READY_TO_ROUTER": lambda raw: zmtp.decode_ready(raw, "ROUTER"),
 }
 ENCODERS = {
     "HEADER": lambda d, major: wire.encode_header(d),
@@ -65,6 +69,8 @@ ENCODERS = {
     "BULK_RESULT": lambda d, major: wire.encode_reference(d["bulk_bytes"], TASK, d["bulk_name"].partition("@")[2]),
     "META": lambda d, major: wire.encode_meta(d), "QUEUED": lambda d, major: wire.encode_queued(d),
     "DONE": lambda d, major: wire.encode_done(d), "ENDED": lambda d, major: wire.encode_ended(d),
+    "ZMTP_GREETING": lambda d, major: zmtp.encode_greeting(d), "ZMTP_FRAMES": lambda d, major: zmtp.encode_frames(d),
+    "ZMTP_READY_TO_DEALER": lambda d, major: zmtp.encode_ready(d), "ZMTP_READY_TO_ROUTER": lambda d, major: zmtp.encode_ready(d),
 }
 
 
@@ -133,7 +139,7 @@ def check(v):
 
 def seeds(where):
     for family, vectors in load():
-        folder = os.path.join(where, "fuzz_layout" if family == "layout" else "fuzz_msg_" + family)
+        folder = os.path.join(where, ("fuzz_" if family in ("layout", "zmtp") else "fuzz_msg_") + family)
         os.makedirs(folder, exist_ok=True)
         for i, v in enumerate(vectors):
             with open(os.path.join(folder, "vector-%s-%03d" % (v["type"].lower(), i)), "wb") as f:
