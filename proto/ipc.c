@@ -627,7 +627,7 @@ static void on_accept (evutil_socket_t fd, short what, void *arg)
 			break;
 		conn_new (s, peer);
 		if (!loop_timer_pending (s->patience))
-			loop_timer_start (s->patience, HANDSHAKE_MS / 4, true);
+			loop_timer_start (s->patience, s->o.handshake_ms / 4, true);
 	}
 	leave (s);
 }
@@ -646,7 +646,7 @@ static void on_patience (void *arg)
 	enter (s);
 	for (size_t i = 0; i < s->nslots; i++) {
 		struct conn *c = s->slots[i].c;
-		if (c && c->state != OPEN && now - c->since_ms >= HANDSHAKE_MS)
+		if (c && c->state != OPEN && now - c->since_ms >= s->o.handshake_ms)
 			conn_end (c, "no handshake");
 	}
 	if (s->unready == 0)
@@ -685,6 +685,8 @@ static struct ipc *ipc_new (struct loop *l, enum zmtp_type type, const struct ip
 	struct ipc *s = xcalloc (1, sizeof (*s));
 	s->loop = l;
 	s->o = *o;
+	if (!s->o.handshake_ms)
+		s->o.handshake_ms = HANDSHAKE_MS;
 	s->type = type;
 	STAILQ_INIT (&s->graves);
 	s->burst = loop_defer_create (l, on_burst, s);

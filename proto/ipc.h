@@ -4,7 +4,7 @@
  * (zmtp.h), so either side may be libzmq.
  *
  * Memory: of each connection the message that comes in (max_frames, max_message) and the rest of one that the kernel did not take whole.
- * A connection that says anything but ZMTP is closed; so is one that has not shaken hands within 20 s. */
+ * A connection that says anything but ZMTP is closed; so is one of a listener that has not shaken hands in time. */
 #ifndef PROTO_IPC_H
 #define PROTO_IPC_H
 #include <zmq.h>
@@ -28,6 +28,7 @@ struct ipc_opts {
 	void *arg;
 	size_t max_frame, max_message;	/* bytes */
 	size_t max_frames;		/* of a message */
+	int64_t handshake_ms;		/* of a listener's connections, at most; 0: 20 s */
 };
 
 /* A ROUTER at these paths (at least one; NULL ends them). A file that is there is replaced. */
