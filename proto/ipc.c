@@ -28,6 +28,7 @@ enum {
 	READ_BYTES = 64 << 10,		/* of a connection in a turn; more only into the frame that they belong to */
 	DIRECT_BYTES = 1 << 20,
 	STAGE_BYTES = 16 << 10, STAGE_PARTS = 64, STAGE_BIG = 24,
+	STAGE_MAX = 256 << 10,		/* with this much nothing is added: about what the kernel takes */
 	COPY_BYTES = 2048,		/* larger frames are written from where they are */
 	KEEP_BYTES = 64 << 10, KEEP_FRAMES = 64,
 	ACCEPTS = 64, BACKLOG = 1024, ACCEPT_PAUSE_MS = 100,
@@ -70,6 +71,7 @@ struct stage {
 	size_t n;
 	struct iovec part[STAGE_PARTS];
 	int nparts;
+	size_t total;			/* bytes of the parts */
 	zmq_msg_t big[STAGE_BIG];
 	int nbig;
 };
@@ -165,7 +167,7 @@ static void stage_clear (struct stage *g)
 	for (int i = 0; i < g->nbig; i++)
 		zmq_msg_close (&g->big[i]);
 	g->to = NULL;
-	g->n = 0;
+	g->n = g->total = 0;
 	g->nparts = g->nbig = 0;
 }
 
@@ -223,12 +225,9 @@ static void stage_write (struct ipc *s)
 	struct stage *g = &s->stage;
 	struct conn *c = g->to;
 	ssize_t n = 0;
-	size_t all = 0;
 
 	if (!c || g->nparts == 0)
 		return;
-	for (int i = 0; i < g->nparts; i++)
-		all += g->part[i].iov_len;
 	if (c->out.len == 0) {
 		struct msghdr m = { .msg_iov = g->part, .msg_iovlen = (size_t) g->nparts };
 		do
@@ -237,7 +236,7 @@ static void stage_write (struct ipc *s)
 	}
 	if (n < 0 && (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN))
 		fail_write (c);
-	else if ((n < 0 ? 0 : (size_t) n) < all && !c->broken)
+	else if ((n < 0 ? 0 : (size_t) n) < g->total && !c->broken)
 		keep_rest (c, g, n < 0 ? 0 : (size_t) n);
 	stage_clear (g);
 	g->to = c;
@@ -246,6 +245,7 @@ static void stage_write (struct ipc *s)
 static void part_add (struct stage *g, const void *p, size_t n)
 {
 	struct iovec *last = g->nparts ? &g->part[g->nparts - 1] : NULL;
+	g->total += n;
 	if (last && (const uint8_t *) last->iov_base + last->iov_len == p)
 		last->iov_len += n;
 	else
@@ -273,6 +273,8 @@ int ipc_begin (struct ipc *s, uint32_t rid)
 	struct conn *c = conn_of (s, rid);
 	if (s->stage.to && s->stage.to != c)
 		ipc_flush (s);
+	else if (s->stage.total >= STAGE_MAX)
+		stage_write (s);
 	if (!c || (c->broken && s->paused)) {
 		errno = EHOSTUNREACH;
 		return -1;

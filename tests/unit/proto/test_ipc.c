@@ -578,6 +578,29 @@ static void test_slow_reader (void **state)
 	done (&x);
 }
 
+/* Of what a peer does not read one message is kept, not all that the caller has. */
+static void test_little_is_kept_for_who_does_not_read (void **state)
+{
+	struct side x = { 0 };
+	struct raw r;
+	int n = 0;
+	(void) state;
+	listen_at (&x);
+	raw_dealer_up (&r, &x);
+	while (n < 24 && ipc_begin (x.s, x.rid) == 0) {	/* without a flush in between */
+		big_frame (&x, 4 * MIB, n, false);
+		n++;
+	}
+	assert_in_range (n, 1, 2);
+	assert_int_equal (errno, EAGAIN);
+	ipc_flush (x.s);
+	assert_true (ipc_unsent (x.s));
+	raw_until_bytes (&r, HELLO_BYTES + (size_t) n * (9 + 4 * MIB));
+	assert_false (ipc_unsent (x.s));
+	raw_done (&r);
+	done (&x);
+}
+
 static void test_close_sends_what_the_kernel_takes (void **state)
 {
 	struct side x = { 0 };
@@ -1088,7 +1111,7 @@ int main (void)
 #define TEST(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST (test_both_sides), TEST (test_nobody_listens), TEST (test_libzmq_dials), TEST (test_libzmq_listens),
-		TEST (test_slow_reader), TEST (test_close_sends_what_the_kernel_takes),
+		TEST (test_slow_reader), TEST (test_little_is_kept_for_who_does_not_read), TEST (test_close_sends_what_the_kernel_takes),
 		TEST (test_pause), TEST (test_pause_then_death),
 		TEST (test_listener_dies_while_we_write), TEST (test_dialler_dies_while_we_write), TEST (test_peer_that_reads_no_longer),
 		TEST (test_limits), TEST (test_message_over_the_limit), TEST (test_frames_over_the_limit_are_cut), TEST (test_bad_handshakes),
