@@ -419,6 +419,7 @@ static void take_command (struct conn *c)
 		return;
 	}
 	c->state = OPEN;
+	c->in.max_frame = s->o.max_frame;
 	s->unready--;
 	if (s->o.ops->on_open && s->type == ZMTP_DEALER)
 		s->o.ops->on_open (s->o.arg);
@@ -585,7 +586,7 @@ static struct conn *conn_new (struct ipc *s, int fd)
 	c->s = s;
 	c->fd = fd;
 	c->since_ms = clock_now_ms ();
-	zmtp_reader_init (&c->in, s->o.max_frame);
+	zmtp_reader_init (&c->in, s->o.max_frame < ZMTP_COMMAND_MAX ? s->o.max_frame : ZMTP_COMMAND_MAX);	/* until it is open */
 	buf_init (&c->held, 0);
 	buf_init (&c->out, 0);
 	c->rd = event_new (loop_base (s->loop), fd, EV_READ | EV_PERSIST, on_readable, c);

@@ -876,6 +876,7 @@ static void test_bad_handshakes (void **state)
 		ROW ("garbage", "GET / HTTP/1.1\r\n"), ROW ("a byte", "\1"), ROW ("other signature", "\xff\0\0\0\0\0\0\0\1\x7e"),
 		ROW ("ZMTP 2", "\xff\0\0\0\0\0\0\0\1\x7f\1"), ROW ("CURVE", "\xff\0\0\0\0\0\0\0\1\x7f\3\0" "CURVE"),
 		ROW ("a message before READY", GREETING "\0\5hello"),
+		ROW ("a large one before READY, its head", GREETING "\2\0\0\0\0\0\x10\0\0"),
 		ROW ("another command", GREETING "\4\x0c\5ERROR\5sorry"), ROW ("READY cut", GREETING "\4\3\5RE"),
 		ROW ("READY of a REP", GREETING "\4\x19\5READY\x0bSocket-Type\0\0\0\3REP"),
 		ROW ("READY without type", GREETING "\4\6\5READY"), ROW ("flags", GREETING "\xff"),
