@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -55,6 +56,7 @@ struct conn {
 	struct buf out;			/* what the kernel did not take, from out_at on */
 	size_t out_at;
 	bool broken;			/* writing failed: what it said before is still to be read */
+	size_t rest;			/* of that, when broken */
 	bool wanted;			/* begin said EAGAIN */
 	bool gone;
 	STAILQ_ENTRY (conn) grave;
@@ -197,8 +199,12 @@ static void conn_end (struct conn *c, const char *why)
 
 /* ---- writing -------------------------------------------------------------------------------------------------- */
 
+/* What it says from now on it says to nobody: one that goes on talking would keep us for ever. */
 static void fail_write (struct conn *c)
 {
+	int said = 0;
+	if (!c->broken && ioctl (c->fd, FIONREAD, &said) == 0)
+		c->rest = (size_t) said;
 	c->broken = true;
 	event_del (c->wr);
 	buf_fini (&c->out);
@@ -514,16 +520,22 @@ static bool pull (struct conn *c)
 	uint8_t bytes[READ_BYTES], *to = NULL;
 	size_t room = zmtp_room (&c->in, &to);
 	bool direct = room >= sizeof (bytes);
+	size_t most = !direct ? sizeof (bytes) : room < DIRECT_BYTES ? room : DIRECT_BYTES;
 	ssize_t n;
 
-	do
-		n = direct ? read (c->fd, to, room < DIRECT_BYTES ? room : DIRECT_BYTES) : read (c->fd, bytes, sizeof (bytes));
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN) {
-		if (c->broken)
-			conn_end (c, "it reads no longer");
+	if (c->broken && c->rest == 0) {
+		conn_end (c, "it reads no longer");
 		return false;
 	}
+	if (c->broken && most > c->rest)
+		most = c->rest;
+	do
+		n = read (c->fd, direct ? to : bytes, most);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return false;
+	if (c->broken && n > 0)
+		c->rest -= (size_t) n;
 	if (n <= 0) {
 		conn_end (c, n < 0 ? strerror (errno) : "closed by the peer");
 		return false;

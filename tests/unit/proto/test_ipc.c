@@ -9,6 +9,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -37,6 +39,7 @@ struct side {
 	enum when close_in;
 	void (*also) (struct side *x);	/* in on_writable */
 	size_t sent;
+	unsigned slow_us;		/* that a message takes */
 };
 
 static void called (struct side *x, enum when w)
@@ -71,6 +74,8 @@ static void on_message (uint32_t rid, zmq_msg_t *frames, size_t n, bool cut, voi
 	buf_char (&x->log, '\n');
 	if (x->messages == x->pause_at)
 		ipc_pause (x->s, true);
+	if (x->slow_us)
+		usleep (x->slow_us);
 	called (x, ON_MESSAGE);
 	if (!x->s)			/* its frames are still ours */
 		for (size_t i = 0; i < n; i++)
@@ -773,6 +778,59 @@ static void test_peer_that_reads_no_longer (void **state)
 	done (&x);
 }
 
+struct flood { int fd; int64_t end; atomic_bool over; };
+static void *flood (void *arg)
+{
+	struct flood *f = arg;
+	struct buf b;
+	buf_init (&b, 0);
+	for (int i = 0; i < 64; i++)
+		put_frame (&b, (char[1000]) { 0 }, 1000, 0);
+	for (size_t at = 0; !f->over && clock_now_ms () < f->end;) {
+		ssize_t n = send (f->fd, b.data + at, b.len - at, MSG_NOSIGNAL);
+		if (n < 0)
+			break;
+		at = (at + (size_t) n) % b.len;
+	}
+	buf_fini (&b);
+	return NULL;
+}
+
+static bool gone (void *arg)
+{
+	struct side *x = arg;
+	int e = ipc_begin (x->s, x->rid) < 0 ? errno : 0;
+	ipc_flush (x->s);
+	return e == EHOSTUNREACH;
+}
+
+/* It talks on and on, faster than we listen: others get their turn, and it is closed. */
+static void test_peer_that_only_talks (void **state)
+{
+	enum { TALK_MS = 5000 };
+	struct side x = { .slow_us = 100 };
+	struct raw r;
+	struct flood f;
+	pthread_t t;
+	(void) state;
+	listen_at (&x);
+	raw_dealer_up (&r, &x);
+	f = (struct flood) { .fd = r.fd, .end = clock_now_ms () + TALK_MS };
+	pthread_create (&t, NULL, flood, &f);
+	until_messages (&x, 500);
+	shutdown (r.fd, SHUT_RD);
+	while (ipc_begin (x.s, x.rid) == 0) {
+		put_text (&x, "hello", false);
+		ipc_flush (x.s);
+	}
+	until (gone, &x);
+	assert_true (clock_now_ms () < f.end);
+	f.over = true;
+	pthread_join (t, NULL);
+	raw_done (&r);
+	done (&x);
+}
+
 /* ---- peers that lie ------------------------------------------------------------------------------------------- */
 
 /* What follows a handshake, and closes the connection. The memory is not there: the head alone is enough. */
@@ -1115,6 +1173,7 @@ int main (void)
 		TEST (test_slow_reader), TEST (test_little_is_kept_for_who_does_not_read), TEST (test_close_sends_what_the_kernel_takes),
 		TEST (test_pause), TEST (test_pause_then_death),
 		TEST (test_listener_dies_while_we_write), TEST (test_dialler_dies_while_we_write), TEST (test_peer_that_reads_no_longer),
+		TEST (test_peer_that_only_talks),
 		TEST (test_limits), TEST (test_message_over_the_limit), TEST (test_frames_over_the_limit_are_cut), TEST (test_bad_handshakes),
 		TEST (test_dialler_meets_another_server), TEST (test_half_handshakes),
 		TEST (test_close_from_inside),
