@@ -35,6 +35,7 @@ enum {
 	ACCEPTS = 64, BACKLOG = 1024, ACCEPT_PAUSE_MS = 100,
 	HANDSHAKE_MS = 20000,
 	SLOT_BITS = 20,			/* of a rid; above them is how often the slot was used */
+	SLOTS_MIN = 64,
 };
 
 enum state { GREETING, HANDSHAKE, OPEN };
@@ -89,7 +90,7 @@ struct ipc {
 	size_t ndoors;
 	struct slot *slots;
 	size_t nslots;
-	uint32_t first_free;		/* index + 1; 0 = none */
+	uint32_t first_free, last_free;	/* index + 1; 0 = none. Longest free first, so that a number comes again as late as can be */
 	size_t unready;			/* connections before OPEN */
 	struct loop_timer *patience, *reopen;
 	struct loop_defer *burst, *told_end, *told_writable;
@@ -128,18 +129,27 @@ static void leave (struct ipc *s)
 		free (s);
 }
 
+static void slot_free (struct ipc *s, uint32_t i)
+{
+	s->slots[i].c = NULL;
+	s->slots[i].next_free = 0;
+	if (s->first_free)
+		s->slots[s->last_free - 1].next_free = i + 1;
+	else
+		s->first_free = i + 1;
+	s->last_free = i + 1;
+}
+
 static void slot_give (struct ipc *s, struct conn *c)
 {
 	uint32_t i = s->first_free;
 	if (!i) {
-		size_t n = s->nslots ? s->nslots * 2 : 16;
-		s->slots = xrealloc (s->slots, n * sizeof (*s->slots));
-		memset (s->slots + s->nslots, 0, (n - s->nslots) * sizeof (*s->slots));
-		for (size_t k = n; k > s->nslots; k--) {
-			s->slots[k - 1].next_free = s->first_free;
-			s->first_free = (uint32_t) k;
-		}
-		s->nslots = n;
+		size_t had = s->nslots;
+		s->nslots = had ? had * 2 : SLOTS_MIN;
+		s->slots = xrealloc (s->slots, s->nslots * sizeof (*s->slots));
+		memset (s->slots + had, 0, (s->nslots - had) * sizeof (*s->slots));
+		for (size_t k = had; k < s->nslots; k++)
+			slot_free (s, (uint32_t) k);
 		i = s->first_free;
 	}
 	s->first_free = s->slots[i - 1].next_free;
@@ -153,14 +163,6 @@ static struct conn *conn_of (struct ipc *s, uint32_t rid)
 	if (s->type == ZMTP_DEALER)
 		return s->self;
 	return i < s->nslots && s->slots[i].c && s->slots[i].c->rid == rid ? s->slots[i].c : NULL;
-}
-
-static void slot_take (struct ipc *s, struct conn *c)
-{
-	uint32_t i = c->rid & ((1u << SLOT_BITS) - 1);
-	s->slots[i].c = NULL;
-	s->slots[i].next_free = s->first_free;
-	s->first_free = i + 1;
 }
 
 /* The stage is empty again; its large frames are given back. */
@@ -187,7 +189,7 @@ static void conn_end (struct conn *c, const char *why)
 	close (c->fd);
 	s->unready -= c->state != OPEN;
 	if (s->type == ZMTP_ROUTER)
-		slot_take (s, c);
+		slot_free (s, c->rid & ((1u << SLOT_BITS) - 1));
 	else
 		s->self = NULL;
 	if (c->wanted)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -1146,6 +1147,38 @@ static void test_no_descriptors (void **state)
 	done (&x);
 }
 
+static void turn (void) { event_base_loop (loop_base (loop), EVLOOP_NONBLOCK); }
+
+static void test_numbers_are_not_used_again (void **state)
+{
+	enum { TIMES = 20000 };
+	struct side x = { 0 };
+	struct raw r;
+	uint32_t first = 0;
+	(void) state;
+	listen_at (&x);
+	for (int i = 0; i < TIMES; i++) {
+		raw_dealer (&r);
+		raw_say (&r, "hi");
+		while (x.messages == i)
+			turn ();
+		if (i == 0)
+			first = x.rid;
+		else if (x.rid == first)
+			fail_msg ("connection %d has the number of the first", i);
+		assert_int_equal (ipc_begin (x.s, x.rid), 0);
+		raw_done (&r);
+		while (ipc_begin (x.s, x.rid) == 0)
+			turn ();
+		assert_int_equal (errno, EHOSTUNREACH);
+		if (i > 0) {
+			assert_int_equal (ipc_begin (x.s, first), -1);
+			assert_int_equal (errno, EHOSTUNREACH);
+		}
+	}
+	done (&x);
+}
+
 static int setup (void **state)
 {
 	(void) state;
@@ -1177,7 +1210,7 @@ int main (void)
 		TEST (test_limits), TEST (test_message_over_the_limit), TEST (test_frames_over_the_limit_are_cut), TEST (test_bad_handshakes),
 		TEST (test_dialler_meets_another_server), TEST (test_half_handshakes),
 		TEST (test_close_from_inside),
-		TEST (test_second_listener_keeps_its_file), TEST (test_no_descriptors),
+		TEST (test_second_listener_keeps_its_file), TEST (test_no_descriptors), TEST (test_numbers_are_not_used_again),
 	};
 	return cmocka_run_group_tests_name ("ipc", tests, NULL, NULL);
 }
