@@ -214,7 +214,8 @@ static void say_bye (struct link *k, int64_t linger_ms)
 		link_session_doom (p, WIRE_BYE, ERR_NONE, "the process ends");
 	}
 	link_outbox_flush_dirty (k);
-	while ((!TAILQ_EMPTY (&k->blocked) || k->carrier->unsent (k)) && clock_now_ms () < end) {
+	/* unsent comes first: it is what moves the rest of a message, and a blocked peer waits for that */
+	while ((k->carrier->unsent (k) || !TAILQ_EMPTY (&k->blocked)) && clock_now_ms () < end) {
 		zmq_poll (NULL, 0, DESTROY_POLL_MS);
 		link_outbox_retry (k);
 	}

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <stdio.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -438,6 +440,64 @@ static void test_big_frames (void **state)
 	assert_int_equal (l.bytes, 4ull * (20 << 20) + 4 * 40);
 	link_destroy (&d.k, 0);
 	link_destroy (&l.k, 0);
+	ended = true;
+}
+
+/* A listener on a thread and a loop of its own: it goes on while ours ends. */
+struct elsewhere { struct side s; struct link_opts o; pthread_t thread; atomic_bool listens, down, over; };
+static struct loop *their_loop;
+
+static void look_elsewhere (void *arg)
+{
+	struct elsewhere *e = arg;
+	e->down = e->s.downs > 0;
+	if (e->over)
+		loop_stop (their_loop);
+}
+
+static void *listen_elsewhere (void *arg)
+{
+	struct elsewhere *e = arg;
+	struct loop_timer *t;
+	their_loop = loop_create (NULL);
+	t = loop_timer_create (their_loop, look_elsewhere, e);
+	e->s.k = link_listen (their_loop, zctx, (const char *const[]) { ipc, NULL }, &e->o, NULL);
+	e->listens = true;
+	loop_timer_start (t, 1, true);
+	loop_run (their_loop);
+	link_destroy (&e->s.k, 0);
+	loop_timer_destroy (&t);
+	loop_destroy (&their_loop);
+	return NULL;
+}
+
+static bool listens (void *arg) { return ((struct elsewhere *) arg)->listens; }
+
+/* What is queued, and more than a kernel takes at once, leaves within the time that the end may take. */
+static void test_ending_sends_what_is_queued (void **state)
+{
+	enum { RECORDS = 20 };
+	struct elsewhere e = { 0 };
+	struct side d = { 0 };
+	int64_t begun, end = clock_now_ms () + DEADLINE_MS;
+	(void) state;
+	e.o = opts_of (&e.s, NULL, NULL);
+	pthread_create (&e.thread, NULL, listen_elsewhere, &e);
+	AWAIT (listens, &e);
+	dial_to (&d, ipc);
+	AWAIT (has_peer, &d);
+	for (uint32_t i = 0; i < RECORDS; i++)
+		send_number (d.peer, WIRE_RESULT, i, 3 << 20);
+	begun = clock_now_ms ();
+	link_destroy (&d.k, 30000);
+	assert_true (clock_now_ms () - begun < 20000);
+	while (!e.down && clock_now_ms () < end)
+		usleep (1000);
+	e.over = true;
+	pthread_join (e.thread, NULL);
+	assert_int_equal (e.s.records, RECORDS);
+	assert_false (e.s.disorder);
+	assert_int_equal (e.s.downs, 1);
 	ended = true;
 }
 
@@ -1122,6 +1182,7 @@ int main (void)
 		T (test_acknowledgements_wait),
 		T (test_sent_soon),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve), T (test_reconnect), T (test_fencing),
+		T (test_ending_sends_what_is_queued),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_versions), T (test_silence), T (test_stray_and_stale),
 		T (test_garbage), T (test_many), T (test_rates),
 	};
