@@ -209,6 +209,7 @@ static void say_bye (struct link *k, int64_t linger_ms)
 	struct link_peer *p;
 	if (!k->open)
 		return;
+	link_pause (k, true);		/* nothing is heard any more: a peer whose connection broke has nothing left to say, and is gone */
 	TAILQ_FOREACH (p, &k->all, all_entry) {
 		said |= p->state == PEER_UP;
 		link_session_doom (p, WIRE_BYE, ERR_NONE, "the process ends");

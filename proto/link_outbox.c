@@ -293,10 +293,12 @@ static bool flush (struct link_peer *p)
 	seal (p);
 	while (p->out.count) {
 		if (send_batch (p) < 0) {
-			if (errno == EAGAIN)
+			if (errno == EAGAIN) {
 				block (p);
-			else
-				link_session_doom (p, 0, ERR_UNAVAILABLE, errno == EHOSTUNREACH ? "connection lost" : zmq_strerror (errno));
+				break;
+			}
+			link_session_doom (p, 0, ERR_UNAVAILABLE, errno == EHOSTUNREACH ? "connection lost" : zmq_strerror (errno));
+			unblock (p);		/* nothing leaves any more, and nobody waits for it */
 			break;
 		}
 		moved = true;

@@ -501,6 +501,26 @@ static void test_ending_sends_what_is_queued (void **state)
 	ended = true;
 }
 
+/* Who ends waits for peers that are slow, not for one that died meanwhile: on Unix sockets that is known at once. */
+static void test_ending_beside_a_dead_peer (void **state)
+{
+	(void) state;
+	for (int dialler = 0; dialler < 2; dialler++) {
+		struct side l = { 0 }, d = { 0 }, *ends = dialler ? &d : &l, *dies = dialler ? &l : &d;
+		int64_t begun;
+		pair_up (&l, &d);
+		link_pause (dies->k, true);
+		for (uint32_t i = 0; i < 50; i++)
+			send_number (ends->peer, WIRE_TASK, i, 1 << 20);
+		link_flush (ends->k);
+		link_destroy (&dies->k, 0);
+		begun = clock_now_ms ();
+		link_destroy (&ends->k, 20000);
+		assert_true (clock_now_ms () - begun < 10000);
+	}
+	ended = true;
+}
+
 /* What libzmq's thread has not come to yet is no congestion that lasts. */
 static bool flows (void *peer) { return !link_congested (peer); }
 static bool stays_congested (struct link_peer *p)
@@ -1182,7 +1202,7 @@ int main (void)
 		T (test_acknowledgements_wait),
 		T (test_sent_soon),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve), T (test_reconnect), T (test_fencing),
-		T (test_ending_sends_what_is_queued),
+		T (test_ending_sends_what_is_queued), T (test_ending_beside_a_dead_peer),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_versions), T (test_silence), T (test_stray_and_stale),
 		T (test_garbage), T (test_many), T (test_rates),
 	};
