@@ -126,7 +126,8 @@ static int begin_body (struct zmtp_reader *r, struct err *err)
 	if ((r->flags & ZMTP_COMMAND) && max > ZMTP_COMMAND_MAX)
 		max = ZMTP_COMMAND_MAX;
 	if (n > max)
-		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "a frame of %llu bytes, at most %llu are allowed", (unsigned long long) n, (unsigned long long) max);
+		return err_set (err, ERR_TOO_LARGE, FAULT_PEER, "a frame of %llu bytes, at most %llu are allowed", (unsigned long long) n,
+				(unsigned long long) max);
 	zmq_msg_close (&r->frame);
 	if (zmq_msg_init_size (&r->frame, (size_t) n) < 0) {
 		zmq_msg_init (&r->frame);
