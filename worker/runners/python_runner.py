@@ -60,6 +60,8 @@ COUNT = struct.Struct("<Q")
 REFERENCE = struct.Struct("<I") # size of the data; then its name
 SEGMENT_HEAD = struct.Struct("<4sI16s8x")       # of a result in a segment of the store: magic, size, task
 SEGMENT_MAGIC, SEGMENT_MAX, SEGMENT_AGE_S, PAGE = b"WSR1", 64 << 20, 60, 4096
+AHEAD_MIN, AHEAD_MAX = 256 << 10, 4 << 20       # bytes of a segment from which on blocks are reserved, and how many at most
+FALLOC_FL_KEEP_SIZE = 1
 SLOT_HEAD, SLOT_MAGIC, SLOT_DATA, SLOT_WAYS = struct.Struct("<4sI16s16sQ"), b"WPS1", 64, 8
 SLOTS = (("slots-0", 128, 256 << 10), ("slots-1", 64, 2 << 20))
 START = struct.Struct("<IB16sq")
@@ -682,6 +684,24 @@ def about_arguments(value):
 
 # ---- the bulk store: large payloads and results stand in files, SPEC.md sections 3.6 and 9 ------------------------------------
 
+def reserve_not(fd, mode, at, size):
+    return -1
+
+
+def reserve(fd, mode, at, size):
+    """fallocate(2), which the module os has only in a form that makes the file longer. Finds the way, and takes its place."""
+    global reserve
+    reserve = reserve_not
+    try:
+        import ctypes
+        found = ctypes.CDLL(None).fallocate
+        found.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
+        reserve = found
+    except Exception:           # a Python without ctypes
+        pass
+    return reserve(fd, mode, at, size)
+
+
 class BulkStore:
     def __init__(self, path):
         self.path, self.segment = path, None
@@ -750,6 +770,7 @@ class BulkStore:
         try:
             if not self.usable():
                 self.begin()
+            self.make_room(SEGMENT_HEAD.size + len(data))
             sent = os.writev(self.segment, (SEGMENT_HEAD.pack(SEGMENT_MAGIC, len(data), task), data))
             while SEGMENT_HEAD.size <= sent < SEGMENT_HEAD.size + len(data):    # the disk is nearly full
                 sent += os.write(self.segment, memoryview(data)[sent - SEGMENT_HEAD.size:])
@@ -762,6 +783,13 @@ class BulkStore:
             return None
         return REFERENCE.pack(len(data)) + binascii.hexlify(task) + b"@%s%08x" % (self.name, page)
 
+    def make_room(self, size):
+        """Blocks for the next records, at most as much again as the segment has: to find some page by page is a quarter of the time of writing."""
+        if self.end >= AHEAD_MIN and self.end + size > self.ahead:
+            ahead = max(size, min(self.end, AHEAD_MAX))
+            reserve(self.segment, FALLOC_FL_KEEP_SIZE, self.end, ahead)         # or not: writing says so when the disk is full
+            self.ahead = self.end + ahead
+
     def usable(self):
         """Whether the segment takes one more: somebody may have removed it, or the function have closed what it did not open."""
         if self.segment is None or self.end >= SEGMENT_MAX or time.monotonic() >= self.until:
@@ -771,7 +799,7 @@ class BulkStore:
 
     def begin(self):
         self.leave()
-        self.end = 0
+        self.end = self.ahead = 0
         self.name = binascii.hexlify(os.urandom(4))
         self.segment = os.open(b"seg-" + self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
         fcntl.flock(self.segment, fcntl.LOCK_EX | fcntl.LOCK_NB)        # as long as it may grow nobody removes it
@@ -783,8 +811,9 @@ class BulkStore:
         if segment is None:
             return
         try:
-            if end is not None:
-                os.ftruncate(segment, end)
+            now = os.fstat(segment)
+            if now.st_ino == self.inode:
+                os.ftruncate(segment, now.st_size if end is None else end)      # what was reserved beyond goes back
             os.close(segment)
         except OSError:
             pass

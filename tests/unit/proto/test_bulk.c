@@ -729,6 +729,55 @@ static void test_results_share_a_segment (void **state)
 	free (segment);
 }
 
+static size_t bytes_beyond_the_end (const char *path)
+{
+	struct stat st;
+	off_t held, whole;
+	assert_int_equal (stat (path, &st), 0);
+	held = (off_t) st.st_blocks * 512;
+	whole = (st.st_size + 4095) / 4096 * 4096;
+	return held > whole ? (size_t) (held - whole) : 0;
+}
+
+/* Blocks are reserved ahead where the file system can, never more than there are, and go back at the end; a child that ends gives back nothing. */
+static void test_a_segment_has_room_ahead (void **state)
+{
+	struct rig *r = *state;
+	enum { N = 10, BYTES = 100000 };
+	struct bulk_ref q[N];
+	struct err err = { 0 };
+	char *data = xcalloc (1, BYTES), *segment, *path;
+	size_t ahead;
+	int fd, can, status;
+	pid_t child;
+	path = path_of (r, "probe");
+	fd = open (path, O_RDWR | O_CREAT, 0600);
+	can = fallocate (fd, FALLOC_FL_KEEP_SIZE, 0, 4096) == 0;
+	close (fd);
+	unlink (path);
+	free (path);
+	for (int i = 0; i < N; i++)
+		assert_int_equal (bulk_put_result (r->b, &r->task, data, BYTES, &q[i], &err), 0);
+	segment = segment_of (&q[0]);
+	path = path_of (r, segment);
+	ahead = bytes_beyond_the_end (path);
+	assert_true (can ? ahead > 0 && ahead <= N * (BYTES + 4096) : ahead == 0);
+	if ((child = fork ()) == 0) {
+		bulk_close (&r->b);
+		_exit (0);
+	}
+	assert_int_equal (waitpid (child, &status, 0), child);
+	assert_int_equal (bytes_beyond_the_end (path), ahead);
+	bulk_close (&r->b);
+	assert_true (bytes_beyond_the_end (path) < 65536);	/* of the file system itself */
+	assert_non_null (r->b = bulk_open (r->dir, true, &err));
+	for (int i = 0; i < N; i++)
+		assert_int_equal (bulk_get (r->b, &q[i], data, &err), 0);
+	free (data);
+	free (segment);
+	free (path);
+}
+
 static void test_a_segment_goes_when_nothing_is_left_and_nobody_writes (void **state)
 {
 	struct rig *r = *state;
@@ -901,6 +950,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_names, up, down),
 		cmocka_unit_test_setup_teardown (test_the_walk_sees_old_data_of_ours, up, down),
 		cmocka_unit_test_setup_teardown (test_results_share_a_segment, up, down),
+		cmocka_unit_test_setup_teardown (test_a_segment_has_room_ahead, up, down),
 		cmocka_unit_test_setup_teardown (test_a_segment_goes_when_nothing_is_left_and_nobody_writes, up, down),
 		cmocka_unit_test_setup_teardown (test_a_segment_that_was_removed_is_left, up, down),
 		cmocka_unit_test_setup_teardown (test_tasks_get_their_data, up, down),

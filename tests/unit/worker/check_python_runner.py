@@ -4,6 +4,7 @@
 (default: the one that runs this), as the worker starts it and with dill and plain_text.so hidden."""
 import argparse
 import base64
+import ctypes
 import json
 import os
 import select
@@ -465,6 +466,12 @@ def long_strings_are_the_same_text(r):
     r.fails(ENCODE, "def f():\n    a = ['x' * 10000]\n    a.append(a)\n    return a\n")
 
 
+def reserves(path):
+    """Can the file system there?"""
+    with open(path, "wb") as f:
+        return ctypes.CDLL(None).fallocate(f.fileno(), 1, ctypes.c_long(0), ctypes.c_long(1 << 20)) == 0
+
+
 @test
 def bulk_data(_):
     """Payloads and results in files of the store."""
@@ -503,6 +510,17 @@ def bulk_data(_):
         assert (over["status"], over["code"], over["flags"]) == (2, TOO_LARGE, 0), over
         assert len(bulkstore.names(store)) == len(before) + 5, os.listdir(store)        # four payloads and one result
         assert bulkstore.segments(store) == [segment]
+        # blocks are reserved ahead, never more than there are, and go back when the segment is left
+
+        def beyond():
+            st = os.stat(path(segment))
+            return st.st_blocks * 512 - st.st_size
+        while os.path.getsize(path(segment)) < 2 << 20:
+            r.call(fid, text)
+        assert 1 << 16 < beyond() <= os.path.getsize(path(segment)) + (1 << 16) or not reserves(path("probe")), beyond()
+        while len(bulkstore.segments(store)) == 1:
+            r.call(fid, text)
+        assert beyond() < 1 << 16 and os.path.getsize(path(segment)) > 60 << 20, beyond()
         # no room in the store: the result travels in its frame, and nothing is left
         import resource
         for name in os.listdir(store):
