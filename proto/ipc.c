@@ -778,6 +778,11 @@ struct ipc *ipc_dial (struct loop *l, const char *path, const struct ipc_opts *o
 	return s;
 }
 
+bool ipc_connected (const struct ipc *s)
+{
+	return s->self != NULL;
+}
+
 static void door_close (struct door *d)
 {
 	struct stat st;

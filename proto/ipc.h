@@ -37,6 +37,7 @@ struct ipc *ipc_listen (struct loop *l, const char *const *paths, const struct i
 struct ipc *ipc_dial (struct loop *l, const char *path, const struct ipc_opts *o, struct err *err);
 /* Closes, after what was sent was given to the kernel as far as it takes it. A listener's files go, unless others are in their places. */
 void ipc_close (struct ipc **s);
+bool ipc_connected (const struct ipc *s);	/* dialler: somebody listens there; what it is the handshake tells */
 void ipc_pause (struct ipc *s, bool paused);	/* no messages are delivered while paused */
 
 /* One message to a connection: begin, then its frames, then, perhaps after others, flush. begin: 0, or -1 with errno EAGAIN (it takes nothing now:

@@ -15,7 +15,6 @@ static void on_open (void *arg)
 {
 	struct link *k = arg;
 	link_enter (k);
-	link_dial_connected (k);
 	link_dial_secured (k);
 	link_dial_hello (k);
 	link_leave (k);
@@ -97,6 +96,8 @@ static int carrier_dial (struct link *k, struct err *err)
 	if (!(k->ipc = ipc_dial (k->loop, path_of (k->dial.address), &o, err)))
 		return err_prefix (err, "connecting to %s", k->dial.address);
 	opened (k);
+	if (ipc_connected (k->ipc))
+		link_dial_connected (k);
 	return 0;
 }
 

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/un.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "common/clock.h"
@@ -893,6 +895,38 @@ static void test_versions (void **state)
 	ended = true;
 }
 
+/* Somebody else's socket: whoever connects is answered with a line of text. */
+struct stranger { int fd; struct side *d; };
+static bool refused_by_stranger (void *arg)
+{
+	struct stranger *g = arg;
+	int fd = accept (g->fd, NULL, NULL);
+	if (fd >= 0) {
+		assert_int_equal (send (fd, "-ERR unknown command\r\n", 22, MSG_NOSIGNAL), 22);
+		close (fd);
+	}
+	return g->d->rejects > 0;
+}
+
+static void test_not_a_peer (void **state)
+{
+	struct side d = { 0 };
+	struct stranger g = { socket (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), &d };
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	(void) state;
+	snprintf (sa.sun_path, sizeof (sa.sun_path), "%s", ipc + strlen ("ipc://"));
+	assert_int_equal (bind (g.fd, (struct sockaddr *) &sa, sizeof (sa)), 0);
+	assert_int_equal (listen (g.fd, 5), 0);
+	dial_to (&d, ipc);
+	AWAIT (refused_by_stranger, &g);
+	assert_int_equal (d.reject_code, ERR_UNAVAILABLE);
+	assert_non_null (strstr (d.reject, "not a Weft peer"));
+	assert_int_equal (d.ups, 0);
+	link_destroy (&d.k, 0);
+	close (g.fd);
+	ended = true;
+}
+
 static void test_silence (void **state)
 {
 	struct side l = { 0 }, d = { 0 };
@@ -1203,7 +1237,7 @@ int main (void)
 		T (test_sent_soon),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve), T (test_reconnect), T (test_fencing),
 		T (test_ending_sends_what_is_queued), T (test_ending_beside_a_dead_peer),
-		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_versions), T (test_silence), T (test_stray_and_stale),
+		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_not_a_peer), T (test_versions), T (test_silence), T (test_stray_and_stale),
 		T (test_garbage), T (test_many), T (test_rates),
 	};
 	return cmocka_run_group_tests (tests, NULL, NULL);
