@@ -269,6 +269,13 @@ static void stage_copy (struct stage *g, const void *p, size_t n)
 	part_add (g, at, n);
 }
 
+static void stage_head (struct stage *g, size_t n, bool more)
+{
+	uint8_t head[ZMTP_HEAD_MAX];
+	size_t bytes = zmtp_head (head, n, more ? ZMTP_MORE : 0);
+	stage_copy (g, head, bytes);
+}
+
 static void stage_room (struct ipc *s, size_t n)
 {
 	struct stage *g = &s->stage;
@@ -298,21 +305,19 @@ int ipc_begin (struct ipc *s, uint32_t rid)
 
 void ipc_bytes (struct ipc *s, const void *p, size_t n, bool more)
 {
-	uint8_t head[ZMTP_HEAD_MAX];
 	stage_room (s, ZMTP_HEAD_MAX + n);
-	stage_copy (&s->stage, head, zmtp_head (head, n, more ? ZMTP_MORE : 0));
+	stage_head (&s->stage, n, more);
 	stage_copy (&s->stage, p, n);
 }
 
 void ipc_frame (struct ipc *s, zmq_msg_t *m, bool more)
 {
 	struct stage *g = &s->stage;
-	uint8_t head[ZMTP_HEAD_MAX];
 	size_t n = zmq_msg_size (m);
 	bool copy = n <= COPY_BYTES;
 
 	stage_room (s, ZMTP_HEAD_MAX + (copy ? n : 0));
-	stage_copy (g, head, zmtp_head (head, n, more ? ZMTP_MORE : 0));
+	stage_head (g, n, more);
 	if (copy) {
 		stage_copy (g, zmq_msg_data (m), n);
 		zmq_msg_close (m);
