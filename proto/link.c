@@ -36,13 +36,16 @@ bool link_leave (struct link *k)
 
 /* ---- from the loop -------------------------------------------------------------------------------------------- */
 
-void link_burst_end (struct link *k)
+void link_burst_end (void *arg)
 {
+	struct link *k = arg;
+	link_enter (k);
 	k->burst_records = 0;
 	if (k->ops->on_burst_end)
 		k->ops->on_burst_end (k->arg);
 	if (!k->muted && k->listener)
 		link_outbox_retry (k);
+	link_leave (k);
 }
 
 static void on_flush (void *arg)

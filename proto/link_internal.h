@@ -134,9 +134,9 @@ struct link {
 	char *endpoint;
 	const struct link_carrier *carrier;
 	bool open;			/* the carrier has a socket */
-	unsigned sock_gen;		/* counts sockets: a callback sees that its own is gone */
 	struct {
 		void *sock, *mon;
+		unsigned gen;		/* counts sockets: a callback sees that its own is gone */
 		struct zev *zev, *mon_zev;
 		zmq_msg_t *frames;	/* of the message that is read: all initialised */
 		size_t cap;
@@ -174,7 +174,7 @@ void link_enter (struct link *k);
 bool link_leave (struct link *k);		/* false: the link is gone */
 void link_carrier_choose (struct link *k, const char *const *addresses);	/* while it has none, or none that is open */
 void link_sweep_start (struct link *k);
-void link_burst_end (struct link *k);		/* carriers: all that was there is read, or LINK_BURST_RECORDS are */
+void link_burst_end (void *link);		/* carriers: all that was there is read, or LINK_BURST_RECORDS are */
 
 /* link_inbox.c */
 void link_inbox_take (struct link *k, const struct link_in *in);	/* checks and dispatches it */

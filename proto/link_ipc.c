@@ -34,14 +34,6 @@ static void on_message (uint32_t rid, zmq_msg_t *frames, size_t n, bool cut, voi
 	link_leave (k);
 }
 
-static void on_burst_end (void *arg)
-{
-	struct link *k = arg;
-	link_enter (k);
-	link_burst_end (k);
-	link_leave (k);
-}
-
 static void on_writable (void *arg)
 {
 	link_outbox_retry (arg);
@@ -55,7 +47,7 @@ static void on_end (void *arg)
 	link_leave (k);
 }
 
-static const struct ipc_ops ops = { on_open, on_message, on_burst_end, on_writable, on_end };
+static const struct ipc_ops ops = { on_open, on_message, link_burst_end, on_writable, on_end };
 
 /* A message is a batch, or one record that is larger. */
 static struct ipc_opts opts_of (struct link *k)
@@ -67,7 +59,6 @@ static struct ipc_opts opts_of (struct link *k)
 static void opened (struct link *k)
 {
 	k->open = true;
-	k->sock_gen++;
 	ipc_pause (k->ipc, k->paused);
 }
 
@@ -108,7 +99,6 @@ static void carrier_close (struct link *k, int64_t linger_ms)
 		return;
 	ipc_close (&k->ipc);
 	k->open = false;
-	k->sock_gen++;
 }
 
 static void carrier_pause (struct link *k)

@@ -72,7 +72,7 @@ static int socket_open (struct link *k, int type, struct err *err)
 	if (!(k->zmq.sock = zmq_socket (k->zctx, type)))
 		return err_set (err, ERR_LIMIT, FAULT_SITE, "opening a socket: %s", zmq_strerror (zmq_errno ()));
 	k->open = true;
-	k->sock_gen++;
+	k->zmq.gen++;
 	if (set_common (k) < 0 || (k->listener ? set_router (k) : set_dealer (k)) < 0 || (k->curve && set_curve (k) < 0))
 		return err_set (err, ERR_INVALID, FAULT_SELF, "%s: socket options or keys: %s", k->name, zmq_strerror (zmq_errno ()));
 	return 0;
@@ -110,7 +110,7 @@ static void carrier_close (struct link *k, int64_t linger_ms)
 	zmq_close (k->zmq.sock);
 	k->zmq.sock = NULL;
 	k->open = false;
-	k->sock_gen++;
+	k->zmq.gen++;
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------------- */
@@ -215,7 +215,7 @@ static bool pull (struct link *k)
 static void on_socket (struct zev *z, int events, void *arg)
 {
 	struct link *k = arg;
-	unsigned gen = k->sock_gen;
+	unsigned gen = k->zmq.gen;
 	link_enter (k);
 	if (events & ZMQ_POLLERR) {
 		log_error ("link", "socket died", "link=%s", k->name);
@@ -224,17 +224,9 @@ static void on_socket (struct zev *z, int events, void *arg)
 	} else {
 		if ((events & ZMQ_POLLIN) && pull (k) && k->burst_records >= LINK_BURST_RECORDS)
 			zev_end_burst (z);
-		if ((events & ZMQ_POLLOUT) && !k->muted && gen == k->sock_gen)
+		if ((events & ZMQ_POLLOUT) && !k->muted && gen == k->zmq.gen)
 			link_outbox_retry (k);
 	}
-	link_leave (k);
-}
-
-static void on_burst_end (void *arg)
-{
-	struct link *k = arg;
-	link_enter (k);
-	link_burst_end (k);
 	link_leave (k);
 }
 
@@ -242,7 +234,7 @@ static int watch (struct link *k, struct err *err)
 {
 	if (!(k->zmq.zev = zev_create (k->loop, k->zmq.sock, ZMQ_POLLIN, on_socket, k, err)))
 		return -1;
-	zev_on_burst_end (k->zmq.zev, on_burst_end);
+	zev_on_burst_end (k->zmq.zev, link_burst_end);
 	if (k->paused)
 		zev_stop (k->zmq.zev);
 	return 0;
@@ -253,11 +245,11 @@ static int watch (struct link *k, struct err *err)
 /* What came before the connection ended, perhaps a BYE or REJECT, is taken first. */
 static void ended (struct link *k)
 {
-	unsigned gen = k->sock_gen;
-	for (int i = 0; i < PULL_MAX && !k->paused && !k->muted && gen == k->sock_gen; i++)
+	unsigned gen = k->zmq.gen;
+	for (int i = 0; i < PULL_MAX && !k->paused && !k->muted && gen == k->zmq.gen; i++)
 		if (!pull (k))
 			break;
-	if (!k->muted && gen == k->sock_gen)
+	if (!k->muted && gen == k->zmq.gen)
 		link_dial_ended (k);
 }
 
