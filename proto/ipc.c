@@ -368,8 +368,7 @@ static void on_writable (evutil_socket_t fd, short what, void *arg)
 	out_write (c);
 	if (!c->broken && c->out.len == 0 && c->wanted) {
 		c->wanted = false;
-		if (s->o.ops->on_writable)
-			s->o.ops->on_writable (s->o.arg);
+		s->o.ops->on_writable (s->o.arg);
 	}
 	leave (s);
 }
@@ -434,7 +433,7 @@ static void take_command (struct conn *c)
 	c->state = OPEN;
 	c->in.max_frame = s->o.max_frame;
 	s->unready--;
-	if (s->o.ops->on_open && s->type == ZMTP_DEALER)
+	if (s->type == ZMTP_DEALER)
 		s->o.ops->on_open (s->o.arg);
 }
 
@@ -680,8 +679,7 @@ static void on_burst (void *arg)
 {
 	struct ipc *s = arg;
 	enter (s);
-	if (s->o.ops->on_burst_end)
-		s->o.ops->on_burst_end (s->o.arg);
+	s->o.ops->on_burst_end (s->o.arg);
 	leave (s);
 }
 
@@ -697,8 +695,7 @@ static void tell_writable (void *arg)
 {
 	struct ipc *s = arg;
 	enter (s);
-	if (s->o.ops->on_writable)
-		s->o.ops->on_writable (s->o.arg);
+	s->o.ops->on_writable (s->o.arg);
 	leave (s);
 }
 

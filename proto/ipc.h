@@ -12,7 +12,7 @@
 
 struct ipc;
 
-/* All are called from the loop; each may close the ipc. */
+/* All are there, are called from the loop, and may close the ipc. */
 struct ipc_ops {
 	void (*on_open) (void *arg);		/* dialler: from now on messages can be sent */
 	/* A whole message. rid: the connection's number, for answers (dialler: 0). frames: at least one, borrowed, may be moved from. cut: it had

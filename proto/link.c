@@ -242,6 +242,7 @@ static void link_free (struct link *k, int64_t linger_ms)
 		link_dial_stop (k);
 	if (k->carrier)
 		k->carrier->close (k, linger_ms);
+	link_zmq_fini (k);
 	link_zap_leave (k);		/* after the socket: see link_zap.c */
 	loop_timer_destroy (&k->sweep);
 	loop_timer_destroy (&k->retry);

@@ -203,6 +203,9 @@ void link_todo (struct link_peer *p);
 /* One message outside of a session; may be lost. record: transferred. */
 int link_post (struct link *k, uint32_t rid, const struct wire_header *h, zmq_msg_t *record);
 
+/* link_zmq.c */
+void link_zmq_fini (struct link *k);		/* at the link's end: what it keeps from one socket to the next */
+
 /* link_dial.c */
 int link_dial_start (struct link *k, const char *address, const struct link_opts *o, struct err *err);
 void link_dial_stop (struct link *k);

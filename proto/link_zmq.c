@@ -88,21 +88,17 @@ static void mon_close (struct link *k)
 	k->zmq.mon = NULL;
 }
 
-static void frames_free (struct link *k)
+void link_zmq_fini (struct link *k)
 {
 	for (size_t i = 0; i < k->zmq.cap; i++)
 		zmq_msg_close (&k->zmq.frames[i]);
 	free (k->zmq.frames);
-	k->zmq.frames = NULL;
-	k->zmq.cap = 0;
 }
 
 static void carrier_close (struct link *k, int64_t linger_ms)
 {
 	mon_close (k);
 	zev_destroy (&k->zmq.zev);
-	if (k->muted)
-		frames_free (k);
 	if (!k->zmq.sock)
 		return;
 	if (linger_ms > 0)

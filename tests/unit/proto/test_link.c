@@ -709,6 +709,13 @@ static void test_reconnect (void **state)
 	assert_int_equal (d.ups, 0);
 	assert_int_equal (link_redial (d.k, address, NULL, NULL), 0);
 	AWAIT (has_peer, &d);
+	/* and back: a link may be carried in one way after the other */
+	link_destroy (&l.k, 0);
+	d.downs = 0;
+	AWAIT (nonzero, &d.downs);
+	listen_plain (&l);
+	assert_int_equal (link_redial (d.k, ipc, NULL, NULL), 0);
+	AWAIT (has_peer, &d);
 	link_destroy (&d.k, 0);
 	link_destroy (&l.k, 0);
 	ended = true;
