@@ -922,6 +922,42 @@ class Function:
         return dump_object(value)
 
 
+# ---- the ids of the call, in the environment that C code and other programs see ----------------------------------------
+
+ID_NAMES = b"GC_TASK_UUID", b"WEFT_TASK_ID"
+FEW_CALLS = 1000                # so many are not worth loading ctypes for
+calls_named = 0
+
+
+def put_ids(text):
+    """glibc before 2.41 keeps whatever setenv (os.putenv) was given, for ever: 200 bytes a call, and each takes longer to be looked up. Takes
+    another way after FEW_CALLS."""
+    global calls_named, put_ids
+    calls_named += 1
+    for name in ID_NAMES:
+        os.putenv(name, text)
+    if calls_named == FEW_CALLS:
+        put_ids = put_ids_in_place() or put_ids
+
+
+def put_ids_in_place():
+    """putenv(3) takes memory of ours into the environment; again each time, for a function may have put something else there."""
+    try:
+        import ctypes
+        putenv, places = ctypes.PyDLL(None).putenv, []
+        for name in ID_NAMES:
+            line = bytearray(name + b"=" + bytes(37))
+            places.append((line, len(name) + 1, (ctypes.c_char * len(line)).from_buffer(line)))
+    except Exception:           # a Python without ctypes
+        return None
+
+    def put(text):
+        for line, at, place in places:
+            line[at:-1] = text
+            putenv(place)
+    return put
+
+
 # ---- the runner -----------------------------------------------------------------------------------------------------
 
 def format_error(e):
@@ -1236,8 +1272,8 @@ class Runner:
         text = b"-".join((h[:8], h[8:12], h[12:16], h[16:20], h[20:]))
         if self.environ is not None:
             # Like os.environ[...] = ..., without encoding the same names again for each call.
-            for name in (b"GC_TASK_UUID", b"WEFT_TASK_ID"):
-                os.putenv(name, text)
+            put_ids(text)
+            for name in ID_NAMES:
                 self.environ[name] = self.saved[name] = text
         else:
             for key in ("GC_TASK_UUID", "WEFT_TASK_ID"):

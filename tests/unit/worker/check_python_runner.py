@@ -355,6 +355,29 @@ def surroundings_are_restored(r):
 
 
 @test
+def task_ids_of_many_calls(r):
+    """What is given to setenv stays in memory for ever: after the first thousand calls the ids stand in one place."""
+    f = r.function(2, "import ctypes, os\nc = ctypes.CDLL(None)\nc.getenv.restype = ctypes.c_void_p\nnames = b'GC_TASK_UUID', b'WEFT_TASK_ID'\n"
+                   "def f(what=''):\n found = [c.getenv(n) for n in names]\n"
+                   " got = found, [ctypes.string_at(p).decode() for p in found], [os.environ[n.decode()] for n in names]\n"
+                   " for n in names:\n  if what == 'other': os.environ[n.decode()] = what\n  if what == 'none': del os.environ[n.decode()]\n"
+                   "  if what == 'behind': c.unsetenv(n)\n return got\n", "f")
+
+    def call(what=""):
+        got = r.call(f, json.dumps(what).encode())
+        assert got["status"] == 1, got["error"].decode()
+        places, *texts = json.loads(got["result"])
+        assert texts == [[got["task"]] * 2] * 2, (what, texts)
+        return places
+    for _ in range(1010):
+        call()
+    places = call()
+    assert call() == places
+    for what in ("other", "none", "behind"):
+        assert call(what) == places and call() == places, what
+
+
+@test
 def functions_stay_loaded(r):
     f = r.function(2, "n = 0\ndef f():\n global n\n n += 1\n return n\n", "f")
     assert [json.loads(r.call(f)["result"]) for _ in range(3)] == [1, 2, 3]
