@@ -704,7 +704,7 @@ def reserve(fd, mode, at, size):
 
 class BulkStore:
     def __init__(self, path):
-        self.path, self.segment = path, None
+        self.path, self.segment, self.slots = path, None, {}       # slots: (descriptor, inode) of their files
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def get(self, reference):
@@ -736,6 +736,25 @@ class BulkStore:
             data += more
         return data
 
+    def slot_file(self, name):
+        """Kept open; None: there is none. Somebody may have removed it, or the function have closed what it did not open."""
+        fd, inode = self.slots.pop(name, (-1, 0))
+        try:
+            now = os.fstat(fd)
+            if now.st_ino == inode and not now.st_nlink:
+                os.close(fd)
+            ours = now.st_ino == inode and now.st_nlink
+        except OSError:
+            ours = False
+        try:
+            if not ours:
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd)
+                inode = os.fstat(fd).st_ino
+        except FileNotFoundError:
+            return None
+        self.slots[name] = fd, inode
+        return fd
+
     def from_slot(self, task, size):
         """The payload of this task, or None when it stands in no slot. A slot is another task's as soon as this one is through."""
         for name, slots, most in SLOTS:
@@ -743,26 +762,19 @@ class BulkStore:
                 break
         else:
             return None
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd)
-        except FileNotFoundError:
-            return None
-        try:
-            first = int.from_bytes(task[-4:], "little")
-            for i in range(SLOT_WAYS):
-                at = (first + i) % slots * (most + PAGE)
-                head = os.pread(fd, SLOT_HEAD.size, at)
-                if len(head) < SLOT_HEAD.size:
-                    continue
-                magic, length, owner, gone, _ = SLOT_HEAD.unpack(head)
-                if magic != SLOT_MAGIC or owner != task or gone == task:
-                    continue
-                data = self.read(fd, length if length == size else 0, at + SLOT_DATA)
-                if os.pread(fd, SLOT_HEAD.size, at) != head:
-                    raise FileNotFoundError
-                return data
-        finally:
-            os.close(fd)
+        fd, first = self.slot_file(name), int.from_bytes(task[-4:], "little")
+        for i in range(SLOT_WAYS if fd is not None else 0):
+            at = (first + i) % slots * (most + PAGE)
+            head = os.pread(fd, SLOT_HEAD.size, at)
+            if head[8:24] != task or len(head) < SLOT_HEAD.size:
+                continue
+            magic, length, _, gone, _ = SLOT_HEAD.unpack(head)
+            if magic != SLOT_MAGIC or gone == task:
+                continue
+            data = self.read(fd, length if length == size else 0, at + SLOT_DATA)
+            if os.pread(fd, SLOT_HEAD.size, at) != head:
+                raise FileNotFoundError
+            return data
         return None
 
     def put(self, task, data):

@@ -561,6 +561,39 @@ def bulk_data(_):
 
 
 @test
+def bulk_slots(_):
+    """Payloads in slots, whose files the runner keeps open: also when they were removed, or a function closed what it did not open."""
+    with tempfile.TemporaryDirectory() as store, Runner(_.python, {"WEFT_BULK_DIR": store}) as r:
+        fid = r.function(2, "import os\nopened = []\n"
+                         "def named(fd):\n try: return os.readlink('/proc/self/fd/%d' % fd)\n except OSError: return ''\n"
+                         "def f(x, what=''):\n"
+                         " held = [fd for fd in range(3, 40) if '/slots-' in named(fd)]\n"
+                         " for fd in held:\n"
+                         "  if what: os.close(fd)\n  if what == 'file': opened.append((os.open(__import__('sys').executable, os.O_RDONLY), fd))\n"
+                         "  if what == 'pipe': os.dup2(os.pipe()[0], fd); opened.append((fd, fd))\n"
+                         " assert all(a == b for a, b in opened), opened\n [os.fstat(fd) for fd, _ in opened]\n return len(held), len(x)\n", "f")
+
+        def call(size, what=""):
+            task = uuid.uuid4()
+            payload = json.dumps({"args": ["x" * size, what]}).encode()
+            bulkstore.stray_payload(store, str(task), payload)
+            r.send(fid, wire.encode_reference(len(payload), str(task)), 2, None, task.bytes)
+            got = r.result()
+            assert got["status"] == 1, got["error"].decode()
+            held, n = json.loads(got["result"])
+            assert n == size
+            return held
+        assert [call(100000), call(100000), call(500000), call(500000)] == [1, 1, 2, 2]
+        for what in ("closed", "file", "pipe"):
+            assert [call(100000, what), call(100000), call(500000), call(100000)] == [2, 1, 2, 2], what
+        for name in bulkstore.SLOTS:
+            os.unlink(os.path.join(store, name))
+        assert [call(100000), call(500000), call(100000)] == [2, 2, 2]
+        open_now = [os.readlink("/proc/%d/fd/%s" % (r.p.pid, n)) for n in os.listdir("/proc/%d/fd" % r.p.pid)]
+        assert not [n for n in open_now if "deleted" in n], open_now
+
+
+@test
 def unknown_function(r):
     got = r.call(uuid.uuid4().bytes)
     assert got["status"] == 2 and got["fault"] == 4
