@@ -7,10 +7,10 @@
 #include <cmocka.h>
 #include "worker/runners/plain_text.h"
 
-/* Each byte at each place of some blocks, whatever stands around it. */
+/* Each byte at each place of large and small blocks, whatever stands around it. */
 static void each_byte_at_each_place (void **state)
 {
-	unsigned char p[200];
+	unsigned char p[700];
 
 	(void) state;
 	for (int c = 0; c < 256; c++)
