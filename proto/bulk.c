@@ -25,6 +25,7 @@ struct bulk {
 	struct id id;
 	struct payloads *payloads;
 	struct segment_writer *results;
+	struct segment_reader *read;
 	struct syncer *sync;	/* NULL: what comes to disk when is the system's affair */
 	bool reader;
 	DIR *walk;
@@ -145,6 +146,7 @@ struct bulk *bulk_open (const char *dir, bool make, struct err *err)
 	}
 	b->payloads = payloads_create (b->fd);
 	b->results = segment_writer_create (b->fd);
+	b->read = segment_reader_create (b->fd);
 	return b;
 fail:
 	bulk_close (&b);
@@ -158,6 +160,7 @@ void bulk_close (struct bulk **bp)
 	if (!b)
 		return;
 	syncer_destroy (&b->sync);
+	segment_reader_destroy (&b->read);
 	segment_writer_destroy (&b->results);
 	payloads_destroy (&b->payloads);
 	segment_walk_close (&b->segment, b->fd, false);
@@ -299,7 +302,7 @@ static int read_result (const struct bulk *b, const struct bulk_ref *r, void *ou
 	struct id task;
 	bulk_name_parse (r->name, strlen (r->name), &task, &kind);
 	bulk_name_place (r->name, &segment, &page);
-	if (segment_get (b->fd, segment, page, &task, r->bytes, out) < 0)
+	if (segment_get (b->read, segment, page, &task, r->bytes, out) < 0)
 		return cannot_read (b, err);
 	if (b->reader && out)
 		bulk_sync (b, r);

@@ -22,6 +22,7 @@
 #define AHEAD_MIN (256 << 10)		/* from so many bytes on blocks are reserved for the next records */
 #define AHEAD_MAX (4 << 20)		/* how many at most */
 #define NAMES_TRIED 8
+#define KEPT 8				/* segments that a reader has open */
 #define MAGIC "WSR1"
 
 struct head {
@@ -40,6 +41,12 @@ struct segment_writer {
 	off_t ahead;			/* there are blocks up to here */
 	int64_t made_ms;
 	pid_t pid;			/* a child after fork begins one of its own */
+};
+
+struct segment_reader {
+	int dir;
+	struct kept { int fd; uint32_t segment; } kept[KEPT];	/* fd -1: none */
+	unsigned next;			/* the place for the next one */
 };
 
 struct segment_walk {
@@ -207,17 +214,16 @@ static int check_head (struct head *h, const struct id *task)
 }
 
 /* What is dropped is marked first, then its pages go: data is good when its record is not marked after it was read. */
-static int read_record (int fd, off_t at, const struct id *task, uint32_t bytes, void *out)
+static int read_record (int fd, off_t size, off_t at, const struct id *task, uint32_t bytes, void *out)
 {
 	struct head h;
-	char last;
-	struct iovec whole[2] = { { &h, sizeof (h) }, { out, bytes } }, head = whole[0], end = { &last, 1 };
-	if (out ? read_whole (fd, whole, 2, at) < 0 : read_whole (fd, &end, 1, at + record_bytes (bytes) - 1) < 0)
+	struct iovec whole[2] = { { &h, sizeof (h) }, { out, bytes } }, head = whole[0];
+	if (out && read_whole (fd, whole, 2, at) < 0)
 		return -1;
 	if (read_whole (fd, &head, 1, at) < 0 || check_head (&h, task) < 0)
 		return -1;
 	errno = EILSEQ;
-	return h.bytes == bytes ? 0 : -1;
+	return h.bytes == bytes && at + record_bytes (bytes) <= size ? 0 : -1;
 }
 
 static int open_to_read (int dir, uint32_t segment, int flags)
@@ -228,16 +234,54 @@ static int open_to_read (int dir, uint32_t segment, int flags)
 	return fd;
 }
 
-int segment_get (int dir, uint32_t segment, uint32_t page, const struct id *task, uint32_t bytes, void *out)
+struct segment_reader *segment_reader_create (int dir)
 {
-	int fd = open_to_read (dir, segment, O_RDONLY), rc, saved;
-	if (fd < 0)
+	struct segment_reader *r = xcalloc (1, sizeof (*r));
+	r->dir = dir;
+	for (int i = 0; i < KEPT; i++)
+		r->kept[i].fd = -1;
+	return r;
+}
+
+static void forget (struct kept *k)
+{
+	if (k->fd >= 0)
+		close (k->fd);
+	k->fd = -1;
+}
+
+void segment_reader_destroy (struct segment_reader **rp)
+{
+	if (!*rp)
+		return;
+	for (int i = 0; i < KEPT; i++)
+		forget (&(*rp)->kept[i]);
+	free (*rp);
+	*rp = NULL;
+}
+
+/* -1 with errno. Somebody may have removed one that is open: then it is not there. */
+static int fd_of (struct segment_reader *r, uint32_t segment, struct stat *st)
+{
+	struct kept *k = r->kept, *end = k + KEPT;
+	while (k < end && (k->fd < 0 || k->segment != segment))
+		k++;
+	if (k < end && fstat (k->fd, st) == 0 && st->st_nlink)
+		return k->fd;
+	if (k == end)
+		k = &r->kept[r->next++ % KEPT];
+	forget (k);
+	k->segment = segment;
+	if ((k->fd = open_to_read (r->dir, segment, O_RDONLY)) < 0 || fstat (k->fd, st) < 0)
 		return -1;
-	rc = read_record (fd, (off_t) page * PAGE, task, bytes, out);
-	saved = errno;
-	close (fd);
-	errno = saved;
-	return rc;
+	return k->fd;
+}
+
+int segment_get (struct segment_reader *r, uint32_t segment, uint32_t page, const struct id *task, uint32_t bytes, void *out)
+{
+	struct stat st;
+	int fd = fd_of (r, segment, &st);
+	return fd < 0 ? -1 : read_record (fd, st.st_size, (off_t) page * PAGE, task, bytes, out);
 }
 
 /* The page with the head stays: the walk goes from head to head. */
@@ -265,7 +309,7 @@ struct segment_walk *segment_walk_open (int dir, const char *name)
 	uint32_t segment;
 	struct stat st;
 	int fd;
-	if (!segment_parse (name, &segment) || (fd = open_segment (dir, segment, O_RDONLY)) < 0)
+	if (!segment_parse (name, &segment) || (fd = open_segment (dir, segment, O_RDWR)) < 0)
 		return NULL;
 	if (fstat (fd, &st) < 0 || !S_ISREG (st.st_mode)) {
 		close (fd);
@@ -312,8 +356,9 @@ void segment_walk_close (struct segment_walk **wp, int dir, int remove)
 	if (!w)
 		return;
 	segment_name (name, w->segment);
-	if (remove && !w->live && flock (w->fd, LOCK_EX | LOCK_NB) == 0 && fstat (w->fd, &st) == 0 && st.st_size == w->size)
-		unlinkat (dir, name, 0);
+	if (remove && !w->live && flock (w->fd, LOCK_EX | LOCK_NB) == 0 && fstat (w->fd, &st) == 0 && st.st_size == w->size &&
+	    unlinkat (dir, name, 0) == 0 && ftruncate (w->fd, 0) < 0)
+		errno = 0;		/* readers may have it open, and it is on disk as long */
 	close (w->fd);
 	free (w);
 	*wp = NULL;

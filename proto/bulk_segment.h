@@ -15,6 +15,7 @@
 #define SEGMENT_NAME 13			/* "seg-" and 8 hexadecimal digits, NUL */
 
 struct segment_writer;
+struct segment_reader;
 struct segment_walk;
 
 void segment_name (char out[SEGMENT_NAME], uint32_t segment);
@@ -26,8 +27,11 @@ void segment_writer_destroy (struct segment_writer **w);
 /* -1 with errno: nothing was added. */
 int segment_put (struct segment_writer *w, const struct id *task, const void *p, uint32_t bytes, uint32_t *segment, uint32_t *page);
 
+/* Keeps some segments that it read from open. */
+struct segment_reader *segment_reader_create (int dir);
+void segment_reader_destroy (struct segment_reader **r);
 /* out NULL: looks only whether it is there. -1 with errno: ENOENT it is gone, EILSEQ it is not what was written, or another. */
-int segment_get (int dir, uint32_t segment, uint32_t page, const struct id *task, uint32_t bytes, void *out);
+int segment_get (struct segment_reader *r, uint32_t segment, uint32_t page, const struct id *task, uint32_t bytes, void *out);
 /* The record of this task, if it stands there, is gone; its place on disk is given back. */
 void segment_drop (int dir, uint32_t segment, uint32_t page, const struct id *task);
 

@@ -25,12 +25,12 @@ static size_t walk (int dir, struct record *out, int remove)
 	return n;
 }
 
-static int read_one (int dir, const struct record *r)
+static int read_one (struct segment_reader *from, const struct record *r)
 {
 	uint8_t *data = malloc (r->bytes ? r->bytes : 1);
-	int rc = segment_get (dir, SEGMENT, r->page, &r->task, r->bytes, data);
+	int rc = segment_get (from, SEGMENT, r->page, &r->task, r->bytes, data);
 
-	FUZZ_DEMAND (rc == segment_get (dir, SEGMENT, r->page, &r->task, r->bytes, NULL));
+	FUZZ_DEMAND (rc == segment_get (from, SEGMENT, r->page, &r->task, r->bytes, NULL));
 	free (data);
 	return rc;
 }
@@ -52,6 +52,7 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t n)
 {
 	struct record all[RECORDS], left[RECORDS];
 	const char *path = fuzz_dir ();
+	struct segment_reader *reader;
 	struct id other;
 	size_t found;
 	int dir;
@@ -60,22 +61,24 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t n)
 		return -1;
 	write_pages (path, data, n);
 	dir = open (path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	reader = segment_reader_create (dir);
 	found = walk (dir, all, 0);
 	for (size_t i = 0; i < found; i++) {
-		FUZZ_DEMAND (read_one (dir, &all[i]) == 0);
+		FUZZ_DEMAND (read_one (reader, &all[i]) == 0);
 		other = all[i].task;
 		other.b[0] ^= 1;
 		segment_drop (dir, SEGMENT, all[i].page, &other);	/* another's: nothing happens */
-		FUZZ_DEMAND (segment_get (dir, SEGMENT, all[i].page, &other, all[i].bytes, NULL) < 0);
-		FUZZ_DEMAND (read_one (dir, &all[i]) == 0);
+		FUZZ_DEMAND (segment_get (reader, SEGMENT, all[i].page, &other, all[i].bytes, NULL) < 0);
+		FUZZ_DEMAND (read_one (reader, &all[i]) == 0);
 	}
 	for (size_t i = 0; i < found; i++) {
 		segment_drop (dir, SEGMENT, all[i].page, &all[i].task);
-		FUZZ_DEMAND (read_one (dir, &all[i]) < 0);
+		FUZZ_DEMAND (read_one (reader, &all[i]) < 0);
 		FUZZ_DEMAND (walk (dir, left, 0) == found - i - 1 && memcmp (left, all + i + 1, (found - i - 1) * sizeof (*left)) == 0);
 	}
 	FUZZ_DEMAND (walk (dir, left, 1) == 0);
 	FUZZ_DEMAND (faccessat (dir, "seg-00000007", F_OK, 0) < 0);
+	segment_reader_destroy (&reader);
 	close (dir);
 	return 0;
 }

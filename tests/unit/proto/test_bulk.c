@@ -785,6 +785,7 @@ static void test_a_segment_goes_when_nothing_is_left_and_nobody_writes (void **s
 	struct bulk_ref q[2];
 	struct err err = { 0 };
 	char *segment, *path;
+	struct stat st;
 	int fd;
 	sweeper = bulk_open (r->dir, false, &err);
 	assert_non_null (sweeper);
@@ -808,8 +809,12 @@ static void test_a_segment_goes_when_nothing_is_left_and_nobody_writes (void **s
 	assert_int_equal (write (fd, "WSR1\x00\x10\x00\x00 and so on, until it ends...", 36), 36);
 	close (fd);
 	make_old (r, segment);
+	fd = open (path, O_RDONLY);
 	assert_int_equal (walk (r, sweeper, ""), 0);
 	assert_int_equal (access (path, F_OK), -1);
+	assert_int_equal (fstat (fd, &st), 0);		/* who has it open keeps nothing on disk */
+	assert_int_equal (st.st_size, 0);
+	close (fd);
 	r->b = sweeper;
 	free (segment);
 	free (path);
@@ -847,6 +852,62 @@ static void test_a_segment_that_was_removed_is_left (void **state)
 	free (big);
 	free (path);
 	free (segment);
+}
+
+/* How many descriptors we have of files of the store whose name begins with this; removed: of those that were removed. */
+static int held (const struct rig *r, const char *name, bool removed)
+{
+	char path[64], *begin = path_of (r, name), to[500];
+	int n = 0;
+	for (int fd = 0; fd < 64; fd++) {
+		ssize_t len;
+		snprintf (path, sizeof (path), "/proc/self/fd/%d", fd);
+		len = readlink (path, to, sizeof (to) - 1);
+		to[len < 0 ? 0 : len] = 0;
+		n += !strncmp (to, begin, strlen (begin)) && (!removed || strstr (to, " (deleted)"));
+	}
+	free (begin);
+	return n;
+}
+
+/* Not more than a few are; and what was removed is not read. */
+static void test_a_segment_that_is_read_is_kept_open (void **state)
+{
+	struct rig *r = *state;
+	enum { N = 10, KEPT = 8 };
+	struct bulk_ref q[N];
+	struct err err = { 0 };
+	struct bulk *reader = bulk_open (r->dir, false, &err);
+	char back[3], *segment, *path;
+	assert_non_null (reader);
+	for (int i = 0; i < N; i++) {
+		bulk_close (&r->b);	/* the next one begins another */
+		assert_non_null (r->b = bulk_open (r->dir, false, &err));
+		assert_int_equal (bulk_put_result (r->b, &r->task, "abc", 3, &q[i], &err), 0);
+	}
+	bulk_close (&r->b);
+	assert_int_equal (held (r, "seg-", false), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal (bulk_get (reader, &q[0], back, &err), 0);
+	assert_int_equal (held (r, "seg-", false), 1);
+	for (int i = 0; i < 2 * N; i++)
+		assert_int_equal (bulk_get (reader, &q[i % N], back, &err), 0);
+	assert_int_equal (held (r, "seg-", false), KEPT);
+	for (int i = N - KEPT; i < N; i++) {
+		segment = segment_of (&q[i]);
+		path = path_of (r, segment);
+		assert_int_equal (bulk_check (reader, &q[i], &err), 0);
+		assert_int_equal (i % 2 ? unlink (path) : truncate (path, 34), 0);
+		assert_int_equal (bulk_check (reader, &q[i], &err), -1);
+		assert_int_equal (err.code, i % 2 ? ERR_NOT_FOUND : ERR_IO);
+		assert_int_equal (bulk_get (reader, &q[i], back, &err), -1);
+		assert_int_equal (err.code, i % 2 ? ERR_NOT_FOUND : ERR_IO);
+		free (segment);
+		free (path);
+	}
+	assert_int_equal (held (r, "seg-", true), 0);
+	bulk_close (&reader);
+	assert_int_equal (held (r, "seg-", false), 0);
 }
 
 /* ---- records ---- */
@@ -953,6 +1014,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_a_segment_has_room_ahead, up, down),
 		cmocka_unit_test_setup_teardown (test_a_segment_goes_when_nothing_is_left_and_nobody_writes, up, down),
 		cmocka_unit_test_setup_teardown (test_a_segment_that_was_removed_is_left, up, down),
+		cmocka_unit_test_setup_teardown (test_a_segment_that_is_read_is_kept_open, up, down),
 		cmocka_unit_test_setup_teardown (test_tasks_get_their_data, up, down),
 		cmocka_unit_test_setup_teardown (test_results_get_their_data_or_say_that_it_is_lost, up, down),
 	};
