@@ -69,6 +69,20 @@ static void test_timers (void **state)
 	loop_timer_destroy (&end);
 }
 
+/* One would cost a system call for each time that the loop waits; which libevent is linked is not ours to choose. */
+static void test_there_is_no_timerfd (void **state)
+{
+	char path[64], to[64];
+	(void) state;
+	for (int fd = 0; fd < 64; fd++) {
+		ssize_t n;
+		snprintf (path, sizeof (path), "/proc/self/fd/%d", fd);
+		n = readlink (path, to, sizeof (to) - 1);
+		to[n < 0 ? 0 : n] = 0;
+		assert_null (strstr (to, "timerfd"));
+	}
+}
+
 static struct loop_timer *suicidal;
 static void destroy_self (void *arg)
 {
@@ -236,7 +250,7 @@ int main (void)
 {
 #define T(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T (test_timers), T (test_timer_destroys_itself), T (test_stop_before_run_holds), T (test_signal),
+		T (test_timers), T (test_there_is_no_timerfd), T (test_timer_destroys_itself), T (test_stop_before_run_holds), T (test_signal),
 		T (test_defer_comes_after_ready_callbacks_and_once), T (test_nobody_starves),
 		T (test_defer_destroys_others_and_itself), T (test_chain),
 	};
