@@ -508,7 +508,7 @@ def json_other(value):
     raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
 
 
-json_decode = json.JSONDecoder().decode
+json_decoder = json.JSONDecoder()
 json_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=json_other).encode
 json_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=json_other).encode
 
@@ -640,6 +640,15 @@ def long_strings(data):
         if not end:
             return False
     return False
+
+
+def json_decode(text):
+    """As the module's own, which looks for white space around it first: there is hardly ever any, and that is half of the time of a small payload."""
+    try:
+        value, end = json_decoder.scan_once(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else json_decoder.decode(text)
 
 
 def parse_json(payload):

@@ -214,9 +214,15 @@ def arguments_of_json(r):
     for payload, want in ((b"", [[], {}]), (b"5", [[5], {}]), (b'{"args":[1,2],"kwargs":{"x":3}}', [[1, 2], {"x": 3}]),
                           (b'{"args":[1]}', [[1], {}]), (b'{"kwargs":{"y":null}}', [[], {"y": None}]), (b"{}", [[{}], {}]),
                           (b'{"args":1}', [[{"args": 1}], {}]), (b'{"args":[1],"z":1}', [[{"args": [1], "z": 1}], {}]),
-                          ('"h\u00e9\U0001f600"'.encode(), [["h\u00e9\U0001f600"], {}])):
+                          ('"h\u00e9\U0001f600"'.encode(), [["h\u00e9\U0001f600"], {}]), (b' \n{"args": [1]} ', [[1], {}]), (b"5\t", [[5], {}])):
         got = r.call(f, payload)
         assert got["status"] == 1 and json.loads(got["result"]) == want, (payload, got)
+    for text in (" ", "tru", "5 x", " 5 x", "[1", "[1 2]", '{"a" 1}', '{"a":1}]', "\ufeff5", "nul l"):
+        got = r.call(f, text.encode())
+        try:
+            json.JSONDecoder().decode(text)
+        except ValueError as e:
+            assert got["code"] == DECODE and got["error"].decode() == "payload is not JSON: %s" % e, (text, got)
 
 
 @test
