@@ -630,6 +630,16 @@ static int address_of (struct sockaddr_un *sa, const char *path, struct err *err
 	return 0;
 }
 
+static bool welcome (const struct ipc *s, int fd)
+{
+	struct ucred who = { 0 };
+	socklen_t n = sizeof (who);
+	if (!s->o.own_user || (getsockopt (fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 && who.uid == geteuid ()))
+		return true;
+	log_warn ("ipc", "the other side of a socket is another user's process", "pid=%d uid=%d", (int) who.pid, (int) who.uid);
+	return false;
+}
+
 static void on_accept (evutil_socket_t fd, short what, void *arg)
 {
 	struct ipc *s = arg;
@@ -646,6 +656,10 @@ static void on_accept (evutil_socket_t fd, short what, void *arg)
 		}
 		if (peer < 0)
 			break;
+		if (!welcome (s, peer)) {
+			close (peer);
+			continue;
+		}
 		conn_new (s, peer);
 		if (!loop_timer_pending (s->patience))
 			loop_timer_start (s->patience, s->o.handshake_ms / 4, true);
@@ -769,7 +783,7 @@ struct ipc *ipc_dial (struct loop *l, const char *path, const struct ipc_opts *o
 	do
 		rc = connect (fd, (struct sockaddr *) &sa, sizeof (sa));
 	while (rc < 0 && errno == EINTR);
-	if (rc < 0) {
+	if (rc < 0 || !welcome (s, fd)) {
 		close (fd);
 		loop_defer_schedule (s->told_end);
 		return s;

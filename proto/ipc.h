@@ -29,6 +29,7 @@ struct ipc_opts {
 	size_t max_frame, max_message;	/* bytes */
 	size_t max_frames;		/* of a message */
 	int64_t handshake_ms;		/* of a listener's connections, at most; 0: 20 s */
+	bool own_user;			/* the other side must be a process of our effective user: others are closed at once */
 };
 
 /* A ROUTER at these paths (at least one; NULL ends them). A file that is there is replaced. */

@@ -169,13 +169,31 @@ static struct link *link_new (struct loop *l, void *zctx, const struct link_opts
 	return k;
 }
 
-/* Within a host none of libzmq's threads is needed; a link is carried in one way. */
-void link_carrier_choose (struct link *k, const char *const *addresses)
+/* Within a host none of libzmq's threads is needed, and nothing is encrypted. */
+const struct link_carrier *link_carrier_of (const char *address)
 {
-	bool ipc = !k->curve;
-	for (; *addresses; addresses++)
-		ipc &= strncmp (*addresses, LINK_IPC, strlen (LINK_IPC)) == 0;
-	k->carrier = ipc ? &link_over_ipc : &link_over_zmq;
+	return strncmp (address, LINK_IPC, strlen (LINK_IPC)) == 0 ? &link_over_ipc : &link_over_zmq;
+}
+
+static int listen_over (struct link *k, const struct link_carrier *by, const char *const *addresses, struct err *err)
+{
+	size_t n = 0;
+	for (const char *const *a = addresses; *a; a++)
+		n += link_carrier_of (*a) == by;
+	if (n == 0)
+		return 0;
+	k->carriers[k->carriers[0] != NULL] = by;
+	return by->listen (k, addresses, err);
+}
+
+int link_listen_within (struct link *k, const char *address, struct err *err)
+{
+	if (link_carrier_of (address) != &link_over_ipc || k->ipc)
+		return err_set (err, ERR_INVALID, FAULT_SELF, "%s: not one ipc address", address);
+	if (listen_over (k, &link_over_ipc, (const char *const[]) { address, NULL }, err) == 0)
+		return 0;
+	k->carriers[k->carriers[1] != NULL] = NULL;
+	return -1;
 }
 
 struct link *link_listen (struct loop *l, void *zctx, const char *const *addresses, const struct link_opts *o, struct err *err)
@@ -184,8 +202,7 @@ struct link *link_listen (struct loop *l, void *zctx, const char *const *address
 	if (!k)
 		return NULL;
 	link_accept_guard ();
-	link_carrier_choose (k, addresses);
-	if (k->carrier->listen (k, addresses, err) < 0) {
+	if (listen_over (k, &link_over_zmq, addresses, err) < 0 || listen_over (k, &link_over_ipc, addresses, err) < 0) {
 		link_free (k, 0);
 		return NULL;
 	}
@@ -205,6 +222,14 @@ struct link *link_dial (struct loop *l, void *zctx, const char *address, const s
 
 /* Hand everything to the carrier; wait for peers that are slow, within linger_ms. (libzmq: the high-water mark stays as it is: to change it on a
  * socket with connections makes libzmq 4.3.4 tell pipes of it that its I/O thread may have freed a moment ago, when peers leave just now.) */
+static bool unsent (struct link *k)
+{
+	bool some = !TAILQ_EMPTY (&k->blocked);
+	for (size_t i = 0; k->carriers[i]; i++)
+		some |= k->carriers[i]->unsent (k);
+	return some;
+}
+
 static void say_bye (struct link *k, int64_t linger_ms)
 {
 	int64_t end = clock_now_ms () + linger_ms;
@@ -218,13 +243,13 @@ static void say_bye (struct link *k, int64_t linger_ms)
 		link_session_doom (p, WIRE_BYE, ERR_NONE, "the process ends");
 	}
 	link_outbox_flush_dirty (k);
-	/* unsent comes first: it is what moves the rest of a message, and a blocked peer waits for that */
-	while ((k->carrier->unsent (k) || !TAILQ_EMPTY (&k->blocked)) && clock_now_ms () < end) {
+	while (unsent (k) && clock_now_ms () < end) {	/* it moves the rest of a message, too, and a blocked peer waits for that */
 		zmq_poll (NULL, 0, DESTROY_POLL_MS);
 		link_outbox_retry (k);
 	}
-	if (said && linger_ms > 0 && k->carrier->parting_ms)
-		zmq_poll (NULL, 0, k->carrier->parting_ms);
+	for (size_t i = 0; said && linger_ms > 0 && k->carriers[i]; i++)
+		if (k->carriers[i]->parting_ms)
+			zmq_poll (NULL, 0, k->carriers[i]->parting_ms);
 }
 
 static void link_free (struct link *k, int64_t linger_ms)
@@ -240,8 +265,8 @@ static void link_free (struct link *k, int64_t linger_ms)
 		}
 	else
 		link_dial_stop (k);
-	if (k->carrier)
-		k->carrier->close (k, linger_ms);
+	for (size_t i = 0; k->carriers[i]; i++)
+		k->carriers[i]->close (k, linger_ms);
 	link_zmq_fini (k);
 	link_zap_leave (k);		/* after the socket: see link_zap.c */
 	loop_timer_destroy (&k->sweep);
@@ -285,7 +310,8 @@ void link_pause (struct link *k, bool paused)
 	if (!paused)			/* their heartbeats are still unread */
 		TAILQ_FOREACH (p, &k->all, all_entry)
 			p->heard_ms = now;
-	k->carrier->pause (k);
+	for (size_t i = 0; k->carriers[i]; i++)
+		k->carriers[i]->pause (k);
 }
 
 const char *link_address (const struct link *k)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A link: one ZeroMQ socket on the loop that speaks SPEC.md sections 1 and 2, so that the programs deal with sessions and
+/* A link: ZeroMQ sockets on the loop that speaks SPEC.md sections 1 and 2, so that the programs deal with sessions and
  * records only. Negotiation, epochs, heartbeats, dead peers, fencing, CURVE and ZAP, batching and malformed input live here.
  *
  * Batching: link_send queues a record to a peer; all records of one type that were queued in a burst leave as one message when the
@@ -47,14 +47,19 @@ struct link_opts {
 	size_t max_frame_bytes;		/* ZMQ_MAXMSGSIZE; 0 = WIRE_MAX_RECORD */
 	size_t max_queued_bytes;	/* per peer; 0 = 64 MiB */
 	size_t max_peers;		/* listener; 0 = 16,384 */
-	/* CURVE, Z85 text of 40 characters; NULL = plain (ipc only). The listener needs its own pair, the dialler the server's key too. */
+	/* CURVE, Z85 text of 40 characters; NULL = plain (ipc only). The listener needs its own pair, the dialler the server's key too. With keys, an
+	 * ipc address is for processes of the same user: the kernel says whose they are, and they say which key they have. SPEC.md, section 2.2. */
 	const char *public_key, *secret_key, *server_key;
 	struct msg_hello hello;		/* dialler: what it says of itself; slices are copied */
 	const struct id *bulk;		/* our bulk store's id, copied; NULL = none */
+	/* Dialler: an ipc address where the same listener may be, tried first at each attempt, but for the one after it did not answer there; copied. */
+	const char *local;
 };
 
 /* One context per process, borrowed. */
 struct link *link_listen (struct loop *l, void *zctx, const char *const *addresses, const struct link_opts *o, struct err *err);
+/* A listener that has no ipc address yet: from now on at this one, too. -1: it goes on as before. */
+int link_listen_within (struct link *k, const char *address, struct err *err);
 const char *link_address (const struct link *k);	/* last bound endpoint, with its real port; borrowed */
 /* Listener with CURVE: which keys may connect (Z85); replaces the list. Sessions of removed keys end. */
 int link_allow_keys (struct link *k, const char *const *z85, size_t n, struct err *err);

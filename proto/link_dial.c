@@ -19,15 +19,16 @@ enum { PAUSE_BASE_MS = 200, PAUSE_CAP_MS = 10000, BAD_HANDSHAKES = 2, ANSWER_MIN
 
 static void dial_close (struct link *k, int64_t linger_ms)
 {
-	k->carrier->close (k, linger_ms);
+	if (k->carriers[0])
+		k->carriers[0]->close (k, linger_ms);
 	k->dial.connected = k->dial.secured = false;
 }
 
 static void handshake_failed (struct link *k)
 {
 	char text[LINK_WHY_MAX];
-	snprintf (text, sizeof (text), "no secure handshake with %s: %s", k->dial.address,
-		  k->curve ? "wrong server key or not a Weft peer" : "not a Weft peer");
+	snprintf (text, sizeof (text), "no secure handshake with %s: %s", k->dial.via,
+		  k->curve && k->carriers[0] == &link_over_zmq ? "wrong server key or not a Weft peer" : "not a Weft peer");
 	/* A single one may be a listener that is just going down. */
 	link_dial_failed (k, ERR_UNAVAILABLE, text, ++k->dial.bad_handshakes >= BAD_HANDSHAKES);
 }
@@ -72,24 +73,47 @@ void link_dial_ended (struct link *k)
 
 void link_dial_hello (struct link *k)
 {
-	const struct msg_hello *hello = &k->dial.hello;
-	struct wire_header h = { .major = hello->max_major, .minor = hello->minor, .type = WIRE_HELLO, .count = 1 };
+	const struct link_carrier *by = k->carriers[0];
+	struct msg_hello hello = k->dial.hello;
+	struct wire_header h = { .major = hello.max_major, .minor = hello.minor, .type = WIRE_HELLO, .count = 1 };
 	struct buf b;
 	zmq_msg_t m;
+	if (k->curve && by == &link_over_ipc)
+		hello.key = wire_str (k->public_key, MSG_KEY_BYTES);
 	buf_init (&b, 0);
-	msg_hello_encode (&b, hello, hello->max_major);
+	msg_hello_encode (&b, &hello, hello.max_major);
 	link_msg_from_buf (&m, &b);
-	link_post (k, 0, &h, &m);
+	link_post (k, by, 0, &h, &m);
+}
+
+static int try_address (struct link *k, const char *address, struct err *err)
+{
+	k->dial.via = address;
+	k->carriers[0] = k->dial.self->by = link_carrier_of (address);
+	if (k->carriers[0]->dial (k, err) == 0)
+		return 0;
+	dial_close (k, 0);
+	return -1;
+}
+
+/* Nobody listens at a Unix socket: that is known at once. */
+static bool try_local (struct link *k)
+{
+	struct link_dial *d = &k->dial;
+	bool silent = d->silent;
+	d->silent = false;
+	if (!d->local || silent || try_address (k, d->local, NULL) < 0)
+		return false;
+	if (!d->connected)
+		dial_close (k, 0);
+	return d->connected;
 }
 
 static int dial_open (struct link *k, struct err *err)
 {
 	struct link_dial *d = &k->dial;
-	link_carrier_choose (k, (const char *const[]) { d->address, NULL });
-	if (k->carrier->dial (k, err) < 0) {
-		dial_close (k, 0);
+	if (!try_local (k) && try_address (k, d->address, err) < 0)
 		return -1;
-	}
 	d->state = DIAL_CONNECTING;
 	d->opened_ms = clock_now_ms ();
 	loop_timer_start (d->timer, LINK_HELLO_MS, false);
@@ -109,8 +133,9 @@ void link_dial_failed (struct link *k, int code, const char *text, bool report)
 	if (k->dial.state != DIAL_CONNECTING)
 		return;
 	snprintf (why, sizeof (why), "%s", text);
-	log_info ("link", "connection attempt failed", "link=%s address=%s attempt=%u code=%s why=%s", k->name, k->dial.address,
+	log_info ("link", "connection attempt failed", "link=%s address=%s attempt=%u code=%s why=%s", k->name, k->dial.via,
 		  k->dial.attempt, err_name (code), why);
+	k->dial.silent = k->dial.via == k->dial.local;
 	dial_close (k, 0);
 	dial_pause (k);
 	k->dial.attempt++;
@@ -137,7 +162,7 @@ static void on_timer (void *arg)
 			if (d->connected && !d->secured) {
 				handshake_failed (k);
 			} else {
-				snprintf (text, sizeof (text), "no answer from %s", d->address);
+				snprintf (text, sizeof (text), "no answer from %s", d->via);
 				link_dial_failed (k, ERR_UNAVAILABLE, text, d->secured);
 			}
 		} else {
@@ -174,7 +199,7 @@ void link_dial_up (struct link *k, const struct msg_welcome *w, uint64_t epoch)
 		k->threshold_ms = 2 * k->heartbeat_ms;
 	k->stats.sessions = 1;
 	link_sweep_start (k);
-	log_info ("link", "session up", "link=%s address=%s major=%d minor=%d bulk=%d", k->name, d->address, p->major, p->minor, p->bulk);
+	log_info ("link", "session up", "link=%s address=%s major=%d minor=%d bulk=%d", k->name, d->via, p->major, p->minor, p->bulk);
 	if (k->ops->on_up)
 		k->ops->on_up (p, NULL, w, k->arg);
 }
@@ -193,7 +218,7 @@ void link_dial_lost (struct link *k)
 	/* A session that broke at once counts as a failed attempt, or two processes that fence each other would do so without pause. */
 	d->attempt = lasted ? 0 : d->attempt + 1;
 	dial_pause (k);
-	log_info ("link", "session ended", "link=%s address=%s why=%s", k->name, d->address, p->why);
+	log_info ("link", "session ended", "link=%s address=%s why=%s", k->name, d->via, p->why);
 	if (k->ops->on_down && !k->muted)
 		k->ops->on_down (p, p->why, k->arg);
 }
@@ -250,6 +275,8 @@ int link_dial_start (struct link *k, const char *address, const struct link_opts
 	p->instance = o->hello.instance;
 	TAILQ_INSERT_TAIL (&k->all, p, all_entry);
 	d->address = xstrdup (address);
+	d->local = o->local ? xstrdup (o->local) : NULL;
+	d->via = d->address;
 	d->timer = loop_timer_create (k->loop, on_timer, k);
 	if (hello_copy (d, &o->hello, &k->bulk, err) < 0)
 		return -1;
@@ -270,6 +297,7 @@ void link_dial_stop (struct link *k)
 	if (d->self)
 		link_peer_free (d->self);
 	free (d->address);
+	free (d->local);
 	free (d->hello_text);
 }
 

@@ -25,7 +25,7 @@ static void take_stray (struct link *k, const struct wire_header *h, const struc
 	if (!k->listener)
 		link_session_answer (k, h, in);
 	else if (wire_type_known (h->type) && h->type != WIRE_BYE && h->type != WIRE_REJECT && h->type != WIRE_WELCOME)
-		link_session_refuse (k, in->rid, ERR_BAD_STATE, "no session, say HELLO");
+		link_session_refuse (k, in, ERR_BAD_STATE, "no session, say HELLO");
 }
 
 static bool any_epoch (int type)
@@ -85,7 +85,7 @@ void link_inbox_take (struct link *k, const struct link_in *in)
 	if (!k->listener && k->dial.state == DIAL_UP)
 		p = k->dial.self;
 	else if (k->listener)
-		p = link_table_get (&k->table, in->rid);
+		p = link_table_get (&k->table, in->by, in->rid);
 	if (p && p->state != PEER_UP)
 		return;			/* on its way out */
 	if (!in->headed || wire_header_decode (&h, zmq_msg_data (in->head), zmq_msg_size (in->head), &err) < 0) {

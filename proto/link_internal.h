@@ -9,7 +9,9 @@
  *   link_outbox.c   queued records, merged into messages
  *   link_dial.c     the dialler's connection: attempts, back-off
  *   link_zap.c      which CURVE keys may connect: section 2.2
- *   link_table.c    peers of a ROUTER by routing id
+ *   link_table.c    peers of a listener by carrier and routing id
+ *
+ * A listener may have both carriers at once, each for the addresses that are its; a dialler has one at a time.
  *
  * Callbacks run only between link_enter and link_leave, and never below link_send or link_flush: what those find out (a peer is gone,
  * a queue became short) is put on `todo` and told from the loop. A callback may destroy the link: then `muted` is set, no further
@@ -36,6 +38,7 @@ enum {
 };
 
 #define LINK_IPC "ipc://"
+#define LINK_CARRIERS 2
 
 struct link_rec { zmq_msg_t m; uint8_t type; bool bare; /* no record frame: HEARTBEAT */ };
 
@@ -54,7 +57,8 @@ enum link_peer_state { PEER_DOWN, PEER_NEW, PEER_UP, PEER_CLOSING };
 struct link_peer {
 	struct link *k;			/* borrowed */
 	enum link_peer_state state;
-	uint32_t rid;			/* listener: ROUTER's routing id */
+	const struct link_carrier *by;	/* what carries its messages */
+	uint32_t rid;			/* listener: its routing id there */
 	int major, minor;
 	struct id id;
 	uint64_t instance, epoch;
@@ -75,14 +79,16 @@ struct link_peer {
 };
 TAILQ_HEAD (link_peers, link_peer);
 
-/* Open addressing from a routing id to its peer. */
+/* Open addressing from a carrier and its routing id to the peer. */
 struct link_table { struct link_peer **slot; size_t cap, size; };
 
 enum link_dial_state { DIAL_IDLE, DIAL_CONNECTING, DIAL_UP };
 
 struct link_dial {
 	enum link_dial_state state;
-	char *address;			/* owned */
+	char *address, *local;		/* owned; local: of this host, tried first; NULL = none */
+	const char *via;		/* borrowed: which of them this attempt dials */
+	bool silent;			/* who listens at local did not answer: the next attempt is not to him */
 	char server_key[LINK_KEY_TEXT];
 	unsigned attempt;		/* in a row without a lasting session */
 	unsigned bad_handshakes;	/* in a row */
@@ -97,8 +103,9 @@ struct link_dial {
 /* What carries the messages of a link. All are called with the link's own state in order; what they find out they tell by link_inbox_take,
  * link_burst_end, link_outbox_retry, link_dial_* and link_socket_died. */
 struct link_carrier {
-	int (*listen) (struct link *k, const char *const *addresses, struct err *err);	/* sets k->endpoint */
-	int (*dial) (struct link *k, struct err *err);		/* one attempt at k->dial.address */
+	/* At those of the addresses that are its own, at least one; sets k->endpoint if it has none. */
+	int (*listen) (struct link *k, const char *const *addresses, struct err *err);
+	int (*dial) (struct link *k, struct err *err);		/* one attempt at k->dial.via */
 	void (*close) (struct link *k, int64_t linger_ms);	/* nothing is told afterwards; again is fine */
 	void (*pause) (struct link *k);				/* k->paused has changed */
 	/* One message: begin, its h->count record frames, then, perhaps after other messages, flush. begin: 0, or -1 with errno EAGAIN (it takes
@@ -132,8 +139,8 @@ struct link {
 	char public_key[LINK_KEY_TEXT], secret_key[LINK_KEY_TEXT];
 	char domain[32];		/* ZAP */
 	char *endpoint;
-	const struct link_carrier *carrier;
-	bool open;			/* the carrier has a socket */
+	const struct link_carrier *carriers[LINK_CARRIERS + 1];	/* in use; then NULL. The first one's address is endpoint */
+	bool open;			/* a carrier has a socket */
 	struct {
 		void *sock, *mon;
 		unsigned gen;		/* counts sockets: a callback sees that its own is gone */
@@ -163,6 +170,7 @@ struct link {
 
 /* A message as it came; the frames are the carrier's, and may be moved from. */
 struct link_in {
+	const struct link_carrier *by;
 	uint32_t rid;
 	bool addressed, headed, overlong;	/* has a routing id of ours; has a header frame; more than WIRE_MAX_RECORDS */
 	zmq_msg_t *head, *recs;
@@ -172,7 +180,7 @@ struct link_in {
 /* link.c */
 void link_enter (struct link *k);
 bool link_leave (struct link *k);		/* false: the link is gone */
-void link_carrier_choose (struct link *k, const char *const *addresses);	/* while it has none, or none that is open */
+const struct link_carrier *link_carrier_of (const char *address);
 void link_sweep_start (struct link *k);
 void link_burst_end (void *link);		/* carriers: all that was there is read, or LINK_BURST_RECORDS are */
 
@@ -184,7 +192,7 @@ void link_blame (struct link *k, struct link_peer *p, const char *what);
 void link_session_hello (struct link *k, struct link_peer *p, const struct link_in *in);
 void link_session_answer (struct link *k, const struct wire_header *h, const struct link_in *in);	/* dialler: before WELCOME */
 void link_session_control (struct link_peer *p, const struct wire_header *h, const struct link_in *in);
-void link_session_refuse (struct link *k, uint32_t rid, int code, const char *text);
+void link_session_refuse (struct link *k, const struct link_in *in, int code, const char *text);
 /* The session is to end: says so to the peer (type 0: does not), tells on_down from the loop. */
 void link_session_doom (struct link_peer *p, int type, int code, const char *why);
 void link_session_down (struct link_peer *p);	/* now; from the loop only; a listener's peer is freed */
@@ -201,7 +209,7 @@ void link_outbox_clear (struct link_peer *p);
 void link_outbox_unlist (struct link_peer *p);
 void link_todo (struct link_peer *p);
 /* One message outside of a session; may be lost. record: transferred. */
-int link_post (struct link *k, uint32_t rid, const struct wire_header *h, zmq_msg_t *record);
+int link_post (struct link *k, const struct link_carrier *by, uint32_t rid, const struct wire_header *h, zmq_msg_t *record);
 
 /* link_zmq.c */
 void link_zmq_fini (struct link *k);		/* at the link's end: what it keeps from one socket to the next */
@@ -232,9 +240,9 @@ bool link_zap_allows (const struct link *k, const uint8_t key[LINK_KEY_BYTES]);
 bool link_zap_allows_text (const struct link *k, const char *z85);
 
 /* link_table.c */
-struct link_peer *link_table_get (const struct link_table *t, uint32_t rid);
+struct link_peer *link_table_get (const struct link_table *t, const struct link_carrier *by, uint32_t rid);
 void link_table_put (struct link_table *t, struct link_peer *p);
-void link_table_del (struct link_table *t, uint32_t rid);
+void link_table_del (struct link_table *t, const struct link_peer *p);
 void link_table_fini (struct link_table *t);
 
 #endif

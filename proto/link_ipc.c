@@ -23,7 +23,8 @@ static void on_open (void *arg)
 static void on_message (uint32_t rid, zmq_msg_t *frames, size_t n, bool cut, void *arg)
 {
 	struct link *k = arg;
-	struct link_in in = { .rid = rid, .addressed = true, .headed = true, .overlong = cut, .head = frames, .recs = frames + 1, .n = n - 1 };
+	struct link_in in = { .by = &link_over_ipc, .rid = rid, .addressed = true, .headed = true, .overlong = cut,
+			      .head = frames, .recs = frames + 1, .n = n - 1 };
 	link_enter (k);
 	k->burst_records += in.n;
 	link_inbox_take (k, &in);
@@ -53,7 +54,7 @@ static const struct ipc_ops ops = { on_open, on_message, link_burst_end, on_writ
 static struct ipc_opts opts_of (struct link *k)
 {
 	return (struct ipc_opts) { .ops = &ops, .arg = k, .max_frame = k->max_frame_bytes, .max_message = k->max_frame_bytes + LINK_BATCH_BYTES,
-				   .max_frames = WIRE_MAX_RECORDS + 1 };
+				   .max_frames = WIRE_MAX_RECORDS + 1, .own_user = k->curve };
 }
 
 static void opened (struct link *k)
@@ -70,13 +71,16 @@ static int carrier_listen (struct link *k, const char *const *addresses, struct 
 	while (addresses[n])
 		n++;
 	paths = xcalloc (n + 1, sizeof (*paths));
-	for (size_t i = 0; i < n; i++)
-		paths[i] = path_of (addresses[i]);
+	n = 0;
+	for (const char *const *a = addresses; *a; a++)
+		if (link_carrier_of (*a) == &link_over_ipc)
+			paths[n++] = path_of (*a);
 	k->ipc = ipc_listen (k->loop, paths, &o, err);
+	if (k->ipc && !k->endpoint)
+		k->endpoint = xasprintf (LINK_IPC "%s", paths[n - 1]);
 	free (paths);
 	if (!k->ipc)
 		return -1;
-	k->endpoint = xstrdup (addresses[n - 1]);
 	opened (k);
 	return 0;
 }
@@ -84,8 +88,8 @@ static int carrier_listen (struct link *k, const char *const *addresses, struct 
 static int carrier_dial (struct link *k, struct err *err)
 {
 	struct ipc_opts o = opts_of (k);
-	if (!(k->ipc = ipc_dial (k->loop, path_of (k->dial.address), &o, err)))
-		return err_prefix (err, "connecting to %s", k->dial.address);
+	if (!(k->ipc = ipc_dial (k->loop, path_of (k->dial.via), &o, err)))
+		return err_prefix (err, "connecting to %s", k->dial.via);
 	opened (k);
 	if (ipc_connected (k->ipc))
 		link_dial_connected (k);

@@ -191,22 +191,28 @@ static void pack_id (struct link_peer *p, uint8_t type, const struct id *id)
 
 /* ---- sending -------------------------------------------------------------------------------------------------- */
 
-static int begin (struct link *k, uint32_t rid, const struct wire_header *h)
+static void flush_carriers (struct link *k)
 {
-	if (k->carrier->begin (k, rid, h) < 0)
+	for (size_t i = 0; k->carriers[i]; i++)
+		k->carriers[i]->flush (k);
+}
+
+static int begin (struct link *k, const struct link_carrier *by, uint32_t rid, const struct wire_header *h)
+{
+	if (by->begin (k, rid, h) < 0)
 		return -1;
 	k->stats.messages_out++;
 	k->stats.records_out += h->count;
 	return 0;
 }
 
-int link_post (struct link *k, uint32_t rid, const struct wire_header *h, zmq_msg_t *record)
+int link_post (struct link *k, const struct link_carrier *by, uint32_t rid, const struct wire_header *h, zmq_msg_t *record)
 {
-	int rc = begin (k, rid, h);
+	int rc = begin (k, by, rid, h);
 	if (rc == 0 && h->count)
-		rc = k->carrier->frame (k, record, false);
+		rc = by->frame (k, record, false);
 	zmq_msg_close (record);
-	k->carrier->flush (k);
+	by->flush (k);
 	return rc;
 }
 
@@ -236,12 +242,12 @@ static int send_batch (struct link_peer *p)
 	bool bare = at (o, 0)->bare;
 	struct wire_header h = { .major = (uint8_t) p->major, .minor = WIRE_MINOR, .type = at (o, 0)->type,
 				 .count = bare ? 0 : (uint32_t) n, .seq = p->seq, .epoch = p->epoch };
-	if (begin (p->k, p->rid, &h) < 0)
+	if (begin (p->k, p->by, p->rid, &h) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
 		struct link_rec *r = at (o, i);
 		if (!bare)		/* a failure means that the socket itself is gone: the record is dropped with the session */
-			p->k->carrier->frame (p->k, &r->m, i + 1 < n);
+			p->by->frame (p->k, &r->m, i + 1 < n);
 		zmq_msg_close (&r->m);
 	}
 	p->seq++;
@@ -257,12 +263,12 @@ static void block (struct link_peer *p)
 		return;
 	p->blocked = true;
 	TAILQ_INSERT_TAIL (&k->blocked, p, blocked_entry);
-	if (!k->carrier->tells && !loop_timer_pending (k->retry)) {
+	if (!p->by->tells && !loop_timer_pending (k->retry)) {
 		k->retry_ms = RETRY_MIN_MS;
 		loop_timer_start (k->retry, k->retry_ms, false);
 	}
-	if (k->carrier->blocked)
-		k->carrier->blocked (k, true);
+	if (p->by->blocked)
+		p->by->blocked (k, true);
 }
 
 static void unblock (struct link_peer *p)
@@ -272,8 +278,8 @@ static void unblock (struct link_peer *p)
 		return;
 	p->blocked = false;
 	TAILQ_REMOVE (&k->blocked, p, blocked_entry);
-	if (k->carrier->blocked && TAILQ_EMPTY (&k->blocked))
-		k->carrier->blocked (k, false);
+	if (p->by->blocked && TAILQ_EMPTY (&k->blocked))
+		p->by->blocked (k, false);
 }
 
 static void check_relief (struct link_peer *p)
@@ -327,26 +333,29 @@ void link_outbox_flush_dirty (struct link *k)
 		if (!p->blocked)
 			flush (p);
 	}
-	k->carrier->flush (k);
+	flush_carriers (k);
 }
 
 void link_outbox_retry (struct link *k)
 {
 	struct link_peer *p, *next;
-	bool moved = false;
+	bool moved = false, untold = false;
 	if (TAILQ_EMPTY (&k->blocked) || !k->open)
 		return;
-	if (k->carrier->settle)
-		k->carrier->settle (k);
+	for (size_t i = 0; k->carriers[i]; i++)
+		if (k->carriers[i]->settle)
+			k->carriers[i]->settle (k);
 	for (p = TAILQ_FIRST (&k->blocked); p; p = next) {
 		next = TAILQ_NEXT (p, blocked_entry);
 		moved |= flush (p);
 	}
-	if (!TAILQ_EMPTY (&k->blocked) && !k->carrier->tells && (moved || !loop_timer_pending (k->retry))) {
+	TAILQ_FOREACH (p, &k->blocked, blocked_entry)
+		untold |= !p->by->tells;
+	if (untold && (moved || !loop_timer_pending (k->retry))) {
 		k->retry_ms = moved ? RETRY_MIN_MS : k->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : k->retry_ms * 2;
 		loop_timer_start (k->retry, k->retry_ms, false);
 	}
-	k->carrier->flush (k);
+	flush_carriers (k);
 }
 
 void link_outbox_clear (struct link_peer *p)

@@ -29,7 +29,7 @@ static struct msg_reason reason_of (int code, const char *text)
 
 /* ---- refusing and ending -------------------------------------------------------------------------------------- */
 
-void link_session_refuse (struct link *k, uint32_t rid, int code, const char *text)
+void link_session_refuse (struct link *k, const struct link_in *in, int code, const char *text)
 {
 	struct wire_header h = { .major = WIRE_MAJOR, .minor = WIRE_MINOR, .type = WIRE_REJECT, .count = 1 };
 	struct msg_reason reason = reason_of (code, text);
@@ -46,7 +46,7 @@ void link_session_refuse (struct link *k, uint32_t rid, int code, const char *te
 	buf_init (&b, 0);
 	msg_reason_encode (&b, &reason);
 	link_msg_from_buf (&m, &b);
-	link_post (k, rid, &h, &m);
+	link_post (k, in->by, in->rid, &h, &m);
 }
 
 void link_session_doom (struct link_peer *p, int type, int code, const char *why)
@@ -87,7 +87,7 @@ void link_session_down (struct link_peer *p)
 		link_dial_lost (k);
 		return;
 	}
-	link_table_del (&k->table, p->rid);
+	link_table_del (&k->table, p);
 	if (map_get (k->by_id, &p->id) == p)
 		map_del (k->by_id, &p->id);
 	TAILQ_REMOVE (&k->all, p, all_entry);
@@ -176,7 +176,7 @@ static int judge (struct link *k, const struct msg_hello *h, const char *key, st
 	return 0;
 }
 
-static void greet (struct link *k, uint32_t rid, const struct msg_hello *h, const char *key)
+static void greet (struct link *k, const struct link_in *in, const struct msg_hello *h, const char *key)
 {
 	struct msg_welcome w = { 0 };
 	struct err err = { 0 };
@@ -189,7 +189,7 @@ static void greet (struct link *k, uint32_t rid, const struct msg_hello *h, cons
 	if (k->muted)
 		return;
 	p = xcalloc (1, sizeof (*p));
-	*p = (struct link_peer) { .k = k, .state = PEER_NEW, .rid = rid, .id = h->id, .instance = h->instance };
+	*p = (struct link_peer) { .k = k, .state = PEER_NEW, .by = in->by, .rid = in->rid, .id = h->id, .instance = h->instance };
 	buf_init (&p->out.pack, 0);
 	snprintf (p->key, sizeof (p->key), "%s", key);
 	welcome_defaults (k, &w);
@@ -218,19 +218,30 @@ refuse:
 		err_set (&err, ERR_FORBIDDEN, FAULT_PEER, "refused");
 	log_warn ("link", "peer refused", "link=%s peer=%s code=%s err=%s", k->name, id_text (&h->id, id), err_name (err.code), err.text);
 	if (!k->muted)
-		link_session_refuse (k, rid, err.code, err.text);
+		link_session_refuse (k, in, err.code, err.text);
 	link_peer_free (p);
+}
+
+/* The handshake has proved it; or it is only said, by a process of our own user, which could read the secret, too. */
+static void key_of (const struct link *k, const struct link_in *in, const struct msg_hello *h, char key[LINK_KEY_TEXT])
+{
+	const char *proved = k->curve && in->by == &link_over_zmq ? zmq_msg_gets (in->head, "User-Id") : NULL;
+	if (proved)
+		snprintf (key, LINK_KEY_TEXT, "%s", proved);
+	else if (k->curve && in->by == &link_over_ipc)
+		snprintf (key, LINK_KEY_TEXT, "%.*s", (int) h->key.n, h->key.n ? h->key.p : "");
 }
 
 void link_session_hello (struct link *k, struct link_peer *p, const struct link_in *in)
 {
 	struct msg_hello h;
 	struct err err = { 0 };
-	const char *key = k->curve ? zmq_msg_gets (in->head, "User-Id") : NULL;
+	char key[LINK_KEY_TEXT] = "";
 	if (msg_hello_decode (&h, zmq_msg_data (&in->recs[0]), zmq_msg_size (&in->recs[0]), &err) < 0) {
 		link_blame (k, p, err.text);
 		return;
 	}
+	key_of (k, in, &h, key);
 	if (p && id_eq (&p->id, &h.id) && p->instance == h.instance) {
 		link_outbox_bytes (p, WIRE_WELCOME, p->welcome, p->welcome_bytes);	/* the first one was lost or late */
 		return;
@@ -238,7 +249,7 @@ void link_session_hello (struct link *k, struct link_peer *p, const struct link_
 	if (p)
 		fence (p, p->instance);	/* another identity on the same connection */
 	if (!k->muted)
-		greet (k, in->rid, &h, key ? key : "");
+		greet (k, in, &h, key);
 }
 
 /* ---- dialler: the answer -------------------------------------------------------------------------------------- */

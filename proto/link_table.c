@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Peers of a ROUTER by routing id. libzmq numbers connections one after the other from a random start, so the ids spread well over a
+/* Peers of a listener by carrier and routing id. libzmq numbers connections one after the other from a random start, so the ids spread well over a
  * table by themselves; they are mixed all the same, because old and new peers interleave. Linear probing, deletion by shifting back:
  * no tombstones, so a listener with much coming and going stays as fast as it was. */
 #include "proto/link_internal.h"
@@ -11,12 +11,12 @@ static size_t home_of (const struct link_table *t, uint32_t rid)
 	return (uint32_t) (rid * 2654435769u) & (t->cap - 1);
 }
 
-struct link_peer *link_table_get (const struct link_table *t, uint32_t rid)
+struct link_peer *link_table_get (const struct link_table *t, const struct link_carrier *by, uint32_t rid)
 {
 	if (t->size == 0)
 		return NULL;
 	for (size_t i = home_of (t, rid); t->slot[i]; i = (i + 1) & (t->cap - 1))
-		if (t->slot[i]->rid == rid)
+		if (t->slot[i]->rid == rid && t->slot[i]->by == by)
 			return t->slot[i];
 	return NULL;
 }
@@ -24,7 +24,7 @@ struct link_peer *link_table_get (const struct link_table *t, uint32_t rid)
 static void place (struct link_table *t, struct link_peer *p)
 {
 	size_t i = home_of (t, p->rid);
-	while (t->slot[i] && t->slot[i]->rid != p->rid)
+	while (t->slot[i] && (t->slot[i]->rid != p->rid || t->slot[i]->by != p->by))
 		i = (i + 1) & (t->cap - 1);
 	if (!t->slot[i])
 		t->size++;
@@ -50,12 +50,12 @@ void link_table_put (struct link_table *t, struct link_peer *p)
 	place (t, p);
 }
 
-void link_table_del (struct link_table *t, uint32_t rid)
+void link_table_del (struct link_table *t, const struct link_peer *p)
 {
 	size_t mask = t->cap - 1, i, j;
 	if (t->size == 0)
 		return;
-	for (i = home_of (t, rid); t->slot[i] && t->slot[i]->rid != rid; i = (i + 1) & mask)
+	for (i = home_of (t, p->rid); t->slot[i] && (t->slot[i]->rid != p->rid || t->slot[i]->by != p->by); i = (i + 1) & mask)
 		;
 	if (!t->slot[i])
 		return;

@@ -161,7 +161,7 @@ static void read_away (struct link *k)
 static bool read_message (struct link *k, struct link_in *in, size_t *n)
 {
 	bool more = true;
-	memset (in, 0, sizeof (*in));
+	*in = (struct link_in) { .by = &link_over_zmq };
 	*n = 0;
 	if (k->listener) {
 		zmq_msg_t id;
@@ -326,7 +326,7 @@ static int carrier_listen (struct link *k, const char *const *addresses, struct 
 	if ((k->curve && link_zap_join (k, err) < 0) || socket_open (k, ZMQ_ROUTER, err) < 0)
 		return -1;
 	for (; *addresses; addresses++)
-		if (zmq_bind (k->zmq.sock, *addresses) < 0)
+		if (link_carrier_of (*addresses) == &link_over_zmq && zmq_bind (k->zmq.sock, *addresses) < 0)
 			return err_set (err, ERR_IO, FAULT_SITE, "listening on %s: %s", *addresses, zmq_strerror (zmq_errno ()));
 	if (zmq_getsockopt (k->zmq.sock, ZMQ_LAST_ENDPOINT, last, &n) < 0)
 		return err_set (err, ERR_INTERNAL, FAULT_SELF, "reading the bound address: %s", zmq_strerror (zmq_errno ()));
@@ -338,8 +338,8 @@ static int carrier_dial (struct link *k, struct err *err)
 {
 	if (socket_open (k, ZMQ_DEALER, err) < 0 || mon_open (k, err) < 0)
 		return -1;
-	if (zmq_connect (k->zmq.sock, k->dial.address) < 0)
-		return err_set (err, ERR_INVALID, FAULT_USER, "connecting to %s: %s", k->dial.address, zmq_strerror (zmq_errno ()));
+	if (zmq_connect (k->zmq.sock, k->dial.via) < 0)
+		return err_set (err, ERR_INVALID, FAULT_USER, "connecting to %s: %s", k->dial.via, zmq_strerror (zmq_errno ()));
 	if (watch (k, err) < 0)
 		return -1;
 	link_dial_hello (k);		/* waits in the socket until it is connected */

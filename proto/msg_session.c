@@ -4,7 +4,8 @@
 #include "proto/wire_record.h"
 
 #define HELLO_FIXED_1 46
-#define HELLO_FIXED 66
+#define HELLO_FIXED 68
+#define HELLO_FIXED_NO_KEY 66
 #define WELCOME_FIXED_1 38
 #define WELCOME_FIXED 42
 #define REASON_FIXED 6
@@ -13,10 +14,10 @@ void msg_hello_encode (struct buf *b, const struct msg_hello *m, int major)
 {
 	uint8_t fixed[HELLO_FIXED];
 	struct wire_writer w = { fixed };
-	size_t n = major < 2 ? HELLO_FIXED_1 : HELLO_FIXED;
+	size_t n = major < 2 ? HELLO_FIXED_1 : m->key.n ? HELLO_FIXED : HELLO_FIXED_NO_KEY;
 	struct wire_str parts[] = { wire_clip_head (m->name, WIRE_MAX_TEXT), wire_clip_head (m->version, WIRE_MAX_TEXT),
-				    m->block, m->runtime };
-	if (m->block.n > WIRE_MAX_TEXT || m->runtime.n > WIRE_MAX_TEXT) {
+				    m->block, m->runtime, m->key };
+	if (m->block.n > WIRE_MAX_TEXT || m->runtime.n > WIRE_MAX_TEXT || m->key.n > MSG_KEY_BYTES) {
 		wire_refuse (b);
 		return;
 	}
@@ -33,7 +34,8 @@ void msg_hello_encode (struct buf *b, const struct msg_hello *m, int major)
 		wire_w16 (&w, (uint16_t) parts[i].n);
 	wire_w32 (&w, m->pid);
 	wire_wid (&w, &m->bulk);
-	wire_record_add (b, fixed, n, parts, 4);
+	wire_w16 (&w, (uint16_t) m->key.n);
+	wire_record_add (b, fixed, n, parts, n == HELLO_FIXED ? 5 : 4);
 }
 
 int msg_hello_decode (struct msg_hello *m, const void *p, size_t n, struct err *err)
@@ -53,10 +55,12 @@ int msg_hello_decode (struct msg_hello *m, const void *p, size_t n, struct err *
 	size_t block = wire_get_u16 (&r.fixed), runtime = wire_get_u16 (&r.fixed);
 	m->pid = wire_get_u32 (&r.fixed);
 	wire_get_id (&r.fixed, &m->bulk);
+	size_t key = wire_get_u16 (&r.fixed);
 	if (wire_record_take (&r, &m->name, name, WIRE_MAX_TEXT, "name", err) < 0 ||
 	    wire_record_take (&r, &m->version, version, WIRE_MAX_TEXT, "version", err) < 0 ||
 	    wire_record_take (&r, &m->block, block, WIRE_MAX_TEXT, "block", err) < 0 ||
 	    wire_record_take (&r, &m->runtime, runtime, WIRE_MAX_TEXT, "runtime", err) < 0 ||
+	    wire_record_take (&r, &m->key, key, MSG_KEY_BYTES, "key", err) < 0 ||
 	    wire_record_close (&r, err) < 0)
 		return -1;
 	if (m->role < ROLE_ENDPOINT || m->role > ROLE_WORKER)

@@ -5,7 +5,7 @@
 #include "proto/wire.h"
 
 enum msg_role { ROLE_ENDPOINT = 1, ROLE_MANAGER = 2, ROLE_WORKER = 3 };
-enum { MSG_CAP_BULK = 1 };
+enum { MSG_CAP_BULK = 1, MSG_KEY_BYTES = 40 };
 
 struct msg_hello {
 	uint8_t role, min_major, max_major, minor;
@@ -15,6 +15,7 @@ struct msg_hello {
 	uint32_t slots, pid;
 	struct wire_str name, version, block, runtime;
 	struct id bulk;			/* id of its bulk store, with MSG_CAP_BULK; zero = none */
+	struct wire_str key;		/* its CURVE public key, Z85 of MSG_KEY_BYTES, where no handshake tells it; else empty */
 };
 struct msg_welcome {
 	uint8_t major, minor;

@@ -12,7 +12,7 @@
 
 #define WIRE_MAJOR 2		/* what we speak at best */
 #define WIRE_MAJOR_MIN 1	/* and at least */
-#define WIRE_MINOR 4
+#define WIRE_MINOR 5
 #define WIRE_HEADER_BYTES 24
 #define WIRE_MAX_RECORDS 4096
 #define WIRE_MAX_TEXT 4096

@@ -176,9 +176,20 @@ def session():
     f.good("1: a bulk store", k, one, fields(bulk=STORE))
     f.good("1: no bulk store", k, u16(66) + hello()[2:50] + bytes(16) + hello()[50:], fields())
     f.good("1: id cut reads as none", k, u16(65) + hello()[2:50] + uid(STORE)[:15] + hello()[50:], fields(), canonical=False)
-    f.good("1: newer", k, newer(one, 66, u16(3), b"new"), fields(bulk=STORE), canonical=False)
     f.bad("1: a byte shorter", k, one[:-1])
     f.bad("1: a byte longer", k, one + b"\0")
+
+    # Minor version 5: its key, sent only where no handshake tells it.
+    def keyed(key, n=None):
+        return u16(68) + one[2:66] + u16(len(key) if n is None else n) + one[66:] + key
+    key = b"rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+    f.good("5: a key", k, keyed(key), dict(fields(bulk=STORE), key=key.decode()))
+    f.good("5: no key, but its length", k, keyed(b""), fields(bulk=STORE), canonical=False)
+    f.good("5: fixed part ends within its length", k, u16(67) + one[2:66] + b"\1" + one[66:], fields(bulk=STORE), canonical=False)
+    f.good("newer", k, newer(keyed(b""), 68, u16(3), b"new"), fields(bulk=STORE), canonical=False)
+    f.bad("5: key over the limit", k, keyed(key + b"x"), "TOO_LARGE")
+    f.bad("5: key says a byte more than came", k, keyed(key[:39], n=40))
+    f.bad("5: a byte longer", k, keyed(key) + b"\0")
 
     def welcome(v=2, major=2, epoch=0x0102030405060708, name=b"forwarder-1", n=None, reserved=0):
         return (u16(42 if v == 2 else 38) + u8(major) + u8(0) + u32(1) + u64(epoch) + u32(2000) + u32(10000) + u32(10 * MIB) + u32(5 * MIB)

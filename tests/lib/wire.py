@@ -70,8 +70,9 @@ def _size(fmt):
 
 RECORDS = {
     "HELLO": Record(
-        "role:B min_major:B max_major:B minor:B capabilities:I id:id instance:Q slots:I #name:H #version:H #block:H #runtime:H", "pid:I bulk:id",
-        (("name", MAX_TEXT, "head"), ("version", MAX_TEXT, "head"), ("block", MAX_TEXT, None), ("runtime", MAX_TEXT, None)),
+        "role:B min_major:B max_major:B minor:B capabilities:I id:id instance:Q slots:I #name:H #version:H #block:H #runtime:H", "pid:I bulk:id #key:H",
+        (("name", MAX_TEXT, "head"), ("version", MAX_TEXT, "head"), ("block", MAX_TEXT, None), ("runtime", MAX_TEXT, None),
+         ("key", 40, None)),
         {"role": lambda d: d["role"] in (1, 2, 3), "min_major": lambda d: 0 < d["min_major"] <= d["max_major"]}),
     "WELCOME": Record(
         "major:B minor:B capabilities:I epoch:Q heartbeat_ms:I threshold_ms:I max_payload_bytes:I max_result_bytes:I _:-4 #name:H", "pid:I",
@@ -198,7 +199,7 @@ def decode(kind, raw):
     if at < len(raw) and fixed_bytes <= rec.known:
         raise Malformed("INVALID", "%s: longer than its lengths" % kind)
     out.pop("_", None)
-    for name in ("files", "kept", "resources"):
+    for name in ("files", "kept", "resources", "key"):
         if out.get(name) == b"":
             del out[name]           # absent and empty are the same
     for name, fmt in rec.v2:
@@ -230,11 +231,11 @@ def encode(kind, fields, major=MAJOR):
         fields["#" + name] = len(b)
         parts.append(b)
     fixed2 = rec.v2 if major >= 2 else []
-    for name in ("#resources", "#kept", "#files"):      # the last ones, sent only when there are some
+    for name in ("#resources", "#kept", "#files", "#key"):    # the last ones, sent only when there are some
         if fixed2 and fixed2[-1][0] == name and not fields.get(name):
             fixed2 = fixed2[:-1]
     if major < 2:
-        parts = [part for (name, _, _), part in zip(rec.parts, parts) if name not in ("files", "kept", "resources")]
+        parts = [part for (name, _, _), part in zip(rec.parts, parts) if name not in ("files", "kept", "resources", "key")]
     fixed = b"".join(_put(fmt, fields.get(name)) for name, fmt in rec.v1 + fixed2)
     return struct.pack("<H", len(fixed) + 2) + fixed + b"".join(parts)
 

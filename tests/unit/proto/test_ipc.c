@@ -11,11 +11,13 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "common/buf.h"
 #include "common/clock.h"
@@ -1005,6 +1007,82 @@ static bool four_ended (void *arg)
 	return all;
 }
 
+/* In a process of another user. */
+static pid_t as_nobody (void (*what) (int told), int told)
+{
+	pid_t pid = fork ();
+	assert_true (pid >= 0);
+	if (pid == 0) {
+		if (setgid (65534) == 0 && setuid (65534) == 0)
+			what (told);
+		_exit (1);
+	}
+	return pid;
+}
+
+static void meet_a_closed_door (int told)
+{
+	struct sockaddr_un sa = address ();
+	int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char c;
+	(void) told;
+	if (connect (fd, (struct sockaddr *) &sa, sizeof (sa)) == 0)
+		_exit (recv (fd, &c, 1, 0) == 0 ? 0 : 2);
+}
+
+static void pose_as_the_listener (int told)
+{
+	int fd = raw_listen ();
+	if (write (told, "x", 1) == 1 && accept (fd, NULL, NULL) >= 0)
+		pause ();
+}
+
+struct child { pid_t pid; int status; };
+static bool child_ended (void *arg)
+{
+	struct child *c = arg;
+	return waitpid (c->pid, &c->status, WNOHANG) == c->pid;
+}
+
+static void test_only_our_own_user (void **state)
+{
+	struct side l = { 0 }, d = { 0 }, e = { 0 };
+	struct ipc_opts o = opts_of (&l);
+	struct child c = { 0 };
+	struct err err = { 0 };
+	char x;
+	int told[2];
+	(void) state;
+	if (geteuid () != 0)
+		skip ();
+	assert_int_equal (chmod (dir, 0777), 0);
+	o.own_user = true;
+	listen_with (&l, &o);
+	assert_int_equal (chmod (path, 0777), 0);
+	c.pid = as_nobody (meet_a_closed_door, -1);
+	until (child_ended, &c);
+	assert_true (WIFEXITED (c.status));
+	assert_int_equal (WEXITSTATUS (c.status), 0);
+	o.arg = &d;
+	assert_non_null (d.s = ipc_dial (loop, path, &o, &err));
+	until (opened, &d);
+	done (&d);
+	done (&l);
+	/* the listener is another's */
+	assert_int_equal (pipe (told), 0);
+	c.pid = as_nobody (pose_as_the_listener, told[1]);
+	assert_int_equal (read (told[0], &x, 1), 1);
+	o.arg = &e;
+	assert_non_null (e.s = ipc_dial (loop, path, &o, &err));
+	assert_false (ipc_connected (e.s));
+	until (ended, &e);
+	done (&e);
+	kill (c.pid, SIGKILL);
+	waitpid (c.pid, &c.status, 0);
+	close (told[0]);
+	close (told[1]);
+}
+
 static void test_half_handshakes (void **state)
 {
 	struct side x = { 0 };
@@ -1222,7 +1300,7 @@ int main (void)
 		TEST (test_listener_dies_while_we_write), TEST (test_dialler_dies_while_we_write), TEST (test_peer_that_reads_no_longer),
 		TEST (test_peer_that_only_talks),
 		TEST (test_limits), TEST (test_message_over_the_limit), TEST (test_frames_over_the_limit_are_cut), TEST (test_bad_handshakes),
-		TEST (test_dialler_meets_another_server), TEST (test_half_handshakes),
+		TEST (test_dialler_meets_another_server), TEST (test_half_handshakes), TEST (test_only_our_own_user),
 		TEST (test_close_from_inside),
 		TEST (test_second_listener_keeps_its_file), TEST (test_no_descriptors), TEST (test_numbers_are_not_used_again),
 	};

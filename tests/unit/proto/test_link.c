@@ -269,20 +269,23 @@ static void test_table (void **state)
 	bool in[N] = { false };
 	unsigned seed = 99;
 	(void) state;
-	for (uint32_t i = 0; i < N; i++)
-		p[i].rid = i % 3 ? 0xfffffff0u + i : (i + 1) * 0x9e3779b1u;	/* neighbours, over the wrap, and scattered ones */
-	assert_null (link_table_get (&t, 0));
-	link_table_del (&t, 0);
+	for (uint32_t i = 0; i < N; i++) {
+		uint32_t n = i / 2;	/* each number twice, of another carrier */
+		p[i].by = i % 2 ? &link_over_zmq : &link_over_ipc;
+		p[i].rid = n % 3 ? 0xfffffff0u + n : (n + 1) * 0x9e3779b1u;	/* neighbours, over the wrap, and scattered ones */
+	}
+	assert_null (link_table_get (&t, p[0].by, p[0].rid));
+	link_table_del (&t, &p[0]);
 	for (int step = 0; step < 50000; step++) {
 		int i = rand_r (&seed) % N;
 		if (in[i])
-			link_table_del (&t, p[i].rid);
+			link_table_del (&t, &p[i]);
 		else
 			link_table_put (&t, &p[i]);
 		in[i] = !in[i];
 		if (step % 500 == 0)
 			for (int j = 0; j < N; j++)
-				assert_ptr_equal (link_table_get (&t, p[j].rid), in[j] ? &p[j] : NULL);
+				assert_ptr_equal (link_table_get (&t, p[j].by, p[j].rid), in[j] ? &p[j] : NULL);
 	}
 	link_table_fini (&t);
 	free (p);
@@ -586,6 +589,64 @@ static void test_not_reading (void **state)
 	ended = true;
 }
 
+/* ---- raw peers ------------------------------------------------------------------------------------------------ */
+
+static void *raw_socket (int type)
+{
+	void *s = zmq_socket (zctx, type);
+	int zero = 0, ms = 5000;
+	zmq_setsockopt (s, ZMQ_LINGER, &zero, sizeof (zero));
+	zmq_setsockopt (s, ZMQ_RCVTIMEO, &ms, sizeof (ms));
+	return s;
+}
+
+static void raw_send (void *s, const struct wire_header *h, const void *rec, size_t n)
+{
+	uint8_t head[WIRE_HEADER_BYTES];
+	wire_header_encode (h, head);
+	zmq_send (s, head, sizeof (head), rec ? ZMQ_SNDMORE : 0);
+	if (rec)
+		zmq_send (s, rec, n, 0);
+}
+
+static void raw_hello_minor (void *s, uint8_t lo, uint8_t hi, uint8_t minor, struct id *id, uint64_t instance)
+{
+	struct wire_header h = { .major = hi, .type = WIRE_HELLO, .count = 1 };
+	struct msg_hello m = { .role = ROLE_WORKER, .min_major = lo, .max_major = hi, .minor = minor, .instance = instance,
+			       .name = WIRE_STR ("raw") };
+	struct buf b;
+	if (id_is_zero (id))
+		id_new (id);
+	m.id = *id;
+	buf_init (&b, 0);
+	msg_hello_encode (&b, &m, hi < WIRE_MAJOR ? hi : WIRE_MAJOR);
+	raw_send (s, &h, b.data, b.len);
+	buf_fini (&b);
+}
+
+static void raw_hello (void *s, uint8_t lo, uint8_t hi, struct id *id, uint64_t instance)
+{
+	raw_hello_minor (s, lo, hi, 0, id, instance);
+}
+
+/* The next message of a raw dealer, without blocking the loop. */
+struct raw { void *s; struct wire_header h; uint8_t rec[4096]; int n; };
+static bool raw_got (void *arg)
+{
+	struct raw *r = arg;
+	uint8_t head[WIRE_HEADER_BYTES];
+	int more;
+	size_t n = sizeof (more);
+	int got = zmq_recv (r->s, head, sizeof (head), ZMQ_DONTWAIT);
+	if (got < 0)
+		return false;
+	assert_int_equal (wire_header_decode (&r->h, head, (size_t) got, NULL), 0);
+	r->n = 0;
+	while (zmq_getsockopt (r->s, ZMQ_RCVMORE, &more, &n) == 0 && more)
+		r->n = zmq_recv (r->s, r->rec, sizeof (r->rec), 0);
+	return true;
+}
+
 /* ---- CURVE ---------------------------------------------------------------------------------------------------- */
 
 static struct keys keys_new (void)
@@ -672,6 +733,184 @@ static void test_curve (void **state)
 	assert_int_equal (e.reject_code, ERR_UNAVAILABLE);
 	link_destroy (&e.k, 0);
 	link_destroy (&l2.k, 0);
+	ended = true;
+}
+
+/* ---- keys within a host --------------------------------------------------------------------------------------- */
+
+static void listen_both (struct side *s, const struct keys *own)
+{
+	const char *at[] = { ipc, any_tcp[0], NULL };
+	struct link_opts o = opts_of (s, own, NULL);
+	struct err err = { 0 };
+	if (!(s->k = link_listen (loop, zctx, at, &o, &err)))
+		fail_msg ("%s", err.text);
+}
+
+static struct link_opts local_opts (struct side *s, const struct keys *own, const char *server)
+{
+	struct link_opts o = opts_of (s, own, server);
+	o.local = ipc;
+	return o;
+}
+
+static bool over (const struct side *s, const struct link_carrier *by)
+{
+	return s->k->carriers[0] == by && s->peer->by == by;
+}
+
+/* One listener serves both: with keys that are proved over TCP, and said on its Unix socket. */
+static void test_both_carriers (void **state)
+{
+	struct side l = { .echo = true }, d = { 0 }, e = { 0 }, other = { 0 };
+	struct keys ls = keys_new (), ds = keys_new (), es = keys_new (), os = keys_new ();
+	const char *allowed[] = { ds.pub, es.pub };
+	struct link_opts od = local_opts (&d, &ds, ls.pub), oo = local_opts (&other, &os, ls.pub);
+	struct err err = { 0 };
+	(void) state;
+	listen_both (&l, &ls);
+	assert_int_equal (strncmp (link_address (l.k), "tcp://", 6), 0);
+	assert_int_equal (link_allow_keys (l.k, allowed, 2, &err), 0);
+	assert_non_null (d.k = link_dial (loop, zctx, link_address (l.k), &od, &err));
+	AWAIT (has_peer, &d);
+	assert_true (over (&d, &link_over_ipc));
+	assert_string_equal (l.key, ds.pub);
+	dial_curve (&e, link_address (l.k), &es, ls.pub);
+	AWAIT (has_peer, &e);
+	assert_true (over (&e, &link_over_zmq));
+	assert_string_equal (l.key, es.pub);
+	for (uint32_t i = 0; i < 1000; i++) {
+		send_number (d.peer, WIRE_RESULT, i, 3000);
+		send_number (e.peer, WIRE_RESULT, i, 3000);
+	}
+	AWAIT (has_records, &((struct target) { &d, 1000 }));
+	AWAIT (has_records, &((struct target) { &e, 1000 }));
+	assert_false (d.disorder || e.disorder);
+	/* a key that it does not know */
+	assert_non_null (other.k = link_dial (loop, zctx, link_address (l.k), &oo, &err));
+	assert_ptr_equal (other.k->carriers[0], &link_over_ipc);
+	AWAIT (nonzero, &other.rejects);
+	assert_int_equal (other.reject_code, ERR_FORBIDDEN);
+	link_destroy (&other.k, 0);
+	/* a key is taken away, and given back */
+	assert_int_equal (link_allow_keys (l.k, allowed + 1, 1, &err), 0);
+	AWAIT (nonzero, &d.rejects);
+	AWAIT (nonzero, &d.downs);
+	assert_int_equal (d.reject_code, ERR_FORBIDDEN);
+	assert_int_equal (l.downs, 1);
+	assert_int_equal (e.downs, 0);
+	assert_int_equal (link_allow_keys (l.k, allowed, 2, &err), 0);
+	AWAIT (has_peer, &d);
+	link_destroy (&d.k, 0);
+	link_destroy (&e.k, 0);
+	link_destroy (&l.k, 0);
+	ended = true;
+}
+
+/* The same party comes over the other carrier: there is one session. */
+static void test_one_session_over_two_carriers (void **state)
+{
+	struct side l = { 0 }, d = { 0 }, e = { 0 };
+	struct keys ls = keys_new (), ds = keys_new ();
+	const char *allowed[] = { ds.pub };
+	struct link_opts od = opts_of (&d, &ds, ls.pub), oe = local_opts (&e, &ds, ls.pub);
+	struct err err = { 0 };
+	(void) state;
+	listen_both (&l, &ls);
+	assert_int_equal (link_allow_keys (l.k, allowed, 1, &err), 0);
+	oe.hello.id = od.hello.id;
+	assert_non_null (d.k = link_dial (loop, zctx, link_address (l.k), &od, &err));
+	AWAIT (has_peer, &d);
+	assert_non_null (e.k = link_dial (loop, zctx, link_address (l.k), &oe, &err));
+	AWAIT (has_peer, &e);
+	assert_true (over (&e, &link_over_ipc));
+	assert_int_equal (l.downs, 1);
+	assert_string_equal (l.why, "replaced");
+	AWAIT (nonzero, &d.rejects);
+	assert_int_equal (d.reject_code, ERR_CONFLICT);
+	link_destroy (&d.k, 0);
+	link_destroy (&e.k, 0);
+	link_destroy (&l.k, 0);
+	ended = true;
+}
+
+/* Who says no key is nobody. */
+static void test_no_key_within_a_host (void **state)
+{
+	struct side l = { 0 };
+	struct keys ls = keys_new ();
+	struct raw r = { .s = raw_socket (ZMQ_DEALER) };
+	struct id id = { { 0 } };
+	struct msg_reason m;
+	struct err err;
+	(void) state;
+	listen_both (&l, &ls);
+	zmq_connect (r.s, ipc);
+	raw_hello (r.s, 1, 2, &id, 5);
+	AWAIT (raw_got, &r);
+	assert_int_equal (r.h.type, WIRE_REJECT);
+	assert_int_equal (msg_reason_decode (&m, r.rec, (size_t) r.n, &err), 0);
+	assert_int_equal (m.code, ERR_FORBIDDEN);
+	assert_int_equal (l.ups, 0);
+	zmq_close (r.s);
+	link_destroy (&l.k, 0);
+	ended = true;
+}
+
+static bool over_ipc_now (void *arg)
+{
+	struct side *s = arg;
+	return s->peer && over (s, &link_over_ipc);
+}
+
+static bool hung_up_on (void *arg)
+{
+	int fd = accept (*(int *) arg, NULL, NULL);
+	return fd >= 0 && close (fd) == 0;
+}
+
+/* Nobody at the Unix socket: over TCP at once. Somebody who hangs up: with the next attempt. The listener: over it. */
+static void test_local_address_that_is_not_served (void **state)
+{
+	struct side l = { 0 }, d = { 0 };
+	struct keys ls = keys_new (), ds = keys_new ();
+	const char *allowed[] = { ds.pub };
+	struct link_opts od = local_opts (&d, &ds, ls.pub);
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct err err = { 0 };
+	char address[64];
+	int fd;
+	(void) state;
+	listen_curve (&l, &ls);
+	assert_int_equal (link_allow_keys (l.k, allowed, 1, &err), 0);
+	snprintf (address, sizeof (address), "%s", link_address (l.k));
+	assert_non_null (d.k = link_dial (loop, zctx, address, &od, &err));
+	assert_ptr_equal (d.k->carriers[0], &link_over_zmq);
+	AWAIT (has_peer, &d);
+	/* it ends, and somebody else has the socket */
+	fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	snprintf (sa.sun_path, sizeof (sa.sun_path), "%s", ipc + strlen (LINK_IPC));
+	assert_int_equal (bind (fd, (struct sockaddr *) &sa, sizeof (sa)), 0);
+	assert_int_equal (listen (fd, 5), 0);
+	link_peer_close (l.peer, ERR_UNAVAILABLE, "again, please");
+	AWAIT (nonzero, &d.downs);
+	d.ups = 0;
+	AWAIT (hung_up_on, &fd);
+	AWAIT (nonzero, &d.ups);
+	assert_true (over (&d, &link_over_zmq));
+	close (fd);
+	/* the listener is there, too */
+	assert_int_equal (link_listen_within (l.k, "ipc:///nowhere/at/all", &err), -1);
+	assert_int_equal (err.code, ERR_IO);
+	assert_int_equal (link_listen_within (l.k, any_tcp[0], &err), -1);
+	assert_int_equal (link_listen_within (l.k, ipc, &err), 0);
+	assert_int_equal (link_listen_within (l.k, ipc, &err), -1);
+	assert_string_equal (link_address (l.k), address);
+	assert_non_null (d.peer);
+	link_peer_close (l.peer, ERR_UNAVAILABLE, "again, please");
+	AWAIT (over_ipc_now, &d);
+	link_destroy (&d.k, 0);
+	link_destroy (&l.k, 0);
 	ended = true;
 }
 
@@ -800,63 +1039,7 @@ static void test_destroy_in_callback (void **state)
 	ended = true;
 }
 
-/* ---- raw peers ------------------------------------------------------------------------------------------------ */
-
-static void *raw_socket (int type)
-{
-	void *s = zmq_socket (zctx, type);
-	int zero = 0, ms = 5000;
-	zmq_setsockopt (s, ZMQ_LINGER, &zero, sizeof (zero));
-	zmq_setsockopt (s, ZMQ_RCVTIMEO, &ms, sizeof (ms));
-	return s;
-}
-
-static void raw_send (void *s, const struct wire_header *h, const void *rec, size_t n)
-{
-	uint8_t head[WIRE_HEADER_BYTES];
-	wire_header_encode (h, head);
-	zmq_send (s, head, sizeof (head), rec ? ZMQ_SNDMORE : 0);
-	if (rec)
-		zmq_send (s, rec, n, 0);
-}
-
-static void raw_hello_minor (void *s, uint8_t lo, uint8_t hi, uint8_t minor, struct id *id, uint64_t instance)
-{
-	struct wire_header h = { .major = hi, .type = WIRE_HELLO, .count = 1 };
-	struct msg_hello m = { .role = ROLE_WORKER, .min_major = lo, .max_major = hi, .minor = minor, .instance = instance,
-			       .name = WIRE_STR ("raw") };
-	struct buf b;
-	if (id_is_zero (id))
-		id_new (id);
-	m.id = *id;
-	buf_init (&b, 0);
-	msg_hello_encode (&b, &m, hi < WIRE_MAJOR ? hi : WIRE_MAJOR);
-	raw_send (s, &h, b.data, b.len);
-	buf_fini (&b);
-}
-
-static void raw_hello (void *s, uint8_t lo, uint8_t hi, struct id *id, uint64_t instance)
-{
-	raw_hello_minor (s, lo, hi, 0, id, instance);
-}
-
-/* The next message of a raw dealer, without blocking the loop. */
-struct raw { void *s; struct wire_header h; uint8_t rec[4096]; int n; };
-static bool raw_got (void *arg)
-{
-	struct raw *r = arg;
-	uint8_t head[WIRE_HEADER_BYTES];
-	int more;
-	size_t n = sizeof (more);
-	int got = zmq_recv (r->s, head, sizeof (head), ZMQ_DONTWAIT);
-	if (got < 0)
-		return false;
-	assert_int_equal (wire_header_decode (&r->h, head, (size_t) got, NULL), 0);
-	r->n = 0;
-	while (zmq_getsockopt (r->s, ZMQ_RCVMORE, &more, &n) == 0 && more)
-		r->n = zmq_recv (r->s, r->rec, sizeof (r->rec), 0);
-	return true;
-}
+/* ---- peers that are none, or old --------------------------------------------------------------------------------- */
 
 static void test_versions (void **state)
 {
@@ -1242,7 +1425,9 @@ int main (void)
 		T (test_bulk_is_agreed_on),
 		T (test_acknowledgements_wait),
 		T (test_sent_soon),
-		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve), T (test_reconnect), T (test_fencing),
+		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve),
+		T (test_both_carriers), T (test_one_session_over_two_carriers), T (test_no_key_within_a_host), T (test_local_address_that_is_not_served),
+		T (test_reconnect), T (test_fencing),
 		T (test_ending_sends_what_is_queued), T (test_ending_beside_a_dead_peer),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_not_a_peer), T (test_versions), T (test_silence), T (test_stray_and_stale),
 		T (test_garbage), T (test_many), T (test_rates),

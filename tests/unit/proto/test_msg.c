@@ -185,6 +185,8 @@ static void hello_f (json_t *j, const union any *u)
 	const struct msg_hello *m = &u->hello;
 	INT (role), INT (min_major), INT (max_major), INT (minor), INT (capabilities), ID (id), HEX (instance);
 	INT (slots), INT (pid), BYTES (name), BYTES (version), BYTES (block), BYTES (runtime), ID (bulk);
+	if (m->key.n)
+		BYTES (key);
 }
 
 static int welcome_d (union any *u, const void *p, size_t n, struct err *e) { return msg_welcome_decode (&u->welcome, p, n, e); }
@@ -779,6 +781,7 @@ static void test_round_trips (void **state)
 		u.hello.version = rnd_str (pool, 64);
 		u.hello.block = rnd_str (pool, 64);
 		u.hello.runtime = rnd_str (pool, 4096);
+		u.hello.key = rnd_str (pool, MSG_KEY_BYTES);
 		same_after_trip ("HELLO", &u, 2);
 		rnd_fill (&u, sizeof (u));
 		u.welcome.major = (uint8_t) (1 + rnd () % 255);
