@@ -120,7 +120,7 @@ static const struct upstream_ops upstream_calls = {
 static int agent_make_upstream (struct agent *a, const struct id *id, struct err *err)
 {
 	struct utsname u;
-	char os[256], *runtime;
+	char os[256], *runtime, *local = NULL;
 	json_t *j;
 	struct upstream_opts o = { .id = *id, .name = a->host, .keys = &a->keys,
 				   .bulk = a->bulk ? bulk_id (a->bulk) : NULL, .ops = &upstream_calls, .arg = a };
@@ -134,7 +134,10 @@ static int agent_make_upstream (struct agent *a, const struct id *id, struct err
 	runtime = json_dumps (j, JSON_COMPACT);
 	json_decref (j);
 	o.runtime = runtime ? runtime : "{}";
+	if (a->bulk && !(a->config->forwarder_address && *a->config->forwarder_address))
+		o.local = local = bulk_link (a->bulk, id);
 	a->upstream = upstream_create (a->loop, a->zctx, &o, err);
+	free (local);
 	free (runtime);
 	if (!a->upstream)
 		return -1;

@@ -135,7 +135,8 @@ static const struct conf_key own[] = {
 	  "How old such a result may be; 0 = as old as it gets." },
 	{ "bulk.dir", CONF_PATH, AT (bulk_dir), NULL, 0, 0, NULL, false,
 	  "The bulk store of the service, when it is on this host and runs as the same user: large payloads and results then are not "
-	  "copied from process to process. Not set: they travel in messages." },
+	  "copied from process to process, and the session with the forwarder goes over a Unix socket instead of TCP with CURVE. Not set: they travel "
+	  "in messages, over TCP." },
 	{ "files.cache_bytes", CONF_SIZE, AT (files_cache_bytes), "10GiB", 0, 1024 * 1024 * GIB, NULL, false,
 	  "Files that tasks name by URL are kept on each node, at most so much of them; the least recently used leave first. 0: this endpoint "
 	  "brings no files." },

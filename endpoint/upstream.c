@@ -15,7 +15,7 @@ struct upstream {
 	struct loop *loop;
 	void *zctx;
 	struct id id;
-	char *name, *runtime;
+	char *name, *runtime, *local;
 	struct keys keys;
 	struct id bulk;
 	const struct upstream_ops *ops;
@@ -188,6 +188,7 @@ struct upstream *upstream_create (struct loop *l, void *zctx, const struct upstr
 	u->id = o->id;
 	u->name = xstrdup (o->name);
 	u->runtime = xstrdup (o->runtime);
+	u->local = o->local ? xstrdup (o->local) : NULL;
 	u->keys = *o->keys;
 	u->ops = o->ops;
 	if (o->bulk)
@@ -209,6 +210,7 @@ void upstream_destroy (struct upstream **up, int64_t linger_ms)
 	explicit_bzero (&u->keys, sizeof (u->keys));
 	free (u->name);
 	free (u->runtime);
+	free (u->local);
 	free (u->address);
 	free (u->server_key);
 	free (u);
@@ -220,7 +222,7 @@ static int dial (struct upstream *u, const char *address, const char *server_key
 	struct link_opts o = {
 		.name = "forwarder", .ops = &link_calls, .arg = u, .heartbeat_ms = heartbeat_ms,
 		.public_key = u->keys.public_key, .secret_key = u->keys.secret_key, .server_key = server_key,
-		.bulk = &u->bulk,
+		.bulk = &u->bulk, .local = u->local,
 		.hello = {
 			.role = ROLE_ENDPOINT, .min_major = WIRE_MAJOR_MIN, .max_major = WIRE_MAJOR, .minor = WIRE_MINOR,
 			.id = u->id, .instance = u->instance, .slots = u->slots, .pid = (uint32_t) getpid (),

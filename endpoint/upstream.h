@@ -33,6 +33,7 @@ struct upstream_opts {
 	const char *runtime;		/* JSON; copied */
 	const struct keys *keys;	/* copied */
 	const struct id *bulk;		/* of our bulk store; copied; NULL = none */
+	const char *local;		/* where the forwarder may listen on this host, an ipc address; copied; NULL = nowhere */
 	const struct upstream_ops *ops;	/* borrowed for life */
 	void *arg;
 };

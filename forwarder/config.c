@@ -36,7 +36,7 @@ const struct conf_key config_table[] = {
 	{ "limits.function_cache_bytes", CONF_SIZE, AT (function_cache_bytes), "256MiB", 1048576, 17179869184, NULL, false,
 	  "function bodies kept in memory by one forwarder" },
 	{ "bulk.dir", CONF_PATH, AT (bulk_dir), NULL, 0, 0, NULL, false,
-	  "directory in which large payloads and results stand: the same as the service's; default: none" },
+	  "directory in which large payloads and results stand, and sockets for endpoints of this host and user: the same as the service's; default: none" },
 	{ "bulk.fsync", CONF_ENUM, AT (bulk_fsync), "interval", 0, 0, "never interval", false,
 	  "interval: results there are on disk within two seconds; never: when the system does it" },
 	{ "log.level", CONF_ENUM, AT (log_level), "info", 0, 0, "debug info warn error", false, "least level that is logged" },

@@ -356,6 +356,21 @@ static int listen_on (struct forward *f, struct err *err)
 	}
 }
 
+/* The name is the same for each forwarder of the endpoint: only who has the lease, and knows whom to let in, may take it. */
+void forward_listen_within (struct forward *f)
+{
+	struct err err;
+	char *address;
+	if (f->within || !f->bulk)
+		return;
+	f->within = true;
+	if (!(address = bulk_link (f->bulk, &f->endpoint)))
+		log_warn (MOD, "bulk.dir has too long a name for sockets: an endpoint on this host connects over TCP", "ep=%s", f->ep);
+	else if (link_listen_within (f->link, address, &err) < 0)
+		log_err (LOG_WARN, MOD, "an endpoint on this host connects over TCP", &err);
+	free (address);
+}
+
 /* What endpoints dial: the configured name, with the port that was bound. */
 static char *dial_address (const struct forward *f)
 {

@@ -48,6 +48,7 @@ struct forward {
 	uint64_t window_bytes;
 	bool deleted;			/* it ends when the queue is empty, or when the endpoint is registered again: the next process serves that */
 	bool voids;			/* the stream may begin with void entries: they are read without an endpoint */
+	bool within;			/* forward_listen_within was called */
 	bool stopping, paused;
 	int64_t locked_until_ms;	/* real time: nobody is let in before */
 	int status;
@@ -56,6 +57,9 @@ struct forward {
 /* A command about a task, which may be gone when the reply comes: the argument of the callback, and what that begins with. */
 void *forward_about_task (struct forward *f, const struct hand_task *t);
 struct hand_task *forward_about_taken (void *arg, struct forward **f);		/* frees arg; NULL: gone */
+
+/* forward.c */
+void forward_listen_within (struct forward *f);		/* for an endpoint on this host that sees our store; again is fine */
 
 /* forward_send.c */
 void forward_pump (void *forward);	/* send what may be sent, then read on; through the deferred f->pump */

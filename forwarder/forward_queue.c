@@ -263,6 +263,8 @@ static void allow_key (struct forward *f, const struct redisReply *key)
 	memcpy (f->allowed_key, key->str, 40);
 	if (link_allow_keys (f->link, keys, 1, &e) < 0)
 		log_err (LOG_ERROR, MOD, "registered key not usable", &e);
+	else
+		forward_listen_within (f);
 }
 
 static void fail_void (struct forward *f, enum hand_state s)

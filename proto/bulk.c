@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include "common/syncer.h"
@@ -17,6 +19,7 @@
 
 #define ID_FILE "id"
 #define TMP_PREFIX ".id-"	/* an id being made */
+#define LINK_PREFIX "link-"
 #define SYNC_MS 1000
 
 struct bulk {
@@ -410,6 +413,18 @@ static bool next_payload (struct bulk *b, int64_t min_age_ms, char name[BULK_NAM
 	return true;
 }
 
+/* A socket whose forwarder was killed, and whose endpoint has not got another. */
+static void remove_if_deserted (const struct bulk *b, const char *name)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int n = snprintf (sa.sun_path, sizeof (sa.sun_path), "%s/%s", b->dir, name), fd;
+	if (n < 0 || (size_t)n >= sizeof (sa.sun_path) || (fd = socket (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0)
+		return;
+	if (connect (fd, (struct sockaddr *)&sa, sizeof (sa)) < 0 && errno == ECONNREFUSED)
+		unlinkat (b->fd, name, 0);
+	close (fd);
+}
+
 int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind)
 {
 	if (!b->walk && !(b->walk = open_walk (b)))
@@ -438,10 +453,21 @@ int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAM
 		b->slots = (struct payloads_place) { .file = payloads_file (de->d_name) };
 		if (n == SEGMENT_NAME - 1 && old_enough (b, de->d_name, min_age_ms))
 			b->segment = segment_walk_open (b->fd, de->d_name);
+		if (strncmp (de->d_name, LINK_PREFIX, strlen (LINK_PREFIX)) == 0 && old_enough (b, de->d_name, min_age_ms))
+			remove_if_deserted (b, de->d_name);
 		if (n >= BULK_NAME_MAX || bulk_name_parse (de->d_name, n, task, kind) < 0 || !old_enough (b, de->d_name, min_age_ms))
 			continue;
 		memcpy (name, de->d_name, n + 1);
 		return 1;
 	}
 	return -1;
+}
+
+char *bulk_link (const struct bulk *b, const struct id *endpoint)
+{
+	char id[ID_TEXT], *address = xasprintf ("ipc://%s/" LINK_PREFIX "%s", b->dir, id_text (endpoint, id));
+	if (strlen (address + strlen ("ipc://")) < sizeof (((struct sockaddr_un *)NULL)->sun_path))
+		return address;
+	free (address);
+	return NULL;
 }

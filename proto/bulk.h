@@ -37,7 +37,12 @@ bool bulk_syncs (const struct bulk *b);	/* whether it was called; NULL: no */
 void bulk_sync (const struct bulk *b, const struct bulk_ref *result);	/* of another program; nothing when bulk_sync_start was not called */
 
 /* Walk through the store: the name of the next data of ours whose file was written more than min_age_ms ago. Segments of which nothing is
- * left are removed on the way. 0: the end (the next call begins anew). Looks at `budget` entries at most, a file of slots is one; -1: none among them. */
+ * left, and sockets where nobody listens any more, are removed on the way. 0: the end (the next call begins anew). Looks at `budget` entries at
+ * most, a file of slots is one; -1: none among them. */
 int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind);
+
+/* Where the forwarder of an endpoint listens within the host (SPEC.md, 9.3): an ipc address, the caller's to free. NULL: it is longer than that
+ * of a Unix socket may be. */
+char *bulk_link (const struct bulk *b, const struct id *endpoint);
 
 #endif

@@ -7,8 +7,10 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import resource
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -40,6 +42,12 @@ def nothing_left(report, f, what):
 
 def store(f):
     return os.path.join(f.state, "bulk")
+
+
+def sessions(f):
+    """Addresses over which the endpoint had its sessions with forwarders, in order."""
+    with open(os.path.join(f.state, "log", "endpoint.log")) as log:
+        return re.findall(r'msg="session up" link=forwarder address=(\S+)', log.read())
 
 
 def record_bytes(f, task_id):
@@ -163,6 +171,27 @@ def killing(report, f):
         wrong = [d for i, d in ((i, found[t]) for i, t in enumerate(ids)) if d["status"] != "success" or json.loads(d["result"]) != texts[i]]
         report.check("all is right after the kill of the " + victim, not wrong, str(wrong)[:400])
     nothing_left(report, f, "what the dead left is swept up")
+
+
+# ---- the link of endpoint and forwarder -----------------------------------------------------------------------------
+
+def linked(report, f):
+    """Within the host they talk over a socket in the store, whoever of them was killed; nobody else has a way to it, and it goes with them."""
+    g = Fabric(f.build, workers=1)
+    with g:
+        path = os.path.join(store(g), "link-" + g.endpoint)
+        echo = register(g, ECHO, "echo")
+        for victim in (None, "forwarder", "agent", "supervisor"):
+            before = len(sessions(g))
+            for pid in pids_of(g, victim) if victim else ():
+                os.kill(pid, signal.SIGKILL)
+            if victim in ("forwarder", "agent"):
+                wait_for(lambda: len(sessions(g)) > before, 60, "another session after the kill of the " + victim)
+            doc = call(g, echo, "again")
+            report.check("a session over the socket, killed: %s" % victim, doc["status"] == "success" and sessions(g)[-1] == "ipc://" + path, (doc, sessions(g)))
+        report.check("only its owner can enter", stat.S_IMODE(os.stat(store(g)).st_mode) == 0o700)
+        left = g.stop(remove=False)
+        report.check("it goes with its forwarder", not left and not os.path.exists(path), (left, os.listdir(store(g))))
 
 
 # ---- a store that was changed ---------------------------------------------------------------------------------------
@@ -310,6 +339,7 @@ def elsewhere(report, f):
                 ids, answer = submit(g, register(g, ECHO, "echo"), [{"args": ["e" * BIG]}], wait=60)
                 doc = answer["results"][ids[0]]
                 report.check("store of the endpoint: %s: it works" % what, doc["status"] == "success" and len(doc["result"]) == BIG + 2, str(doc)[:300])
+                report.check("store of the endpoint: %s: the session is over TCP" % what, sessions(g)[-1].startswith("tcp://"), sessions(g))
                 report.check("store of the endpoint: %s: the result is in Redis" % what, record_bytes(g, ids[0]) > BIG)
                 nothing_left(report, g, "store of the endpoint: %s: no file stays" % what)
 
@@ -320,4 +350,4 @@ def make(build):
     return f
 
 
-e2e.main(__doc__, [kinds, limits, memoised, cancelling, killing, tampering, full, sweeping, elsewhere], make)
+e2e.main(__doc__, [kinds, limits, memoised, cancelling, killing, linked, tampering, full, sweeping, elsewhere], make)

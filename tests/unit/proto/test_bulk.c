@@ -11,8 +11,10 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "common/clock.h"
@@ -674,6 +676,53 @@ static void test_the_walk_sees_old_data_of_ours (void **state)
 	free (segment);
 }
 
+static int listen_at (const char *address)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf (sa.sun_path, sizeof (sa.sun_path), "%s", address + strlen ("ipc://"));
+	assert_int_equal (bind (fd, (struct sockaddr *)&sa, sizeof (sa)), 0);
+	assert_int_equal (listen (fd, 5), 0);
+	return fd;
+}
+
+/* Of two that are old the one that nobody has any more goes, and never a young one. */
+static void test_links (void **state)
+{
+	struct rig *r = *state;
+	struct id e[3];
+	char *address[3];
+	int fd[3];
+	for (int i = 0; i < 3; i++) {
+		id_new (&e[i]);
+		address[i] = bulk_link (r->b, &e[i]);
+		fd[i] = listen_at (address[i]);
+		if (i < 2)
+			make_old (r, strrchr (address[i], '/') + 1);
+	}
+	close (fd[1]);
+	close (fd[2]);
+	assert_int_equal (walk (r, r->b, ""), 0);
+	assert_int_equal (access (address[0] + strlen ("ipc://"), F_OK), 0);
+	assert_int_equal (access (address[1] + strlen ("ipc://"), F_OK), -1);
+	assert_int_equal (access (address[2] + strlen ("ipc://"), F_OK), 0);
+	close (fd[0]);
+	for (int i = 0; i < 3; i++)
+		free (address[i]);
+}
+
+static void test_long_names_have_no_link (void **state)
+{
+	struct rig *r = *state;
+	struct err err = { 0 };
+	struct bulk *b;
+	char *dir = xasprintf ("%s/%070d", r->dir, 1);
+	assert_non_null (b = bulk_open (dir, true, &err));
+	assert_null (bulk_link (b, &r->task));
+	bulk_close (&b);
+	free (dir);
+}
+
 static void test_results_share_a_segment (void **state)
 {
 	struct rig *r = *state;
@@ -1010,6 +1059,8 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_a_full_disk_leaves_nothing, up, down),
 		cmocka_unit_test_setup_teardown (test_names, up, down),
 		cmocka_unit_test_setup_teardown (test_the_walk_sees_old_data_of_ours, up, down),
+		cmocka_unit_test_setup_teardown (test_links, up, down),
+		cmocka_unit_test_setup_teardown (test_long_names_have_no_link, up, down),
 		cmocka_unit_test_setup_teardown (test_results_share_a_segment, up, down),
 		cmocka_unit_test_setup_teardown (test_a_segment_has_room_ahead, up, down),
 		cmocka_unit_test_setup_teardown (test_a_segment_goes_when_nothing_is_left_and_nobody_writes, up, down),
