@@ -1198,7 +1198,7 @@ def cancelled_until_the_endpoint_answers():
 @test
 def cancelled_at_an_older_endpoint():
     """It does not answer: CANCEL is said once more, and that is all."""
-    for older in versions.OLDER:
+    for older in (v for v in versions.OLDER if not v.answers_cancel):
         with Rig() as g:
             sent = g.submit(2)
             e = g.endpoint(version=older)

@@ -8,7 +8,8 @@ import struct
 import wire
 
 # Bytes of the fixed part that a minor version of major 2 knows; other records have not grown.
-KNOWN = {"FUNCTION": {0: 40, 1: 66, 2: 68}, "TASK": {0: 124, 2: 126, 3: 130}, "RESULT": {0: 192, 2: 212, 3: 216}, "CAPACITY": {0: 54, 1: 56}}
+KNOWN = {"HELLO": {0: 50, 1: 66, 5: 68}, "FUNCTION": {0: 40, 1: 66, 2: 68}, "TASK": {0: 124, 2: 126, 3: 130},
+         "RESULT": {0: 192, 2: 212, 3: 216}, "CAPACITY": {0: 54, 1: 56}}
 NEW_TYPE = 199                  # a message that a newer version adds
 NEW_FIXED, NEW_PART = b"\xaa" * 8, b"part of a newer version"
 
@@ -39,6 +40,11 @@ class Version:
     def knows_nodes(self):
         """Tasks for nodes of their own (3.8) came with 2.3."""
         return self.session >= (2, 3)
+
+    @property
+    def answers_cancel(self):
+        """As an endpoint (3.2)."""
+        return self.session >= (2, 4)
 
     def header(self, kind, count, epoch=0, seq=0):
         """kind: a type's number. A HELLO names the highest major, all else is of the session."""

@@ -15,7 +15,7 @@ import re
 import struct
 import uuid
 
-MAJOR, MINOR = 2, 4
+MAJOR, MINOR = 2, 5
 MIB = 1 << 20
 MAX_RECORDS, MAX_IDS = 4096, 65536
 MAX_TEXT, MAX_TAIL = 4096, 65536
