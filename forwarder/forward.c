@@ -297,7 +297,8 @@ static void on_lease (void *arg)
 {
 	struct forward *f = arg;
 	log_info (MOD, "serving", "ep=%s addr=%s", f->ep, link_address (f->link));
-	forward_load_endpoint (f);
+	f->leased = true;
+	forward_load_endpoint (f);	/* once more: now it may listen in the store */
 	forward_load_gone (f);
 	forward_load_cancels (f);
 	intake_start (f->intake);
@@ -361,7 +362,7 @@ void forward_listen_within (struct forward *f)
 {
 	struct err err;
 	char *address;
-	if (f->within || !f->bulk)
+	if (f->within || !f->leased || !f->bulk)
 		return;
 	f->within = true;
 	if (!(address = bulk_link (f->bulk, &f->endpoint)))

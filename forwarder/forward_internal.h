@@ -48,7 +48,8 @@ struct forward {
 	uint64_t window_bytes;
 	bool deleted;			/* it ends when the queue is empty, or when the endpoint is registered again: the next process serves that */
 	bool voids;			/* the stream may begin with void entries: they are read without an endpoint */
-	bool within;			/* forward_listen_within was called */
+	bool leased;			/* or it was until a moment ago */
+	bool within;			/* it listens in the store, or cannot */
 	bool stopping, paused;
 	int64_t locked_until_ms;	/* real time: nobody is let in before */
 	int status;
@@ -59,7 +60,7 @@ void *forward_about_task (struct forward *f, const struct hand_task *t);
 struct hand_task *forward_about_taken (void *arg, struct forward **f);		/* frees arg; NULL: gone */
 
 /* forward.c */
-void forward_listen_within (struct forward *f);		/* for an endpoint on this host that sees our store; again is fine */
+void forward_listen_within (struct forward *f);		/* for an endpoint on this host that sees our store, once we have the lease; again is fine */
 
 /* forward_send.c */
 void forward_pump (void *forward);	/* send what may be sent, then read on; through the deferred f->pump */

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -1589,6 +1590,34 @@ def others_get_the_data_itself():
             e.until(lambda: e.acks, 30, "the acknowledgement")
             wait(lambda: not g.bulk_files(), 30, "the file to go")
             e.close()
+
+
+def listener_at(path):
+    """The pid of who listens on this Unix socket, or None."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+        except OSError:
+            return None
+        return struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+
+
+@test
+def only_who_has_the_lease_listens_in_the_store():
+    """Another process for the endpoint waits: started by hand, or by a second supervisor. It has read which key may connect."""
+    with bulk_rig() as g:
+        path = os.path.join(g.tmp, "bulk", "link-" + g.id)
+        first = g.procs[0]
+        wait(lambda: listener_at(path) == first.pid, 30, "the first one's socket")
+        g.sets.append("log.level=debug")
+        second = g.start()
+        wait(lambda: g.text().count("waiting for the lease") >= 3, 30, "the second one, which waits")
+        assert listener_at(path) == first.pid, (listener_at(path), first.pid, second.pid)
+        first.kill()
+        first.wait()
+        assert listener_at(path) is None
+        g.redis("DEL", g.ekey("lease"))
+        wait(lambda: listener_at(path) == second.pid, 30, "the second one's socket")
 
 
 @test
