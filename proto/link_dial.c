@@ -88,7 +88,9 @@ void link_dial_hello (struct link *k)
 
 static int try_address (struct link *k, const char *address, struct err *err)
 {
-	k->dial.via = address;
+	free (k->dial.via);
+	k->dial.via = xstrdup (address);
+	k->dial.within = address == k->dial.local;
 	k->carriers[0] = k->dial.self->by = link_carrier_of (address);
 	if (k->carriers[0]->dial (k, err) == 0)
 		return 0;
@@ -135,7 +137,7 @@ void link_dial_failed (struct link *k, int code, const char *text, bool report)
 	snprintf (why, sizeof (why), "%s", text);
 	log_info ("link", "connection attempt failed", "link=%s address=%s attempt=%u code=%s why=%s", k->name, k->dial.via,
 		  k->dial.attempt, err_name (code), why);
-	k->dial.silent = k->dial.via == k->dial.local;
+	k->dial.silent = k->dial.within;
 	dial_close (k, 0);
 	dial_pause (k);
 	k->dial.attempt++;
@@ -276,7 +278,6 @@ int link_dial_start (struct link *k, const char *address, const struct link_opts
 	TAILQ_INSERT_TAIL (&k->all, p, all_entry);
 	d->address = xstrdup (address);
 	d->local = o->local ? xstrdup (o->local) : NULL;
-	d->via = d->address;
 	d->timer = loop_timer_create (k->loop, on_timer, k);
 	if (hello_copy (d, &o->hello, &k->bulk, err) < 0)
 		return -1;
@@ -298,6 +299,7 @@ void link_dial_stop (struct link *k)
 		link_peer_free (d->self);
 	free (d->address);
 	free (d->local);
+	free (d->via);
 	free (d->hello_text);
 }
 

@@ -87,7 +87,8 @@ enum link_dial_state { DIAL_IDLE, DIAL_CONNECTING, DIAL_UP };
 struct link_dial {
 	enum link_dial_state state;
 	char *address, *local;		/* owned; local: of this host, tried first; NULL = none */
-	const char *via;		/* borrowed: which of them this attempt dials */
+	char *via;			/* owned: a copy of the one that this attempt dials; it stays when address is another */
+	bool within;			/* that is local */
 	bool silent;			/* who listens at local did not answer: the next attempt is not to him */
 	char server_key[LINK_KEY_TEXT];
 	unsigned attempt;		/* in a row without a lasting session */

@@ -135,7 +135,7 @@ static void carrier_flush (struct link *k)
 
 static bool carrier_unsent (struct link *k)
 {
-	return ipc_unsent (k->ipc);
+	return k->ipc && ipc_unsent (k->ipc);
 }
 
 const struct link_carrier link_over_ipc = {

@@ -914,6 +914,50 @@ static void test_local_address_that_is_not_served (void **state)
 	ended = true;
 }
 
+/* Without one of them there is no listener. */
+static void test_listening_at_one_place_of_two (void **state)
+{
+	struct side l = { 0 };
+	struct keys ls = keys_new ();
+	struct link_opts o = opts_of (&l, &ls, NULL);
+	struct err err = { 0 };
+	(void) state;
+	assert_null (link_listen (loop, zctx, (const char *[]) { any_tcp[0], "ipc:///nowhere/at/all", NULL }, &o, &err));
+	assert_int_equal (err.code, ERR_IO);
+	assert_null (link_listen (loop, zctx, (const char *[]) { "tcp://nowhere", ipc, NULL }, &o, &err));
+	ended = true;
+}
+
+/* It hears that the listener moves while it has a session at the old place: that is still where the session was when it ends. */
+static void test_moving_during_a_session (void **state)
+{
+	struct side l = { 0 }, m = { 0 }, d = { 0 };
+	struct keys ls = keys_new (), ms = keys_new (), ds = keys_new ();
+	const char *allowed[] = { ds.pub };
+	struct link_opts od = local_opts (&d, &ds, ls.pub);
+	struct err err = { 0 };
+	char address[64];
+	(void) state;
+	listen_curve (&l, &ls);
+	listen_curve (&m, &ms);
+	assert_int_equal (link_allow_keys (l.k, allowed, 1, &err), 0);
+	assert_int_equal (link_allow_keys (m.k, allowed, 1, &err), 0);
+	snprintf (address, sizeof (address), "%s", link_address (l.k));
+	assert_non_null (d.k = link_dial (loop, zctx, address, &od, &err));
+	AWAIT (has_peer, &d);
+	assert_int_equal (link_redial (d.k, link_address (m.k), ms.pub, &err), 0);
+	assert_string_equal (d.k->dial.via, address);
+	link_peer_close (l.peer, ERR_UNAVAILABLE, "I have moved");
+	AWAIT (nonzero, &d.downs);
+	AWAIT (has_peer, &d);
+	assert_int_equal (m.ups, 1);
+	assert_string_equal (d.k->dial.via, link_address (m.k));
+	link_destroy (&d.k, 0);
+	link_destroy (&l.k, 0);
+	link_destroy (&m.k, 0);
+	ended = true;
+}
+
 /* ---- sessions ------------------------------------------------------------------------------------------------- */
 
 static void test_reconnect (void **state)
@@ -1427,6 +1471,7 @@ int main (void)
 		T (test_sent_soon),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve),
 		T (test_both_carriers), T (test_one_session_over_two_carriers), T (test_no_key_within_a_host), T (test_local_address_that_is_not_served),
+		T (test_listening_at_one_place_of_two), T (test_moving_during_a_session),
 		T (test_reconnect), T (test_fencing),
 		T (test_ending_sends_what_is_queued), T (test_ending_beside_a_dead_peer),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_not_a_peer), T (test_versions), T (test_silence), T (test_stray_and_stale),
