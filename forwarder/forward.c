@@ -364,11 +364,12 @@ void forward_listen_within (struct forward *f)
 	char *address;
 	if (f->within || !f->leased || !f->bulk)
 		return;
-	f->within = true;
 	if (!(address = bulk_link (f->bulk, &f->endpoint)))
 		log_warn (MOD, "bulk.dir has too long a name for sockets: an endpoint on this host connects over TCP", "ep=%s", f->ep);
 	else if (link_listen_within (f->link, address, &err) < 0)
 		log_err (LOG_WARN, MOD, "an endpoint on this host connects over TCP", &err);
+	else
+		f->within = true;
 	free (address);
 }
 

@@ -1539,11 +1539,12 @@ def deleted_endpoint_forwarder_killed_and_word_lost():
         wait(lambda: not g.redis("KEYS", "weft:ep:*"), 30, "no keys left")
 
 
-def bulk_rig():
+def bulk_rig(start=True):
     g = Rig(start=False)
     g.sets.append("bulk.dir=" + os.path.join(g.tmp, "bulk"))
-    g.start()
-    wait(lambda: os.path.exists(os.path.join(g.tmp, "bulk", "id")), 30, "the store")
+    if start:
+        g.start()
+        wait(lambda: os.path.exists(os.path.join(g.tmp, "bulk", "id")), 30, "the store")
     return g
 
 
@@ -1618,6 +1619,20 @@ def only_who_has_the_lease_listens_in_the_store():
         assert listener_at(path) is None
         g.redis("DEL", g.ekey("lease"))
         wait(lambda: listener_at(path) == second.pid, 30, "the second one's socket")
+
+
+@test
+def a_socket_that_could_not_be_made_is_made_later():
+    with bulk_rig(start=False) as g:
+        path = os.path.join(g.tmp, "bulk", "link-" + g.id)
+        os.mkdir(os.path.dirname(path), 0o700)
+        os.mkdir(path)
+        p = g.start()
+        wait(lambda: "connects over TCP" in g.text(), 30, "its complaint")
+        g.endpoint()
+        os.rmdir(path)
+        g.redis("XADD", g.ekey("control"), "*", "c", "key")     # an endpoint that starts registers
+        wait(lambda: listener_at(path) == p.pid, 30, "the socket")
 
 
 @test
