@@ -413,14 +413,15 @@ static bool next_payload (struct bulk *b, int64_t min_age_ms, char name[BULK_NAM
 	return true;
 }
 
-/* A socket whose forwarder was killed, and whose endpoint has not got another. */
-static void remove_if_deserted (const struct bulk *b, const char *name)
+/* A socket whose forwarder was killed, and whose endpoint has not got another. Looked at once more: it may just have got one, which does not
+ * listen yet. */
+static void remove_if_deserted (const struct bulk *b, const char *name, int64_t min_age_ms)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int n = snprintf (sa.sun_path, sizeof (sa.sun_path), "%s/%s", b->dir, name), fd;
 	if (n < 0 || (size_t)n >= sizeof (sa.sun_path) || (fd = socket (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0)
 		return;
-	if (connect (fd, (struct sockaddr *)&sa, sizeof (sa)) < 0 && errno == ECONNREFUSED)
+	if (connect (fd, (struct sockaddr *)&sa, sizeof (sa)) < 0 && errno == ECONNREFUSED && old_enough (b, name, min_age_ms))
 		unlinkat (b->fd, name, 0);
 	close (fd);
 }
@@ -454,7 +455,7 @@ int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAM
 		if (n == SEGMENT_NAME - 1 && old_enough (b, de->d_name, min_age_ms))
 			b->segment = segment_walk_open (b->fd, de->d_name);
 		if (strncmp (de->d_name, LINK_PREFIX, strlen (LINK_PREFIX)) == 0 && old_enough (b, de->d_name, min_age_ms))
-			remove_if_deserted (b, de->d_name);
+			remove_if_deserted (b, de->d_name, min_age_ms);
 		if (n >= BULK_NAME_MAX || bulk_name_parse (de->d_name, n, task, kind) < 0 || !old_enough (b, de->d_name, min_age_ms))
 			continue;
 		memcpy (name, de->d_name, n + 1);

@@ -804,10 +804,11 @@ static void door_close (struct door *d)
 	struct stat st;
 	if (d->ev)
 		event_free (d->ev);
+	/* before it is closed: as long as it is open nobody else's file has its number */
+	if (d->path && lstat (d->path, &st) == 0 && st.st_dev == d->dev && st.st_ino == d->ino)
+		unlink (d->path);
 	if (d->fd >= 0)
 		close (d->fd);
-	if (d->path && stat (d->path, &st) == 0 && st.st_dev == d->dev && st.st_ino == d->ino)
-		unlink (d->path);
 	free (d->path);
 }
 
