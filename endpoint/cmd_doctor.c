@@ -32,6 +32,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -240,10 +241,38 @@ static int connect_tcp (const char *host, const char *port, int timeout_ms)
 	return rc;
 }
 
+static bool listens (const char *address)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool is;
+
+	snprintf (sa.sun_path, sizeof (sa.sun_path), "%s", address + strlen ("ipc://"));
+	is = fd >= 0 && connect (fd, (struct sockaddr *) &sa, sizeof (sa)) == 0;
+	if (fd >= 0)
+		close (fd);
+	return is;
+}
+
+/* Where the agent tries first. */
+static bool check_forwarder_here (struct doctor *d)
+{
+	struct bulk *b = d->who.known && d->c->bulk_dir && *d->c->bulk_dir ? bulk_open (d->c->bulk_dir, false, NULL) : NULL;
+	char *address = b ? bulk_link (b, &d->who.id) : NULL;
+	bool is = address && listens (address);
+
+	if (is)
+		say (d, OK, "forwarder", "%s can be reached", address);
+	free (address);
+	bulk_close (&b);
+	return is;
+}
+
 static void check_forwarder (struct doctor *d)
 {
 	const char *set = d->c->forwarder_address;
 	const char *address = set && *set ? set : d->who.address;
+	bool here = !(set && *set) && check_forwarder_here (d);
 	char host[256], *colon;
 
 	if (strncmp (address, "tcp://", 6) != 0) {
@@ -259,7 +288,7 @@ static void check_forwarder (struct doctor *d)
 	if (connect_tcp (host[0] == '[' ? strtok (host, "[]") : host, colon + 1, CALL_MS) == 0)
 		say (d, OK, "forwarder", "%s can be reached", address);
 	else
-		say (d, FAIL, "forwarder", "%s: %s; %s", address, strerror (errno), addresses_unanswered (address, d->base));
+		say (d, here ? WARN : FAIL, "forwarder", "%s: %s; %s", address, strerror (errno), addresses_unanswered (address, d->base));
 }
 
 struct answer { struct loop *loop; char *out; size_t cap; bool good; };

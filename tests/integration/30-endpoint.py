@@ -588,6 +588,19 @@ def doctor_checks(b):
         made()
         checks = {c["check"]: c["level"] for c in json.loads(b.run("doctor", "--json", b.name).stdout)}
         assert checks["bulk"] == level, (checks, level)
+    os.chmod(store, 0o700)
+    identity = os.path.join(b.ep, "endpoint.json")
+    with open(identity) as f:
+        j = json.load(f)
+    with open(identity, "w") as f:
+        json.dump(dict(j, forwarder_address="tcp://127.0.0.1:1"), f)
+    says = [(c["level"], c["text"]) for c in json.loads(b.run("doctor", "--json", b.name).stdout) if c["check"] == "forwarder"]
+    assert [x[0] for x in says] == ["fail"], says
+    with socket.socket(socket.AF_UNIX) as within:     # it works without TCP
+        within.bind(os.path.join(store, "link-" + j["endpoint_id"]))
+        within.listen()
+        says = [(c["level"], c["text"]) for c in json.loads(b.run("doctor", "--json", b.name).stdout) if c["check"] == "forwarder"]
+        assert [x[0] for x in says] == ["ok", "warn"] and "link-" in says[0][1], says
     os.chmod(b.ep, 0o755)
     p = b.run("doctor", b.name)
     assert p.returncode == 1 and "fail" in p.stdout and "chmod 700" in p.stdout, p.all
