@@ -89,7 +89,7 @@ struct link_dial {
 	char *address, *local;		/* owned; local: of this host, tried first; NULL = none */
 	char *via;			/* owned: a copy of the one that this attempt dials; it stays when address is another */
 	bool within;			/* that is local */
-	bool silent;			/* who listens at local did not answer: the next attempt is not to him */
+	bool silent;			/* who listens at local did not answer, or refused us for good: the next attempt is not to him */
 	char server_key[LINK_KEY_TEXT];
 	unsigned attempt;		/* in a row without a lasting session */
 	unsigned bad_handshakes;	/* in a row */

@@ -298,6 +298,8 @@ void link_session_answer (struct link *k, const struct wire_header *h, const str
 	} else if (h->type == WIRE_REJECT && take_reason (k, NULL, in, &code, text) == 0) {
 		k->stats.rejected++;
 		link_dial_failed (k, code, text, true);
+		if (code == ERR_UNAVAILABLE)
+			k->dial.silent = false;		/* not now: later it would be the other address's turn */
 	}
 }
 

@@ -33,7 +33,7 @@ struct side {
 	size_t messages, records, bytes;
 	uint32_t next;			/* the number that the next record must have */
 	bool disorder, echo, refuse, malformed;
-	int reject_code;
+	int reject_code, refuse_code;
 	char why[300], reject[300], key[64], name[64];
 	uint8_t types[64];
 	size_t ntypes;
@@ -47,7 +47,9 @@ static int on_hello (struct link_peer *p, const struct msg_hello *h, struct msg_
 	(void) h;
 	s->hellos++;
 	w->name = WIRE_STR ("listener");
-	return s->refuse ? err_set (err, ERR_NOT_FOUND, FAULT_USER, "never heard of you") : 0;
+	if (s->refuse)
+		return err_set (err, s->refuse_code ? s->refuse_code : ERR_NOT_FOUND, FAULT_USER, "never heard of you");
+	return 0;
 }
 
 static void on_up (struct link_peer *p, const struct msg_hello *h, const struct msg_welcome *w, void *arg)
@@ -914,6 +916,33 @@ static void test_local_address_that_is_not_served (void **state)
 	ended = true;
 }
 
+/* "Not now" is an answer: it is asked again there. Who refuses for another reason may not be the listener that is meant. */
+static void test_local_listener_that_refuses (void **state)
+{
+	static const struct { int code; const struct link_carrier *next; } rows[] = {
+		{ ERR_UNAVAILABLE, &link_over_ipc }, { ERR_NOT_FOUND, &link_over_zmq },
+	};
+	(void) state;
+	for (size_t i = 0; i < sizeof (rows) / sizeof (rows[0]); i++) {
+		struct side l = { .refuse = true, .refuse_code = rows[i].code }, d = { 0 };
+		struct keys ls = keys_new (), ds = keys_new ();
+		const char *allowed[] = { ds.pub };
+		struct link_opts od = local_opts (&d, &ds, ls.pub);
+		struct err err = { 0 };
+		listen_both (&l, &ls);
+		assert_int_equal (link_allow_keys (l.k, allowed, 1, &err), 0);
+		assert_non_null (d.k = link_dial (loop, zctx, link_address (l.k), &od, &err));
+		AWAIT (nonzero, &d.rejects);
+		assert_int_equal (d.reject_code, rows[i].code);
+		l.refuse = false;
+		AWAIT (has_peer, &d);
+		assert_true (over (&d, rows[i].next));
+		link_destroy (&d.k, 0);
+		link_destroy (&l.k, 0);
+	}
+	ended = true;
+}
+
 /* Without one of them there is no listener. */
 static void test_listening_at_one_place_of_two (void **state)
 {
@@ -1471,7 +1500,7 @@ int main (void)
 		T (test_sent_soon),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve),
 		T (test_both_carriers), T (test_one_session_over_two_carriers), T (test_no_key_within_a_host), T (test_local_address_that_is_not_served),
-		T (test_listening_at_one_place_of_two), T (test_moving_during_a_session),
+		T (test_local_listener_that_refuses), T (test_listening_at_one_place_of_two), T (test_moving_during_a_session),
 		T (test_reconnect), T (test_fencing),
 		T (test_ending_sends_what_is_queued), T (test_ending_beside_a_dead_peer),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_not_a_peer), T (test_versions), T (test_silence), T (test_stray_and_stale),
