@@ -21,12 +21,14 @@
 static int on_hello (struct link_peer *peer, const struct msg_hello *h, struct msg_welcome *w, void *arg, struct err *err)
 {
 	struct forward *f = arg;
-	(void)peer;
 	(void)w;
 	if (h->role != ROLE_ENDPOINT || !id_eq (&h->id, &f->endpoint))
 		return err_set (err, ERR_FORBIDDEN, FAULT_PEER, "this forwarder serves endpoint %s only", f->ep);
 	if (f->deleted)
 		return err_set (err, ERR_NOT_FOUND, FAULT_USER, "this endpoint was deleted");
+	/* Over TCP it was sent to us. Here it comes to whoever is on its host; and another forwarder, elsewhere, may have its tasks by now. */
+	if (link_peer_within (peer) && !presence_sure (f->presence))
+		return err_set (err, ERR_BAD_STATE, FAULT_SITE, "this forwarder cannot renew its lease, and another one may serve the endpoint");
 	return forward_locked (f, err) ? -1 : 0;
 }
 

@@ -21,6 +21,7 @@ struct presence {
 	char key[LAYOUT_KEY_MAX], lease_key[LAYOUT_KEY_MAX], host[256];
 	bool leased, connected, draining;
 	bool left;			/* whatever is answered to renewals that were on their way */
+	int64_t held_ms;		/* monotonic: when we last heard that the lease is ours */
 	int64_t heard_ms;		/* real time: when the endpoint was there last; 0 = not in our time */
 	uint64_t epoch;
 	struct msg_capacity cap;
@@ -100,6 +101,7 @@ static void on_renewed (struct rds *r, struct redisReply *reply, const struct er
 			log_debug (MOD, "waiting for the lease", NULL);
 		return;
 	}
+	p->held_ms = clock_now_ms ();
 	if (!p->leased) {
 		p->leased = true;
 		loop_timer_start (p->renew, p->o.lease_ms / 4, true);
@@ -152,6 +154,11 @@ void presence_destroy (struct presence **pp)
 	free (p->public_key);
 	free (p);
 	*pp = NULL;
+}
+
+bool presence_sure (const struct presence *p)
+{
+	return p->leased && clock_now_ms () - p->held_ms < p->o.lease_ms;
 }
 
 void presence_redis_up (struct presence *p)

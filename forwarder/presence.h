@@ -23,6 +23,7 @@ struct presence_opts {
 };
 struct presence *presence_create (struct loop *l, struct rds *r, const struct presence_opts *o);
 void presence_destroy (struct presence **p);
+bool presence_sure (const struct presence *p);	/* the lease is ours, and has not run out since we heard that */
 void presence_redis_up (struct presence *p);
 void presence_listening (struct presence *p, const char *address, const char *public_key);
 void presence_connected (struct presence *p, const struct msg_hello *h, uint64_t epoch);

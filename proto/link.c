@@ -364,6 +364,11 @@ const char *link_peer_key (const struct link_peer *p)
 	return p->key;
 }
 
+bool link_peer_within (const struct link_peer *p)
+{
+	return p->by == &link_over_ipc;
+}
+
 uint64_t link_epoch (const struct link_peer *p)
 {
 	return p->epoch;

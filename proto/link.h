@@ -91,6 +91,7 @@ int link_peer_major (const struct link_peer *p);
 int link_peer_minor (const struct link_peer *p);	/* what both know of that major */
 bool link_peer_bulk (const struct link_peer *p);	/* both see the same bulk store: references may be sent */
 const char *link_peer_key (const struct link_peer *p);	/* listener with CURVE: the key it connected with (Z85), else "" */
+bool link_peer_within (const struct link_peer *p);	/* it came over a Unix socket */
 uint64_t link_epoch (const struct link_peer *p);
 
 /* Back-pressure: no messages are read while stopped. */

@@ -116,13 +116,13 @@ class Redis:
 
 
 class Endpoint:
-    """Plays the endpoint: a DEALER with CURVE. Acknowledges nothing by itself."""
+    """Plays the endpoint: a DEALER with CURVE, or one at the socket in the bulk store. Acknowledges nothing by itself."""
 
-    def __init__(self, rig, window=1000, version=versions.OURS, key=None, ident=None, up=True, window_bytes=1 << 30, bulk=None):
+    def __init__(self, rig, window=1000, version=versions.OURS, key=None, ident=None, up=True, window_bytes=1 << 30, bulk=None, within=False):
         self.rig, self.window, self.window_bytes, self.version = rig, window, window_bytes, version
         self.key, self.id, self.instance = key or rig.key, ident or rig.id, uuid.uuid4().int & (2 ** 63 - 1)
         self.sock, self.epoch, self.session, self.seq = None, 0, None, 0
-        self.bulk, self.agreed = bulk, 0        # the id of its bulk store
+        self.bulk, self.agreed, self.within = bulk, 0, within   # the id of its bulk store
         self.tasks, self.acks, self.functions, self.log, self.cancels, self.reject, self.bye = [], [], {}, [], [], None, None
         self.drains, self.beats = [], 0
         self.dial()
@@ -133,13 +133,16 @@ class Endpoint:
     def dial(self):
         if self.sock:
             self.sock.close(0)
-        h = self.rig.wait_addr()
-        self.addr = h[b"addr"]
+        h = self.rig.wait_addr() if not self.within else {}
+        self.addr = h.get(b"addr")
         s = self.sock = self.rig.ctx.socket(zmq.DEALER)
         s.setsockopt(zmq.LINGER, 0)
-        s.curve_publickey, s.curve_secretkey = self.key
-        s.curve_serverkey = h[b"fwd_key"]
-        s.connect(self.addr.decode())
+        if self.within:
+            s.connect("ipc://%s/bulk/link-%s" % (self.rig.tmp, self.rig.id))
+        else:
+            s.curve_publickey, s.curve_secretkey = self.key
+            s.curve_serverkey = h[b"fwd_key"]
+            s.connect(self.addr.decode())
         self.epoch, self.reject, self.bye, self.hello_at = 0, None, None, 0
 
     def redial(self, seconds=30):
@@ -151,7 +154,7 @@ class Endpoint:
         self.hello_at = time.monotonic()
         self.raw(self.version.message("HELLO", [self.version.encode("HELLO", dict(
             self.version.hello, role=1, id=self.id, instance=self.instance, slots=4, name="node", version="test", runtime="{}",
-            capabilities=1 if self.bulk else 0, bulk=self.bulk or wire.NO_ID))]))
+            capabilities=1 if self.bulk else 0, bulk=self.bulk or wire.NO_ID, **({"key": self.key[0]} if self.within else {})))]))
 
     def raw(self, frames):
         self.sent_at = time.monotonic()
@@ -1619,6 +1622,31 @@ def only_who_has_the_lease_listens_in_the_store():
         assert listener_at(path) is None
         g.redis("DEL", g.ekey("lease"))
         wait(lambda: listener_at(path) == second.pid, 30, "the second one's socket")
+
+
+@test
+def who_may_have_lost_its_lease_lets_in_nobody_at_its_socket():
+    """An endpoint on its host would come to it first, and not to the one that serves by now."""
+    with Rig(start=False) as g:
+        relay = Relay(lambda: g.redis.path)
+        relay.start()
+        g.sets = ["redis.url=redis://127.0.0.1:%d" % relay.port, "bulk.dir=" + os.path.join(g.tmp, "bulk"), "lease=2s"]
+        g.start()
+        g.wait_addr()
+        owner = g.redis("GET", g.ekey("lease"))
+
+        def refused():
+            e = g.endpoint(within=True, up=False)
+            e.until(lambda: e.epoch or e.reject, 30, "an answer")
+            e.close()
+            return e.reject
+        assert not refused()
+        relay.set_cut(True)
+        assert b"lease" in wait(refused, 30, "a refusal")["text"]
+        g.redis("SET", g.ekey("lease"), owner)
+        g.endpoint()                            # over TCP whoever was sent there
+        relay.set_cut(False)
+        wait(lambda: not refused(), 30, "a session over the socket")
 
 
 @test
