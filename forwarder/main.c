@@ -213,7 +213,7 @@ int main (int argc, char **argv)
 	static const struct cli_prog prog = {
 		"weft-forwarder",
 		"Carries tasks from Redis to endpoints over ZeroMQ, and results back.\n"
-		"Endpoints dial in with CURVE; only the key that an endpoint registered with gets in.",
+		"Endpoints dial in, over TCP with CURVE or, on this host, at a socket in bulk.dir; only the key that an endpoint registered with gets in.",
 		cmds,
 		"Signals: SIGTERM stops gracefully (the endpoints reconnect elsewhere), SIGHUP reopens the log.\n"
 		"Files: " INSTALLED " (configuration), see 'weft-forwarder print-config'.",
