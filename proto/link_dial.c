@@ -316,6 +316,9 @@ int link_redial (struct link *k, const char *address, const char *server_key, st
 	if (server_key)
 		memcpy (d->server_key, key, sizeof (key));
 	if (d->state != DIAL_UP) {
+		/* One that lives answers within a moment: it may be the one that has been replaced. */
+		if (d->state == DIAL_CONNECTING && d->within && clock_now_ms () - d->opened_ms > LINK_HELLO_MS)
+			d->silent = true;
 		dial_close (k, 0);
 		d->attempt = d->bad_handshakes = 0;
 		if (dial_open (k, err) < 0) {

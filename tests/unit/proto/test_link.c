@@ -987,6 +987,39 @@ static void test_moving_during_a_session (void **state)
 	ended = true;
 }
 
+static bool waited_a_while (void *arg)
+{
+	const struct link_dial *d = arg;
+	return d->within && d->state == DIAL_CONNECTING && clock_now_ms () - d->opened_ms > 2 * LINK_HELLO_MS;
+}
+
+/* Who listens within the host was stopped, and another one, elsewhere, has taken over: nobody waits for the first one then. */
+static void test_moving_away_from_one_that_is_stopped (void **state)
+{
+	struct side l = { 0 }, d = { 0 };
+	struct keys ls = keys_new (), ds = keys_new ();
+	const char *allowed[] = { ds.pub };
+	struct link_opts od = local_opts (&d, &ds, ls.pub);
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct err err = { 0 };
+	int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	(void) state;
+	snprintf (sa.sun_path, sizeof (sa.sun_path), "%s", ipc + strlen (LINK_IPC));
+	assert_int_equal (bind (fd, (struct sockaddr *) &sa, sizeof (sa)), 0);
+	assert_int_equal (listen (fd, 5), 0);
+	listen_curve (&l, &ls);
+	assert_int_equal (link_allow_keys (l.k, allowed, 1, &err), 0);
+	assert_non_null (d.k = link_dial (loop, zctx, "tcp://127.0.0.1:1", &od, &err));
+	AWAIT (waited_a_while, &d.k->dial);
+	assert_int_equal (link_redial (d.k, link_address (l.k), NULL, &err), 0);
+	assert_true (run_until (has_peer, &d, THRESHOLD_MS / 2));
+	assert_true (over (&d, &link_over_zmq));
+	link_destroy (&d.k, 0);
+	link_destroy (&l.k, 0);
+	close (fd);
+	ended = true;
+}
+
 /* ---- sessions ------------------------------------------------------------------------------------------------- */
 
 static void test_reconnect (void **state)
@@ -1501,6 +1534,7 @@ int main (void)
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve),
 		T (test_both_carriers), T (test_one_session_over_two_carriers), T (test_no_key_within_a_host), T (test_local_address_that_is_not_served),
 		T (test_local_listener_that_refuses), T (test_listening_at_one_place_of_two), T (test_moving_during_a_session),
+		T (test_moving_away_from_one_that_is_stopped),
 		T (test_reconnect), T (test_fencing),
 		T (test_ending_sends_what_is_queued), T (test_ending_beside_a_dead_peer),
 		T (test_refused_and_closed), T (test_destroy_in_callback), T (test_not_a_peer), T (test_versions), T (test_silence), T (test_stray_and_stale),
