@@ -299,7 +299,6 @@ static void on_lease (void *arg)
 {
 	struct forward *f = arg;
 	log_info (MOD, "serving", "ep=%s addr=%s", f->ep, link_address (f->link));
-	f->leased = true;
 	forward_load_endpoint (f);	/* once more: now it may listen in the store */
 	forward_load_gone (f);
 	forward_load_cancels (f);
@@ -364,7 +363,7 @@ void forward_listen_within (struct forward *f)
 {
 	struct err err;
 	char *address;
-	if (f->within || !f->leased || !f->bulk)
+	if (f->within || !f->bulk || !presence_sure (f->presence))
 		return;
 	if (!(address = bulk_link (f->bulk, &f->endpoint)))
 		log_warn (MOD, "bulk.dir has too long a name for sockets: an endpoint on this host connects over TCP", "ep=%s", f->ep);

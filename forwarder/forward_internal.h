@@ -48,7 +48,6 @@ struct forward {
 	uint64_t window_bytes;
 	bool deleted;			/* it ends when the queue is empty, or when the endpoint is registered again: the next process serves that */
 	bool voids;			/* the stream may begin with void entries: they are read without an endpoint */
-	bool leased;			/* or it was until a moment ago */
 	bool within;			/* it listens in the store */
 	bool stopping, paused;
 	int64_t locked_until_ms;	/* real time: nobody is let in before */
