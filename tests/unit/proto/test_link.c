@@ -809,6 +809,51 @@ static void test_both_carriers (void **state)
 	ended = true;
 }
 
+/* Two that do not read, one on each carrier: each goes on when it reads again, whatever the other does; and the end waits for neither. */
+static void test_both_carriers_blocked (void **state)
+{
+	(void) state;
+	for (int first = 0; first < 2; first++) {
+		struct side l = { 0 }, s[2] = { { 0 }, { 0 } };
+		struct keys ls = keys_new (), ds = keys_new ();
+		struct link_opts o = opts_of (&l, &ls, NULL);
+		struct link_peer *p[2];
+		uint32_t sent[2] = { 0, 0 };
+		struct err err = { 0 };
+		o.max_queued_bytes = 4 << 20;
+		assert_non_null (l.k = link_listen (loop, zctx, (const char *[]) { ipc, any_tcp[0], NULL }, &o, &err));
+		assert_int_equal (link_allow_keys (l.k, (const char *[]) { ds.pub }, 1, &err), 0);
+		for (int i = 0; i < 2; i++) {
+			struct link_opts od = i ? local_opts (&s[i], &ds, ls.pub) : opts_of (&s[i], &ds, ls.pub);
+			assert_non_null (s[i].k = link_dial (loop, zctx, link_address (l.k), &od, &err));
+			AWAIT (has_peer, &s[i]);
+			p[i] = l.peer;
+			link_pause (s[i].k, true);
+		}
+		for (int i = 0; i < 2; i++)
+			while (!stays_congested (p[i]) && sent[i] < 4000) {
+				for (int n = 0; n < 10; n++)
+					send_number (p[i], WIRE_TASK, sent[i]++, 100000);
+				run_until (never, NULL, 1);
+			}
+		assert_true (p[0]->blocked && p[1]->blocked);
+		for (int i = 0; i < 2; i++) {
+			int k = i ^ first;
+			link_pause (s[k].k, false);
+			AWAIT (has_records, &((struct target) { &s[k], sent[k] }));
+			assert_false (s[k].disorder);
+			assert_true (i || p[!k]->blocked);
+		}
+		link_pause (s[first].k, true);
+		for (int n = 0; n < 1000; n++)
+			send_number (p[first], WIRE_TASK, sent[first]++, 100000);
+		link_destroy (&l.k, 50);
+		link_destroy (&s[0].k, 0);
+		link_destroy (&s[1].k, 0);
+	}
+	ended = true;
+}
+
 /* The same party comes over the other carrier: there is one session. */
 static void test_one_session_over_two_carriers (void **state)
 {
@@ -1532,7 +1577,8 @@ int main (void)
 		T (test_acknowledgements_wait),
 		T (test_sent_soon),
 		T (test_table), T (test_up_batches_order), T (test_big_frames), T (test_not_reading), T (test_curve),
-		T (test_both_carriers), T (test_one_session_over_two_carriers), T (test_no_key_within_a_host), T (test_local_address_that_is_not_served),
+		T (test_both_carriers), T (test_both_carriers_blocked),
+		T (test_one_session_over_two_carriers), T (test_no_key_within_a_host), T (test_local_address_that_is_not_served),
 		T (test_local_listener_that_refuses), T (test_listening_at_one_place_of_two), T (test_moving_during_a_session),
 		T (test_moving_away_from_one_that_is_stopped),
 		T (test_reconnect), T (test_fencing),
