@@ -185,7 +185,7 @@ def linked(report, f):
             before = len(sessions(g))
             for pid in pids_of(g, victim) if victim else ():
                 os.kill(pid, signal.SIGKILL)
-            if victim in ("forwarder", "agent"):
+            if victim:
                 wait_for(lambda: len(sessions(g)) > before, 60, "another session after the kill of the " + victim)
             doc = call(g, echo, "again")
             report.check("a session over the socket, killed: %s" % victim, doc["status"] == "success" and sessions(g)[-1] == "ipc://" + path, (doc, sessions(g)))
