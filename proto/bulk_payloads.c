@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/xmem.h"
+#include "proto/bulk_open.h"
 
 #define MAGIC "WPS1"
 enum { WAYS = 8, DATA_AT = 64, HEAD_ROOM = 4096 };
@@ -70,7 +71,7 @@ int payloads_file (const char *name)
 static int open_file (int dir, int file, int flags)
 {
 	struct stat st;
-	int fd = openat (dir, kinds[file].name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+	int fd = bulk_open_file (dir, kinds[file].name, flags);
 	if (fd >= 0 && (fstat (fd, &st) < 0 || !S_ISREG (st.st_mode))) {
 		close (fd);
 		fd = -1;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/xmem.h"
+#include "proto/bulk_open.h"
 
 #define PAGE 4096
 #define SEGMENT_MAX (64 << 20)		/* a record that begins beyond it goes to the next segment */
@@ -73,7 +74,7 @@ static int open_segment (int dir, uint32_t segment, int flags)
 {
 	char name[SEGMENT_NAME];
 	segment_name (name, segment);
-	return openat (dir, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+	return bulk_open_file (dir, name, flags);
 }
 
 static off_t pages (off_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }

@@ -722,7 +722,7 @@ class BulkStore:
         try:
             data = self.from_slot(binascii.unhexlify(name[:32]), size)
             if data is None:
-                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd)
+                fd = self.open(name)
                 try:
                     data = self.read(fd, size + 1, 0)
                 finally:
@@ -734,6 +734,13 @@ class BulkStore:
         if len(data) != size:
             raise Fail(IO, FAULT_SELF, "its payload in the bulk store %s has another size than %d bytes: it was changed" % (self.path, size))
         return data
+
+    def open(self, name):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            return os.open(name, flags | os.O_NOATIME, dir_fd=self.fd)     # else each read is a change of the inode
+        except PermissionError:
+            return os.open(name, flags, dir_fd=self.fd)
 
     @staticmethod
     def read(fd, size, at):
@@ -757,7 +764,7 @@ class BulkStore:
             ours = False
         try:
             if not ours:
-                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd)
+                fd = self.open(name)
                 inode = os.fstat(fd).st_ino
         except FileNotFoundError:
             return None

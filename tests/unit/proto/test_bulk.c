@@ -676,6 +676,30 @@ static void test_the_walk_sees_old_data_of_ours (void **state)
 	free (segment);
 }
 
+/* To note when a file was read is a change of its inode for each read. */
+static void test_reading_is_not_noted (void **state)
+{
+	struct rig *r = *state;
+	struct bulk_ref p, q;
+	struct err err = { 0 };
+	struct stat st;
+	char back, *segment;
+	bulk_ref_payload (&p, &r->task, 1);
+	assert_int_equal (bulk_put (r->b, &p, "x", &err), 0);
+	assert_int_equal (bulk_put_result (r->b, &r->task, "x", 1, &q, &err), 0);
+	segment = segment_of (&q);
+	for (int i = 0; i < 2; i++) {
+		const char *name = i ? segment : "slots-0";
+		char *path = path_of (r, name);
+		make_old (r, name);
+		assert_int_equal (bulk_get (r->b, i ? &q : &p, &back, &err), 0);
+		assert_int_equal (stat (path, &st), 0);
+		assert_int_equal (st.st_atime, 1000000000);
+		free (path);
+	}
+	free (segment);
+}
+
 static int listen_at (const char *address)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -1060,6 +1084,7 @@ int main (void)
 		cmocka_unit_test_setup_teardown (test_names, up, down),
 		cmocka_unit_test_setup_teardown (test_the_walk_sees_old_data_of_ours, up, down),
 		cmocka_unit_test_setup_teardown (test_links, up, down),
+		cmocka_unit_test_setup_teardown (test_reading_is_not_noted, up, down),
 		cmocka_unit_test_setup_teardown (test_long_names_have_no_link, up, down),
 		cmocka_unit_test_setup_teardown (test_results_share_a_segment, up, down),
 		cmocka_unit_test_setup_teardown (test_a_segment_has_room_ahead, up, down),
