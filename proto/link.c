@@ -220,8 +220,6 @@ struct link *link_dial (struct loop *l, void *zctx, const char *address, const s
 	return k;
 }
 
-/* Hand everything to the carrier; wait for peers that are slow, within linger_ms. (libzmq: the high-water mark stays as it is: to change it on a
- * socket with connections makes libzmq 4.3.4 tell pipes of it that its I/O thread may have freed a moment ago, when peers leave just now.) */
 static bool unsent (struct link *k)
 {
 	bool some = !TAILQ_EMPTY (&k->blocked);
@@ -230,6 +228,8 @@ static bool unsent (struct link *k)
 	return some;
 }
 
+/* Hand everything to the carriers; wait for peers that are slow, within linger_ms. (libzmq: the high-water mark stays as it is: to change it on a
+ * socket with connections makes libzmq 4.3.4 tell pipes of it that its I/O thread may have freed a moment ago, when peers leave just now.) */
 static void say_bye (struct link *k, int64_t linger_ms)
 {
 	int64_t end = clock_now_ms () + linger_ms;
