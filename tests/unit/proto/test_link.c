@@ -738,6 +738,16 @@ static void test_curve (void **state)
 	ended = true;
 }
 
+/* What it got is a REJECT with this code; the slice of the text is in r. */
+static struct msg_reason raw_rejected (const struct raw *r, int code)
+{
+	struct msg_reason m;
+	assert_int_equal (r->h.type, WIRE_REJECT);
+	assert_int_equal (msg_reason_decode (&m, r->rec, (size_t) r->n, NULL), 0);
+	assert_int_equal (m.code, code);
+	return m;
+}
+
 /* ---- keys within a host --------------------------------------------------------------------------------------- */
 
 static void listen_both (struct side *s, const struct keys *own)
@@ -889,16 +899,12 @@ static void test_no_key_within_a_host (void **state)
 	struct keys ls = keys_new ();
 	struct raw r = { .s = raw_socket (ZMQ_DEALER) };
 	struct id id = { { 0 } };
-	struct msg_reason m;
-	struct err err;
 	(void) state;
 	listen_both (&l, &ls);
 	zmq_connect (r.s, ipc);
 	raw_hello (r.s, 1, 2, &id, 5);
 	AWAIT (raw_got, &r);
-	assert_int_equal (r.h.type, WIRE_REJECT);
-	assert_int_equal (msg_reason_decode (&m, r.rec, (size_t) r.n, &err), 0);
-	assert_int_equal (m.code, ERR_FORBIDDEN);
+	raw_rejected (&r, ERR_FORBIDDEN);
 	assert_int_equal (l.ups, 0);
 	zmq_close (r.s);
 	link_destroy (&l.k, 0);
@@ -1224,10 +1230,7 @@ static void test_versions (void **state)
 			assert_int_equal (r.h.type, WIRE_WELCOME);
 			assert_true (r.h.epoch == epoch);
 		} else {
-			struct msg_reason m;
-			assert_int_equal (r.h.type, WIRE_REJECT);
-			assert_int_equal (msg_reason_decode (&m, r.rec, (size_t) r.n, &err), 0);
-			assert_int_equal (m.code, ERR_VERSION);
+			struct msg_reason m = raw_rejected (&r, ERR_VERSION);
 			assert_non_null (memmem (m.text.p, m.text.n, "1 to 2", 6));
 		}
 		zmq_close (r.s);
@@ -1327,16 +1330,13 @@ static void test_stray_and_stale (void **state)
 	struct raw r = { .s = raw_socket (ZMQ_DEALER) };
 	struct id id = { { 0 } };
 	struct wire_header h = { .major = 2, .type = WIRE_CAPACITY, .count = 1, .epoch = 5 };
-	struct msg_reason m;
 	uint64_t epoch;
 	(void) state;
 	listen_plain (&l);
 	zmq_connect (r.s, ipc);
 	raw_send (r.s, &h, "x", 1);	/* no session */
 	AWAIT (raw_got, &r);
-	assert_int_equal (r.h.type, WIRE_REJECT);
-	assert_int_equal (msg_reason_decode (&m, r.rec, (size_t) r.n, NULL), 0);
-	assert_int_equal (m.code, ERR_BAD_STATE);
+	raw_rejected (&r, ERR_BAD_STATE);
 	raw_hello (r.s, 1, 2, &id, 9);
 	AWAIT (raw_got, &r);
 	epoch = r.h.epoch;
