@@ -32,7 +32,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -241,25 +240,12 @@ static int connect_tcp (const char *host, const char *port, int timeout_ms)
 	return rc;
 }
 
-static bool listens (const char *address)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool is;
-
-	snprintf (sa.sun_path, sizeof (sa.sun_path), "%s", address + strlen ("ipc://"));
-	is = fd >= 0 && connect (fd, (struct sockaddr *) &sa, sizeof (sa)) == 0;
-	if (fd >= 0)
-		close (fd);
-	return is;
-}
-
 /* Where the agent tries first. */
 static bool check_forwarder_here (struct doctor *d)
 {
 	struct bulk *b = d->who.known && d->c->bulk_dir && *d->c->bulk_dir ? bulk_open (d->c->bulk_dir, false, NULL) : NULL;
 	char *address = b ? bulk_link (b, &d->who.id) : NULL;
-	bool is = address && listens (address);
+	bool is = address && bulk_link_knock (address) == 0;
 
 	if (is)
 		say (d, OK, "forwarder", "%s can be reached", address);

@@ -20,6 +20,7 @@
 #define ID_FILE "id"
 #define TMP_PREFIX ".id-"	/* an id being made */
 #define LINK_PREFIX "link-"
+#define LINK_IPC "ipc://"
 #define SYNC_MS 1000
 
 struct bulk {
@@ -417,13 +418,10 @@ static bool next_payload (struct bulk *b, int64_t min_age_ms, char name[BULK_NAM
  * listen yet. */
 static void remove_if_deserted (const struct bulk *b, const char *name, int64_t min_age_ms)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int n = snprintf (sa.sun_path, sizeof (sa.sun_path), "%s/%s", b->dir, name), fd;
-	if (n < 0 || (size_t)n >= sizeof (sa.sun_path) || (fd = socket (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0)
-		return;
-	if (connect (fd, (struct sockaddr *)&sa, sizeof (sa)) < 0 && errno == ECONNREFUSED && old_enough (b, name, min_age_ms))
+	char *address = xasprintf (LINK_IPC "%s/%s", b->dir, name);
+	if (bulk_link_knock (address) < 0 && errno == ECONNREFUSED && old_enough (b, name, min_age_ms))
 		unlinkat (b->fd, name, 0);
-	close (fd);
+	free (address);
 }
 
 int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAME_MAX + 1], struct id *task, enum bulk_kind *kind)
@@ -466,9 +464,23 @@ int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAM
 
 char *bulk_link (const struct bulk *b, const struct id *endpoint)
 {
-	char id[ID_TEXT], *address = xasprintf ("ipc://%s/" LINK_PREFIX "%s", b->dir, id_text (endpoint, id));
-	if (strlen (address + strlen ("ipc://")) < sizeof (((struct sockaddr_un *)NULL)->sun_path))
+	char id[ID_TEXT], *address = xasprintf (LINK_IPC "%s/" LINK_PREFIX "%s", b->dir, id_text (endpoint, id));
+	if (strlen (address + strlen (LINK_IPC)) < sizeof (((struct sockaddr_un *)NULL)->sun_path))
 		return address;
 	free (address);
 	return NULL;
+}
+
+int bulk_link_knock (const char *address)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int n = snprintf (sa.sun_path, sizeof (sa.sun_path), "%s", address + strlen (LINK_IPC)), fd, rc, saved;
+	errno = ENAMETOOLONG;
+	if (n < 0 || (size_t)n >= sizeof (sa.sun_path) || (fd = socket (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0)
+		return -1;
+	rc = connect (fd, (struct sockaddr *)&sa, sizeof (sa));
+	saved = errno;
+	close (fd);
+	errno = saved;
+	return rc;
 }

@@ -44,5 +44,7 @@ int bulk_old (struct bulk *b, int64_t min_age_ms, int budget, char name[BULK_NAM
 /* Where the forwarder of an endpoint listens within the host (SPEC.md, 9.3): an ipc address, the caller's to free. NULL: it is longer than that
  * of a Unix socket may be. */
 char *bulk_link (const struct bulk *b, const struct id *endpoint);
+/* Whether somebody listens at such an address: 0, or -1 with errno, ECONNREFUSED where nobody does any more. */
+int bulk_link_knock (const char *address);
 
 #endif
